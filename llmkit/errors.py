@@ -1,0 +1,104 @@
+"""What a user can get wrong: one class per kind of mistake, each with the exit code that sysexits(3) gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+SHOWN = 5  # bad rows are all counted; this many are shown
+
+
+class LlmkitError(Exception):
+    """A mistake that llmkit can name. `str()` gives `what; mend`, then up to five indented places.
+
+    `message` says what was found and where (`FILE:LINE: what`), `hint` what mends it, `places` lists further
+    `FILE:LINE: detail` lines, and `count` how many there are in all when `places` is only the beginning.
+    """
+
+    exit_code = 70
+
+    def __init__(self, message: str, hint: str = "", places: Sequence[str] = (), count: int | None = None) -> None:
+        self.message, self.hint = message, hint
+        self.places, self.count = tuple(places), len(places) if count is None else count
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        lines = [f"{self.message}; {self.hint}" if self.hint else self.message]
+        lines += [f"  {place}" for place in self.places[:SHOWN]]
+        if self.count > SHOWN and self.places:
+            lines.append(f"  ... and {self.count - SHOWN:,} more")
+        return "\n".join(lines)
+
+
+class UsageError(LlmkitError):
+    """The command line itself is wrong."""
+
+    exit_code = 64
+
+
+class DataError(LlmkitError):
+    """A row, a label or a file's form is wrong."""
+
+    exit_code = 65
+
+
+class MissingInputError(LlmkitError):
+    """A named file, folder, package or column source is not there."""
+
+    exit_code = 66
+
+
+class NetworkError(LlmkitError):
+    """The Hub or the network did not answer."""
+
+    exit_code = 69
+
+
+class InternalError(LlmkitError):
+    """A promise of llmkit itself was broken, or the loss is no number any more."""
+
+    exit_code = 70
+
+
+class OutOfMemoryError(LlmkitError):
+    """A batch did not fit into memory."""
+
+    exit_code = 71
+
+
+class OutputError(LlmkitError):
+    """The output folder cannot be made or belongs to another run."""
+
+    exit_code = 73
+
+
+class DiskError(LlmkitError):
+    """There is too little room to write, or writing failed."""
+
+    exit_code = 74
+
+
+class ModelError(LlmkitError):
+    """The named model cannot do what is asked of it."""
+
+    exit_code = 65
+
+
+class RecipeError(LlmkitError):
+    """A recipe or an override is wrong; every mistake in it is listed."""
+
+    exit_code = 78
+
+
+def nearest(word: str, known: Sequence[str]) -> str | None:
+    """The known word that `word` most likely means, or None."""
+    from difflib import get_close_matches
+
+    lowered = {k.lower(): k for k in reversed(known)}
+    found = get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
+    return lowered[found[0]] if found else None
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """`did you mean 'x'?` where a known word is near, else the known words."""
+    near = nearest(word, known)
+    return f"did you mean '{near}'?" if near else f"known: {', '.join(known)}"
