@@ -1,0 +1,32 @@
+"""llmkit: from a file of text to a model that you can trust.
+
+`train`, `evaluate`, `predict` and `load_recipe` are loaded when they are first used, so that `import llmkit` is instant.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0.dev0"
+__all__ = ["evaluate", "load_recipe", "predict", "train"]
+
+if TYPE_CHECKING:
+    from llmkit.evaluation.evaluate import evaluate
+    from llmkit.inference.predict import predict
+    from llmkit.recipe.load import load_recipe
+    from llmkit.training.run import train
+
+HOMES = {
+    "train": "llmkit.training.run",
+    "evaluate": "llmkit.evaluation.evaluate",
+    "predict": "llmkit.inference.predict",
+    "load_recipe": "llmkit.recipe.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in HOMES:
+        raise AttributeError(f"module 'llmkit' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(HOMES[name]), name)

@@ -1,0 +1,6 @@
+"""`python -m llmkit`, for launchers that start modules."""
+
+from llmkit.cli import main
+
+if __name__ == "__main__":
+    main()

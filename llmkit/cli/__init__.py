@@ -1,0 +1,86 @@
+"""The command line: parse, call one function, print. Here the one boundary that turns mistakes into sentences."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import NoReturn
+
+import typer
+
+from llmkit import console
+from llmkit.cli import recipes, train, use
+from llmkit.errors import LlmkitError
+
+app = typer.Typer(
+    name="llmkit",
+    help="From a file of text to a model that you can trust.",
+    rich_markup_mode=None,  # rich costs a plain --help more time than all the rest
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+for module in (train, use):
+    module.add_to(app)
+app.add_typer(recipes.app, name="recipes")
+
+
+def version(wanted: bool) -> None:
+    if wanted:
+        from llmkit import __version__
+
+        console.out(f"llmkit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _: bool = typer.Option(False, "--version", help="Show the version and leave.", callback=version, is_eager=True),
+) -> None:
+    """From a file of text to a model that you can trust.
+
+    The shortest way in: llmkit finetune-classify --train reviews.csv
+    """
+
+
+def main(words: list[str] | None = None) -> NoReturn:
+    """Run one command and leave with its exit code (sysexits; 130 for Ctrl-C)."""
+    words = sys.argv[1:] if words is None else words
+    sys.exit(run(words, debug="--debug" in words))
+
+
+def run(words: list[str], debug: bool = False) -> int:
+    """The exit code of one command. With `debug` a mistake comes with its traceback."""
+    try:
+        code = app(args=words, standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except BrokenPipeError:  # the reader of our output left: that is its right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except BaseException as fault:
+        if debug:
+            import traceback
+
+            traceback.print_exc()
+        sentence, code = explained(fault)
+        console.error(sentence)
+        return code
+
+
+def explained(fault: BaseException) -> tuple[str, int]:
+    """What to say of an exception, and the exit code: whatever happens, a sentence."""
+    if isinstance(fault, LlmkitError):
+        return str(fault), fault.exit_code
+    if isinstance(fault, typer.TyperException):
+        return f"{fault.format_message()}; `llmkit --help` shows how", 64
+    if isinstance(fault, (KeyboardInterrupt, typer.Abort)):
+        return "interrupted", 130
+    if isinstance(fault, MemoryError):
+        return "out of memory; lower train.per_device_train_batch_size or model.max_length", 71
+    if isinstance(fault, OSError) and fault.errno == errno.ENOSPC:
+        return f"{fault.filename or 'disk'}: no space left; free some and run again", 74
+    if isinstance(fault, Exception):
+        return f"a fault in llmkit: {type(fault).__name__}: {fault}; run it with --debug and report what it shows", 70
+    raise fault

@@ -1,0 +1,106 @@
+"""Commands that train: one a task, and `train` for a recipe of any."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llmkit import console
+
+# What a newcomer types first. Each is sugar for the recipe key in its help; the command line wins.
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RECIPE] [KEY=VALUE]...",
+        help="A recipe file or the name of a shipped one (`llmkit recipes list`), then keys to change, such as "
+        "train.learning_rate=3e-5.",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str | None, typer.Option(help="The weights to start from: a folder, a Hub id, pkg://PACKAGE/PATH. [model.name]")
+]
+Train = Annotated[str | None, typer.Option(help="The training rows: csv, tsv, jsonl, parquet, a folder. [data.train]")]
+Validation = Annotated[str | None, typer.Option(help="Rows to choose the best checkpoint by. [data.validation]")]
+Test = Annotated[str | None, typer.Option(help="Rows to report on. [data.test]")]
+Text = Annotated[str | None, typer.Option(help="The column of the text. [data.columns.text]")]
+Label = Annotated[str | None, typer.Option(help="The column of the label. [data.columns.label]")]
+Epochs = Annotated[float | None, typer.Option(help="How often each row is seen. [train.num_train_epochs]")]
+Output = Annotated[str | None, typer.Option("--output-dir", "-o", help="The run folder. Default: a fresh runs/...")]
+Json = Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout instead of a table.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
+
+
+def finetune_classify(
+    words: Words = None,
+    model: Model = None,
+    train: Train = None,
+    validation: Validation = None,
+    test: Test = None,
+    text: Text = None,
+    label: Label = None,
+    epochs: Epochs = None,
+    output_dir: Output = None,
+    as_json: Json = False,
+    debug: Debug = False,  # noqa: ARG001
+) -> None:
+    """Train a classifier: one text, one of several classes.
+
+    llmkit finetune-classify --train reviews.csv
+    """
+    carry_out(words, as_json, "classify", model=model, train=train, validation=validation, test=test, text=text,
+              label=label, epochs=epochs, output_dir=output_dir)  # fmt: skip
+
+
+def train_any(
+    words: Words = None,
+    model: Model = None,
+    train: Train = None,
+    validation: Validation = None,
+    test: Test = None,
+    epochs: Epochs = None,
+    output_dir: Output = None,
+    as_json: Json = False,
+    debug: Debug = False,  # noqa: ARG001
+) -> None:
+    """Run a recipe of any task.
+
+    llmkit train runs/x/recipe.yaml
+    """
+    carry_out(words, as_json, None, model=model, train=train, validation=validation, test=test, epochs=epochs,
+              output_dir=output_dir)  # fmt: skip
+
+
+def carry_out(words: list[str] | None, as_json: bool, task: str | None, **flags: Any) -> None:
+    """Train, print the table, and say what to type next."""
+    from llmkit.recipe.load import load_recipe
+
+    recipe, overrides = divided(words or [])
+    checked = load_recipe(recipe, overrides, task=task, **flags)
+    from llmkit.report.tables import show
+    from llmkit.training.run import train
+
+    run = train(checked)
+    if as_json:
+        console.out_json({"run": str(run.path)} | (run.report.as_dict() if run.report else {}))
+        return
+    if run.report:
+        show(run.report, Path(checked.model.name or "model").name)
+    console.out(f"\nThe model is in {run.path / 'model'}. Next:")
+    console.out(f'  llmkit predict {run.path} "some text"')
+    console.out(f"  llmkit eval {run.path} --data other.csv")
+
+
+def divided(words: list[str]) -> tuple[str | None, list[str]]:
+    """The recipe's name, where the first word is no KEY=VALUE, and the overrides."""
+    if words and "=" not in words[0]:
+        return words[0], words[1:]
+    return None, words
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command("finetune-classify")(finetune_classify)
+    app.command("train")(train_any)

@@ -1,0 +1,122 @@
+"""All that is printed: notes and progress on stderr, results on stdout; only the first process of a run speaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+# Line breaks too: one sentence is one line, whatever a file's cell holds.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+TOKEN = re.compile(
+    r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s:]+:[^/@\s]+(?=@)|(?i:(?<=token=)|(?<=password=)|(?<=api_key=))\S+"
+)
+
+
+def plain(text: object) -> str:
+    """`text` without control characters: what a file says never steers the terminal."""
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text))
+
+
+def redacted(text: str) -> str:
+    """`text` with tokens and passwords replaced by ***."""
+    return TOKEN.sub("***", text)
+
+
+def speaks() -> bool:
+    """Whether this process may print: the first of its run."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def note(text: str) -> None:
+    """Print one line to stderr."""
+    if speaks():
+        print(redacted(plain(text)), file=sys.stderr, flush=True)
+
+
+def error(text: str) -> None:
+    """Print a mistake to stderr, line by line, as `error: what; mend`."""
+    print("\n".join(redacted(plain(line)) for line in f"error: {text}".split("\n")), file=sys.stderr, flush=True)
+
+
+def out(text: str = "") -> None:
+    """Print a result to stdout, line by line."""
+    if speaks():
+        print("\n".join(plain(line) for line in text.split("\n")), flush=True)
+
+
+def out_json(record: Mapping[str, Any]) -> None:
+    """Print one record to stdout as a line of JSON."""
+    if speaks():
+        print(json.dumps(record, ensure_ascii=not encodes(sys.stdout), allow_nan=False), flush=True)
+
+
+def encodes(stream: Any) -> bool:
+    """Whether `stream` can write any text."""
+    return (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "").startswith("utf")
+
+
+def on_terminal() -> bool:
+    """Whether stdout is a terminal."""
+    return sys.stdout.isatty()
+
+
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[object]], numbers: Collection[int] = (), title: str = ""
+) -> None:
+    """Print a table to stdout: cells on one line each, the columns in `numbers` to the right."""
+    if not speaks():
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=box.SIMPLE_HEAD, title=plain(title) or None, title_justify="left", pad_edge=False, show_edge=False)
+    for i, word in enumerate(head):
+        # The last column of words gives way first when the terminal is narrow.
+        grid.add_column(
+            Text(plain(word)), justify="right" if i in numbers else "left", no_wrap=True, overflow="ellipsis"
+        )
+    for row in rows:
+        grid.add_row(*(Text(plain(cell)) for cell in row))
+    # Without a terminal nothing is cut: a log keeps every cell whole.
+    Console(file=sys.stdout, width=None if on_terminal() else 10_000, highlight=False).print(grid, end="")
+
+
+@contextmanager
+def progress(label: str, total: int | None = None) -> Iterator[Callable[..., None]]:
+    """A bar on stderr while something long runs; without a terminal a line at every tenth.
+
+    Gives `advance(steps, text="")`, where `text` stands behind the bar.
+    """
+    if not speaks():
+        yield lambda steps=1, text="": None
+    elif sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[text]}"),
+        )
+        with Progress(*columns, console=Console(stderr=True, highlight=False)) as bar:
+            item = bar.add_task(label, total=total, text="")
+            yield lambda steps=1, text="": bar.update(item, advance=steps, text=plain(text))
+    else:
+        done = 0
+
+        def advance(steps: int = 1, text: str = "") -> None:
+            nonlocal done
+            before, done = done, done + steps
+            if total and done * 10 // total > before * 10 // total:
+                note(f"{label} {done:,} of {total:,}  {text}".rstrip())
+
+        yield advance

@@ -1,0 +1,1 @@
+"""Files and Hub sets become named columns of strings, exactly as spelled, or are refused with file, line and mend."""

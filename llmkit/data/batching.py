@@ -1,0 +1,75 @@
+"""Which rows make a step, and how a step is cut into micro-batches with little padding.
+
+The rows of a step are those that a random order gives; only how they are grouped follows their lengths. A loss that is
+summed over the step and divided by the step's count is the same however the step is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+MULTIPLE = 8  # lengths are rounded up to it when a batch is padded
+
+
+def order(rows: int, seed: int, epoch: int) -> np.ndarray:
+    """A permutation of `rows` row numbers that depends on (seed, epoch) and on nothing else."""
+    return np.random.default_rng([seed, epoch]).permutation(rows)
+
+
+class Steps:
+    """The rows of each optimizer step of an epoch: a batch sampler. The last step of an epoch may be short."""
+
+    def __init__(self, rows: int, rows_per_step: int, seed: int) -> None:
+        self.rows, self.rows_per_step, self.seed, self.epoch = rows, rows_per_step, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.rows // self.rows_per_step)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        shuffled = order(self.rows, self.seed, self.epoch)
+        for start in range(0, self.rows, self.rows_per_step):
+            yield shuffled[start : start + self.rows_per_step].tolist()
+
+
+def padded(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Lengths rounded up to the multiple that batches are padded to."""
+    return -(-np.asarray(lengths, dtype=np.int64) // MULTIPLE) * MULTIPLE
+
+
+def micro_batches(lengths: Sequence[int], most_tokens: int, overhead: int) -> list[list[int]]:
+    """Positions into `lengths`, cut into groups of similar length: the cheapest cut there is.
+
+    A group costs its rows times its longest padded length, plus `overhead` tokens for the pass itself; none holds more
+    than `most_tokens` tokens, unless one row alone does. Longest first, so that memory runs out at once or never.
+    """
+    if not len(lengths):
+        return []
+    descending = np.argsort(-np.asarray(lengths), kind="stable")
+    sizes = padded(lengths)[descending]
+    count = len(sizes)
+    cheapest, start_of = np.zeros(count + 1), np.zeros(count + 1, dtype=np.int64)
+    for end in range(1, count + 1):
+        # A group of rows start..end-1 is as long as its first row.
+        starts = np.arange(end)
+        tokens = (end - starts) * sizes[:end]
+        costs = np.where((tokens <= most_tokens) | (starts == end - 1), cheapest[:end] + tokens + overhead, np.inf)
+        start_of[end] = int(costs.argmin())
+        cheapest[end] = costs[start_of[end]]
+    groups: list[list[int]] = []
+    end = count
+    while end:
+        groups.append(descending[start_of[end] : end].tolist())
+        end = int(start_of[end])
+    return groups[::-1]
+
+
+def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Positions into `lengths` in batches of at most `batch_size`, longest first."""
+    descending = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist()
+    return [descending[start : start + batch_size] for start in range(0, len(descending), batch_size)]

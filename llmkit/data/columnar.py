@@ -1,0 +1,58 @@
+"""Typed columns, from Parquet or a `datasets` set, as rows of strings: strings stay, other values become JSON text."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from llmkit.data.rows import Rows, Spelled, build
+from llmkit.errors import DataError
+
+Decode = Callable[[Any], Any]
+
+
+def read_parquet(data: bytes, name: str) -> Rows:
+    """Rows of a Parquet file's bytes. Raises DataError for a damaged file and for text that is not UTF-8."""
+    try:
+        table = pq.ParquetFile(pa.BufferReader(data)).read()
+        table.validate(full=True)
+    except (pa.ArrowException, OSError) as e:
+        detail = str(e).strip().splitlines()[0].rstrip(".")
+        raise DataError(f"{name}: not a readable Parquet file: {detail}", "write it again") from e
+    return from_table(table, name)
+
+
+def from_table(table: pa.Table, name: str, decoders: Mapping[str, Decode] | None = None) -> Rows:
+    """Rows of a typed table, counted by row. `decoders` turn the values of a column, such as class ids into names."""
+    if not table.num_rows or not table.num_columns:
+        raise DataError(f"{name}: no rows", "name a file that has some")
+    column, times = Counter(table.column_names).most_common(1)[0]
+    if times > 1:
+        raise DataError(f"{name}: column '{column}' is there {times} times", "give each column a name of its own")
+    decoders = decoders or {}
+    cells = {n: _cells(table.column(n), n, name, decoders.get(n)) for n in table.column_names}
+    return build(cells, name, range(1, table.num_rows + 1), by_row=True)
+
+
+def _cells(column: pa.ChunkedArray, column_name: str, name: str, decoder: Decode | None) -> list[str]:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+        try:
+            column = pc.cast(column, pa.large_string())
+        except pa.ArrowInvalid as e:
+            mend = "write it as text, or leave the column out"
+            raise DataError(f"{name}: column '{column_name}' holds bytes that are not UTF-8", mend) from e
+    values = column.to_pylist()
+    decoded = values if decoder is None else [decoder(value) for value in values]
+    return [value if isinstance(value, str) else Spelled(_spell(value)) for value in decoded]
+
+
+def _spell(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)

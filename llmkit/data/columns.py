@@ -1,0 +1,186 @@
+"""Which column holds which of a task's words: guessed where there is one answer, then checked cell by cell."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmkit.data.faults import Fault, counted, listed, refuse
+from llmkit.data.rows import Rows
+from llmkit.errors import DataError, RecipeError, did_you_mean, nearest
+
+Flags = npt.NDArray[np.bool_]
+OPTIONS = {"text": "--text", "label": "--label"}  # the words that have a flag of their own
+SYNONYMS: dict[str, list[set[str]]] = {  # later sets count only when no column is in an earlier one
+    "text": [
+        {"text", "sentence", "review", "content", "comment", "message", "body", "document", "tweet", "utterance"}
+        | {"sentence1", "premise", "article", "dialogue", "query"},
+        {"title", "headline", "subject"},
+    ],
+    "text_pair": [{"text_pair", "sentence2", "hypothesis"}],
+    "label": [
+        {"label", "class", "category", "sentiment", "target", "topic", "section", "intent", "stars", "rating"}
+        | {"score", "y", "polarity", "emotion", "tag"}
+    ],
+    "summary": [{"summary", "highlights", "tldr", "abstract"}, {"title", "headline"}],
+}
+KINDS: dict[str, Collection[str]] = {"label": ("text", "a number", "a boolean")}  # any other word: text
+FIRST = {'"': "text", "[": "a list", "{": "an object", "t": "a boolean", "f": "a boolean", "n": "null", "N": "NaN"}
+
+
+def guess(
+    rows: Rows, words: Mapping[str, str], given: Mapping[str, str], optional: Collection[str] = ()
+) -> tuple[dict[str, str], list[str]]:
+    """Word -> column for each of `words` (word -> what it holds), and notes that say what was guessed.
+
+    A given column wins, then one of the word's own name, then the one column that is a synonym, then the one that is
+    left. `optional` words are left out rather than guessed. Raises DataError where no or several columns could be it.
+    """
+    for word in given:
+        if word not in words:
+            raise RecipeError(f"data.columns.{word}: the task has no such word", did_you_mean(word, list(words)))
+    mapping = dict(given) | {word: word for word in words if word in rows.columns and word not in given}
+    guessed = [word for word in words if word not in mapping and word not in optional]
+    unsure = []
+    for word in guessed:
+        could_be = _synonyms(word, [column for column in rows.columns if column not in mapping.values()])
+        if len(could_be) == 1:
+            mapping[word] = could_be[0]
+        else:
+            unsure.append((word, could_be))
+    left = [column for column in rows.columns if column not in mapping.values()]
+    if len(unsure) == len(left) == 1 and len(rows.columns) == len(words):
+        mapping[unsure.pop()[0]] = left[0]
+    if unsure:
+        word, could_be = unsure[0]
+        raise _unknown(rows, word, words[word], could_be)
+    if not guessed:
+        return mapping, []
+    pairs = ", ".join(f"{word} = {mapping[word]}" for word in words if word in mapping)
+    return mapping, [f"columns: {pairs} (guessed; {_mends(guessed)} {_verb(guessed)} others)"]
+
+
+def need(
+    rows: Rows,
+    mapping: Mapping[str, str],
+    optional: Collection[str] = (),
+    *,
+    kinds: Mapping[str, Collection[str]] = KINDS,
+    may_be_empty: Collection[str] = (),
+    on_empty: Literal["error", "skip"] = "error",
+) -> tuple[Rows, list[str]]:
+    """The rows with each word standing for its column, every cell of them checked, and notes on dropped rows.
+
+    A word of `optional` whose column is missing is left out. `kinds` names what a word's cells may be ("text",
+    "a number", "a boolean", "a list", "an object"; text where it names none), but never two kinds in one column.
+    Empty text is refused, or its row dropped where `on_empty` is "skip"; an empty label is always refused.
+    """
+    present = {word: own for word, own in mapping.items() if own in rows.columns or word not in optional}
+    for word, own in present.items():
+        if own not in rows.columns:
+            raise DataError(f"{rows.name}: no column '{own}'", f"{_near(rows, own)}map it with {_mend(word)}")
+    rows = rows.rename(present)
+    for word, own in present.items():
+        refuse(_wrong_kinds(rows, word, own, tuple(kinds.get(word, ("text",)))))
+    texts = [word for word in present if word not in may_be_empty and word != "label"]
+    rows, notes = _without_empty(rows, texts, on_empty)
+    if "label" in present and "label" not in may_be_empty:
+        empty = np.flatnonzero(_is_empty(rows, "label"))
+        refuse([Fault(rows.where(row), f"'{present['label']}' is an empty label", "write its class") for row in empty])
+    return rows, notes
+
+
+def _synonyms(word: str, columns: Sequence[str]) -> list[str]:
+    for names in SYNONYMS.get(word, [{word}]):
+        if found := [column for column in columns if column.strip().casefold() in names]:
+            return found
+    return []
+
+
+def _unknown(rows: Rows, word: str, holds: str, could_be: Sequence[str]) -> DataError:
+    if could_be:
+        which = " and ".join(f"'{column}'" for column in could_be)
+        what = f"{rows.name}: no column '{word}', and {which} could each be it ({holds})"
+        return DataError(what, f"columns: {listed(rows.columns)}; name it with {_mend(word)}")
+    return DataError(f"{rows.name}: no column '{word}' ({holds})", f"{_near(rows, word)}map it with {_mend(word)}")
+
+
+def _near(rows: Rows, name: str) -> str:
+    near = nearest(name, rows.columns)
+    return (f"did you mean '{near}'? " if near else "") + f"columns: {listed(rows.columns)}; "
+
+
+def _mend(word: str) -> str:
+    key = f"data.columns.{word}=COLUMN"
+    return f"{key} or {OPTIONS[word]} COLUMN" if word in OPTIONS else key
+
+
+def _mends(words: Sequence[str]) -> str:
+    return " and ".join(OPTIONS.get(word, f"data.columns.{word}") for word in words)
+
+
+def _verb(words: Sequence[str]) -> str:
+    return "names" if len(words) == 1 else "name"
+
+
+def _wrong_kinds(rows: Rows, word: str, own: str, allowed: Sequence[str]) -> list[Fault]:
+    """The cells that are absent, of a kind that the word may not hold, or of another kind than the first good one."""
+    is_json = rows.kinds[own] == "json"
+    found = [_kind(cell, is_json) for cell in rows.cells(own)]
+    first = next((row for row, kind in enumerate(found) if kind in allowed), 0)
+    right = found[first] if found else ""
+    wanted = right if right in allowed else " or ".join(allowed)
+    also = "" if found.count(right) == len(found) else f", {right} at {rows.where(first)}"
+    faults = []
+    for row, kind in enumerate(found):
+        if kind == right and kind in allowed:
+            continue
+        if kind is None:
+            faults.append(
+                Fault(rows.where(row), f"no '{own}'", f"write it in every row, or map another with {_mend(word)}")
+            )
+        elif right in allowed and kind in allowed:
+            faults.append(Fault(rows.where(row), f"'{own}' is {kind} here{also}", "write one kind in all rows"))
+        else:
+            mend = f"write {wanted}, or map another column with {_mend(word)}"
+            faults.append(Fault(rows.where(row), f"'{own}' is {kind}, not {wanted}", mend))
+    return faults
+
+
+def _kind(cell: str | None, is_json: bool) -> str | None:
+    if cell is None:
+        return None
+    return FIRST.get(cell[0], "a number") if is_json else "text"
+
+
+def _is_empty(rows: Rows, word: str) -> Flags:
+    own = rows.column(word)
+    column = rows.table.column(own)
+    if rows.kinds[own] == "json":
+        return np.zeros(len(rows), dtype=bool)
+    flags: Flags = pc.equal(pc.utf8_trim_whitespace(column), pa.scalar("", pa.large_string())).to_numpy()
+    return flags
+
+
+def _without_empty(rows: Rows, words: Sequence[str], on_empty: str) -> tuple[Rows, list[str]]:
+    empty = np.zeros(len(rows), dtype=bool)
+    for word in words:
+        is_empty = _is_empty(rows, word)
+        if on_empty == "error":
+            what = f"'{rows.column(word)}' is empty"
+            mend = "write it, or leave such rows out with data.on_empty=skip"
+            refuse([Fault(rows.where(row), what, mend) for row in np.flatnonzero(is_empty)])
+        empty |= is_empty
+    if not empty.any():
+        return rows, []
+    if empty.all():
+        raise DataError(f"{rows.name}: every row's text is empty", "map another column with data.columns")
+    note = (
+        f"{rows.name}: left out {counted(int(empty.sum()), 'row')} of {len(rows):,} with empty text; data.on_empty=skip"
+    )
+    return rows.take(np.flatnonzero(~empty)), [note]

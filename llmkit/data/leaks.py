@@ -1,0 +1,84 @@
+"""Rows of validation or test whose text also stands in train: they make a score better than it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+
+from llmkit.data.faults import counted
+from llmkit.data.normalize import keys
+from llmkit.data.rows import Ints, Rows
+from llmkit.errors import SHOWN, DataError, RecipeError, did_you_mean
+
+OnLeak = Literal["report", "error", "drop", "ignore"]
+EQUAL = "equal after case and space are normalised"
+
+
+def find(train: Rows, other: Rows, words: Sequence[str]) -> Ints:
+    """The indices of the rows of `other` whose normalised `words` also stand in a row of `train`."""
+    known = set(keys(train, words))
+    return np.array([row for row, key in enumerate(keys(other, words)) if key in known], dtype=np.int64)
+
+
+def report(train: Rows, other: Rows, name: str, words: Sequence[str]) -> str | None:
+    """One sentence with count, share and first place of the rows of `other` that also stand in train, or None."""
+    leaked = find(train, other, words)
+    if not len(leaked):
+        return None
+    (place,) = _places(train, other, leaked[:1], words)
+    mends = "data.on_leak=drop removes them from train, error refuses, ignore is silent"
+    return f"{name}: {_share(leaked, other)}, the first {place}; {mends}"
+
+
+def apply(
+    train: Rows, others: Mapping[str, Rows], on_leak: OnLeak, words: Sequence[str] = ("text",)
+) -> tuple[Rows, list[str]]:
+    """Train, without leaked rows where `on_leak` is "drop", and notes for the user.
+
+    others: split name -> rows. Raises DataError for a leak where `on_leak` is "error", or when "drop" leaves nothing.
+    """
+    if on_leak not in get_args(OnLeak):
+        raise RecipeError(f"data.on_leak: '{on_leak}' is not known", did_you_mean(on_leak, get_args(OnLeak)))
+    if on_leak == "ignore":
+        return train, []
+    if on_leak == "drop":
+        return _drop(train, others, words)
+    if on_leak == "error":
+        for name, other in others.items():
+            _refuse(train, other, name, words)
+    return train, [note for name, other in others.items() if (note := report(train, other, name, words))]
+
+
+def _refuse(train: Rows, other: Rows, name: str, words: Sequence[str]) -> None:
+    leaked = find(train, other, words)
+    if len(leaked):
+        places = _places(train, other, leaked[:SHOWN], words)
+        mend = "take them out, or let data.on_leak=drop remove them from train"
+        raise DataError(f"{name}: {_share(leaked, other)}", mend, places, len(leaked))
+
+
+def _drop(train: Rows, others: Mapping[str, Rows], words: Sequence[str]) -> tuple[Rows, list[str]]:
+    elsewhere = {key for other in others.values() for key in keys(other, words)}
+    kept = [row for row, key in enumerate(keys(train, words)) if key not in elsewhere]
+    dropped = len(train) - len(kept)
+    if not kept:
+        what = f"train: all {counted(len(train), 'row')} also stand in {' or '.join(others)} ({EQUAL})"
+        raise DataError(what, "name other files, or set data.on_leak=report")
+    if not dropped:
+        return train, []
+    removed = f"{counted(dropped, 'row')} of {len(train):,} that also stand in {' or '.join(others)} ({EQUAL})"
+    return train.take(kept), [f"train: removed {removed}; data.on_leak=drop"]
+
+
+def _share(leaked: Ints, other: Rows) -> str:
+    verb = "stands" if len(leaked) == 1 else "stand"
+    share = f"{100 * len(leaked) / len(other):.1f} %"
+    return f"{len(leaked):,} of {counted(len(other), 'row')} ({share}) also {verb} in train ({EQUAL})"
+
+
+def _places(train: Rows, other: Rows, leaked: Ints, words: Sequence[str]) -> list[str]:
+    wanted = keys(other.take(leaked), words)
+    in_train = keys(train, words)
+    return [f"{other.where(row)} = {train.where(in_train.index(key))}" for row, key in zip(leaked, wanted, strict=True)]

@@ -1,0 +1,113 @@
+"""From a recipe's `data:` section to checked splits: what a run trains on, and what `llmkit eval` finds again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from llmkit.data import leaks
+from llmkit.data.columns import guess, need
+from llmkit.data.decode import ReadOptions
+from llmkit.data.packages import locate
+from llmkit.data.read import read
+from llmkit.data.rows import Rows
+from llmkit.data.split import split_off
+from llmkit.errors import RecipeError
+from llmkit.recipe.schema import DataSection
+
+
+class Reader(Protocol):
+    """What reading must know of a task."""
+
+    @property
+    def columns(self) -> Any: ...
+    @property
+    def target(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows of a run by split, the columns that were used, and what there is to say about them."""
+
+    train: Rows
+    others: dict[str, Rows]
+    columns: dict[str, str]
+    notes: list[str] = field(default_factory=list)
+
+    def judged(self) -> tuple[str, Rows]:
+        """The split that metrics.json speaks of: test where there is one, else validation."""
+        name = "test" if "test" in self.others else "validation"
+        if name not in self.others:
+            raise RecipeError("data.split: neither test nor validation rows", "name data.test or set data.split.test")
+        return name, self.others[name]
+
+    def files(self) -> list[dict[str, Any]]:
+        """Name, size and sha256 of every file that was read."""
+        names = dict.fromkeys(name for rows in (self.train, *self.others.values()) for name in rows.files)
+        return [fingerprint(name) for name in names]
+
+
+def fingerprint(name: str) -> dict[str, Any]:
+    """What the manifest says of a file or folder; a Hub set has no file here, its name must do."""
+    path = locate(name)
+    if not path.exists():
+        return {"name": name, "bytes": None, "sha256": None}
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        if path.is_dir():
+            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    sha256 = digest.hexdigest() if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"name": name, "bytes": sum(file.stat().st_size for file in files), "sha256": sha256}
+
+
+def options(section: DataSection) -> ReadOptions:
+    """How the recipe wants files to be read."""
+    return ReadOptions(section.encoding, section.delimiter, section.quoting, section.on_empty)
+
+
+def read_splits(section: DataSection, task: Reader) -> Splits:
+    """Train, validation and test rows with the task's words mapped to columns, split off where not named, leaks handled.
+
+    Raises what reading, mapping and splitting raise, and RecipeError where no training data is named.
+    """
+    if section.train is None:
+        raise RecipeError("data.train: missing", "name the training rows with --train FILE")
+    named = {"train": section.train, "validation": section.validation, "test": section.test}
+    read_rows = {name: read(one, split_role=name, options=options(section)) for name, one in named.items() if one is not None}
+    columns, notes = guess(read_rows["train"], task.columns, section.columns)
+    mapped = {}
+    for name, rows in read_rows.items():
+        mapped[name], said = need(rows, columns, on_empty=section.on_empty)
+        notes += said
+    train = mapped.pop("train")
+    inputs = [word for word in columns if word != task.target]
+    shares = missing_shares(section, mapped)
+    if shares:
+        parts, said = split_off(train, shares, section.split.seed, inputs, task.target)
+        train, mapped = parts.pop("train"), mapped | parts
+        notes += said
+    train, said = leaks.apply(train, mapped, section.on_leak, inputs)
+    return Splits(train, mapped, dict(columns), notes + said)
+
+
+def missing_shares(section: DataSection, named: Iterable[str]) -> dict[str, float]:
+    """What is to be split off: a missing validation always, a missing test only when neither was named."""
+    wanted = {} if "validation" in named else {"validation": section.split.validation}
+    if "validation" not in named and "test" not in named:
+        wanted["test"] = section.split.test
+    return {name: share for name, share in wanted.items() if share > 0}
+
+
+def source_name(section: DataSection) -> str:
+    """A short word for the training data, for the name of a run folder."""
+    source = section.train
+    if isinstance(source, dict):
+        source = next(iter(source.values()))
+    if isinstance(source, list):
+        source = source[0]
+    return Path(str(source).split("://")[-1]).name.split(".")[0] if source else "run"

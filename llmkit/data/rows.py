@@ -1,0 +1,172 @@
+"""Rows: an Arrow table of strings that remembers the file and line of each row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from llmkit.data.faults import Fault, listed, refuse
+from llmkit.errors import DataError, did_you_mean
+
+Kind = Literal["text", "json"]
+Ints = npt.NDArray[np.int64]
+
+
+class Spelled(str):
+    """The JSON text of a value that is no string, as the file spells it."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Named columns of strings; nothing in it changes, each method returns what it makes.
+
+    kinds: "text" where the cell is the text itself, "json" where it is the JSON text of a value (then strings in
+    that column stand in their quotes). A null cell is a key that the row does not have. files: as the user named them.
+    file_index and lines: for each row its file and 1-based physical line, or the row's number for the files in
+    `by_row`. words: a task's word -> the column that holds it (a view: columns keep their names).
+    """
+
+    table: pa.Table
+    kinds: Mapping[str, Kind]
+    files: tuple[str, ...]
+    file_index: Ints
+    lines: Ints
+    by_row: frozenset[str] = frozenset()
+    words: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns' own names, in the file's order."""
+        return list(self.table.column_names)
+
+    @property
+    def name(self) -> str:
+        """The rows' source for a message: the file, or the first and how many more."""
+        return listed(self.files, shown=1)
+
+    def column(self, name: str) -> str:
+        """The column's own name for a task's word or a column's name. Raises DataError when there is none."""
+        own = self.words.get(name, name)
+        if own not in self.kinds:
+            raise DataError(f"{self.name}: no column '{own}'", did_you_mean(own, self.columns))
+        return own
+
+    def cells(self, name: str) -> list[str | None]:
+        """One string a row for a task's word or a column, None where the row lacks it."""
+        cells: list[str | None] = self.table.column(self.column(name)).to_pylist()
+        return cells
+
+    def texts(self, name: str) -> list[str]:
+        """One string a row for a task's word or a column. Raises DataError naming a row that lacks it."""
+        cells = self.cells(name)
+        texts = [cell for cell in cells if cell is not None]
+        if len(texts) < len(self):
+            row = cells.index(None)
+            raise DataError(f"{self.where(row)}: no '{self.column(name)}'", "write it in every row")
+        return texts
+
+    def where(self, row: int | np.integer[Any]) -> str:
+        """`reviews.csv:7`, or `reviews.parquet: row 7` for a source without lines."""
+        name = self.files[int(self.file_index[row])]
+        return f"{name}: row {self.lines[row]}" if name in self.by_row else f"{name}:{self.lines[row]}"
+
+    def take(self, indices: Sequence[int] | npt.NDArray[Any]) -> Rows:
+        """The rows at `indices`, in that order."""
+        at = np.asarray(indices, dtype=np.int64)
+        return replace(self, table=self.table.take(at), file_index=self.file_index[at], lines=self.lines[at])
+
+    def rename(self, words: Mapping[str, str]) -> Rows:
+        """The same rows, with each word standing for the column it names."""
+        return replace(self, words={word: replace(self, words={}).column(own) for word, own in words.items()})
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Each row as the file has it: its own column names, JSON values parsed, absent keys left out."""
+        parsed = {name for name, kind in self.kinds.items() if kind == "json"}
+        for batch in self.table.to_batches(max_chunksize=10_000):
+            for record in batch.to_pylist():
+                yield {k: json.loads(v) if k in parsed else v for k, v in record.items() if v is not None}
+
+
+def build(columns: Mapping[str, Sequence[str | None]], name: str, lines: Iterable[int], by_row: bool = False) -> Rows:
+    """Rows of one file from its columns of cells (`Spelled` where a cell is JSON) and each row's line.
+
+    Raises DataError for a cell that holds a NUL character.
+    """
+    cells: dict[str, pa.Array] = {}
+    kinds: dict[str, Kind] = {}
+    for column, values in columns.items():
+        kinds[column] = "json" if Spelled in set(map(type, values)) else "text"
+        spelled = values if kinds[column] == "text" else [_spell(value) for value in values]
+        cells[column] = pa.array(spelled, pa.large_string())
+    line = np.fromiter(lines, dtype=np.int64)
+    rows = Rows(
+        table=pa.table(cells),
+        kinds=kinds,
+        files=(name,),
+        file_index=np.zeros(len(line), dtype=np.int64),
+        lines=line,
+        by_row=frozenset([name] if by_row else []),
+    )
+    refuse(_nul_cells(rows))
+    return rows
+
+
+def concat(parts: Sequence[Rows]) -> Rows:
+    """All rows of `parts` in order; a column that one part lacks is absent in its rows.
+
+    A column that is text in one part and JSON in another becomes JSON. The parts' `words` must agree.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    words = dict(parts[0].words) if parts else {}
+    if any(dict(part.words) != words for part in parts):
+        raise ValueError("rows of different words cannot be joined: join them before mapping columns")
+    names = dict.fromkeys(name for part in parts for name in part.columns)
+    kinds: dict[str, Kind] = {
+        name: "json" if any(part.kinds.get(name) == "json" for part in parts) else "text" for name in names
+    }
+    tables = [pa.table({name: _as_kind(part, name, kinds[name]) for name in names}) for part in parts]
+    starts = np.cumsum([0, *(len(part.files) for part in parts)])
+    return Rows(
+        table=pa.concat_tables(tables),
+        kinds=kinds,
+        files=tuple(file for part in parts for file in part.files),
+        file_index=np.concatenate([part.file_index + start for part, start in zip(parts, starts, strict=False)]),
+        lines=np.concatenate([part.lines for part in parts]),
+        by_row=frozenset[str]().union(*(part.by_row for part in parts)),
+        words=words,
+    )
+
+
+def _as_kind(part: Rows, name: str, kind: Kind) -> pa.ChunkedArray:
+    if name not in part.kinds:
+        return pa.chunked_array([pa.nulls(len(part), pa.large_string())])
+    if part.kinds[name] == kind:
+        return part.table.column(name)
+    return pa.chunked_array([pa.array([_spell(cell) for cell in part.cells(name)], pa.large_string())])
+
+
+def _spell(cell: str | None) -> str | None:
+    return cell if cell is None or isinstance(cell, Spelled) else json.dumps(cell, ensure_ascii=False)
+
+
+def _nul_cells(rows: Rows) -> list[Fault]:
+    faults = []
+    for name in rows.columns:
+        found = pc.match_substring(rows.table.column(name), "\0")
+        if pc.any(found).as_py():
+            bad = np.flatnonzero(found.fill_null(False).to_numpy())
+            faults += [Fault(rows.where(row), f"'{name}' holds a NUL character", "take it out") for row in bad]
+    return faults

@@ -1,0 +1,1 @@
+"""Judgement: scores with intervals, beside baselines."""

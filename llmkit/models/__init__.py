@@ -1,0 +1,1 @@
+"""Weights: found, loaded, checked for fit, hashed, saved."""

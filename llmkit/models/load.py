@@ -1,0 +1,185 @@
+"""A tokenizer and a model that fit each other and the task, or a sentence that says why they do not."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from llmkit.errors import LlmkitError, ModelError, NetworkError
+from llmkit.models.names import ModelName
+
+UNLIMITED = 10**6  # transformers writes 10**30 where a tokenizer names no length
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model, its tokenizer, and the names of the weights that the files did not hold."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    fresh: tuple[str, ...] = ()
+
+
+def load_config(name: ModelName) -> PreTrainedConfig:
+    """The model's own config."""
+    with speaking_of(name):
+        return AutoConfig.from_pretrained(name.id, revision=name.revision)
+
+
+def load_tokenizer(name: ModelName, needs: tuple[str, ...] = ("pad",)) -> PreTrainedTokenizerBase:
+    """The tokenizer, with padding and truncation that its file may carry turned off: llmkit decides both.
+
+    `needs` names special tokens that the task cannot do without. Raises ModelError where one is missing.
+    """
+    with speaking_of(name):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name.id, revision=name.revision)
+    if not tokenizer.is_fast:
+        raise ModelError(f"{name.given}: its tokenizer has no tokenizer.json form", "name a model with a fast tokenizer")
+    unlimited(tokenizer)
+    for need in needs:
+        if getattr(tokenizer, f"{need}_token_id", None) is None:
+            raise ModelError(
+                f"{name.given}: its tokenizer has no {need} token", f"name a model whose tokenizer has one ({hint(need)})"
+            )
+    return tokenizer
+
+
+def hint(need: str) -> str:
+    """What a missing special token means for the choice of a model."""
+    return {"pad": "encoders have; many text generators have not", "mask": "masked language models have"}[need]
+
+
+def unlimited(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Turn off the padding and truncation of the tokenizer's own file."""
+    tokenizer.backend_tokenizer.no_padding()  # type: ignore[attr-defined]
+    tokenizer.backend_tokenizer.no_truncation()  # type: ignore[attr-defined]
+
+
+def load_model(
+    name: ModelName, auto_class: str, changes: dict[str, Any], *, dtype: str = "float32", strict: bool = False
+) -> Loaded:
+    """The model with its tokenizer, in `dtype`, on the CPU, with `changes` in its config.
+
+    Weights that the files do not hold are drawn afresh (seed torch first) and listed in `fresh`; with `strict` they
+    are a ModelError, because a random head must never answer. Raises ModelError too where the architecture has no such
+    head, or where most weights would be fresh.
+    """
+    tokenizer, config = load_tokenizer(name), load_config(name)
+    fits(name, config, tokenizer, auto_class)
+    with speaking_of(name), quiet():
+        model, report = getattr(transformers, auto_class).from_pretrained(
+            name.id,
+            revision=name.revision,
+            dtype=dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=not strict,
+            **changes,
+        )
+    fresh = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if fresh and strict:
+        raise ModelError(f"{name.given}: {weights(len(fresh))} missing: {listed(fresh)}",
+                         "a random head must not answer; name a model that was trained for the task")  # fmt: skip
+    sizes = {key: value.numel() for key, value in model.state_dict().items()}
+    if sum(sizes.get(key, 0) for key in fresh) * 2 > sum(sizes.values()):
+        raise ModelError(f"{name.given}: its files do not fit a {type(model).__name__}: {listed(fresh)} and so on missing",
+                         "check model.name and model.config")  # fmt: skip
+    return Loaded(model, tokenizer, tuple(fresh))
+
+
+def fits(name: ModelName, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, auto_class: str) -> None:
+    """Raise ModelError where the architecture has no such head, or the tokenizer's words exceed the embedding."""
+    mapping = getattr(transformers, auto_class)._model_mapping
+    if type(config) not in mapping:
+        raise ModelError(f"{name.given}: a '{config.model_type}' model cannot do this task (no {auto_class} for it)",
+                         "name an encoder such as google-bert/bert-base-uncased")  # fmt: skip
+    words = getattr(config.get_text_config(), "vocab_size", None)
+    if words is not None and len(tokenizer) > words:
+        raise ModelError(f"{name.given}: its tokenizer has {len(tokenizer):,} words, its embedding {words:,}",
+                         "take both from the same model")  # fmt: skip
+
+
+def check_length(name: ModelName, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    """Raise ModelError where the model has fewer positions than `max_length`."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    limits = [n for n in (positions, tokenizer.model_max_length) if isinstance(n, int) and 0 < n < UNLIMITED]
+    if limits and max_length > min(limits):
+        raise ModelError(f"{name.given}: model.max_length {max_length:,} exceeds its {min(limits):,} positions",
+                         f"set model.max_length={min(limits)}")  # fmt: skip
+    least = tokenizer.num_special_tokens_to_add() + 1
+    if max_length < least:
+        raise ModelError(f"{name.given}: model.max_length {max_length} leaves no room for text", f"set it to {least} or more")
+
+
+def own_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The longest input that a saved model was made for."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    limits = [n for n in (positions, tokenizer.model_max_length) if isinstance(n, int) and 0 < n < UNLIMITED]
+    return min(limits, default=512)
+
+
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int) -> None:
+    """Write a plain Hugging Face folder that cuts texts where training did."""
+    unlimited(tokenizer)
+    tokenizer.model_max_length = max_length
+    with quiet():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def modules(keys: tuple[str, ...]) -> str:
+    """`classifier, bert.pooler.dense` from weight names."""
+    return ", ".join(dict.fromkeys(key.rpartition(".")[0] or key for key in keys))
+
+
+def weights(number: int) -> str:
+    return f"{number:,} weight{'s are' if number > 1 else ' is'}"
+
+
+def listed(keys: list[str]) -> str:
+    return ", ".join(keys[:5]) + (" ..." if len(keys) > 5 else "")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No loading bars and reports: what they say is in the result, and llmkit says it in its own words."""
+    from transformers.utils import logging as hf_logging
+
+    level, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    hf_logging.set_verbosity(logging.CRITICAL)
+    hf_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+@contextmanager
+def speaking_of(name: ModelName) -> Iterator[None]:
+    """Turn the library's many ways to fail at loading into one sentence about the model."""
+    try:
+        yield
+    except LlmkitError:
+        raise
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, torch.OutOfMemoryError) as fault:
+        said = " ".join(str(fault).split())[:300]
+        if name.folder is None and isinstance(fault, OSError):
+            raise NetworkError(f"{name.given}: no such local folder, and the Hub did not give it: {said}", mend()) from fault
+        raise ModelError(f"{name.given}: {type(fault).__name__}: {said}", "check that the folder is whole") from fault
+
+
+def mend() -> str:
+    """What helps when the Hub does not answer."""
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        return "HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --model"
+    return "check the name and the network, or name a local folder with --model"

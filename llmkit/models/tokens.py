@@ -1,0 +1,36 @@
+"""Texts to features and features to padded batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+MULTIPLE = 8  # bf16 kernels are built for each shape: few shapes, few builds
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, pairs: Sequence[str] | None = None
+) -> tuple[list[dict[str, Any]], int]:
+    """One feature a text (`input_ids`, and `token_type_ids` where the model has them), and how many texts were cut."""
+    if not texts:
+        return [], 0
+    encoded = tokenizer(
+        list(texts),
+        list(pairs) if pairs is not None else None,
+        truncation=True,
+        max_length=max_length,
+        padding=False,
+        return_attention_mask=False,
+    )
+    cut = sum(bool(one.overflowing) for one in encoded.encodings or ())
+    names = list(encoded.keys())
+    return [dict(zip(names, values, strict=True)) for values in zip(*encoded.values(), strict=True)], cut
+
+
+def pad(tokenizer: PreTrainedTokenizerBase, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """The features as tensors [rows, length], `length` rounded up to a multiple of 8, with their attention mask."""
+    inputs = [{key: value for key, value in row.items() if key in tokenizer.model_input_names} for row in features]
+    return dict(tokenizer.pad(inputs, pad_to_multiple_of=MULTIPLE, return_tensors="pt"))

@@ -1,0 +1,52 @@
+"""The recipes that ship with llmkit: list, find, show, copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from llmkit.errors import MissingInputError, OutputError, nearest
+
+
+def home() -> Path:
+    """The folder of shipped recipes: inside the wheel, or beside the package in an editable install."""
+    package = Path(__file__).parents[1]
+    inside = package / "_recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
+def listed() -> dict[str, str]:
+    """Each shipped recipe's name (`classify/bbc-headlines`) and the first line of its header."""
+    return {
+        path.relative_to(home()).with_suffix("").as_posix(): path.read_text(encoding="utf-8").split("\n")[0].lstrip("# ")
+        for path in sorted(home().rglob("*.yaml"))
+    }
+
+
+def find(name: str) -> Path:
+    """The recipe file that `name` means: a path, or a shipped recipe's name. Raises MissingInputError."""
+    path = Path(name)
+    if path.is_file():
+        return path
+    bare = name.removeprefix("recipes/").removesuffix(".yaml")
+    shipped = home() / f"{bare}.yaml"
+    if bare in listed():
+        return shipped
+    if path.is_dir():
+        raise MissingInputError(f"{name}: a folder, not a recipe", f"name its {name.rstrip('/')}/recipe.yaml")
+    near = nearest(bare, list(listed()))
+    mend = f"did you mean '{near}'?" if near else "`llmkit recipes list` names the shipped ones"
+    raise MissingInputError(f"{name}: no such recipe", mend)
+
+
+def copy(name: str, target: Path) -> Path:
+    """The path of a fresh copy of a recipe; `target` is a file to make or a folder. Never overwrites."""
+    source = find(name)
+    place = target / source.name if target.is_dir() else target
+    try:
+        with place.open("x", encoding="utf-8") as file:
+            file.write(source.read_text(encoding="utf-8"))
+    except FileExistsError:
+        raise OutputError(f"{place}: exists", "name another file") from None
+    except OSError as fault:
+        raise OutputError(f"{place}: {fault.strerror}", "name a folder that exists and can be written") from None
+    return place

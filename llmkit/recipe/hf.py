@@ -1,0 +1,67 @@
+"""What may stand under `train.hf`: fields of TrainingArguments that have no place of their own in a recipe."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from llmkit.recipe.schema import TrainSection
+
+# Where a field's recipe key is called something else.
+ELSEWHERE = {
+    "output_dir": "output_dir",
+    "bf16": "train.precision",
+    "fp16": "train.precision",
+    "bf16_full_eval": "eval.precision",
+    "fp16_full_eval": "eval.precision",
+    "per_device_eval_batch_size": "eval.batch_size",
+    "metric_for_best_model": "eval.metrics (its first name)",
+    "load_best_model_at_end": "train.eval_strategy (`no` keeps the last weights)",
+    "label_smoothing_factor": "the task's own section (classify.label_smoothing)",
+    "data_seed": "train.seed",
+}
+# What llmkit's own trainer decides: passed on, these would be ignored without a sound or change the mathematics.
+OURS = frozenset(
+    "accelerator_config auto_find_batch_size average_tokens_across_devices batch_eval_metrics dataloader_drop_last "
+    "deepspeed disable_tqdm do_eval do_predict do_train enable_jit_checkpoint eval_accumulation_steps "
+    "eval_do_concat_batches eval_on_start eval_use_gather_object fsdp fsdp_config greater_is_better hub_always_push "
+    "hub_model_id hub_private_repo hub_revision hub_strategy hub_token ignore_data_skip include_for_metrics label_names "
+    "length_column_name local_rank logging_first_step logging_nan_inf_filter logging_strategy parallelism_config "
+    "prediction_loss_only push_to_hub remove_unused_columns restore_callback_states_from_checkpoint "
+    "resume_from_checkpoint save_on_each_node save_only_model save_total_limit train_sampling_strategy use_cpu".split()
+)
+
+
+@cache
+def fields() -> frozenset[str]:
+    """The field names of the installed TrainingArguments, read from its source: importing it takes seconds."""
+    spec = find_spec("transformers")
+    if spec is None or spec.origin is None:
+        return frozenset()
+    source = Path(spec.origin).with_name("training_args.py").read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ClassDef) and node.name == "TrainingArguments":
+            return frozenset(
+                line.target.id
+                for line in node.body
+                if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)
+            )
+    return frozenset()
+
+
+def complaint(key: str) -> str | None:
+    """Why `key` may not stand under `train.hf`, or None where it may."""
+    from llmkit.errors import did_you_mean
+
+    if key in TrainSection.model_fields and key != "hf":
+        return f"has a place of its own; write train.{key}"
+    if key in ELSEWHERE:
+        return f"has a place of its own; write {ELSEWHERE[key]}"
+    if key in OURS:
+        return "llmkit decides it; leave it out"
+    if key not in fields():
+        known = sorted(fields() - OURS - set(ELSEWHERE) - set(TrainSection.model_fields))
+        return f"TrainingArguments has no such field; {did_you_mean(key, known)}"
+    return None

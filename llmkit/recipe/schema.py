@@ -1,0 +1,206 @@
+"""The recipe as a frozen object: every key, its default, its range, and under each field the text that is its help."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+
+class Section(BaseModel):
+    """A frozen part of a recipe: unknown keys, wrong types, NaN and infinity are refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+def one_source(value: object) -> object:
+    """The value where it can name data: text, a list of texts, or a mapping label -> file."""
+    texts = value if isinstance(value, list) else [value]
+    if isinstance(value, dict):
+        texts = [*value, *value.values()]
+    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise PydanticCustomError("source", "must be a path, a list of paths, or a mapping label: file")
+    return value
+
+
+Source = Annotated[str | list[str] | dict[str, str], BeforeValidator(one_source)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ModelSection(Section):
+    """Where the weights come from and how long a text may be."""
+
+    name: str | None = None
+    """A local folder, a run folder, a Hub id, or pkg://PACKAGE/PATH. Default: the packaged MiniLM where it is
+    installed, else google-bert/bert-base-uncased."""
+    revision: str | None = None
+    """The Hub revision (branch, tag or commit) of `name`."""
+    max_length: Count = 128
+    """Tokens a row may have, special tokens included; what is longer is cut, and the share that was cut is said."""
+    config: dict[str, Any] = {}
+    """Fields of the model's own config to change, such as hidden_dropout_prob: 0.0."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """The type that the weights are held in while training. Keep float32 unless memory forbids it."""
+
+
+class SplitSection(Section):
+    """What is held back from the training rows where no file is named for it."""
+
+    validation: Share = 0.1
+    """Share of all rows that is split off to choose the best checkpoint by; 0: none."""
+    test: Share = 0.1
+    """Share of all rows that is split off to report on, where neither validation nor test is named; 0: none."""
+    seed: Seed = 42
+    """Which rows are held back."""
+
+    @model_validator(mode="after")
+    def leave_rows_to_train_on(self) -> SplitSection:
+        if self.validation + self.test >= 1:
+            raise PydanticCustomError("shares", "validation and test together leave no rows to train on")
+        return self
+
+
+class DataSection(Section):
+    """Where the rows come from and what their columns are called."""
+
+    train: Source | None = None
+    """The training rows: a path, a list, pkg://PACKAGE/PATH, a Hub id, or a mapping label: file."""
+    validation: Source | None = None
+    """The rows that choose the best checkpoint; default: split off from train."""
+    test: Source | None = None
+    """The rows that the reported scores come from; default: split off from train where no validation is named."""
+    columns: dict[str, str] = {}
+    """The task's word: the file's column, such as {text: title, label: section}. Default: guessed where it is plain."""
+    split: SplitSection = SplitSection()
+    """What is held back from train."""
+    on_leak: Literal["report", "error", "drop", "ignore"] = "report"
+    """What to do with training rows that also stand in validation or test."""
+    on_empty: Literal["error", "skip"] = "error"
+    """What to do with rows whose text is empty."""
+    encoding: str = "utf-8"
+    """The encoding of text files."""
+    delimiter: str | None = None
+    """The character between fields, or the word tab; default: a comma in .csv, a tab in .tsv."""
+    quoting: Literal["csv", "none"] | None = None
+    """csv: fields may stand in double quotes; none: a quote is a character like any other. Default: csv in .csv,
+    none in .tsv."""
+
+
+class TrainSection(Section):
+    """How to learn. Keys that transformers' TrainingArguments has carry its spelling."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    """The highest rate that the schedule reaches."""
+    num_train_epochs: Annotated[float, Field(gt=0)] = 3.0
+    """How often each row is seen."""
+    max_steps: int = -1
+    """Stop after so many steps; -1: num_train_epochs decides."""
+    batch_size: Count | None = None
+    """Rows in one step over all processes and accumulation; names the whole, so it excludes the next two keys."""
+    per_device_train_batch_size: Count = 32
+    """Rows that fit on a device at once, at max_length; shorter rows travel in larger groups."""
+    gradient_accumulation_steps: Count = 1
+    """How many such batches make one step."""
+    warmup_steps: Annotated[float, Field(ge=0)] = 0.1
+    """Steps over which the rate rises; below 1: that share of all steps."""
+    max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
+    """The gradient is scaled down to this norm; 0: never."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Decay of weights (not of biases and norms)."""
+    lr_scheduler_type: Literal[
+        "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt"
+    ] = "linear"
+    """How the rate falls after the warm-up."""
+    optim: Literal["adamw_torch_fused", "adamw_torch", "adafactor", "adagrad", "rmsprop", "sgd"] = "adamw_torch_fused"
+    """The optimizer."""
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Decay of the gradient's running mean."""
+    adam_beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Decay of its running square."""
+    adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """What keeps its division finite."""
+    seed: Seed = 42
+    """Fresh weights, dropout and the order of rows follow from it."""
+    eval_strategy: Literal["no", "epoch", "steps"] = "epoch"
+    """When validation is scored; with `no` the last weights are kept instead of the best."""
+    eval_steps: Count | None = None
+    """Steps between evaluations under eval_strategy: steps."""
+    save_strategy: Literal["no", "epoch", "steps", "best"] = "epoch"
+    """When a checkpoint is written; the best and the last stay."""
+    save_steps: Count | None = None
+    """Steps between checkpoints under save_strategy: steps."""
+    logging_steps: Count = 10
+    """Steps between two lines of log.jsonl."""
+    dataloader_num_workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that build batches; they never change what is in them."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 on a GPU that has it, or on a CPU with AVX-512 bf16 or AMX for hidden sizes from 256; else fp32."""
+    hf: dict[str, Any] = {}
+    """Any other field of TrainingArguments."""
+
+    @model_validator(mode="after")
+    def agree(self) -> TrainSection:
+        given = self.model_fields_set
+        both = [key for key in ("per_device_train_batch_size", "gradient_accumulation_steps") if key in given]
+        if self.batch_size is not None and both:
+            raise PydanticCustomError(
+                "batch_size",
+                "batch_size is rows in one step over all devices; leave out {keys} beside it",
+                {"keys": " and ".join(both)},
+            )
+        if self.max_steps == 0 or self.max_steps < -1:
+            raise PydanticCustomError("max_steps", "max_steps must be at least 1, or -1 for none")
+        for strategy, steps in (("eval_strategy", "eval_steps"), ("save_strategy", "save_steps")):
+            if (getattr(self, strategy) == "steps") != (getattr(self, steps) is not None):
+                raise PydanticCustomError(
+                    "steps", "{strategy}: steps and {steps} go together", {"strategy": strategy, "steps": steps}
+                )
+        if self.eval_strategy != "no" and self.save_strategy not in (self.eval_strategy, "best", "no"):
+            raise PydanticCustomError(
+                "strategies",
+                "save_strategy {save} beside eval_strategy {eval} could lose the best checkpoint; make them the same, "
+                "or write save_strategy: best",
+                {"save": self.save_strategy, "eval": self.eval_strategy},
+            )
+        if self.save_steps and self.eval_steps and self.save_steps % self.eval_steps:
+            raise PydanticCustomError("steps", "save_steps must be a multiple of eval_steps")
+        return self
+
+
+class EvalSection(Section):
+    """How to judge."""
+
+    metrics: list[str] = []
+    """Names of scores; the first chooses the best checkpoint. Default: the task's own."""
+    baselines: list[str] | None = None
+    """What the scores are held against; default: the task's own, []: none."""
+    batch_size: Count = 64
+    """Rows scored at once."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 moves probabilities by up to 0.01."""
+    early_stopping_patience: Count | None = None
+    """Stop after so many evaluations without a better first metric; default: never."""
+
+
+class Recipe(Section):
+    """A run, described. The task's own section (`classify:` and so on) is in `options`."""
+
+    task: str
+    """What is learned: classify, or a file of your own such as ./my_task.py."""
+    model: ModelSection = ModelSection()
+    """The weights to start from."""
+    data: DataSection = DataSection()
+    """The rows."""
+    train: TrainSection = TrainSection()
+    """The learning."""
+    eval: EvalSection = EvalSection()
+    """The judgement."""
+    output_dir: str | None = None
+    """The run folder; default: a fresh one under ./runs/."""
+    options: Section = Field(default_factory=Section, exclude=True)
+    """The task's own section."""

@@ -1,0 +1,109 @@
+"""run.json: what was run, on what, with what, and the hashes that prove it. Written before step 1, sealed at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from llmkit.console import redacted
+from llmkit.errors import DataError, DiskError, MissingInputError
+
+SCHEMA = 1
+LIBRARIES = (
+    "llmkit", "torch", "transformers", "tokenizers", "accelerate", "datasets", "scikit-learn", "numpy", "pyarrow",
+)  # fmt: skip
+
+
+def read(run: Path) -> dict[str, Any]:
+    """The manifest of a run folder. Raises MissingInputError or DataError where it has none that can be read."""
+    path = run / "run.json"
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise MissingInputError(f"{run}: no run folder: no run.json in it", "name a folder that a run has made") from None
+    except ValueError:
+        raise DataError(f"{path}: damaged: no JSON", "run again in another folder") from None
+    if not isinstance(about, dict) or about.get("schema") != SCHEMA:
+        raise DataError(f"{path}: of another version of llmkit", f"this one reads schema {SCHEMA}")
+    return about
+
+
+def begin(run: Path, recipe_text: str, facts: Mapping[str, Any]) -> None:
+    """Write the unsealed manifest with `facts` (seeds, precision, rows, data and model hashes, hardware)."""
+    about = {
+        "schema": SCHEMA,
+        "sealed": None,
+        "argv": [redacted(word) for word in sys.argv],
+        "started": now(),
+        "python": sys.version.split()[0],
+        "versions": versions(),
+        "recipe_sha256": facts.get("recipe_sha256") or text_hash(recipe_text),
+        **facts,
+    }
+    write_json(run / "run.json", about)
+
+
+def seal(run: Path, outputs: Iterable[str]) -> None:
+    """Add the hashes of those `outputs` (files or folders inside the run) that are there, and the time."""
+    about = read(run)
+    about["outputs"] = {name: digest for one in outputs for name, digest in tree_hashes(run / one, run).items()}
+    about["sealed"] = now()
+    write_json(run / "run.json", about)
+
+
+def versions() -> dict[str, str]:
+    """The installed version of every library that decides a result."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def text_hash(text: str) -> str:
+    """The sha256 of `text` as UTF-8."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """The sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def tree_hashes(path: Path, base: Path) -> dict[str, str]:
+    """The hash of a file, or of every file below a folder, by its name relative to `base`; empty for neither."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return {file.relative_to(base).as_posix(): file_hash(file) for file in files}
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(record, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all. Raises DiskError where the disk does not take it."""
+    beside = path.with_name(f".{path.name}.tmp")
+    try:
+        with beside.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as fault:
+        beside.unlink(missing_ok=True)
+        raise DiskError(f"{path}: {fault.strerror}", "free some space and run again") from None

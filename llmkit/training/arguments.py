@@ -1,0 +1,64 @@
+"""The recipe's `train:` section as TrainingArguments."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from llmkit.errors import RecipeError
+from llmkit.recipe.schema import Recipe, TrainSection
+
+# Keys that the trainer of ours reads itself, or that are spelled otherwise in TrainingArguments.
+OWN = frozenset({"batch_size", "per_device_train_batch_size", "gradient_accumulation_steps", "precision", "hf"})
+FITS = 32  # rows that go through a device at once where only batch_size is named
+
+
+def rows_per_step(train: TrainSection) -> int:
+    """How many rows one optimizer step sees."""
+    return train.batch_size or train.per_device_train_batch_size * train.gradient_accumulation_steps
+
+
+def rows_at_once(train: TrainSection) -> int:
+    """How many rows of max_length fit on the device at once."""
+    return min(train.batch_size, FITS) if train.batch_size else train.per_device_train_batch_size
+
+
+def training_arguments(recipe: Recipe, folder: Path, precision: str, first_metric: str) -> TrainingArguments:
+    """What the Trainer is told. Accumulation is 1: our trainer cuts a step itself, by length.
+
+    Raises RecipeError where TrainingArguments refuses a value under `train.hf`.
+    """
+    train = recipe.train
+    choose = train.eval_strategy != "no" and train.save_strategy != "no"
+    known = {field.name for field in dataclasses.fields(TrainingArguments)}
+    named = {key: value for key, value in train if key not in OWN and value is not None}
+    if missing := sorted(named.keys() - known):
+        raise RecipeError(f"the installed transformers has no {', '.join(missing)}", "install a version that pyproject names")
+    ours: dict[str, Any] = {
+        "output_dir": str(folder / "checkpoints"),
+        "per_device_train_batch_size": rows_per_step(train),
+        "per_device_eval_batch_size": recipe.eval.batch_size,
+        "gradient_accumulation_steps": 1,
+        "bf16": precision == "bf16",
+        "fp16": precision == "fp16",
+        "use_cpu": not (torch.cuda.is_available() or torch.backends.mps.is_available()),
+        "load_best_model_at_end": choose,
+        "metric_for_best_model": first_metric if choose else None,
+        "greater_is_better": True if choose else None,
+        "disable_tqdm": True,
+        "logging_nan_inf_filter": False,  # it hides a NaN loss and lets the optimizer step on it
+        "remove_unused_columns": False,
+        "average_tokens_across_devices": False,
+    }
+    if train.max_steps < 0:
+        named.pop("max_steps", None)
+    try:
+        arguments = TrainingArguments(**{"report_to": "none"} | named | dict(train.hf) | ours)
+    except (TypeError, ValueError) as fault:
+        raise RecipeError(f"train.hf: {' '.join(str(fault).split())}", "mend the value") from fault
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one process drives one device; DataParallel would cut our steps again
+    return arguments

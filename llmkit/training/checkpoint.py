@@ -1,0 +1,50 @@
+"""Checkpoints: weights as safetensors in a folder that appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from transformers import PreTrainedModel, TrainerState
+
+from llmkit.errors import DiskError
+from llmkit.models.load import quiet
+
+PREFIX = "checkpoint-"
+
+
+def save(model: PreTrainedModel, state: TrainerState, root: Path) -> Path:
+    """Write `checkpoint-<step>` under `root` and return it; the folder has its name only when it is whole."""
+    final, beside = root / f"{PREFIX}{state.global_step}", root / f".tmp-{state.global_step}"
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        with quiet():
+            model.save_pretrained(beside)
+        state.save_to_json(str(beside / "trainer_state.json"))
+        for file in beside.iterdir():
+            synced(file)
+        if final.exists():
+            shutil.rmtree(final)
+        beside.rename(final)
+        synced(root)
+    except OSError as fault:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise DiskError(f"{final}: {fault.strerror or fault}", "free some space and run again") from fault
+    return final
+
+
+def synced(path: Path) -> None:
+    """Make sure that `path` has reached the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def keep(root: Path, steps: set[int]) -> None:
+    """Remove every checkpoint under `root` but those of `steps`. By number: file times may jump."""
+    for folder in root.glob(f"{PREFIX}*"):
+        if int(folder.name.removeprefix(PREFIX)) not in steps:
+            shutil.rmtree(folder, ignore_errors=True)

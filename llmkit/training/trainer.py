@@ -1,0 +1,179 @@
+"""The Trainer with one change of mechanics and none of mathematics: a step is cut into micro-batches by length.
+
+Stock Trainer adds up the means of micro-batches and leaves the division to models that mostly do not divide
+(https://github.com/huggingface/transformers/issues/34198 has the history). Here a dataloader item is a whole optimizer
+step; its loss is the sum over the step's rows divided by the step's count, however the step is cut.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+
+from llmkit.data.batching import Steps, micro_batches
+from llmkit.errors import InternalError, OutOfMemoryError
+from llmkit.inference.answers import answer
+from llmkit.tasks.base import Feature, Task
+from llmkit.training import checkpoint
+
+# What one more pass costs, in tokens: on a CPU the gradients of all weights are touched once more, on a GPU a pass of
+# few tokens leaves it idle. Measured by benchmarks/overhead.py.
+OVERHEAD = {"cpu": 64, "cuda": 8192, "mps": 1024}
+
+
+class Numbered(Dataset[tuple[int, Feature]]):
+    """Features with their row numbers, so that a bad step can name its rows."""
+
+    def __init__(self, features: Sequence[Feature]) -> None:
+        self.features = features
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, row: int) -> tuple[int, Feature]:
+        return row, self.features[row]
+
+
+class StepLoader(DataLoader[Any]):
+    """A dataloader whose items are steps; the Trainer tells it which epoch begins."""
+
+    def set_epoch(self, epoch: int) -> None:
+        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+
+
+@contextmanager
+def own_forward(model: PreTrainedModel) -> Iterator[None]:
+    """The model without the autocast that Accelerate puts around its forward: scores are fp32 unless asked otherwise."""
+    wrapped = model.__dict__.pop("forward", None)
+    try:
+        yield
+    finally:
+        if wrapped is not None:
+            model.__dict__["forward"] = wrapped
+
+
+class StepTrainer(Trainer):
+    """Trains `task` on whole steps and judges with the task's own metrics."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: TrainingArguments,
+        *,
+        task: Task,
+        tokenizer: PreTrainedTokenizerBase,
+        train: Sequence[Feature],
+        validation: Sequence[Feature],
+        references: Sequence[Any],
+        metrics: Sequence[str],
+        most_tokens: int,
+        eval_precision: str = "fp32",
+        callbacks: Sequence[Any] = (),
+    ) -> None:
+        super().__init__(
+            model=model, args=args, train_dataset=Numbered(train), eval_dataset=list(validation), callbacks=list(callbacks)
+        )
+        self.task, self.tokenizer, self.references = task, tokenizer, references
+        self.metrics, self.most_tokens, self.eval_precision = metrics, most_tokens, eval_precision
+        self.collate = task.collator(tokenizer)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        args, dataset = self.args, self.train_dataset
+        return StepLoader(
+            dataset,
+            batch_sampler=Steps(len(dataset), args.per_device_train_batch_size, args.seed),
+            collate_fn=self.cut,
+            num_workers=args.dataloader_num_workers,
+            pin_memory=args.device.type == "cuda",
+            persistent_workers=args.dataloader_persistent_workers and args.dataloader_num_workers > 0,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )
+
+    def cut(self, rows: Sequence[tuple[int, Feature]]) -> dict[str, Any]:
+        """One step: its micro-batches, what its summed loss is divided by, its row numbers, and its tokens."""
+        lengths = [len(feature["input_ids"]) for _, feature in rows]
+        groups = micro_batches(lengths, self.most_tokens, OVERHEAD[self.args.device.type])
+        batches = [self.collate([rows[i][1] for i in group]) for group in groups]
+        return {
+            "batches": batches,
+            "count": sum(self.task.count(batch) for batch in batches),
+            "rows": [row for row, _ in rows],
+            "tokens": sum(lengths),
+            "padded": sum(batch["input_ids"].numel() for batch in batches),
+        }
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:  # noqa: ARG002
+        """Forward and backward over one step. Returns its loss, sum / count, detached."""
+        model.train()
+        self.step = inputs
+        total = torch.zeros((), device=self.args.device)
+        for batch in inputs["batches"]:
+            try:
+                total += self.backward(model, self._prepare_inputs(batch), inputs["count"])
+            except torch.OutOfMemoryError as fault:
+                shape = " x ".join(map(str, batch["input_ids"].shape))
+                raise OutOfMemoryError(
+                    f"step {self.state.global_step + 1}: a batch of {shape} tokens does not fit into memory",
+                    "lower train.per_device_train_batch_size or model.max_length",
+                ) from fault
+        if not torch.isfinite(total):
+            self.stop_on("loss", float(total))
+        return total
+
+    def backward(self, model: Any, batch: dict[str, torch.Tensor], count: float) -> torch.Tensor:
+        """Add the gradient of one micro-batch; returns its share of the step's loss."""
+        with self.compute_loss_context_manager():
+            loss = self.compute_loss(model, batch) / count
+        self.accelerator.backward(loss)
+        return loss.detach()
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
+        """The task's summed loss."""
+        outputs = model(**{key: value for key, value in inputs.items() if key != "labels"})
+        loss = self.task.loss(outputs, inputs)
+        return (loss, outputs) if return_outputs else loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        # Under fp16 the loss scaler meets infinite gradients by design and skips the step.
+        if not self.args.fp16 and not torch.isfinite(torch.as_tensor(norm)):
+            self.stop_on("gradient norm", float(norm))
+        return norm
+
+    def stop_on(self, what: str, value: float) -> None:
+        """Raise InternalError before the weights change."""
+        rows = self.step["rows"]
+        some = ", ".join(str(row + 1) for row in sorted(rows)[:5]) + (", ..." if len(rows) > 5 else "")
+        raise InternalError(
+            f"step {self.state.global_step + 1}: the {what} is {value} (learning rate {self._get_learning_rate():.3g}, "
+            f"training rows {some})",
+            "lower train.learning_rate, or train in fp32 with train.precision=fp32",
+        )
+
+    def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002
+        return 0  # the stock estimate reads one flat batch
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Score the validation rows with the task's own metrics: `eval_NAME` for each."""
+        with own_forward(self.model):
+            answers = answer(
+                self.task, self.model, self.tokenizer, self.eval_dataset, self.args.eval_batch_size, self.eval_precision
+            )
+        scores = self.task.score(self.metrics, self.references, [one.answer for one in answers])
+        values = {f"eval_{name}": score.value for name, score in scores.items()}
+        self.log(dict(values))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, values)
+        return values
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ARG002
+        root = Path(self.args.output_dir)
+        path = checkpoint.save(self.accelerator.unwrap_model(self.model), self.state, root)
+        if self.state.best_global_step == self.state.global_step:
+            self.state.best_model_checkpoint = str(path)
+        checkpoint.keep(root, {self.state.global_step, self.state.best_global_step or 0})

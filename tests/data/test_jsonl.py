@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import pytest
+
+LINES = "write one JSON object a line"
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (
+            '{"text": "a" "label": 1}\n{"text": "b"}\n{\n',
+            "a.jsonl:1:14: bad JSON: expecting ',' or '}' (the first of 2 bad rows); write valid JSON there\n"
+            "  a.jsonl:1:14: bad JSON: expecting ',' or '}'\n"
+            "  a.jsonl:3:2: bad JSON: expecting a key in double quotes",
+        ),
+        (
+            '{"text": "a"}\n[1, 2]\n3\n"x"\nnull\ntrue\n',
+            'a.jsonl:2:1: a list, not an object (the first of 5 bad rows); write an object such as {"text": "..."}\n'
+            "  a.jsonl:2:1: a list, not an object\n"
+            "  a.jsonl:3:1: a number, not an object\n"
+            "  a.jsonl:4:1: text, not an object\n"
+            "  a.jsonl:5:1: null, not an object\n"
+            "  a.jsonl:6:1: a boolean, not an object",
+        ),
+        ('{"text": "a", "text": "b"}\n', "a.jsonl:1:15: the key 'text' is repeated; keep one of them"),
+        ('{"text": "a", "m": {"k": 1, "k": 2}}\n', "a.jsonl:1:20: the key 'k' is repeated; keep one of them"),
+        (
+            '{"text": "a", "v": NaN}\n',
+            "a.jsonl:1:20: NaN is no JSON value; write a number, or leave the key out",
+        ),
+        (
+            '{"text": "a", "v": [1, -Infinity]}\n',
+            "a.jsonl:1:20: -Infinity is no JSON value; write a number, or leave the key out",
+        ),
+        (
+            '{"text": "\\ud83d"}\n',
+            "a.jsonl:1:10: \\ud83d is half of a surrogate pair; write both halves, or take it out",
+        ),
+        (
+            '{"text": "a", "v": ["\\uDE00"]}\n',
+            "a.jsonl:1:20: \\ude00 is half of a surrogate pair; write both halves, or take it out",
+        ),
+        ('{"text": "a\\u0000b"}\n', "a.jsonl:1:10: \\u0000 is a NUL character; no text holds one: take it out"),
+        ('{"text": "a"} {"text": "b"}\n', f"a.jsonl:1:14: bad JSON: more text after the object; {LINES}"),
+        ('{"text": "a\tb"}\n', "a.jsonl:1:12: bad JSON: invalid control character; write valid JSON there"),
+        ('{"text": 01}\n', "a.jsonl:1:11: bad JSON: expecting ',' or '}'; write valid JSON there"),
+        ('{"text": "a",}\n', "a.jsonl:1:14: bad JSON: a comma before '}'; take it out"),
+        ('{text: "a"}\n', "a.jsonl:1:2: bad JSON: expecting a key in double quotes; write valid JSON there"),
+        ('{"text" "a"}\n', "a.jsonl:1:9: bad JSON: expecting ':'; write valid JSON there"),
+        ('{"text": }\n', "a.jsonl:1:10: bad JSON: expecting a value; write valid JSON there"),
+        ('{"text": "abc\n', "a.jsonl:1:10: bad JSON: unterminated string; write valid JSON there"),
+        ('{"n": ' + "1" * 5000 + "}\n", "a.jsonl:1:7: a number of too many digits; write it as text, in quotes"),
+        ('{"n": ' + "[" * 100_000 + "}\n", "a.jsonl:1:7: lists nested too deeply; write flatter values"),
+        (
+            '[{"text": "a"},\n {"text": "b"}]\n',
+            f"a.jsonl:1: one JSON array, where each line must be an object; {LINES.replace('JSON ', '')}, or name the file .json",
+        ),
+        (
+            '\n[{"text": "a"}]\n',
+            "a.jsonl:2: one JSON array, where each line must be an object; write one object a line, or name the file .json",
+        ),
+        ('{\n "text": "a"\n}\n', f"a.jsonl:1: one JSON object over several lines; {LINES}"),
+        ("\n \n", f"a.jsonl: an empty file; {LINES}"),
+        ("", "a.jsonl: an empty file; write rows into it"),
+        ("{}\n", "a.jsonl: every object is empty; write the columns into them"),
+    ],
+)
+def test_lines_that_are_refused(refusal, data, sentence):
+    assert refusal("a.jsonl", data) == sentence
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ("[]", "a.json: an empty array; write the rows into it"),
+        (
+            '[{"text": "a"},\n 3]',
+            'a.json:2:2: a number, not an object; write an object such as {"text": "..."}',
+        ),
+        (
+            '[{"text": "a"}\n {"text": "b"}]',
+            "a.json:2:2: bad JSON: expecting ',' or ']'; write valid JSON there",
+        ),
+        ('[{"text": "a"},\n', "a.json:2:1: bad JSON: expecting a value; write valid JSON there"),
+        ('[{"text": "a"},\n]', "a.json:2:1: bad JSON: a comma before ']'; take it out"),
+        ('[{"text": "a"}] x', "a.json:1:16: bad JSON: more text after the array; write one array"),
+        ('{\n "data": []\n}\n', f"a.json:1: one JSON object over several lines; {LINES}"),
+    ],
+)
+def test_arrays_that_are_refused(refusal, data, sentence):
+    assert refusal("a.json", data) == sentence
+
+
+def test_values_keep_their_spelling(rows_of):
+    spelled = ["1e5", "1.0", "-0", "true", "false", "null", '[1.50, "\\u00e9"]', '{"k":  1}']
+    rows = rows_of("a.jsonl", "".join(f'{{"text": "a", "v": {value}}}\n' for value in spelled))
+    assert rows.kinds == {"text": "text", "v": "json"}
+    assert rows.texts("v") == spelled
+    parsed = [1e5, 1.0, 0, True, False, None, [1.5, "é"], {"k": 1}]
+    assert [record["v"] for record in rows.records()] == parsed
+
+
+def test_mixed_columns_and_absent_keys_come_back_as_they_were(rows_of):
+    rows = rows_of("a.jsonl", '{"a": "x", "b": "é"}\n{"b": 2}\n\n{"a": "y", "c": []}\n')
+    assert list(rows.records()) == [{"a": "x", "b": "é"}, {"b": 2}, {"a": "y", "c": []}]
+    assert rows.lines.tolist() == [1, 2, 4]
+    assert rows.cells("b") == ['"é"', "2", None]
+
+
+def test_an_array_has_lines_too(rows_of):
+    rows = rows_of("a.json", '[\n  {"text": "a"},\n  {\n    "text": "b"\n  }, {"text": "c"}\n]\n')
+    assert [rows.where(row) for row in range(3)] == ["a.json:2", "a.json:3", "a.json:5"]
+
+
+def test_a_json_file_may_hold_lines(rows_of):
+    assert rows_of("a.json", '{"text": "a"}\n{"text": "b"}\n').texts("text") == ["a", "b"]
+
+
+def test_crlf_byte_order_mark_and_odd_line_ends(rows_of):
+    rows = rows_of("a.ndjson", '\ufeff{"text": "a\u2028b\x85c"}\r\n{"text": "\\ud83d\\ude00 \\\\u0000"}\r\n')
+    assert rows.texts("text") == ["a\u2028b\x85c", "😀 \\u0000"]

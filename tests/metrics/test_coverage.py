@@ -1,0 +1,51 @@
+"""The promise of the intervals, on a small seeded part of the grid; `benchmarks/coverage.py` measures the whole."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+TRIALS = 25
+
+
+@pytest.fixture(scope="module")
+def simulation() -> ModuleType:
+    path = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
+    spec = importlib.util.spec_from_file_location("llmkit_benchmark_coverage", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_intervals_hold_the_true_value_as_often_as_they_say(simulation: ModuleType) -> None:
+    """200 trials have a standard error of 1.5 %, hence more room than the promised 93.5 to 96.5 %."""
+    cells = [cell for cell in simulation.grid([500]) if cell.labels < 20 and cell.share in (0.6, 0.9)]
+    found = [simulation.coverage(cell, TRIALS) for cell in cells]
+    means = {name: np.mean([by_name[name] for by_name in found]) for name in simulation.METRICS}
+    assert {name: mean for name, mean in means.items() if not 0.90 <= mean <= 0.99} == {}
+
+
+def test_nearly_faultless_answers_are_covered(simulation: ModuleType) -> None:
+    found = simulation.coverage(simulation.Cell(2, "balanced", 0.99, 100), 3 * TRIALS)
+    assert {name: share for name, share in found.items() if share < 0.85} == {}
+
+
+def test_the_true_value_is_that_of_the_joint_distribution(simulation: ModuleType) -> None:
+    cell = simulation.Cell(5, "skewed", 0.8, 500)
+    joint = cell.joint()
+    assert joint.sum() == pytest.approx(1)
+    assert np.diag(joint) / joint.sum(axis=1) == pytest.approx(np.full(5, 0.8))
+
+
+def test_the_table_names_the_worst_cell(simulation: ModuleType) -> None:
+    easy, hard = simulation.Cell(2, "balanced", 0.9, 500), simulation.Cell(20, "skewed", 0.6, 500)
+    found = {easy: dict.fromkeys(simulation.METRICS, 0.95), hard: dict.fromkeys(simulation.METRICS, 0.91)}
+    assert "| macro_f1 | 500 | 93.0% | 91.0% | 20 labels, skewed, 0.6 |" in simulation.table(found)

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from llmkit.metrics import intervals
+from llmkit.metrics.intervals import Floats, Method, bootstrap, bootstrap_all, wilson
+
+
+def mean_of(values: Floats) -> intervals.Statistic:
+    return lambda counts: counts @ values / counts.sum(axis=1)
+
+
+def pearson_of(x: Floats, y: Floats) -> intervals.Statistic:
+    """As the tasks with pairs of numbers will have it: from sums over rows, NaN where one side is constant."""
+
+    def values(counts: Floats) -> Floats:
+        n = counts.sum(axis=1)
+        mx, my = counts @ x / n, counts @ y / n
+        vx, vy = counts @ x**2 / n - mx**2, counts @ y**2 / n - my**2
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where((vx > 1e-12) & (vy > 1e-12), (counts @ (x * y) / n - mx * my) / np.sqrt(vx * vy), np.nan)
+
+    return values
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize(
+    ("successes", "n"), [(0, 1), (1, 1), (0, 10), (3, 10), (10, 10), (499, 500), (88_000, 100_000)]
+)
+def test_wilson_is_scipys(successes: int, n: int, confidence: float) -> None:
+    expected = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
+    assert wilson(successes, n, confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_wilson_of_no_rows_knows_nothing() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+@pytest.mark.parametrize("n", [8, 40, 150])
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_rows_on_the_same_draws_are_scipys_to_the_last_digits(method: Method, n: int, confidence: float) -> None:
+    values = np.random.default_rng(n).lognormal(size=n)
+    scipys: Any = stats.bootstrap(
+        (values,), np.mean, n_resamples=999, method=method, confidence_level=confidence, rng=np.random.default_rng(5)
+    )
+    ours = bootstrap(mean_of(values), np.ones(n, int), resamples=999, confidence=confidence, seed=5, method=method)
+    assert ours == pytest.approx(tuple(scipys.confidence_interval), abs=1e-12)
+
+
+def test_pearson_on_the_same_draws_is_scipys() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=60)
+    y = x + rng.normal(size=60)
+    scipys = stats.bootstrap(
+        (x, y),
+        lambda a, b: stats.pearsonr(a, b)[0],
+        n_resamples=500,
+        paired=True,
+        vectorized=False,
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    assert bootstrap(pearson_of(x, y), np.ones(60, int), resamples=500, seed=1) == pytest.approx(
+        tuple(scipys), abs=1e-9
+    )
+
+
+@pytest.mark.parametrize("method", ["percentile", "bca"])
+def test_groups_of_equal_rows_give_the_interval_of_the_rows(method: Method) -> None:
+    values, sizes = np.array([0.0, 0.3, 1.0]), np.array([100, 150, 350])
+    grouped = bootstrap(mean_of(values), sizes, resamples=20_000, method=method)  # drawn group by group
+    rows = bootstrap(mean_of(np.repeat(values, sizes)), np.ones(600, int), resamples=20_000, method=method)
+    assert grouped == pytest.approx(rows, abs=0.002)
+
+
+def test_one_seed_gives_the_same_bits_and_another_seed_others() -> None:
+    values = np.random.default_rng(0).normal(size=30)
+    first = bootstrap(mean_of(values), np.ones(30, int), seed=3)
+    assert first == bootstrap(mean_of(values), np.ones(30, int), seed=3)
+    assert first != bootstrap(mean_of(values), np.ones(30, int), seed=4)
+
+
+@pytest.mark.parametrize("sizes", [np.ones(50, int), np.array([10, 900, 90])], ids=["by row", "by group"])
+def test_the_size_of_a_chunk_changes_nothing(sizes: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = (np.arange(len(sizes)) % 7).astype(np.float64)
+    whole = bootstrap(mean_of(values), sizes)
+    monkeypatch.setattr(intervals, "CHUNK", 130)
+    assert bootstrap(mean_of(values), sizes) == pytest.approx(whole, abs=1e-12)
+
+
+def test_chunks_bound_what_is_held_at_once() -> None:
+    shapes = []
+
+    def total(counts: Floats) -> Floats:
+        shapes.append(counts.shape)
+        return counts[:, 0]
+
+    bootstrap(total, np.ones(5000, int), resamples=1000)
+    assert max(b * g for b, g in shapes) <= intervals.CHUNK
+    assert sum(b for b, _ in shapes) == 1 + 1000 + 5000
+
+
+def test_every_draw_has_n_rows() -> None:
+    for sizes in (np.ones(40, int), np.array([300, 5, 95])):
+        for counts in intervals._resample(sizes, 100, 0):
+            assert (counts.sum(axis=1) == sizes.sum()).all()
+
+
+def test_several_statistics_share_their_resamples() -> None:
+    values = np.random.default_rng(0).normal(size=40)
+    mean, sizes = mean_of(values), np.ones(40, int)
+    both = bootstrap_all(lambda counts: np.stack([mean(counts), 2 * mean(counts)], axis=1), sizes)
+    assert both.shape == (2, 2)
+    assert tuple(both[0]) == bootstrap(mean, sizes)
+    assert both[1] == pytest.approx(2 * both[0])
+
+
+def test_equal_rows_show_no_spread() -> None:
+    assert bootstrap(mean_of(np.full(9, 0.7)), np.ones(9, int)) == pytest.approx((0.7, 0.7))
+    assert bootstrap(mean_of(np.array([0.7])), [9]) == (0.7, 0.7)
+    assert bootstrap(mean_of(np.array([0.7])), [1]) == (0.7, 0.7)
+
+
+def test_a_value_that_is_undefined_on_the_rows_has_no_interval() -> None:
+    assert np.isnan(bootstrap(pearson_of(np.ones(5), np.arange(5.0)), np.ones(5, int))).all()
+
+
+def test_resamples_without_a_value_are_left_out() -> None:
+    x, y = np.array([0.0, 0, 0, 1]), np.array([0.0, 1, 0, 3])  # every third resample misses the last row
+    low, high = bootstrap(pearson_of(x, y), np.ones(4, int))
+    assert -1 <= low <= pearson_of(x, y)(np.ones((1, 4)))[0] <= high <= 1 + 1e-12
+
+
+def test_a_value_beyond_every_resample_is_inside_its_mirrored_interval() -> None:
+    """The number of distinct rows: a resample always has fewer, which BCa cannot mend and the mirror can."""
+    low, high = bootstrap(lambda counts: (counts > 0).sum(axis=1) / 100.0, np.ones(100, int))
+    assert low == 1.0
+    assert 1.25 < high < 1.5
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.sampled_from([0.0, 0.1, 0.5, 1.0, -3.0, 1e6]), min_size=1, max_size=12),
+    st.integers(1, 400),
+    st.sampled_from(["bca", "percentile"]),
+)
+def test_low_value_high_are_in_order(values: list[float], size: int, method: Method) -> None:
+    rows, sizes = np.array(values), np.full(len(values), size)
+    value = mean_of(rows)(sizes[None].astype(float))[0]
+    low, high = bootstrap(mean_of(rows), sizes, resamples=100, method=method)
+    assert low <= value <= high

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from llmkit.metrics import Score
+
+
+def test_a_score_is_written_as_metrics_json_has_it() -> None:
+    score = Score(0.5, 0.25, 0.75, "accuracy|interval:wilson|scikit-learn 1.9.1")
+    assert score.as_dict() == {
+        "value": 0.5,
+        "low": 0.25,
+        "high": 0.75,
+        "signature": "accuracy|interval:wilson|scikit-learn 1.9.1",
+    }
+
+
+def test_naming_metrics_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, llmkit.metrics.classification\n"
+        "print(sorted({'numpy', 'scipy', 'sklearn', 'torch'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
