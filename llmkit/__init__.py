@@ -1,6 +1,6 @@
 """llmkit: from a file of text to a model that you can trust.
 
-`train`, `evaluate`, `predict` and `load_recipe` are loaded when they are first used, so that `import llmkit` is instant.
+`train`, `evaluate`, `predict` and `load_recipe` are loaded when first used, so that `import llmkit` is instant.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +16,8 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 TOKEN = re.compile(
     r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s:]+:[^/@\s]+(?=@)|(?i:(?<=token=)|(?<=password=)|(?<=api_key=))\S+"
 )
+
+QUIET = 10.0  # seconds between two lines of progress where there is no terminal
 
 
 def plain(text: object) -> str:
@@ -90,12 +93,12 @@ def table(
 
 @contextmanager
 def progress(label: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-    """A bar on stderr while something long runs; without a terminal a line at every tenth.
+    """A bar on stderr while something long runs; without a terminal a line every ten seconds.
 
     Gives `advance(steps, text="")`, where `text` stands behind the bar.
     """
     if not speaks():
-        yield lambda steps=1, text="": None
+        yield lambda *_, **__: None
     elif sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -111,12 +114,17 @@ def progress(label: str, total: int | None = None) -> Iterator[Callable[..., Non
             item = bar.add_task(label, total=total, text="")
             yield lambda steps=1, text="": bar.update(item, advance=steps, text=plain(text))
     else:
-        done = 0
+        done, spoke = 0, time.monotonic()
 
         def advance(steps: int = 1, text: str = "") -> None:
-            nonlocal done
-            before, done = done, done + steps
-            if total and done * 10 // total > before * 10 // total:
-                note(f"{label} {done:,} of {total:,}  {text}".rstrip())
+            nonlocal done, spoke
+            done += steps
+            if time.monotonic() - spoke >= QUIET:
+                spoke = time.monotonic()
+                note(
+                    f"{label}: {done:,} of {total:,}  {text}".rstrip()
+                    if total
+                    else f"{label}: {done:,}  {text}".rstrip()
+                )
 
         yield advance

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -87,7 +86,7 @@ def carry_out(words: list[str] | None, as_json: bool, task: str | None, **flags:
         console.out_json({"run": str(run.path)} | (run.report.as_dict() if run.report else {}))
         return
     if run.report:
-        show(run.report, Path(checked.model.name or "model").name)
+        show(run.report, "this run")
     console.out(f"\nThe model is in {run.path / 'model'}. Next:")
     console.out(f'  llmkit predict {run.path} "some text"')
     console.out(f"  llmkit eval {run.path} --data other.csv")

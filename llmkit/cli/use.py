@@ -6,12 +6,15 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmkit import console
 from llmkit.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from llmkit.data.rows import Rows
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a Hugging Face folder or a Hub id.")]
 Batch = Annotated[int | None, typer.Option(min=1, help="Rows that go through the model at once. Default: 64.")]
@@ -54,7 +57,9 @@ def evaluate(
 
 def predict(
     model: Model,
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts to answer; without any, and without --data, lines of stdin.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts to answer; without any, and without --data, lines of stdin.")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="A file of rows to answer; its columns are kept.")] = None,
     text: Text = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="A file to write the JSON lines to.")] = None,
@@ -77,7 +82,7 @@ def predict(
 
     saved = open_saved(model, task)
     if texts:
-        parts = [inference.from_texts(texts)]
+        parts: Iterable[Rows] = [inference.from_texts(texts)]
     elif data:
         parts = [inference.from_file(saved, data, text)]
     else:

@@ -42,30 +42,30 @@ def padded(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     return -(-np.asarray(lengths, dtype=np.int64) // MULTIPLE) * MULTIPLE
 
 
-def micro_batches(lengths: Sequence[int], most_tokens: int, overhead: int) -> list[list[int]]:
+def micro_batches(lengths: Sequence[int], most_tokens: int, overhead: int, rows_multiple: int = 8) -> list[list[int]]:
     """Positions into `lengths`, cut into groups of similar length: the cheapest cut there is.
 
     A group costs its rows times its longest padded length, plus `overhead` tokens for the pass itself; none holds more
-    than `most_tokens` tokens, unless one row alone does. Longest first, so that memory runs out at once or never.
+    than `most_tokens` tokens unless it cannot be cut. Groups hold multiples of `rows_multiple` rows, but for the last:
+    bf16 kernels are built for each shape, which costs a CPU half a second. Longest first, so that memory runs out at
+    once or never.
     """
-    if not len(lengths):
-        return []
-    descending = np.argsort(-np.asarray(lengths), kind="stable")
+    descending = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
     sizes = padded(lengths)[descending]
-    count = len(sizes)
-    cheapest, start_of = np.zeros(count + 1), np.zeros(count + 1, dtype=np.int64)
-    for end in range(1, count + 1):
-        # A group of rows start..end-1 is as long as its first row.
-        starts = np.arange(end)
-        tokens = (end - starts) * sizes[:end]
-        costs = np.where((tokens <= most_tokens) | (starts == end - 1), cheapest[:end] + tokens + overhead, np.inf)
-        start_of[end] = int(costs.argmin())
-        cheapest[end] = costs[start_of[end]]
+    cuts = np.append(np.arange(0, len(sizes), rows_multiple), len(sizes))
+    cheapest, came_from = np.zeros(len(cuts)), np.zeros(len(cuts), dtype=np.int64)
+    for end in range(1, len(cuts)):
+        starts = cuts[:end]
+        tokens = (cuts[end] - starts) * sizes[starts]  # a group is as long as its first row
+        fits = (tokens <= most_tokens) | (np.arange(end) == end - 1)
+        costs = np.where(fits, cheapest[:end] + tokens + overhead, np.inf)
+        came_from[end] = int(costs.argmin())
+        cheapest[end] = costs[came_from[end]]
     groups: list[list[int]] = []
-    end = count
-    while end:
-        groups.append(descending[start_of[end] : end].tolist())
-        end = int(start_of[end])
+    end = len(cuts) - 1
+    while end > 0:
+        groups.append(descending[cuts[came_from[end]] : cuts[end]].tolist())
+        end = int(came_from[end])
     return groups[::-1]
 
 

@@ -44,7 +44,8 @@ def guess(
     for word in given:
         if word not in words:
             raise RecipeError(f"data.columns.{word}: the task has no such word", did_you_mean(word, list(words)))
-    mapping = dict(given) | {word: word for word in words if word in rows.columns and word not in given}
+    free = [column for column in rows.columns if column not in given.values()]
+    mapping = dict(given) | {word: word for word in words if word in free and word not in given}
     guessed = [word for word in words if word not in mapping and word not in optional]
     unsure = []
     for word in guessed:

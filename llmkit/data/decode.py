@@ -140,9 +140,8 @@ def _undecodable(data: bytes, name: str, encoding: str, codec: str, error: Unico
             good += not line.isascii()
         except UnicodeDecodeError as e:
             bad.append((number, line[e.start]))
-    if (
-        not bad or likely and not _has_byte_lines(likely)
-    ):  # an encoding of wide or stateful characters: its lines cannot be told apart before decoding
+    wide = likely is not None and not _has_byte_lines(likely)
+    if wide or not bad:  # lines of wide or stateful characters cannot be told apart before decoding
         bad = [(data[: error.start].decode(codec, "ignore").count("\n") + 1, data[error.start])]
     mend = advice(likely, codec, mixed=codec == "utf-8" and good * MIXED > len(bad))
     return [Fault(f"{name}:{number}", f"byte 0x{byte:02x} is not {shown}", mend) for number, byte in bad]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from llmkit.data.faults import counted, listed
 from llmkit.data.rows import Rows
-from llmkit.errors import DataError, nearest
+from llmkit.errors import SHOWN, DataError, nearest
 
 INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
@@ -45,13 +45,14 @@ def _refuse_unseen(rows: Rows, name: str, known: Counter[str], word: str) -> Non
     unseen = {label: times for label, times in Counter(labels).items() if label not in known}
     if not unseen:
         return
-    places = [f"{rows.where(labels.index(label))}: '{label}' in {counted(n, 'row')}" for label, n in unseen.items()]
+    shown = list(unseen.items())[:SHOWN]
+    places = [f"{rows.where(labels.index(label))}: '{label}' in {counted(times, 'row')}" for label, times in shown]
     first = next(iter(unseen))
     near = nearest(first, list(known))
     mend = f"did you mean '{near}'?" if near else f"train has {listed(_quoted(_ordered(known)))}"
     bad = counted(sum(unseen.values()), "row")
     what = f"{rows.where(labels.index(first))}: label '{first}' does not occur in train ({bad} of {name})"
-    raise DataError(what, mend, places if len(places) > 1 else ())
+    raise DataError(what, mend, places if len(unseen) > 1 else (), len(unseen) if len(unseen) > 1 else 0)
 
 
 def _alike(counts: Mapping[str, int]) -> list[str]:
@@ -64,10 +65,12 @@ def _alike(counts: Mapping[str, int]) -> list[str]:
 
 
 def _single(train: Rows, labels: Sequence[str], counts: Mapping[str, int]) -> list[str]:
-    single = [f"'{label}' ({train.where(labels.index(label))})" for label, times in counts.items() if times == 1]
+    single = [label for label, times in counts.items() if times == 1]
     if not single:
         return []
-    return [f"{counted(len(single), 'label')} with one row only: {listed(single, shown=5)}"]
+    places = [f"'{label}' ({train.where(labels.index(label))})" for label in single[:SHOWN]]
+    more = f" and {len(single) - SHOWN:,} more" if len(single) > SHOWN else ""
+    return [f"{counted(len(single), 'label')} with one row only: {', '.join(places)}{more}"]
 
 
 def _quoted(names: Sequence[str]) -> list[str]:

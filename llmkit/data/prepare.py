@@ -71,14 +71,16 @@ def options(section: DataSection) -> ReadOptions:
 
 
 def read_splits(section: DataSection, task: Reader) -> Splits:
-    """Train, validation and test rows with the task's words mapped to columns, split off where not named, leaks handled.
+    """Train, validation and test rows with their columns mapped, split off where not named, and leaks handled.
 
     Raises what reading, mapping and splitting raise, and RecipeError where no training data is named.
     """
     if section.train is None:
         raise RecipeError("data.train: missing", "name the training rows with --train FILE")
     named = {"train": section.train, "validation": section.validation, "test": section.test}
-    read_rows = {name: read(one, split_role=name, options=options(section)) for name, one in named.items() if one is not None}
+    read_rows = {
+        name: read(one, split_role=name, options=options(section)) for name, one in named.items() if one is not None
+    }
     columns, notes = guess(read_rows["train"], task.columns, section.columns)
     mapped = {}
     for name, rows in read_rows.items():

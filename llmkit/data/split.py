@@ -28,8 +28,7 @@ def split_off(
     """
     shares = _checked(fractions)
     texts, group_of = np.unique(np.array(keys(rows, by), dtype=object), return_inverse=True)
-    classes, class_of = _classes(rows, group_of, label)
-    kept = np.unique(class_of, return_index=True)[1]
+    classes, class_of, kept = _classes(rows, group_of, label)
     rest = np.setdiff1d(np.arange(len(texts)), kept)
     sizes = {name: max(1, round(share * len(texts))) for name, share in shares.items()}
     if sum(sizes.values()) > len(rest):
@@ -47,15 +46,17 @@ def split_off(
     return parts, [f"split with seed {seed}: {counts} rows", *notes, *_only_in_train(part_of, class_of, classes)]
 
 
-def _classes(rows: Rows, group_of: Ints, label: str | None) -> tuple[list[str], Ints]:
-    """The classes' names and each group's class; one class for all where there is no label."""
+def _classes(rows: Rows, group_of: Ints, label: str | None) -> tuple[list[str], Ints, Ints]:
+    """The classes' names, each group's class, and groups that together hold all classes; one class without a label."""
     count = int(group_of.max(initial=-1)) + 1
     if label is None:
-        return ["all"], np.zeros(count, dtype=np.int64)
+        return ["all"], np.zeros(count, dtype=np.int64), np.arange(min(count, 1))
     names, ids = np.unique(np.array(rows.texts(label), dtype=object), return_inverse=True)
     class_of = np.full(count, len(names), dtype=np.int64)
     np.minimum.at(class_of, group_of, ids)  # equal texts of several labels: the same one whatever the rows' order
-    return list(names), class_of
+    first_group = np.full(len(names), count, dtype=np.int64)
+    np.minimum.at(first_group, ids, group_of)
+    return list(names), class_of, np.unique(first_group)
 
 
 def _choose(groups: Ints, class_of: Ints, size: int, seed: int) -> tuple[Ints, bool]:

@@ -55,7 +55,12 @@ def metric_names(recipe: Recipe | None, task: Task) -> list[str]:
 
 
 def judge(
-    task: Task, names: Sequence[str], split: str, rows: Rows, answers: Sequence[Answer], held: Mapping[str, Sequence[Any]]
+    task: Task,
+    names: Sequence[str],
+    split: str,
+    rows: Rows,
+    answers: Sequence[Answer],
+    held: Mapping[str, Sequence[Any]],
 ) -> Report:
     """The report on `answers` to `rows`, and on the answers `held` against them by baseline."""
     references = task.references(rows)
@@ -163,14 +168,16 @@ def known(task: Task, rows: Rows) -> None:
 
 
 def own_splits(saved: Saved, recipe: Recipe, *, needed: bool) -> Splits | None:
-    """The run's own rows, split as they were. Where the files are gone or changed: an error if `needed`, else a note."""
+    """The run's own rows, split as they were. Where files are gone or changed: an error if `needed`, else a note."""
     assert saved.run is not None
     try:
         splits = read_splits(recipe.data, saved.task)
         recorded = {one["name"]: one["sha256"] for one in manifest.read(saved.run)["data"]}
         for file in splits.files():
             if recorded.get(file["name"]) != file["sha256"]:
-                raise DataError(f"{file['name']}: not the file that {saved.run} was trained on", "name the rows with --data")
+                raise DataError(
+                    f"{file['name']}: not the file that {saved.run} was trained on", "name the rows with --data"
+                )
     except LlmkitError as fault:
         if needed:
             raise

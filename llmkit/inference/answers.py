@@ -21,7 +21,7 @@ def answer(
     features: Sequence[Feature],
     batch_size: int,
     precision: str = "fp32",
-    advance: Callable[[int], None] = lambda rows: None,
+    advance: Callable[[int], None] = lambda _: None,
 ) -> list[Answer]:
     """One answer a feature, in the features' order. The model's train or eval mode is put back afterwards.
 

@@ -38,7 +38,9 @@ def predict(
     `input.NAME`.
     """
     saved = open_saved(model, task)
-    rows = from_texts([texts] if isinstance(texts, str) else texts) if texts is not None else from_file(saved, data, text)
+    rows = (
+        from_texts([texts] if isinstance(texts, str) else texts) if texts is not None else from_file(saved, data, text)
+    )
     return list(records(saved, rows, batch_size, precision))
 
 
@@ -69,7 +71,7 @@ def first_word(saved: Saved) -> str:
 
 
 def records(
-    saved: Saved, rows: Rows, batch_size: int, precision: str, advance: Callable[[int], None] = lambda rows: None
+    saved: Saved, rows: Rows, batch_size: int, precision: str, advance: Callable[[int], None] = lambda _: None
 ) -> Iterator[dict[str, Any]]:
     """One record a row, in order; a few thousand rows at a time."""
     from llmkit.inference.answers import answer
@@ -110,4 +112,6 @@ def decoded(raw: bytes, line: int) -> str:
         return raw.decode("utf-8-sig" if line == 1 else "utf-8").rstrip("\r\n")
     except UnicodeDecodeError as fault:
         byte = f"0x{raw[fault.start]:02x}"
-        raise DataError(f"stdin:{line}: not UTF-8 (byte {byte})", "convert it, for example with iconv -t utf-8") from None
+        raise DataError(
+            f"stdin:{line}: not UTF-8 (byte {byte})", "convert it, for example with iconv -t utf-8"
+        ) from None

@@ -74,7 +74,9 @@ def check_outputs(run: Path, about: Mapping[str, Any]) -> None:
         if name.startswith("model/"):
             path = run / name
             if not path.is_file() or manifest.file_hash(path) != digest:
-                raise InternalError(f"{path}: not the file that the run sealed", "copy the run folder again, or run again")
+                raise InternalError(
+                    f"{path}: not the file that the run sealed", "copy the run folder again, or run again"
+                )
 
 
 def ready(found: ModelName, task: Task, recipe: Recipe | None, run: Path | None, columns: Mapping[str, str]) -> Saved:
@@ -85,7 +87,7 @@ def ready(found: ModelName, task: Task, recipe: Recipe | None, run: Path | None,
     config = load.load_config(found)
     task.adopt(config)
     loaded = load.load_model(found, task.model().auto_class, {}, strict=True)
-    loaded.model.to(device())  # type: ignore[arg-type]
+    loaded.model.to(device())
     loaded.model.eval()
     longest = load.own_length(config, loaded.tokenizer)
     length = min(recipe.model.max_length, longest) if recipe else longest

@@ -34,7 +34,9 @@ def choose_precision(wanted: str, hidden_size: int, on: torch.device) -> tuple[s
             raise RecipeError("train.precision: this GPU has no bf16", "write train.precision=fp16 or fp32")
         return wanted, "asked for"
     if wanted == "fp16":
-        raise RecipeError(f"train.precision: fp16 needs a GPU, and this run is on {on.type}", "write train.precision=auto")
+        raise RecipeError(
+            f"train.precision: fp16 needs a GPU, and this run is on {on.type}", "write train.precision=auto"
+        )
     if wanted == "bf16":
         return "bf16", "asked for"
     if on.type != "cpu":

@@ -43,12 +43,15 @@ def load_tokenizer(name: ModelName, needs: tuple[str, ...] = ("pad",)) -> PreTra
     with speaking_of(name):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name.id, revision=name.revision)
     if not tokenizer.is_fast:
-        raise ModelError(f"{name.given}: its tokenizer has no tokenizer.json form", "name a model with a fast tokenizer")
+        raise ModelError(
+            f"{name.given}: its tokenizer has no tokenizer.json form", "name a model with a fast tokenizer"
+        )
     unlimited(tokenizer)
     for need in needs:
         if getattr(tokenizer, f"{need}_token_id", None) is None:
             raise ModelError(
-                f"{name.given}: its tokenizer has no {need} token", f"name a model whose tokenizer has one ({hint(need)})"
+                f"{name.given}: its tokenizer has no {need} token",
+                f"name a model whose tokenizer has one ({hint(need)})",
             )
     return tokenizer
 
@@ -60,8 +63,8 @@ def hint(need: str) -> str:
 
 def unlimited(tokenizer: PreTrainedTokenizerBase) -> None:
     """Turn off the padding and truncation of the tokenizer's own file."""
-    tokenizer.backend_tokenizer.no_padding()  # type: ignore[attr-defined]
-    tokenizer.backend_tokenizer.no_truncation()  # type: ignore[attr-defined]
+    tokenizer.backend_tokenizer.no_padding()
+    tokenizer.backend_tokenizer.no_truncation()
 
 
 def load_model(
@@ -90,7 +93,7 @@ def load_model(
                          "a random head must not answer; name a model that was trained for the task")  # fmt: skip
     sizes = {key: value.numel() for key, value in model.state_dict().items()}
     if sum(sizes.get(key, 0) for key in fresh) * 2 > sum(sizes.values()):
-        raise ModelError(f"{name.given}: its files do not fit a {type(model).__name__}: {listed(fresh)} and so on missing",
+        raise ModelError(f"{name.given}: its files do not fit a {type(model).__name__}, they lack {listed(fresh)}",
                          "check model.name and model.config")  # fmt: skip
     return Loaded(model, tokenizer, tuple(fresh))
 
@@ -107,7 +110,9 @@ def fits(name: ModelName, config: PreTrainedConfig, tokenizer: PreTrainedTokeniz
                          "take both from the same model")  # fmt: skip
 
 
-def check_length(name: ModelName, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+def check_length(
+    name: ModelName, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> None:
     """Raise ModelError where the model has fewer positions than `max_length`."""
     positions = getattr(config.get_text_config(), "max_position_embeddings", None)
     limits = [n for n in (positions, tokenizer.model_max_length) if isinstance(n, int) and 0 < n < UNLIMITED]
@@ -116,7 +121,9 @@ def check_length(name: ModelName, config: PreTrainedConfig, tokenizer: PreTraine
                          f"set model.max_length={min(limits)}")  # fmt: skip
     least = tokenizer.num_special_tokens_to_add() + 1
     if max_length < least:
-        raise ModelError(f"{name.given}: model.max_length {max_length} leaves no room for text", f"set it to {least} or more")
+        raise ModelError(
+            f"{name.given}: model.max_length {max_length} leaves no room for text", f"set it to {least} or more"
+        )
 
 
 def own_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -174,7 +181,9 @@ def speaking_of(name: ModelName) -> Iterator[None]:
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, torch.OutOfMemoryError) as fault:
         said = " ".join(str(fault).split())[:300]
         if name.folder is None and isinstance(fault, OSError):
-            raise NetworkError(f"{name.given}: no such local folder, and the Hub did not give it: {said}", mend()) from fault
+            raise NetworkError(
+                f"{name.given}: no such local folder, and the Hub did not give it: {said}", mend()
+            ) from fault
         raise ModelError(f"{name.given}: {type(fault).__name__}: {said}", "check that the folder is whole") from fault
 
 

@@ -32,7 +32,7 @@ def default_name() -> tuple[str, str]:
 
 
 def resolve(given: str, revision: str | None = None) -> ModelName:
-    """Where the model `given` is. Raises MissingInputError for a missing path, ModelError for a folder without a model."""
+    """Where the model `given` is. MissingInputError for a missing path, ModelError for a folder without a model."""
     if given.startswith(SCHEME):
         folder = locate(given)
         return ModelName(given, str(checked(folder, given)), folder)
@@ -47,7 +47,9 @@ def resolve(given: str, revision: str | None = None) -> ModelName:
     if looks_like_path or not name.strip():
         beside = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
         near = nearest(path.name, beside)
-        mend = f"did you mean '{path.parent / near}'?" if near else "name a model folder, a Hub id or pkg://PACKAGE/PATH"
+        mend = (
+            f"did you mean '{path.parent / near}'?" if near else "name a model folder, a Hub id or pkg://PACKAGE/PATH"
+        )
         raise MissingInputError(f"{given}: no such folder", mend)
     return ModelName(given, name, None, at or revision)
 
@@ -60,8 +62,12 @@ def checked(folder: Path, given: str) -> Path:
         return folder
     adapter = folder / "adapter_config.json"
     if adapter.is_file():
-        base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path") or "a base it does not name"
-        raise ModelError(f"{given}: an adapter of {base}, without its base", "merge it with PEFT, or name a whole model")
+        base = (
+            json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path") or "a base it does not name"
+        )
+        raise ModelError(
+            f"{given}: an adapter of {base}, without its base", "merge it with PEFT, or name a whole model"
+        )
     names = sorted(p.name for p in folder.iterdir())
     holds = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "") or "nothing"
     raise ModelError(f"{given}: not a model folder: no config.json (it holds {holds})", "name the folder that has one")

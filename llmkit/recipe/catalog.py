@@ -17,7 +17,9 @@ def home() -> Path:
 def listed() -> dict[str, str]:
     """Each shipped recipe's name (`classify/bbc-headlines`) and the first line of its header."""
     return {
-        path.relative_to(home()).with_suffix("").as_posix(): path.read_text(encoding="utf-8").split("\n")[0].lstrip("# ")
+        path.relative_to(home()).with_suffix("").as_posix(): path.read_text(encoding="utf-8")
+        .split("\n")[0]
+        .lstrip("# ")
         for path in sorted(home().rglob("*.yaml"))
     }
 

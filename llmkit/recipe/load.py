@@ -130,7 +130,7 @@ def simple(node: Any, path: Path_, origins: dict[Path_, str], name: str) -> Any:
     """`node` in plain Python types; the line of every key goes into `origins`."""
     if isinstance(node, dict):
         for key in node:
-            origins[*path, str(key)] = f"{name}:{node.lc.key(key)[0] + 1}"
+            origins[*path, str(key)] = f"{name}:{node.lc.key(key)[0] + 1}"  # type: ignore[attr-defined]
         return {str(key): simple(value, (*path, str(key)), origins, name) for key, value in node.items()}
     if isinstance(node, list):
         return [simple(value, path, origins, name) for value in node]
@@ -161,9 +161,7 @@ def check(draft: Draft, kind: type[Task]) -> Recipe:
     options = validated(kind.Options, draft.values.get(kind.name) or {}, (kind.name,), found)
     recipe = validated(Recipe, core, (), found)
     found += names_known(draft.values, kind)
-    found += [
-        (("train", "hf", key), why) for key in section(draft.values, "train", "hf") if (why := hf.complaint(key))
-    ]
+    found += [(("train", "hf", key), why) for key in section(draft.values, "train", "hf") if (why := hf.complaint(key))]
     if found:
         lines = sorted((where(draft.origin(path)), f"{draft.origin(path)}: {'.'.join(path)}: {why}")
                        for path, why in dict.fromkeys(found))  # fmt: skip
@@ -192,7 +190,9 @@ def without(values: Any, paths: set[Path_]) -> Any:
         return {}
     inner = {key: {path[1:] for path in paths if path[0] == key} for key in values}
     return {
-        key: without(value, inner[key]) if inner[key] else value for key, value in values.items() if () not in inner[key]
+        key: without(value, inner[key]) if inner[key] else value
+        for key, value in values.items()
+        if () not in inner[key]
     }
 
 
@@ -212,7 +212,8 @@ def section(values: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
 
 def names_known(values: Mapping[str, Any], kind: type[Task]) -> list[tuple[Path_, str]]:
     """Mistakes in the names that only the task knows: metrics, baselines, columns."""
-    judge, found = section(values, "eval"), []
+    found: list[tuple[Path_, str]] = []
+    judge = section(values, "eval")
     for key, what, known in (("metrics", "metric", kind.known_metrics), ("baselines", "baseline", kind.baselines)):
         given = judge.get(key)
         for name in given if isinstance(given, list) else []:
@@ -220,8 +221,8 @@ def names_known(values: Mapping[str, Any], kind: type[Task]) -> list[tuple[Path_
                 found.append((("eval", key), f"unknown {what} '{name}'; {did_you_mean(name, known)}"))
     for word in section(values, "data", "columns"):
         if word not in kind.columns:
-            known = list(kind.columns)
-            found.append((("data", "columns", word), f"{kind.name} has no such word; {did_you_mean(word, known)}"))
+            why = f"{kind.name} has no such word; {did_you_mean(word, list(kind.columns))}"
+            found.append((("data", "columns", word), why))
     return found
 
 
@@ -268,9 +269,9 @@ def sentence(item: Any, model: type[BaseModel]) -> str:
 
 def shown(value: object) -> str:
     """A given value as a recipe would spell it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return {None: "null"}.get(value, repr(value)) if not isinstance(value, (list, dict)) else f"{value}"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def unknown_key(path: Sequence[str], model: type[BaseModel]) -> str:

@@ -1,4 +1,4 @@
-"""run.json: what was run, on what, with what, and the hashes that prove it. Written before step 1, sealed at the end."""
+"""run.json: what was run, on what, with what, and the hashes that prove it. Begun before step 1, sealed at the end."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def read(run: Path) -> dict[str, Any]:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise MissingInputError(f"{run}: no run folder: no run.json in it", "name a folder that a run has made") from None
+        raise MissingInputError(
+            f"{run}: no run folder: no run.json in it", "name a folder that a run has made"
+        ) from None
     except ValueError:
         raise DataError(f"{path}: damaged: no JSON", "run again in another folder") from None
     if not isinstance(about, dict) or about.get("schema") != SCHEMA:

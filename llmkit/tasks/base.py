@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from llmkit.data.rows import Rows
     from llmkit.metrics import Score
 
-Feature = dict[str, Any]  # one encoded row: `input_ids` is a list of ints, `labels` is there where the row has a reference
+Feature = dict[
+    str, Any
+]  # one encoded row: `input_ids` is a list of ints, `labels` is there where the row has a reference
 Batch = dict[str, "torch.Tensor"]
 
 

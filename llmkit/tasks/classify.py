@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from llmkit import metrics
 from llmkit.errors import DataError, ModelError, did_you_mean
-from llmkit.metrics import classification
+from llmkit.metrics import Score, classification
 from llmkit.recipe.schema import Section, Share
 from llmkit.tasks.base import Answer, Batch, Encoded, Feature, Head, Task
 
@@ -138,5 +137,5 @@ class Classify(Task):
     def references(self, rows: Rows) -> list[str]:
         return rows.texts("label")
 
-    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Any]) -> dict[str, metrics.Score]:
+    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Any]) -> dict[str, Score]:
         return classification.score_all(names, references, answers, self.labels)

@@ -37,7 +37,9 @@ def training_arguments(recipe: Recipe, folder: Path, precision: str, first_metri
     known = {field.name for field in dataclasses.fields(TrainingArguments)}
     named = {key: value for key, value in train if key not in OWN and value is not None}
     if missing := sorted(named.keys() - known):
-        raise RecipeError(f"the installed transformers has no {', '.join(missing)}", "install a version that pyproject names")
+        raise RecipeError(
+            f"the installed transformers has no {', '.join(missing)}", "install a version that pyproject names"
+        )
     ours: dict[str, Any] = {
         "output_dir": str(folder / "checkpoints"),
         "per_device_train_batch_size": rows_per_step(train),

@@ -24,14 +24,14 @@ class Journal(TrainerCallback):
         self.advance: Callable[..., None] = lambda *_, **__: None
         self.seconds = 0.0
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.advance = self.stack.enter_context(console.progress("training", state.max_steps))
         self.seconds = time.perf_counter()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.advance(1, self.text)
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:  # noqa: ARG002
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.seconds = time.perf_counter() - self.seconds
         self.close()
 
@@ -40,7 +40,12 @@ class Journal(TrainerCallback):
         self.stack.close()
 
     def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any  # noqa: ARG002
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
     ) -> None:
         event = {"step": state.global_step, **(logs or {})}
         if "loss" in event:
@@ -50,6 +55,8 @@ class Journal(TrainerCallback):
                 file.write(json.dumps(event) + "\n")
         except OSError as fault:
             raise DiskError(f"{self.path}: {fault.strerror}", "free some space and run again") from fault
-        scores = [f"{name.removeprefix('eval_')} {value:.4f}" for name, value in event.items() if name.startswith("eval_")]
+        scores = [
+            f"{name.removeprefix('eval_')} {value:.4f}" for name, value in event.items() if name.startswith("eval_")
+        ]
         if scores:
             console.note(f"step {state.global_step:,} (epoch {state.epoch or 0:.1f}): validation {', '.join(scores)}")

@@ -62,7 +62,7 @@ def carry_out(recipe: Recipe, task: Task, model_name: ModelName, folder: RunFold
     splits = read_splits(recipe.data, task)
     for text in splits.notes + task.fit(splits.train, splits.others):
         console.note(text)
-    loaded = load(recipe, task, model_name)
+    recipe, loaded = load(recipe, task, model_name)
     encoded = encode(recipe, task, loaded, splits)
     recipe, precision = settle(recipe, splits, loaded)
     begin(recipe, task, model_name, folder, splits, fingerprint, precision)
@@ -89,20 +89,28 @@ def name_model(recipe: Recipe) -> tuple[Recipe, ModelName]:
     return recipe, resolve(str(recipe.model.name), recipe.model.revision)
 
 
-def load(recipe: Recipe, task: Task, name: ModelName) -> Loaded:
-    """Tokenizer and model with the task's head, the fresh weights drawn from the recipe's seed."""
+def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
+    """Tokenizer and model with the task's head, the fresh weights drawn from the recipe's seed.
+
+    The recipe comes back with the model's own length where it named none and the default is too long.
+    """
     from transformers import set_seed
 
     from llmkit.models import load as models
 
-    models.check_length(name, models.load_config(name), models.load_tokenizer(name), recipe.model.max_length)
+    config, tokenizer = models.load_config(name), models.load_tokenizer(name)
+    longest = models.own_length(config, tokenizer)
+    if "max_length" not in recipe.model.model_fields_set and recipe.model.max_length > longest:
+        console.note(f"max_length: {longest}, as long as the model can read")
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"max_length": longest})})
+    models.check_length(name, config, tokenizer, recipe.model.max_length)
     head = task.model()
     set_seed(recipe.train.seed)
     loaded = models.load_model(name, head.auto_class, recipe.model.config | head.config, dtype=recipe.model.dtype)
     millions = loaded.model.num_parameters() / 1e6
     fresh = f"; fresh: {models.modules(loaded.fresh)}" if loaded.fresh else ""
     console.note(f"model: {recipe.model.name}, {millions:.1f}M parameters{fresh}")
-    return loaded
+    return recipe, loaded
 
 
 def encode(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits) -> dict[str, Encoded]:
@@ -187,7 +195,8 @@ def learn(
         validation=encoded["validation"].features if judged is not None else [],
         references=task.references(judged) if judged is not None else [],
         metrics=names,
-        most_tokens=rows_at_once(recipe.train) * recipe.model.max_length,
+        rows_at_once=rows_at_once(recipe.train),
+        max_length=recipe.model.max_length,
         eval_precision=recipe.eval.precision,
         callbacks=[journal, *stopping],
     )
@@ -224,7 +233,7 @@ def save_and_prove(
         raise InternalError(f"{folder / 'model'}: reloaded logits differ by {moved:.1e}", "report this as a bug")
     if again.config.id2label != loaded.model.config.id2label:
         raise InternalError(f"{folder / 'model'}: label names did not survive saving", "report this as a bug")
-    return again  # type: ignore[no-any-return]
+    return again
 
 
 def judge_and_write(
@@ -236,7 +245,7 @@ def judge_and_write(
     encoded: dict[str, Encoded],
     folder: RunFolder,
 ) -> Report | None:
-    """Score the saved model on test (else validation) beside the baselines; writes metrics.json and predictions.jsonl."""
+    """Score the saved model on test (else validation) beside the baselines, and write both files of it."""
     from llmkit.inference.answers import answer
 
     if not splits.others:

@@ -16,15 +16,16 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
-from llmkit.data.batching import Steps, micro_batches
+from llmkit.data.batching import Steps, micro_batches, padded
 from llmkit.errors import InternalError, OutOfMemoryError
 from llmkit.inference.answers import answer
 from llmkit.tasks.base import Feature, Task
 from llmkit.training import checkpoint
 
-# What one more pass costs, in tokens: on a CPU the gradients of all weights are touched once more, on a GPU a pass of
-# few tokens leaves it idle. Measured by benchmarks/overhead.py.
-OVERHEAD = {"cpu": 64, "cuda": 8192, "mps": 1024}
+# What one more pass costs, in tokens: on a CPU the gradients of all weights are touched once more (MiniLM: 0.05 s,
+# which is 64 tokens in fp32 and 256 in bf16), on a GPU a pass of few tokens leaves it idle.
+OVERHEAD = {"cpu": {"fp32": 64, "bf16": 256}, "cuda": {"fp32": 4096, "bf16": 8192, "fp16": 8192}, "mps": {"fp32": 1024}}
+ROWS_MULTIPLE = 8
 
 
 class Numbered(Dataset[tuple[int, Feature]]):
@@ -44,12 +45,12 @@ class StepLoader(DataLoader[Any]):
     """A dataloader whose items are steps; the Trainer tells it which epoch begins."""
 
     def set_epoch(self, epoch: int) -> None:
-        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        self.batch_sampler.set_epoch(epoch)
 
 
 @contextmanager
 def own_forward(model: PreTrainedModel) -> Iterator[None]:
-    """The model without the autocast that Accelerate puts around its forward: scores are fp32 unless asked otherwise."""
+    """The model without the autocast that Accelerate puts around its forward: scores are fp32 by default."""
     wrapped = model.__dict__.pop("forward", None)
     try:
         yield
@@ -72,15 +73,23 @@ class StepTrainer(Trainer):
         validation: Sequence[Feature],
         references: Sequence[Any],
         metrics: Sequence[str],
-        most_tokens: int,
+        rows_at_once: int,
+        max_length: int,
         eval_precision: str = "fp32",
         callbacks: Sequence[Any] = (),
     ) -> None:
         super().__init__(
-            model=model, args=args, train_dataset=Numbered(train), eval_dataset=list(validation), callbacks=list(callbacks)
+            model=model,
+            args=args,
+            train_dataset=Numbered(train),
+            eval_dataset=list(validation),
+            callbacks=list(callbacks),
         )
         self.task, self.tokenizer, self.references = task, tokenizer, references
-        self.metrics, self.most_tokens, self.eval_precision = metrics, most_tokens, eval_precision
+        self.metrics, self.eval_precision = metrics, eval_precision
+        self.rows_at_once, self.longest = rows_at_once, int(padded([max_length])[0])
+        self.rows_multiple = min(ROWS_MULTIPLE, rows_at_once)
+        self.overhead = OVERHEAD[args.device.type]["bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"]
         self.collate = task.collator(tokenizer)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -98,7 +107,7 @@ class StepTrainer(Trainer):
     def cut(self, rows: Sequence[tuple[int, Feature]]) -> dict[str, Any]:
         """One step: its micro-batches, what its summed loss is divided by, its row numbers, and its tokens."""
         lengths = [len(feature["input_ids"]) for _, feature in rows]
-        groups = micro_batches(lengths, self.most_tokens, OVERHEAD[self.args.device.type])
+        groups = micro_batches(lengths, self.rows_at_once * self.longest, self.overhead, self.rows_multiple)
         batches = [self.collate([rows[i][1] for i in group]) for group in groups]
         return {
             "batches": batches,
@@ -168,7 +177,7 @@ class StepTrainer(Trainer):
         scores = self.task.score(self.metrics, self.references, [one.answer for one in answers])
         values = {f"eval_{name}": score.value for name, score in scores.items()}
         self.log(dict(values))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, values)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, values)  # type: ignore[has-type]
         return values
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ARG002

@@ -37,8 +37,10 @@ NO_NUL = "no text holds one: take it out"
         ),
         (
             "t\ncafé\n".encode() + "café\n".encode("latin-1"),
-            "a.csv:3: byte 0xe9 is not UTF-8; it looks like cp1252 among UTF-8: data.encoding=utf-8,cp1252 reads each "
-            "line in the one that fits",
+            (
+                "a.csv:3: byte 0xe9 is not UTF-8; it looks like cp1252 among UTF-8: data.encoding=utf-8,cp1252 reads each "
+                "line in the one that fits"
+            ),
         ),
     ],
 )
@@ -59,8 +61,10 @@ def test_the_named_encoding_mends_what_the_sentence_says(rows_of):
         ("utf-9", "data.encoding: no text encoding is called 'utf-9'; did you mean 'utf-8'?"),
         (
             "base64",
-            "data.encoding: no text encoding is called 'base64'; known: utf-8, utf-16, cp1252, latin-1, gb18030, big5, "
-            "shift_jis, euc_kr, cp1251",
+            (
+                "data.encoding: no text encoding is called 'base64'; known: utf-8, utf-16, cp1252, latin-1, gb18030, big5, "
+                "shift_jis, euc_kr, cp1251"
+            ),
         ),
         (
             "utf-8,utf-16",

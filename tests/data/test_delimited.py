@@ -22,13 +22,15 @@ TAB = "'\"\\t\"'"
         (
             "a.csv",
             "text,label\n" + "a,b\nc\n" * 7,
-            "a.csv:3: 1 cell where the header has 2 (the first of 7 bad rows); write every cell, an empty one too\n"
-            "  a.csv:3: 1 cell where the header has 2\n"
-            "  a.csv:5: 1 cell where the header has 2\n"
-            "  a.csv:7: 1 cell where the header has 2\n"
-            "  a.csv:9: 1 cell where the header has 2\n"
-            "  a.csv:11: 1 cell where the header has 2\n"
-            "  ... and 2 more",
+            (
+                "a.csv:3: 1 cell where the header has 2 (the first of 7 bad rows); write every cell, an empty one too\n"
+                "  a.csv:3: 1 cell where the header has 2\n"
+                "  a.csv:5: 1 cell where the header has 2\n"
+                "  a.csv:7: 1 cell where the header has 2\n"
+                "  a.csv:9: 1 cell where the header has 2\n"
+                "  a.csv:11: 1 cell where the header has 2\n"
+                "  ... and 2 more"
+            ),
         ),
         (
             "a.tsv",
@@ -64,20 +66,26 @@ TAB = "'\"\\t\"'"
         (
             "a.csv",
             "text;label\na;b\n",
-            "a.csv:1: one column, 'text;label', that holds ';'; split it with data.delimiter=';', or keep it whole with "
-            "data.delimiter=','",
+            (
+                "a.csv:1: one column, 'text;label', that holds ';'; split it with data.delimiter=';', or keep it whole with "
+                "data.delimiter=','"
+            ),
         ),
         (
             "a.csv",
             "text\tlabel\na\tb\n",
-            f"a.csv:1: one column, 'text\tlabel', that holds a tab; split it with data.delimiter={TAB}, or keep it whole "
-            "with data.delimiter=','",
+            (
+                f"a.csv:1: one column, 'text\tlabel', that holds a tab; split it with data.delimiter={TAB}, or keep it whole "
+                "with data.delimiter=','"
+            ),
         ),
         (
             "a.tsv",
             "text,label\na,b\n",
-            "a.tsv:1: one column, 'text,label', that holds ','; split it with data.delimiter=',', or keep it whole with "
-            f"data.delimiter={TAB}",
+            (
+                "a.tsv:1: one column, 'text,label', that holds ','; split it with data.delimiter=',', or keep it whole with "
+                f"data.delimiter={TAB}"
+            ),
         ),
         ("a.csv", "text,text\na,b\n", "a.csv:1: column 'text' is there 2 times; give each column a name of its own"),
         (

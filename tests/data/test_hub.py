@@ -70,7 +70,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[Any]:
         return answer
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr(hub, "_ask", lambda path, revision: None)
+    monkeypatch.setattr(hub, "_ask", lambda *_: None)
     return calls
 
 
@@ -88,8 +88,10 @@ def test_a_hub_id_names_owner_config_and_revision(monkeypatch):
         (
             ConnectionError("unreachable"),
             NetworkError,
-            "owner/name: no such file, and the Hub did not answer (ConnectionError); check the network, set "
-            "HF_HUB_OFFLINE=1 to use a copy fetched before, or name a local file",
+            (
+                "owner/name: no such file, and the Hub did not answer (ConnectionError); check the network, set "
+                "HF_HUB_OFFLINE=1 to use a copy fetched before, or name a local file"
+            ),
         ),
         (
             datasets.exceptions.DatasetNotFoundError("gone"),
@@ -126,8 +128,11 @@ def test_what_the_hub_refuses(monkeypatch, error, raised, sentence):
 def test_offline_the_hub_is_not_asked(monkeypatch):
     from huggingface_hub import constants
 
+    def offline(*_: Any, **__: Any) -> None:
+        raise ConnectionError
+
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **options: (_ for _ in ()).throw(ConnectionError()))
+    monkeypatch.setattr(datasets, "load_dataset", offline)
     with pytest.raises(NetworkError) as caught:
         read("owner/name")
     assert str(caught.value) == (

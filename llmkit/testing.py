@@ -1,0 +1,114 @@
+"""Tiny models and data for tests: ours, and those of a plug-in author. No network, a fraction of a second each."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+# What makes each kind of encoder tiny; the words of the config differ from family to family.
+FAMILIES: dict[str, dict[str, Any]] = {
+    "bert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    "roberta": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+    "electra": {
+        "hidden_size": 32,
+        "embedding_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+    },
+    "modernbert": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "global_attn_every_n_layers": 1,
+    },
+}
+LONGEST = 128  # tokens that a tiny model has positions for
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = {
+    "good": ["great", "lovely", "superb", "warm", "funny", "bright", "fine", "moving"],
+    "bad": ["dull", "awful", "weak", "cold", "boring", "dreary", "poor", "clumsy"],
+}
+FILLER = ["the", "film", "was", "a", "very", "story", "with", "actors", "and", "its", "scenes"]
+
+
+def tiny_tokenizer(folder: Path, texts: Sequence[str] = (), pad: bool = True) -> Any:
+    """A WordPiece tokenizer of a few hundred words trained on `texts` and the words of `reviews`, saved in `folder`."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    words = [" ".join([*WORDS["good"], *WORDS["bad"], *FILLER]), *texts]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.train_from_iterator(
+        words, trainers.WordPieceTrainer(vocab_size=500, special_tokens=SPECIAL, show_progress=False)
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"} | ({"pad": "[PAD]"} if pad else {})
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=LONGEST, **{f"{key}_token": token for key, token in names.items()}
+    )
+    fast.save_pretrained(folder)
+    return fast
+
+
+def tiny_model(
+    folder: str | Path,
+    family: str = "bert",
+    *,
+    texts: Sequence[str] = (),
+    auto_class: str = "AutoModel",
+    pad: bool = True,
+    seed: int = 0,
+    **config: Any,
+) -> str:
+    """The path of a Hugging Face folder with a two-layer model of `family` (see FAMILIES), random weights.
+
+    `texts` are words that its tokenizer should know, `config` changes fields of its config.
+    """
+    import torch
+    import transformers
+
+    from llmkit.models.load import quiet
+
+    folder = Path(folder)
+    tokenizer = tiny_tokenizer(folder, texts, pad)
+    fields = {"vocab_size": len(tokenizer), "max_position_embeddings": LONGEST + 2, "pad_token_id": 0} | FAMILIES[
+        family
+    ]
+    ids = {f"{name}_token_id": None for name in ("bos", "eos", "cls", "sep")}
+    about = transformers.AutoConfig.for_model(family, **fields | ids | config)
+    with torch.random.fork_rng(), quiet():
+        torch.manual_seed(seed)
+        model = getattr(transformers, auto_class).from_config(about)
+        model.save_pretrained(folder)
+    return str(folder)
+
+
+def reviews(rows: int = 40, seed: int = 0, labels: Sequence[str] = ("bad", "good")) -> list[dict[str, str]]:
+    """Rows of `text` and `label` that a tiny model learns at once: the texts differ, of unequal length."""
+    chance = random.Random(seed)
+    made = []
+    for i in range(rows):
+        words = [chance.choice(FILLER) for _ in range(chance.randint(1, 12))] + [
+            chance.choice(WORDS[("bad", "good")[i % 2]])
+        ]
+        chance.shuffle(words)
+        made.append({"text": f"{' '.join(words)} {i}", "label": labels[i % 2]})
+    return made
+
+
+def write_jsonl(path: str | Path, rows: Sequence[dict[str, Any]]) -> str:
+    """The path of a JSONL file with those rows."""
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)

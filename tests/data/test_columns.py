@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import pytest
+
+from llmkit.data.columns import guess, need
+from llmkit.data.rows import Rows, build
+from llmkit.errors import DataError, LlmkitError, RecipeError
+
+WORDS = {"text": "the text to classify", "label": "its class"}
+
+
+def csv(*columns: str) -> Rows:
+    return build({column: [f"{column} 1"] for column in columns}, "reviews.csv", [2])
+
+
+@pytest.mark.parametrize(
+    ("columns", "given", "mapping", "notes"),
+    [
+        (["id", "text", "label", "review"], {}, {"text": "text", "label": "label"}, []),
+        (["a", "b", "c"], {"text": "c", "label": "a"}, {"text": "c", "label": "a"}, []),
+        (
+            ["id", "review", "stars"],
+            {},
+            {"text": "review", "label": "stars"},
+            ["columns: text = review, label = stars (guessed; --text and --label name others)"],
+        ),
+        (
+            ["Title", "Section"],
+            {},
+            {"text": "Title", "label": "Section"},
+            ["columns: text = Title, label = Section (guessed; --text and --label name others)"],
+        ),
+        (
+            ["title", "comment", "label"],
+            {},
+            {"label": "label", "text": "comment"},
+            ["columns: text = comment, label = label (guessed; --text names others)"],
+        ),
+        (
+            ["text", "genre"],
+            {},
+            {"text": "text", "label": "genre"},
+            ["columns: text = text, label = genre (guessed; --label names others)"],
+        ),
+        (
+            ["genre", "words"],
+            {"label": "genre"},
+            {"label": "genre", "text": "words"},
+            ["columns: text = words, label = genre (guessed; --text names others)"],
+        ),
+        (
+            ["review", "label"],
+            {"text": "label"},
+            {"text": "label", "label": "review"},
+            ["columns: text = label, label = review (guessed; --label names others)"],
+        ),
+    ],
+)
+def test_guess(columns, given, mapping, notes):
+    assert guess(csv(*columns), WORDS, given) == (mapping, notes)
+
+
+def test_guess_takes_the_only_column_for_the_only_word():
+    assert guess(csv("words"), {"text": "the text"}, {}) == (
+        {"text": "words"},
+        ["columns: text = words (guessed; --text names others)"],
+    )
+
+
+def test_optional_words_are_never_guessed():
+    assert guess(csv("text", "stars"), WORDS, {}, optional=["label"]) == ({"text": "text"}, [])
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        (
+            ["id", "review", "comment", "label"],
+            (
+                "reviews.csv: no column 'text', and 'review' and 'comment' could each be it (the text to classify); columns: "
+                "id, review, comment, label; name it with data.columns.text=COLUMN or --text COLUMN"
+            ),
+        ),
+        (
+            ["text", "category", "intent"],
+            (
+                "reviews.csv: no column 'label', and 'category' and 'intent' could each be it (its class); columns: text, "
+                "category, intent; name it with data.columns.label=COLUMN or --label COLUMN"
+            ),
+        ),
+        (
+            ["txt", "label", "id"],
+            (
+                "reviews.csv: no column 'text' (the text to classify); did you mean 'txt'? columns: txt, label, id; map it "
+                "with data.columns.text=COLUMN or --text COLUMN"
+            ),
+        ),
+        (
+            ["a", "b"],
+            (
+                "reviews.csv: no column 'text' (the text to classify); columns: a, b; map it with data.columns.text=COLUMN "
+                "or --text COLUMN"
+            ),
+        ),
+    ],
+)
+def test_guess_refuses_what_is_not_plain(columns, sentence):
+    with pytest.raises(DataError) as caught:
+        guess(csv(*columns), WORDS, {})
+    assert str(caught.value) == sentence
+
+
+def test_guess_refuses_an_unknown_word():
+    with pytest.raises(RecipeError) as caught:
+        guess(csv("text", "label"), WORDS, {"labell": "label"})
+    assert str(caught.value) == "data.columns.labell: the task has no such word; did you mean 'label'?"
+
+
+def refused(rows: Rows, mapping: dict[str, str], **options: object) -> str:
+    with pytest.raises(LlmkitError) as caught:
+        need(rows, mapping, **options)  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+def test_need_names_a_missing_column():
+    assert refused(csv("id", "text", "label"), {"text": "txt"}) == (
+        "reviews.csv: no column 'txt'; did you mean 'text'? columns: id, text, label; map it with "
+        "data.columns.text=COLUMN or --text COLUMN"
+    )
+    assert refused(csv("id"), {"text_pair": "b"}) == (
+        "reviews.csv: no column 'b'; columns: id; map it with data.columns.text_pair=COLUMN"
+    )
+
+
+def test_need_leaves_out_an_optional_column():
+    rows, notes = need(csv("text"), {"text": "text", "label": "label"}, optional=["label"])
+    assert (rows.words, notes) == ({"text": "text"}, [])
+
+
+OTHER_TEXT = "map another column with data.columns.text=COLUMN or --text COLUMN"
+OTHER_LABEL = "map another column with data.columns.label=COLUMN or --label COLUMN"
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (
+            '{"t": "a", "l": 1}\n{"t": 3, "l": 1}\n{"t": [], "l": 1}\n',
+            (
+                f"a.jsonl:2: 't' is a number, not text (the first of 2 bad rows); write text, or {OTHER_TEXT}\n"
+                "  a.jsonl:2: 't' is a number, not text\n  a.jsonl:3: 't' is a list, not text"
+            ),
+        ),
+        ('{"t": null, "l": 1}\n', f"a.jsonl:1: 't' is null, not text; write text, or {OTHER_TEXT}"),
+        (
+            '{"t": "a", "l": 1}\n{"l": 1}\n',
+            "a.jsonl:2: no 't'; write it in every row, or " + OTHER_TEXT.replace(" column", ""),
+        ),
+        (
+            '{"t": "a", "l": 1}\n{"t": "a", "l": "one"}\n{"t": "a", "l": 2}\n',
+            "a.jsonl:2: 'l' is text here, a number at a.jsonl:1; write one kind in all rows",
+        ),
+        (
+            '{"t": "a", "l": true}\n{"t": "a", "l": 1}\n',
+            "a.jsonl:2: 'l' is a number here, a boolean at a.jsonl:1; write one kind in all rows",
+        ),
+        (
+            '{"t": "a", "l": {}}\n',
+            f"a.jsonl:1: 'l' is an object, not text or a number or a boolean; write text or a number or a boolean, or {OTHER_LABEL}",
+        ),
+        (
+            '{"t": "a", "l": 1}\n{"t": "a", "l": null}\n',
+            f"a.jsonl:2: 'l' is null, not a number; write a number, or {OTHER_LABEL}",
+        ),
+        (
+            '{"t": "a", "l": 1}\n{"t": " \\u3000\\n", "l": 1}\n',
+            "a.jsonl:2: 't' is empty; write it, or leave such rows out with data.on_empty=skip",
+        ),
+        ('{"t": "a", "l": "x"}\n{"t": "a", "l": " "}\n', "a.jsonl:2: 'l' is an empty label; write its class"),
+    ],
+)
+def test_need_checks_every_cell(rows_of, lines, sentence):
+    assert refused(rows_of("a.jsonl", lines), {"text": "t", "label": "l"}) == sentence
+
+
+def test_need_drops_empty_text_where_asked(rows_of):
+    rows, notes = need(
+        rows_of("a.csv", "text,label\na,x\n ,\nb,y\n"), {"text": "text", "label": "label"}, on_empty="skip"
+    )
+    assert rows.texts("text") == ["a", "b"]
+    assert notes == ["a.csv: left out 1 row of 3 with empty text; data.on_empty=skip"]
+    assert rows.where(1) == "a.csv:4"
+
+
+def test_need_refuses_when_all_is_empty(rows_of):
+    rows = rows_of("a.csv", "text,label\n ,x\n")
+    assert refused(rows, {"text": "text"}, on_empty="skip") == (
+        "a.csv: every row's text is empty; map another column with data.columns"
+    )
+
+
+def test_need_takes_other_kinds_where_the_task_does(rows_of):
+    rows = rows_of("a.jsonl", '{"text": "a", "label": ["x"]}\n{"text": "b", "label": []}\n')
+    mapped, _ = need(rows, {"text": "text", "label": "label"}, kinds={"label": ["a list", "text"]})
+    assert mapped.texts("label") == ['["x"]', "[]"]
+    rows = rows_of("a.csv", "text,label\na,\n")
+    assert need(rows, {"text": "text", "label": "label"}, may_be_empty=["label"])[0].texts("label") == [""]
+
+
+def test_labels_keep_their_spelling(rows_of):
+    rows = rows_of("a.jsonl", '{"text": "a", "label": 1e5}\n{"text": "b", "label": 1.0}\n')
+    assert need(rows, {"text": "text", "label": "label"})[0].texts("label") == ["1e5", "1.0"]

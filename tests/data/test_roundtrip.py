@@ -1,0 +1,84 @@
+"""What is written by the standard library is read back to the character, and no bytes make reading fall over."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llmkit.data.read import ENDINGS, ReadOptions, read
+from llmkit.data.rows import Rows
+from llmkit.errors import LlmkitError
+
+ANY = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+texts = st.text(ANY) | st.sampled_from(["NA", "", '"', "\r\n", "'", " a ", "\u202eאב", "e\u0301", "👩‍👩‍👧", "\ufeff"])
+pairs = st.lists(st.tuples(texts, texts), min_size=1)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=5,
+)
+few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def read_bytes(ending: str, data: bytes, options: ReadOptions = ReadOptions()) -> Rows:  # noqa: B008
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a" + ending)
+        path.write_bytes(data)
+        return read(path, options=options)
+
+
+@few
+@given(pairs, st.sampled_from(["\n", "\r\n"]), st.sampled_from(",;\t|"))
+def test_csv(written, line_end, delimiter):
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator=line_end, delimiter=delimiter, quoting=csv.QUOTE_ALL)
+    writer.writerows([("text", "label"), *written])
+    rows = read_bytes(".csv", stream.getvalue().encode(), ReadOptions(delimiter=delimiter))
+    assert list(zip(rows.texts("text"), rows.texts("label"), strict=True)) == written
+
+
+@few
+@given(pairs)
+def test_tsv(written):
+    plain = [tuple(cell.replace("\t", " ").replace("\n", " ").rstrip("\r") for cell in pair) for pair in written]
+    data = "text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in plain)
+    rows = read_bytes(".tsv", data.encode())
+    assert list(zip(rows.texts("text"), rows.texts("label"), strict=True)) == plain
+
+
+@few
+@given(st.lists(st.dictionaries(texts, values, min_size=1), min_size=1), st.booleans())
+def test_json_lines_and_arrays(written, ascii_only):
+    lines = [json.dumps(record, ensure_ascii=ascii_only) for record in written]
+    for ending, data in ((".jsonl", "\n".join(lines)), (".json", "[" + ",\n".join(lines) + "]")):
+        rows = read_bytes(ending, data.encode())
+        assert list(rows.records()) == written
+        assert rows.lines.tolist() == list(range(1, len(written) + 1))
+
+
+mutilated = st.builds(
+    lambda data, at, junk: data[:at] + junk + data[at:],
+    st.sampled_from([b'text,label\n"a",b\nc,d\n', b'{"text": "a", "label": [1, {"b": null}]}\n', b'[{"text": "a"}]']),
+    st.integers(0, 40),
+    st.binary(max_size=6) | st.sampled_from([b'"', b"\\ud800", b"{", b"]", b"\r", b"\xef\xbb\xbf", b"\0", b"1" * 4301]),
+)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@few
+@given(data=st.binary() | mutilated, encoding=st.sampled_from(["utf-8", "utf-16", "gb18030", "utf-7", "utf-8,cp1252"]))
+def test_any_bytes_are_rows_or_a_named_mistake(ending, data, encoding):
+    for name, packed in ((ending, data), (ending + ".gz", gzip.compress(data)), (ending + ".zip", data)):
+        try:
+            rows = read_bytes(name, packed, ReadOptions(encoding=encoding))
+        except LlmkitError:
+            continue
+        assert len(list(rows.records())) == len(rows) > 0

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmkit.data.normalize import key, keys
+from llmkit.data.rows import Rows, build
+from llmkit.data.split import split_off
+from llmkit.errors import DataError, LlmkitError, RecipeError
+
+
+def labelled(texts: list[str], labels: list[str]) -> Rows:
+    return build({"text": texts, "label": labels}, "a.csv", range(2, len(texts) + 2))
+
+
+def balanced(count: int, classes: int = 2) -> Rows:
+    return labelled([f"text {i}" for i in range(count)], [f"class {i % classes}" for i in range(count)])
+
+
+SHARES = {"validation": 0.1, "test": 0.2}
+
+
+def test_shares_are_kept_by_class():
+    parts, notes = split_off(balanced(1000, 4), SHARES, seed=42)
+    assert {name: len(part) for name, part in parts.items()} == {"train": 700, "validation": 100, "test": 200}
+    for name, each in {"train": 175, "validation": 25, "test": 50}.items():
+        assert all(abs(count - each) <= 1 for count in Counter(parts[name].texts("label")).values())
+    assert notes == ["split with seed 42: train 700, validation 100, test 200 rows"]
+
+
+def test_the_same_seed_splits_the_same_and_the_rows_order_does_not_matter():
+    rows = balanced(200)
+    first, _ = split_off(rows, SHARES, seed=1)
+    again, _ = split_off(rows.take(range(199, -1, -1)), SHARES, seed=1)
+    other, _ = split_off(rows, SHARES, seed=2)
+    assert {name: sorted(part.lines) for name, part in first.items()} == {
+        name: sorted(part.lines) for name, part in again.items()
+    }
+    assert sorted(first["test"].lines) != sorted(other["test"].lines)
+
+
+def test_the_split_is_the_same_on_every_platform():
+    parts, _ = split_off(balanced(40), SHARES, seed=42)
+    assert parts["validation"].lines.tolist() == [13, 15, 22, 38]
+    assert parts["test"].lines.tolist() == [18, 19, 24, 31, 32, 36, 37, 41]
+
+
+def test_equal_texts_stay_together():
+    texts = [f"Text  number {i % 50}" if i % 2 else f" text number {i % 50} " for i in range(200)]
+    parts, _ = split_off(labelled(texts, ["a", "b"] * 100), SHARES, seed=0)
+    found = [set(keys(part, ["text"])) for part in parts.values()]
+    assert sum(map(len, found)) == len(set.union(*found)) == 50
+    assert sum(map(len, parts.values())) == 200
+
+
+def test_a_small_class_stays_in_train_and_is_said():
+    labels = ["a"] * 50 + ["b"] * 50 + ["rare"]
+    parts, notes = split_off(labelled([f"text {i}" for i in range(101)], labels), SHARES, seed=42)
+    assert "rare" in parts["train"].texts("label")
+    assert notes[1:] == ["split: 1 class has too few texts to be stratified and stays in train: 'rare' (1)"]
+
+
+def test_more_classes_than_a_part_has_rows():
+    parts, notes = split_off(balanced(40, 10), SHARES, seed=42)
+    assert {name: len(part) for name, part in parts.items()} == {"train": 28, "validation": 4, "test": 8}
+    assert set(parts["train"].texts("label")) == {f"class {i}" for i in range(10)}
+    assert notes[1:] == [
+        "split: 4 texts for validation cannot be stratified over 10 classes",
+        "split: 8 texts for test cannot be stratified over 10 classes",
+    ]
+
+
+def test_rows_without_labels():
+    rows = build({"text": [f"text {i}" for i in range(100)]}, "a.txt", range(1, 101))
+    parts, notes = split_off(rows, SHARES, seed=42, label=None)
+    assert {name: len(part) for name, part in parts.items()} == {"train": 70, "validation": 10, "test": 20}
+    assert notes == ["split with seed 42: train 70, validation 10, test 20 rows"]
+
+
+def test_a_share_of_nothing_is_no_part():
+    assert list(split_off(balanced(20), {"validation": 0.0, "test": 0.5}, seed=0)[0]) == ["train", "test"]
+
+
+def test_too_few_texts():
+    with pytest.raises(DataError) as caught:
+        split_off(balanced(3), SHARES, seed=42)
+    assert str(caught.value) == (
+        "a.csv: 3 different texts of 2 classes are too few to split off validation (10 %) and test (20 %); give more rows, "
+        "or name files with data.validation and data.test"
+    )
+
+
+@pytest.mark.parametrize(
+    ("shares", "sentence"),
+    [
+        (
+            {"validation": 0.5, "test": 0.5},
+            "data.split: validation 0.5 + test 0.5 leaves nothing to train on; write smaller shares",
+        ),
+        ({"test": -0.1}, "data.split.test: -0.1 is not a share of the rows; write a number from 0 to 1"),
+        ({"test": float("nan")}, "data.split.test: nan is not a share of the rows; write a number from 0 to 1"),
+    ],
+)
+def test_wrong_shares(shares, sentence):
+    with pytest.raises(RecipeError) as caught:
+        split_off(balanced(20), shares, seed=42)
+    assert str(caught.value) == sentence
+
+
+rows_of_few_words = st.lists(
+    st.tuples(st.sampled_from(["a", "A ", "b", "c  d", "c d", "e", "f", "g", "h", "i", "j"]), st.sampled_from("xyz"))
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows_of_few_words, st.floats(0.01, 0.45), st.floats(0.01, 0.45), st.integers(0, 2**32 - 1))
+def test_any_split_is_a_partition_that_keeps_groups_and_classes(pairs, validation, test, seed):
+    rows = labelled([text for text, _ in pairs], [label for _, label in pairs])
+    try:
+        parts, _ = split_off(rows, {"validation": validation, "test": test}, seed)
+    except LlmkitError:
+        return
+    assert sorted(line for part in parts.values() for line in part.lines) == rows.lines.tolist()
+    assert all(len(part) for part in parts.values())
+    assert set(parts["train"].texts("label")) == set(rows.texts("label"))
+    found = [set(keys(part, ["text"])) for part in parts.values()]
+    assert sum(map(len, found)) == len(set.union(*found))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Straße", "STRASSE"),
+        ("caf\u00e9", "cafe\u0301"),
+        ("a  b\n", "A\tb"),
+        ("\u3000中文\u3000", "中文"),
+        ("\u1e9b\u0323", "\u1e9b\u0323 "),
+    ],
+)
+def test_equal_after_normalising(one, other):
+    assert key(one) == key(other)
+
+
+def test_keys_of_several_words_do_not_run_together():
+    rows = build({"a": ["x y", "x"], "b": ["z", "y z"]}, "a.csv", [2, 3])
+    assert len(set(keys(rows, ["a", "b"]))) == 2
