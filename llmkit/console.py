@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import Any
 
 # Line breaks too: one sentence is one line, whatever a file's cell holds.
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# Lone surrogates, which no stream can write, stand for the bytes of a file name that is no UTF-8.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 TOKEN = re.compile(
     r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s:]+:[^/@\s]+(?=@)|(?i:(?<=token=)|(?<=password=)|(?<=api_key=))\S+"
 )
@@ -49,18 +50,33 @@ def error(text: str) -> None:
 def out(text: str = "") -> None:
     """Print a result to stdout, line by line."""
     if speaks():
-        print("\n".join(plain(line) for line in text.split("\n")), flush=True)
+        write("\n".join(plain(line) for line in text.split("\n")))
 
 
 def out_json(record: Mapping[str, Any]) -> None:
     """Print one record to stdout as a line of JSON."""
     if speaks():
-        print(json.dumps(record, ensure_ascii=not encodes(sys.stdout), allow_nan=False), flush=True)
+        write(json.dumps(record, ensure_ascii=not encodes(sys.stdout), allow_nan=False))
+
+
+def write(text: str) -> None:
+    """Print to stdout; leave without a word when its reader has left, as `head` does: that is its right."""
+    try:
+        print(writable(text), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
 
 
 def encodes(stream: Any) -> bool:
     """Whether `stream` can write any text."""
     return (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "").startswith("utf")
+
+
+def writable(text: str) -> str:
+    """`text` with an escape (of JSON too) for each character that stdout cannot write."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def on_terminal() -> bool:
@@ -79,14 +95,16 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=box.SIMPLE_HEAD, title=plain(title) or None, title_justify="left", pad_edge=False, show_edge=False)
+    grid = Table(
+        box=box.SIMPLE_HEAD, title=writable(plain(title)) or None, title_justify="left", pad_edge=False, show_edge=False
+    )
     for i, word in enumerate(head):
         # The last column of words gives way first when the terminal is narrow.
         grid.add_column(
-            Text(plain(word)), justify="right" if i in numbers else "left", no_wrap=True, overflow="ellipsis"
+            Text(writable(plain(word))), justify="right" if i in numbers else "left", no_wrap=True, overflow="ellipsis"
         )
     for row in rows:
-        grid.add_row(*(Text(plain(cell)) for cell in row))
+        grid.add_row(*(Text(writable(plain(cell))) for cell in row))
     # Without a terminal nothing is cut: a log keeps every cell whole.
     Console(file=sys.stdout, width=None if on_terminal() else 10_000, highlight=False).print(grid, end="")
 

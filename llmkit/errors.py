@@ -94,6 +94,9 @@ def nearest(word: str, known: Sequence[str]) -> str | None:
     from difflib import get_close_matches
 
     lowered = {k.lower(): k for k in reversed(known)}
+    begun = [k for k in lowered if k.startswith(word.lower())]
+    if word and len(begun) == 1:
+        return lowered[begun[0]]
     found = get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
     return lowered[found[0]] if found else None
 

@@ -82,9 +82,12 @@ def tiny_model(
 
     folder = Path(folder)
     tokenizer = tiny_tokenizer(folder, texts, pad)
-    fields = {"vocab_size": len(tokenizer), "max_position_embeddings": LONGEST + 2, "pad_token_id": 0} | FAMILIES[
-        family
-    ]
+    fields = {
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": LONGEST + 2,
+        "pad_token_id": 0,
+        "initializer_range": 0.1,
+    } | FAMILIES[family]
     ids = {f"{name}_token_id": None for name in ("bos", "eos", "cls", "sep")}
     about = transformers.AutoConfig.for_model(family, **fields | ids | config)
     with torch.random.fork_rng(), quiet():
@@ -99,9 +102,8 @@ def reviews(rows: int = 40, seed: int = 0, labels: Sequence[str] = ("bad", "good
     chance = random.Random(seed)
     made = []
     for i in range(rows):
-        words = [chance.choice(FILLER) for _ in range(chance.randint(1, 12))] + [
-            chance.choice(WORDS[("bad", "good")[i % 2]])
-        ]
+        words = [chance.choice(FILLER) for _ in range(chance.randint(0, 12))]
+        words += [chance.choice(WORDS[("bad", "good")[i % 2]]) for _ in range(chance.randint(1, 3))]
         chance.shuffle(words)
         made.append({"text": f"{' '.join(words)} {i}", "label": labels[i % 2]})
     return made

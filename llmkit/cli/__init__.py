@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from typing import NoReturn
 
@@ -54,11 +53,11 @@ def run(words: list[str], debug: bool = False) -> int:
     """The exit code of one command. With `debug` a mistake comes with its traceback."""
     try:
         code = app(args=words, standalone_mode=False)
-        sys.stdout.flush()
+        if code == 130:  # Typer has turned Ctrl-C into its exit code already
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
-    except BrokenPipeError:  # the reader of our output left: that is its right
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except SystemExit as leave:
+        return int(leave.code or 0)
     except BaseException as fault:
         if debug:
             import traceback
@@ -77,10 +76,15 @@ def explained(fault: BaseException) -> tuple[str, int]:
         return f"{fault.format_message()}; `llmkit --help` shows how", 64
     if isinstance(fault, (KeyboardInterrupt, typer.Abort)):
         return "interrupted", 130
-    if isinstance(fault, MemoryError):
+    if isinstance(fault, MemoryError) or out_of_memory(fault):
         return "out of memory; lower train.per_device_train_batch_size or model.max_length", 71
     if isinstance(fault, OSError) and fault.errno == errno.ENOSPC:
         return f"{fault.filename or 'disk'}: no space left; free some and run again", 74
     if isinstance(fault, Exception):
         return f"a fault in llmkit: {type(fault).__name__}: {fault}; run it with --debug and report what it shows", 70
     raise fault
+
+
+def out_of_memory(fault: BaseException) -> bool:
+    """Whether torch could not allocate, on a GPU or on the CPU; torch itself is not imported for the question."""
+    return type(fault).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(fault)

@@ -12,7 +12,7 @@ from llmkit import console
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[RECIPE] [KEY=VALUE]...",
+        metavar="RECIPE|KEY=VALUE",
         help="A recipe file or the name of a shipped one (`llmkit recipes list`), then keys to change, such as "
         "train.learning_rate=3e-5.",
         show_default=False,

@@ -39,7 +39,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout instead of a table.")] = False,
     debug: Debug = False,  # noqa: ARG001
 ) -> None:
-    """Score a run, or any Hugging Face folder, with intervals.
+    """Score a run or any Hugging Face folder.
 
     llmkit eval runs/x --data test.jsonl
     """
@@ -68,7 +68,9 @@ def predict(
     task: TaskFile = None,
     debug: Debug = False,  # noqa: ARG001
 ) -> None:
-    """Answer texts: a table on a terminal, JSON lines elsewhere.
+    """Answer texts with a trained model.
+
+    A table on a terminal, JSON lines elsewhere.
 
     llmkit predict runs/x "some text"
     """

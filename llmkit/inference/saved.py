@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,7 +65,7 @@ def open_run(run: Path, found: ModelName, task: str | None) -> Saved:
         file = Path(recorded["path"])
         if not file.is_file() or manifest.file_hash(file) != recorded["sha256"]:
             raise RecipeError(f"{run}: its task file {file} is gone or changed", f"name it again with --task {file}")
-    recipe = load_recipe(run / "recipe.yaml", **({} if task is None else {"task_file": task}))
+    recipe = load_recipe(run / "recipe.yaml", [] if task is None else [f"task={json.dumps(task)}"])
     return ready(found, tasks.load(recipe.task)(recipe.options), recipe, run, recipe.data.columns)
 
 

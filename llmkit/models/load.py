@@ -10,14 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from llmkit.errors import LlmkitError, ModelError, NetworkError
+from llmkit.errors import LlmkitError, ModelError, NetworkError, RecipeError, did_you_mean
 from llmkit.models.names import ModelName
 
 UNLIMITED = 10**6  # transformers writes 10**30 where a tokenizer names no length
+# Families whose positions are counted from pad_token_id + 1 on: the rows of the table below that are never used.
+POSITIONS_AFTER_PAD = frozenset({
+    "camembert", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mpnet",
+    "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ def load_tokenizer(name: ModelName, needs: tuple[str, ...] = ("pad",)) -> PreTra
         raise ModelError(
             f"{name.given}: its tokenizer has no tokenizer.json form", "name a model with a fast tokenizer"
         )
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what the library makes of a folder without the files
+        raise ModelError(f"{name.given}: its tokenizer knows no words", "put the files of its tokenizer beside it")
     unlimited(tokenizer)
     for need in needs:
         if getattr(tokenizer, f"{need}_token_id", None) is None:
@@ -78,6 +84,8 @@ def load_model(
     """
     tokenizer, config = load_tokenizer(name), load_config(name)
     fits(name, config, tokenizer, auto_class)
+    known_fields(name, config, changes)
+    tokenizer.model_max_length = longest(config, tokenizer) or tokenizer.model_max_length
     with speaking_of(name), quiet():
         model, report = getattr(transformers, auto_class).from_pretrained(
             name.id,
@@ -110,15 +118,23 @@ def fits(name: ModelName, config: PreTrainedConfig, tokenizer: PreTrainedTokeniz
                          "take both from the same model")  # fmt: skip
 
 
+def known_fields(name: ModelName, config: PreTrainedConfig, changes: dict[str, Any]) -> None:
+    """Raise RecipeError where `changes` name a field that the model's config has not."""
+    fields = config.to_dict()
+    for key in changes:
+        if not hasattr(config, key):
+            raise RecipeError(f"model.config.{key}: the config of {name.given} has no such field",
+                              did_you_mean(key, sorted(fields)))  # fmt: skip
+
+
 def check_length(
     name: ModelName, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> None:
     """Raise ModelError where the model has fewer positions than `max_length`."""
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    limits = [n for n in (positions, tokenizer.model_max_length) if isinstance(n, int) and 0 < n < UNLIMITED]
-    if limits and max_length > min(limits):
-        raise ModelError(f"{name.given}: model.max_length {max_length:,} exceeds its {min(limits):,} positions",
-                         f"set model.max_length={min(limits)}")  # fmt: skip
+    most = longest(config, tokenizer)
+    if most is not None and max_length > most:
+        raise ModelError(f"{name.given}: model.max_length {max_length:,} exceeds its {most:,} positions",
+                         f"set model.max_length={most}")  # fmt: skip
     least = tokenizer.num_special_tokens_to_add() + 1
     if max_length < least:
         raise ModelError(
@@ -127,10 +143,18 @@ def check_length(
 
 
 def own_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The longest input that a saved model was made for."""
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    """The longest input that a saved model was made for, 512 where it names no limit."""
+    return longest(config, tokenizer) or 512
+
+
+def longest(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """How many tokens the model can read at once, None where neither it nor its tokenizer names a limit."""
+    text = config.get_text_config()
+    positions = getattr(text, "max_position_embeddings", None)
+    if isinstance(positions, int) and text.model_type in POSITIONS_AFTER_PAD:
+        positions -= (text.pad_token_id or 0) + 1
     limits = [n for n in (positions, tokenizer.model_max_length) if isinstance(n, int) and 0 < n < UNLIMITED]
-    return min(limits, default=512)
+    return min(limits, default=None)
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int) -> None:
@@ -176,15 +200,17 @@ def speaking_of(name: ModelName) -> Iterator[None]:
     """Turn the library's many ways to fail at loading into one sentence about the model."""
     try:
         yield
-    except LlmkitError:
+    except (LlmkitError, MemoryError):
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, torch.OutOfMemoryError) as fault:
+    except Exception as fault:  # a damaged folder makes the library fail in any way whatever
         said = " ".join(str(fault).split())[:300]
         if name.folder is None and isinstance(fault, OSError):
             raise NetworkError(
                 f"{name.given}: no such local folder, and the Hub did not give it: {said}", mend()
             ) from fault
-        raise ModelError(f"{name.given}: {type(fault).__name__}: {said}", "check that the folder is whole") from fault
+        raise ModelError(
+            f"{name.given}: {type(fault).__name__}: {said}", "check the folder and model.config"
+        ) from fault
 
 
 def mend() -> str:

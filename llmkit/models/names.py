@@ -36,7 +36,14 @@ def resolve(given: str, revision: str | None = None) -> ModelName:
     if given.startswith(SCHEME):
         folder = locate(given)
         return ModelName(given, str(checked(folder, given)), folder)
-    path = Path(given).expanduser()
+    try:
+        path = Path(given).expanduser()
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except (OSError, RuntimeError, ValueError) as fault:  # an unknown ~user, a NUL, a name that is too long
+        said = getattr(fault, "strerror", None) or str(fault)
+        raise MissingInputError(f"{given}: no such folder ({said})", "name a model folder or a Hub id") from None
     if path.is_dir():
         folder = path / "model" if (path / "run.json").is_file() else path
         return ModelName(given, str(checked(folder, given)), folder)
@@ -62,9 +69,10 @@ def checked(folder: Path, given: str) -> Path:
         return folder
     adapter = folder / "adapter_config.json"
     if adapter.is_file():
-        base = (
-            json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path") or "a base it does not name"
-        )
+        try:
+            base = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
+        except (ValueError, KeyError, TypeError):
+            base = "a base it does not name"
         raise ModelError(
             f"{given}: an adapter of {base}, without its base", "merge it with PEFT, or name a whole model"
         )

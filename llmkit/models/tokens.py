@@ -31,6 +31,11 @@ def encode(
 
 
 def pad(tokenizer: PreTrainedTokenizerBase, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """The features as tensors [rows, length], `length` rounded up to a multiple of 8, with their attention mask."""
+    """The features as tensors [rows, length] with their attention mask.
+
+    `length` is rounded up to a multiple of 8 where the model has positions for that.
+    """
     inputs = [{key: value for key, value in row.items() if key in tokenizer.model_input_names} for row in features]
-    return dict(tokenizer.pad(inputs, pad_to_multiple_of=MULTIPLE, return_tensors="pt"))
+    rounded = -(-max(len(row["input_ids"]) for row in inputs) // MULTIPLE) * MULTIPLE
+    multiple = MULTIPLE if rounded <= tokenizer.model_max_length else None
+    return dict(tokenizer.pad(inputs, pad_to_multiple_of=multiple, return_tensors="pt"))

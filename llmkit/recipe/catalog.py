@@ -35,7 +35,8 @@ def find(name: str) -> Path:
         return shipped
     if path.is_dir():
         raise MissingInputError(f"{name}: a folder, not a recipe", f"name its {name.rstrip('/')}/recipe.yaml")
-    near = nearest(bare, list(listed()))
+    beside = [str(one) for one in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+    near = nearest(name, beside) or nearest(bare, list(listed()))
     mend = f"did you mean '{near}'?" if near else "`llmkit recipes list` names the shipped ones"
     raise MissingInputError(f"{name}: no such recipe", mend)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,14 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from llmkit import tasks
-from llmkit.errors import RecipeError, did_you_mean, nearest
+from llmkit.console import plain
+from llmkit.errors import RecipeError, UsageError, did_you_mean, nearest
 from llmkit.recipe import catalog, hf
-from llmkit.recipe.schema import Recipe
+from llmkit.recipe.draft import Draft, Keys, parse_override, read
+from llmkit.recipe.schema import Recipe, Section
 
 if TYPE_CHECKING:
     from llmkit.tasks.base import Task
 
-Path_ = tuple[str, ...]  # a dotted key, cut at its dots
 S = TypeVar("S", bound=BaseModel)
 # The flags of every training command, and the words of `llmkit.train`: each is sugar for one key.
 FLAGS = {
@@ -33,31 +33,7 @@ FLAGS = {
     "output_dir": "output_dir",
 }
 HIDDEN = ("options",)  # fields of Recipe that are no keys
-
-
-@dataclass
-class Draft:
-    """The values as given so far, and where each came from: `x.yaml:9`, `--model`, or `command line`."""
-
-    values: dict[str, Any] = field(default_factory=dict)
-    origins: dict[Path_, str] = field(default_factory=dict)
-    name: str = "command line"
-
-    def origin(self, path: Path_) -> str:
-        """Where the value at `path`, or the nearest section around it, was given."""
-        while path and path not in self.origins:
-            path = path[:-1]
-        return self.origins.get(path, self.name)
-
-    def put(self, path: Path_, value: Any, origin: str) -> None:
-        """Set a dotted key; a section on the way that is no mapping is replaced."""
-        place = self.values
-        for word in path[:-1]:
-            if not isinstance(place.get(word), dict):
-                place[word] = {}
-            place = place[word]
-        place[path[-1]] = value
-        self.origins = {p: o for p, o in self.origins.items() if p[: len(path)] != path} | {path: origin}
+LONGEST = 100  # characters of a value that a message repeats
 
 
 def load_recipe(
@@ -70,97 +46,38 @@ def load_recipe(
     """The frozen recipe from a file or catalog name, `KEY=VALUE` texts, and the words of FLAGS (None: not given).
 
     The command line wins over the file. `task` is what the command is for: it stands in for a missing `task:` and
-    another one is refused. Raises RecipeError with every mistake found, MissingInputError for a missing file.
+    another one is refused. Raises RecipeError with every mistake found, MissingInputError for a missing file,
+    UsageError for a word that FLAGS has not.
     """
     draft = Draft() if source is None else read(catalog.find(str(source)))
     for text in overrides:
         path, value = parse_override(text)
         draft.put(path, value, "command line")
     for word, value in flags.items():
+        if word not in FLAGS:
+            raise UsageError(f"unknown word '{word}'", did_you_mean(word, list(FLAGS)))
         if value is not None:
             draft.put(tuple(FLAGS[word].split(".")), value, f"--{word.replace('_', '-')}")
     if task is not None:
         draft.values.setdefault("task", task)
-    chosen = draft.values.get("task")
-    if not isinstance(chosen, str):
-        raise RecipeError(f"{draft.name}: task: missing", f"write task: {' | '.join(tasks.names())}")
-    if task is not None and chosen != task and not chosen.endswith(".py"):
-        raise RecipeError(f"{draft.origin(('task',))}: task: this command trains '{task}', not '{chosen}'",
-                          "use `llmkit train RECIPE`")  # fmt: skip
-    try:
-        kind = tasks.load(chosen)
-    except RecipeError as fault:
-        raise RecipeError(f"{draft.origin(('task',))}: {fault.message}", fault.hint) from fault
-    return check(draft, kind)
+    return check(draft, task)
 
 
-def read(path: Path) -> Draft:
-    """The values of a YAML file with the line of each. YAML 1.2, data only: no tags, no aliases, no repeated keys."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.constructor import DuplicateKeyError
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+def check(draft: Draft, wanted: str | None = None) -> Recipe:
+    """The recipe that the draft describes, or a RecipeError with all its mistakes in the order of their lines.
 
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        for event in YAML(pure=True).parse(StringIO(text)):
-            if getattr(event, "anchor", None) or getattr(event, "tag", None):
-                raise RecipeError(f"{path}:{event.start_mark.line + 1}: a recipe is plain data", "no tags, no aliases")
-        tree = YAML(typ="rt", pure=True).load(text)
-    except UnicodeDecodeError as fault:
-        raise RecipeError(f"{path}: not UTF-8 (byte {fault.start})", "save the recipe as UTF-8") from None
-    except OSError as fault:
-        raise RecipeError(f"{path}: {fault.strerror}", "name a readable file") from None
-    except MarkedYAMLError as fault:
-        line = fault.problem_mark.line + 1 if fault.problem_mark else 1
-        said = " ".join(str(fault.problem).split())
-        mend = "keep one of them" if isinstance(fault, DuplicateKeyError) else "mend the YAML"
-        raise RecipeError(f"{path}:{line}: {said}", mend) from None
-    except YAMLError as fault:
-        raise RecipeError(f"{path}: {' '.join(str(fault).split())}", "mend the YAML") from None
-    draft = Draft(name=str(path))
-    if tree is None:
-        raise RecipeError(f"{path}: the file holds no keys", "write at least task: and data:")
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{path}:1: a recipe is a mapping of keys", "write key: value lines")
-    draft.values = simple(tree, (), draft.origins, str(path))
-    return draft
-
-
-def simple(node: Any, path: Path_, origins: dict[Path_, str], name: str) -> Any:
-    """`node` in plain Python types; the line of every key goes into `origins`."""
-    if isinstance(node, dict):
-        for key in node:
-            origins[*path, str(key)] = f"{name}:{node.lc.key(key)[0] + 1}"  # type: ignore[attr-defined]
-        return {str(key): simple(value, (*path, str(key)), origins, name) for key, value in node.items()}
-    if isinstance(node, list):
-        return [simple(value, path, origins, name) for value in node]
-    for kind in (bool, int, float, str):
-        if isinstance(node, kind):
-            return kind(node)
-    return node
-
-
-def parse_override(text: str) -> tuple[Path_, Any]:
-    """`train.learning_rate=3e-5` as (("train", "learning_rate"), 3e-5); the value follows the YAML rules."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
-
-    key, equals, value = text.partition("=")
-    if not equals or not all(key.split(".")):
-        raise RecipeError(f"command line: '{text}' is no KEY=VALUE", "write for example train.learning_rate=3e-5")
-    try:
-        return tuple(key.split(".")), simple(YAML(typ="rt", pure=True).load(value), (), {}, "")
-    except (YAMLError, AttributeError):
-        raise RecipeError(f"command line: {key}: the value '{value}' is no YAML", "quote it") from None
-
-
-def check(draft: Draft, kind: type[Task]) -> Recipe:
-    """The recipe that the draft describes, or a RecipeError with all its mistakes in the order of their lines."""
-    core = {key: value for key, value in draft.values.items() if key != kind.name}
-    found: list[tuple[Path_, str]] = []
-    options = validated(kind.Options, draft.values.get(kind.name) or {}, (kind.name,), found)
-    recipe = validated(Recipe, core, (), found)
-    found += names_known(draft.values, kind)
+    `wanted` is the task that the command trains, where it trains one only.
+    """
+    found: list[tuple[Keys, str]] = []
+    kind = named_task(draft, wanted, found)
+    core = {key: value for key, value in draft.values.items() if key in Recipe.model_fields and key not in HIDDEN}
+    recipe = validated(Recipe, core if kind else core | {"task": ""}, (), found)
+    options = Section()
+    if kind is not None:
+        options = validated(kind.Options, draft.values.get(kind.name, {}), (kind.name,), found)
+        strange = [key for key in draft.values if key not in core and key != kind.name]
+        found += [((key,), unknown_key([key], Recipe)) for key in strange]
+        found += names_known(draft.values, kind)
     found += [(("train", "hf", key), why) for key in section(draft.values, "train", "hf") if (why := hf.complaint(key))]
     if found:
         lines = sorted((where(draft.origin(path)), f"{draft.origin(path)}: {'.'.join(path)}: {why}")
@@ -170,7 +87,31 @@ def check(draft: Draft, kind: type[Task]) -> Recipe:
     return recipe.model_copy(update={"options": options})
 
 
-def validated(model: type[S], values: Any, prefix: Path_, found: list[tuple[Path_, str]]) -> S:
+def named_task(draft: Draft, wanted: str | None, found: list[tuple[Keys, str]]) -> type[Task] | None:
+    """The task that the draft names; None, and the mistake in `found`, where it names none that can be trained."""
+    name = draft.values.get("task")
+    if name is None:
+        why = f"missing; write task: {' | '.join(tasks.names())}"
+    elif not isinstance(name, str):
+        why = f"{shown(name)} is not text"
+    elif wanted not in (None, name) and not name.endswith(".py"):
+        why = f"this command trains '{wanted}', not '{name}'; use `llmkit train RECIPE`"
+    else:
+        try:
+            kind = tasks.load(name)
+        except RecipeError as fault:
+            if fault.__cause__ is not None:  # the user's own file failed: `--debug` shows where
+                raise RecipeError(f"{draft.origin(('task',))}: {fault.message}", fault.hint) from fault.__cause__
+            why = f"{fault.message.removeprefix('task: ')}; {fault.hint}"
+        else:
+            if kind.name not in Recipe.model_fields:
+                return kind
+            why = f"a recipe has a section '{kind.name}' already; give the file another name"
+    found.append((("task",), why))
+    return None
+
+
+def validated(model: type[S], values: Any, prefix: Keys, found: list[tuple[Keys, str]]) -> S:
     """The section that `values` describe; mistakes go into `found` and their keys are left out.
 
     Pydantic checks whether keys agree only when each is right by itself, so the rest is looked at again without them.
@@ -178,13 +119,14 @@ def validated(model: type[S], values: Any, prefix: Path_, found: list[tuple[Path
     try:
         return model.model_validate(values)
     except ValidationError as fault:
-        said = complaints(fault, model, ())
+        bad = {path[len(prefix) :] for path, _ in found if path[: len(prefix)] == prefix}
+        said = complaints(fault, model, bad)
         found += [(prefix + path, why) for path, why in said]
         rest = without(values, {path for path, _ in said})
         return model.model_construct() if rest == values else validated(model, rest, prefix, found)
 
 
-def without(values: Any, paths: set[Path_]) -> Any:
+def without(values: Any, paths: set[Keys]) -> Any:
     """`values` less the keys at `paths`; nothing is left where the whole is wrong."""
     if not isinstance(values, dict) or () in paths:
         return {}
@@ -210,9 +152,9 @@ def section(values: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def names_known(values: Mapping[str, Any], kind: type[Task]) -> list[tuple[Path_, str]]:
+def names_known(values: Mapping[str, Any], kind: type[Task]) -> list[tuple[Keys, str]]:
     """Mistakes in the names that only the task knows: metrics, baselines, columns."""
-    found: list[tuple[Path_, str]] = []
+    found: list[tuple[Keys, str]] = []
     judge = section(values, "eval")
     for key, what, known in (("metrics", "metric", kind.known_metrics), ("baselines", "baseline", kind.baselines)):
         given = judge.get(key)
@@ -226,12 +168,17 @@ def names_known(values: Mapping[str, Any], kind: type[Task]) -> list[tuple[Path_
     return found
 
 
-def complaints(fault: ValidationError, model: type[BaseModel], prefix: Path_) -> list[tuple[Path_, str]]:
-    """Each of pydantic's findings as (dotted key, sentence)."""
-    return [
-        (prefix + tuple(str(word) for word in item["loc"] if not isinstance(word, int)), sentence(item, model))
-        for item in fault.errors()
-    ]
+def complaints(fault: ValidationError, model: type[BaseModel], bad: set[Keys]) -> list[tuple[Keys, str]]:
+    """Each of pydantic's findings as (dotted key, sentence), less the quarrels with keys that are `bad` already."""
+    found: list[tuple[Keys, str]] = []
+    for item in fault.errors():
+        path = tuple(str(word) for word in item["loc"] if not isinstance(word, int))
+        if item["type"] == "quarrel":
+            quarrels = [q for q in item["ctx"]["quarrels"] if not bad & {(*path, key) for key in q.keys}]
+            found += [((*path, q.keys[0]), q.why) for q in quarrels]
+        else:
+            found.append((path, sentence(item, model)))
+    return found
 
 
 KINDS = {
@@ -244,8 +191,8 @@ KINDS = {
     "dict_type": "a mapping of keys",
     "model_type": "a mapping of keys",
 }
-RANGES = {"greater_than": "above {gt:g}", "greater_than_equal": "at least {ge:g}", "less_than": "below {lt:g}",
-          "less_than_equal": "at most {le:g}"}  # fmt: skip
+RANGES = {"greater_than": ("above", "gt"), "greater_than_equal": ("at least", "ge"), "less_than": ("below", "lt"),
+          "less_than_equal": ("at most", "le")}  # fmt: skip
 
 
 def sentence(item: Any, model: type[BaseModel]) -> str:
@@ -255,11 +202,16 @@ def sentence(item: Any, model: type[BaseModel]) -> str:
         return unknown_key([str(word) for word in item["loc"]], model)
     if code in KINDS:
         quoted = "; write it without quotes" if isinstance(given, str) and KINDS[code].endswith("number") else ""
-        return f"{shown(given)} is not {KINDS[code]}{quoted}"
+        alone = f"; write [{plain(given)}]" if isinstance(given, str) and KINDS[code] == "a list" else ""
+        return f"{shown(given)} is not {KINDS[code]}{quoted}{alone}"
     if code in RANGES:
-        return f"{shown(given)} is out of range; it must be {RANGES[code].format(**about)}"
+        word, key = RANGES[code]
+        limit = about[key]
+        return f"{shown(given)} is out of range; it must be {word} {int(limit) if limit == int(limit) else limit}"
     if code == "finite_number":
         return f"{shown(given)} is not a finite number"
+    if code == "string_too_short":
+        return "is empty; leave the key out"
     if code == "literal_error":
         known = [word.strip("' ") for word in about["expected"].replace(" or ", ", ").split(",")]
         near = difflib.get_close_matches(str(given), known, n=1)
@@ -268,10 +220,11 @@ def sentence(item: Any, model: type[BaseModel]) -> str:
 
 
 def shown(value: object) -> str:
-    """A given value as a recipe would spell it."""
+    """A given value as a recipe would spell it, cut where it is long."""
     if value is None:
         return "null"
-    return str(value).lower() if isinstance(value, bool) else repr(value)
+    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def unknown_key(path: Sequence[str], model: type[BaseModel]) -> str:
@@ -285,9 +238,9 @@ def unknown_key(path: Sequence[str], model: type[BaseModel]) -> str:
     known = [name for name in model.model_fields if name not in HIDDEN]
     homes = [dotted for dotted in leaves(Recipe) if dotted.split(".")[-1] == key and "." in dotted]
     if homes:
-        return f"unknown key; did you mean '{homes[0]}'?"
-    if path[0] == "train" and key in hf.fields() and hf.complaint(key) is None:
-        return f"unknown key; TrainingArguments has it: write train.hf.{key}"
+        return "unknown key; did you mean " + " or ".join(f"'{home}'" for home in homes) + "?"
+    if key in hf.fields():
+        return hf.complaint(key) or f"unknown key; TrainingArguments has it: write train.hf.{key}"
     named = {dotted.split(".")[-1]: dotted for dotted in leaves(Recipe)}
     near = nearest(key, known) or named.get(nearest(key, list(named)) or "")
     return f"unknown key; did you mean '{near}'?" if near else f"unknown key; known: {', '.join(known)}"
@@ -314,19 +267,18 @@ def dump(recipe: Recipe, comments: Sequence[str] = ()) -> str:
     """
     from ruamel.yaml import YAML
 
-    values = valued(recipe.model_dump(exclude={"output_dir"}))
+    values = valued(recipe)
+    values.pop("output_dir", None)
     if recipe.train.batch_size is not None:  # it names the whole; beside it the other two are refused
         del values["train"]["per_device_train_batch_size"], values["train"]["gradient_accumulation_steps"]
-    if options := valued(recipe.options.model_dump()):
+    if options := values.pop("options"):
         values[Path(recipe.task).stem] = options
     yaml, text = YAML(), StringIO()
     yaml.default_flow_style, yaml.width = False, 4096
     yaml.dump(values, text)
-    return "".join(f"# {line}\n" for line in comments) + text.getvalue()
+    return "".join(f"# {plain(line)}\n" for line in comments) + text.getvalue()
 
 
-def valued(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The mapping without keys that are null, at any depth."""
-    return {
-        key: valued(value) if isinstance(value, dict) else value for key, value in values.items() if value is not None
-    }
+def valued(part: Section) -> dict[str, Any]:
+    """The keys of a section that have a value. A null inside a mapping of the user's own stays: it says something."""
+    return {key: valued(value) if isinstance(value, Section) else value for key, value in part if value is not None}

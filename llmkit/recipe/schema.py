@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -14,6 +14,19 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def empty_is_default(cls, values: object) -> object:
+        """`train:` with every key commented out is a section of defaults."""
+        return {} if values is None else values
+
+
+class Quarrel(NamedTuple):
+    """Keys of one section that do not go together, the one to change first, and why."""
+
+    keys: tuple[str, ...]
+    why: str
 
 
 def one_source(value: object) -> object:
@@ -30,15 +43,16 @@ Source = Annotated[str | list[str] | dict[str, str], BeforeValidator(one_source)
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 class ModelSection(Section):
     """Where the weights come from and how long a text may be."""
 
-    name: str | None = None
+    name: Text | None = None
     """A local folder, a run folder, a Hub id, or pkg://PACKAGE/PATH. Default: the packaged MiniLM where it is
     installed, else google-bert/bert-base-uncased."""
-    revision: str | None = None
+    revision: Text | None = None
     """The Hub revision (branch, tag or commit) of `name`."""
     max_length: Count = 128
     """Tokens a row may have, special tokens included; what is longer is cut, and the share that was cut is said."""
@@ -61,7 +75,7 @@ class SplitSection(Section):
     @model_validator(mode="after")
     def leave_rows_to_train_on(self) -> SplitSection:
         if self.validation + self.test >= 1:
-            raise PydanticCustomError("shares", "validation and test together leave no rows to train on")
+            raise PydanticCustomError("shares", "the shares leave no rows to train on; make their sum less than 1")
         return self
 
 
@@ -82,9 +96,9 @@ class DataSection(Section):
     """What to do with training rows that also stand in validation or test."""
     on_empty: Literal["error", "skip"] = "error"
     """What to do with rows whose text is empty."""
-    encoding: str = "utf-8"
+    encoding: Text = "utf-8"
     """The encoding of text files."""
-    delimiter: str | None = None
+    delimiter: Text | None = None
     """The character between fields, or the word tab; default: a comma in .csv, a tab in .tsv."""
     quoting: Literal["csv", "none"] | None = None
     """csv: fields may stand in double quotes; none: a quote is a character like any other. Default: csv in .csv,
@@ -145,31 +159,33 @@ class TrainSection(Section):
 
     @model_validator(mode="after")
     def agree(self) -> TrainSection:
-        given = self.model_fields_set
-        both = [key for key in ("per_device_train_batch_size", "gradient_accumulation_steps") if key in given]
-        if self.batch_size is not None and both:
-            raise PydanticCustomError(
-                "batch_size",
-                "batch_size is rows in one step over all devices; leave out {keys} beside it",
-                {"keys": " and ".join(both)},
-            )
-        if self.max_steps == 0 or self.max_steps < -1:
-            raise PydanticCustomError("max_steps", "max_steps must be at least 1, or -1 for none")
-        for strategy, steps in (("eval_strategy", "eval_steps"), ("save_strategy", "save_steps")):
-            if (getattr(self, strategy) == "steps") != (getattr(self, steps) is not None):
-                raise PydanticCustomError(
-                    "steps", "{strategy}: steps and {steps} go together", {"strategy": strategy, "steps": steps}
-                )
-        if self.eval_strategy != "no" and self.save_strategy not in (self.eval_strategy, "best", "no"):
-            raise PydanticCustomError(
-                "strategies",
-                "save_strategy {save} beside eval_strategy {eval} could lose the best checkpoint; make them the same, "
-                "or write save_strategy: best",
-                {"save": self.save_strategy, "eval": self.eval_strategy},
-            )
-        if self.save_steps and self.eval_steps and self.save_steps % self.eval_steps:
-            raise PydanticCustomError("steps", "save_steps must be a multiple of eval_steps")
+        if quarrels := self.quarrels():
+            raise PydanticCustomError("quarrel", "keys do not go together", {"quarrels": quarrels})
         return self
+
+    def quarrels(self) -> list[Quarrel]:
+        """What does not go together although each key is right by itself."""
+        found = []
+        beside = [key for key in ("per_device_train_batch_size", "gradient_accumulation_steps")
+                  if key in self.model_fields_set]  # fmt: skip
+        if self.batch_size is not None and beside:
+            why = f"the rows of one step over all devices; leave out {' and '.join(beside)} beside it"
+            found.append(Quarrel(("batch_size", *beside), why))
+        if self.max_steps == 0 or self.max_steps < -1:
+            found.append(Quarrel(("max_steps",), f"{self.max_steps} is out of range; at least 1, or -1 for none"))
+        for strategy, steps in (("eval_strategy", "eval_steps"), ("save_strategy", "save_steps")):
+            every = getattr(self, steps)
+            if getattr(self, strategy) == "steps" and every is None:
+                found.append(Quarrel((strategy, steps), f"steps needs {steps}; write how many"))
+            if getattr(self, strategy) != "steps" and every is not None:
+                found.append(Quarrel((steps, strategy), f"counts only beside {strategy}: steps; write both or none"))
+        if self.eval_strategy != "no" and self.save_strategy not in (self.eval_strategy, "best", "no"):
+            why = f"{self.save_strategy} beside eval_strategy {self.eval_strategy} could lose the best checkpoint; "
+            found.append(Quarrel(("save_strategy", "eval_strategy"), why + "make them the same, or write best"))
+        if self.save_steps and self.eval_steps and self.save_steps % self.eval_steps:
+            why = f"{self.save_steps} is no multiple of eval_steps {self.eval_steps}; the best could go unsaved"
+            found.append(Quarrel(("save_steps", "eval_steps"), why))
+        return found
 
 
 class EvalSection(Section):
@@ -200,7 +216,7 @@ class Recipe(Section):
     """The learning."""
     eval: EvalSection = EvalSection()
     """The judgement."""
-    output_dir: str | None = None
+    output_dir: Text | None = None
     """The run folder; default: a fresh one under ./runs/."""
     options: Section = Field(default_factory=Section, exclude=True)
     """The task's own section."""

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from llmkit.errors import DiskError, OutputError
 from llmkit.runs import manifest
 
 LOCK = ".lock"
+LONGEST = 60  # letters of a fresh name: a file system takes 255 bytes, and a letter may have four
 LEAST_FREE = 64 * 2**20  # bytes; the run checks again when it knows how large its model is
 
 
@@ -32,35 +32,40 @@ class RunFolder:
         return self.path / name
 
 
-@contextmanager
-def open_folder(wanted: str | Path | None, name: str, fingerprint: str) -> Iterator[RunFolder]:
-    """The run folder, locked. `wanted` None: a fresh `runs/NAME-1`, `-2` ...; `fingerprint` is the recipe's.
+def chosen(wanted: str | Path | None, name: str, fingerprint: str) -> Path:
+    """The folder that a run will use: `wanted`, or a fresh `runs/NAME-1`, `-2` ...; nothing is made yet.
 
-    Raises OutputError where the folder cannot be made, or holds another run or other files. Whatever was made is
-    removed again when the run ends before `started`.
+    Raises OutputError where it could not be made or holds another run or other files, DiskError where it has no room:
+    before a row is read. `fingerprint` is the recipe's.
     """
     path = fresh(name) if wanted is None else Path(wanted).expanduser()
     refuse_foreign(path, fingerprint)
-    made = make(path)
-    check_room(path, LEAST_FREE)
-    folder = RunFolder(path)
-    lock = hold(path)
+    remove(make(path))
+    check_room(next(one for one in (path, *path.parents) if one.exists()), LEAST_FREE)
+    return path
+
+
+@contextmanager
+def open_folder(path: Path, fingerprint: str) -> Iterator[RunFolder]:
+    """The run folder, made and locked. Raises what `chosen` raises, and OutputError where another process holds it.
+
+    Whatever was made is removed again when the run ends before `started`.
+    """
+    refuse_foreign(path, fingerprint)
+    made, folder = make(path), RunFolder(path)
     try:
-        yield folder
+        with hold(path):
+            refuse_foreign(path, fingerprint)  # again: only now can nobody else change what is in it
+            check_room(path, LEAST_FREE)
+            yield folder
     finally:
         if not folder.started:
-            (path / LOCK).unlink(missing_ok=True)
-            for one in reversed(made):
-                with suppress(OSError):  # somebody else put a file into it meanwhile
-                    one.rmdir()
-        lock.close()
-        if folder.started:
-            (path / LOCK).unlink(missing_ok=True)
+            remove(made)
 
 
 def fresh(name: str) -> Path:
     """The first free `runs/NAME-N`."""
-    stem = re.sub(r"[^\w-]+", "-", name).strip("-") or "run"
+    stem = re.sub(r"[^\w-]+", "-", name).strip("-")[:LONGEST] or "run"
     number = 1
     while (path := Path("runs") / f"{stem}-{number}").exists():
         number += 1
@@ -97,11 +102,16 @@ def make(path: Path) -> list[Path]:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as fault:
-        for one in reversed(missing):
-            with suppress(OSError):
-                one.rmdir()
+        remove(missing)
         raise OutputError(f"{path}: {fault.strerror}", "name an --output-dir that can be written") from None
     return missing
+
+
+def remove(made: list[Path]) -> None:
+    """Remove those empty folders, innermost first; one that somebody else put a file into stays."""
+    for one in reversed(made):
+        with suppress(OSError):
+            one.rmdir()
 
 
 def check_room(path: Path, needed: int) -> None:
@@ -114,17 +124,23 @@ def check_room(path: Path, needed: int) -> None:
         )
 
 
-def hold(path: Path) -> IO[str]:
-    """The open lock file of `path`. The system lets go of it when the process ends, however it ends."""
-    file = (path / LOCK).open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.seek(0)
-        holder = file.read().strip() or "another process"
-        file.close()
-        raise OutputError(f"{path}: in use by {holder}", "wait for it or name another --output-dir") from None
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {socket.gethostname()}")
-    file.flush()
-    return file
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """The lock of `path`, for this process alone. The system lets go of it when the process ends, however it ends."""
+    with (path / LOCK).open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise OutputError(f"{path}: in use by {holder}", "wait for it or name another --output-dir") from None
+        except OSError as fault:
+            why = f"{path}: cannot be locked ({fault.strerror})"
+            raise OutputError(why, "name an --output-dir on another disk") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            (path / LOCK).unlink(missing_ok=True)

@@ -32,7 +32,9 @@ def read(run: Path) -> dict[str, Any]:
         ) from None
     except ValueError:
         raise DataError(f"{path}: damaged: no JSON", "run again in another folder") from None
-    if not isinstance(about, dict) or about.get("schema") != SCHEMA:
+    if not isinstance(about, dict) or "sealed" not in about:
+        raise DataError(f"{path}: damaged: no manifest of a run", "run again in another folder")
+    if about.get("schema") != SCHEMA:
         raise DataError(f"{path}: of another version of llmkit", f"this one reads schema {SCHEMA}")
     return about
 
@@ -77,7 +79,7 @@ def now() -> str:
 
 def text_hash(text: str) -> str:
     """The sha256 of `text` as UTF-8."""
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
 
 
 def file_hash(path: Path) -> str:
@@ -101,7 +103,8 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all. Raises DiskError where the disk does not take it."""
     beside = path.with_name(f".{path.name}.tmp")
     try:
-        with beside.open("w", encoding="utf-8", newline="") as file:
+        # A name that is no UTF-8 stands in the text as a lone surrogate; this is how JSON and YAML spell one.
+        with beside.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

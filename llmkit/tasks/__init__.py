@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from importlib import import_module, util
 from pathlib import Path
 from types import ModuleType
@@ -32,13 +33,16 @@ def load_file(path: Path) -> ModuleType:
     """The module that the user's file defines. Runs the file."""
     if not path.is_file():
         raise MissingInputError(f"task: no file '{path}'", "name a .py file that defines one Task")
-    spec = util.spec_from_file_location(f"llmkit_user_task_{path.stem}", path)
+    name = f"llmkit_user_task_{path.stem}"
+    spec = util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise RecipeError(f"task: '{path}' cannot be loaded as Python", "name a .py file that defines one Task")
     module = util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pydantic look their module up to read its annotations
     try:
         spec.loader.exec_module(module)
-    except Exception as fault:  # the user's own code may raise anything
+    except (Exception, SystemExit) as fault:  # the user's own code may raise anything
+        del sys.modules[name]
         raise RecipeError(f"task: {path}: {type(fault).__name__}: {fault}", "mend the file") from fault
     return module
 

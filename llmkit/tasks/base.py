@@ -60,8 +60,10 @@ class Task:
     target: str | None = None  # the word of `columns` that is learned; predict does without it
     metrics: tuple[str, ...]  # scored by default; the first chooses the best checkpoint
     known_metrics: tuple[str, ...]  # all that eval.metrics may name
+    lower_is_better: tuple[str, ...] = ()  # those of them that fall as the model gets better
     baselines: tuple[str, ...] = ()  # names of llmkit/evaluation/baselines.py
     Options: type[Section] = Section  # the recipe section that carries the task's name
+    labels: Sequence[str] = ()  # the classes in the order of the model's outputs; a task without classes has none
 
     def __init__(self, options: Section | None = None) -> None:
         self.options: Any = options or self.Options()

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 
 from llmkit.errors import DataError, ModelError, did_you_mean
 from llmkit.metrics import Score, classification
@@ -19,7 +20,20 @@ if TYPE_CHECKING:
 
     from llmkit.data.rows import Rows
 
-Weight = Annotated[float, Field(gt=0)]
+
+def one_weighting(value: object) -> object:
+    """The value where it can weigh classes: a word, or a number above 0 for some labels."""
+    if isinstance(value, dict):
+        numbers = list(value.values())
+        known = all(type(number) in (int, float) and 0 < number < float("inf") for number in numbers)
+    else:
+        known = value in ("none", "balanced")
+    if not known:
+        raise PydanticCustomError("weighting", "must be none, balanced, or a mapping label: number above 0")
+    return value
+
+
+Weighting = Annotated[Literal["none", "balanced"] | dict[str, float], BeforeValidator(one_weighting)]
 
 
 class ClassifyOptions(Section):
@@ -27,7 +41,7 @@ class ClassifyOptions(Section):
 
     kind: Literal["single"] = "single"
     """single: each text has exactly one class."""
-    class_weights: Literal["none", "balanced"] | dict[str, Weight] = "none"
+    class_weights: Weighting = "none"
     """How much a row of a class counts in the loss: balanced (rows / (classes * rows of the class)), or
     {label: weight} with 1 for the others."""
     label_smoothing: Share = 0.0
@@ -44,7 +58,6 @@ class Classify(Task):
     baselines = ("majority", "tfidf")
     Options = ClassifyOptions
 
-    labels: list[str]
     weights: list[float] | None = None
 
     def fit(self, train: Rows, others: Mapping[str, Rows]) -> list[str]:
@@ -75,6 +88,9 @@ class Classify(Task):
             kind = config.problem_type or "a single number"
             raise ModelError(f"the model's answers are {kind}, not one class of several", "name a model for one class")
         self.labels = [str(config.id2label[i]) for i in range(config.num_labels)]
+        if len(set(self.labels)) < len(self.labels):
+            twice = next(label for label, times in Counter(self.labels).items() if times > 1)
+            raise ModelError(f"two of the model's classes are called '{twice}'", "give each a name in config.json")
 
     def model(self) -> Head:
         return Head(

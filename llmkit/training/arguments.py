@@ -27,7 +27,9 @@ def rows_at_once(train: TrainSection) -> int:
     return min(train.batch_size, FITS) if train.batch_size else train.per_device_train_batch_size
 
 
-def training_arguments(recipe: Recipe, folder: Path, precision: str, first_metric: str) -> TrainingArguments:
+def training_arguments(
+    recipe: Recipe, folder: Path, precision: str, first_metric: str, higher_is_better: bool = True
+) -> TrainingArguments:
     """What the Trainer is told. Accumulation is 1: our trainer cuts a step itself, by length.
 
     Raises RecipeError where TrainingArguments refuses a value under `train.hf`.
@@ -50,7 +52,7 @@ def training_arguments(recipe: Recipe, folder: Path, precision: str, first_metri
         "use_cpu": not (torch.cuda.is_available() or torch.backends.mps.is_available()),
         "load_best_model_at_end": choose,
         "metric_for_best_model": first_metric if choose else None,
-        "greater_is_better": True if choose else None,
+        "greater_is_better": higher_is_better if choose else None,
         "disable_tqdm": True,
         "logging_nan_inf_filter": False,  # it hides a NaN loss and lets the optimizer step on it
         "remove_unused_columns": False,

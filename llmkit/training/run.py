@@ -12,7 +12,7 @@ from llmkit import console, tasks
 from llmkit.data.prepare import Splits, read_splits, source_name
 from llmkit.errors import InternalError, UsageError
 from llmkit.evaluation import baselines
-from llmkit.evaluation.evaluate import Report, baseline_names, judge, metric_names, write
+from llmkit.evaluation.evaluate import Report, baseline_names, judge, metric_names, warn_of_thin_labels, write
 from llmkit.models.names import ModelName, default_name, resolve
 from llmkit.recipe.load import dump, load_recipe
 from llmkit.recipe.schema import Recipe
@@ -52,16 +52,18 @@ def train(recipe: str | Path | Recipe | None = None, *overrides: str, task: str 
     kind = tasks.load(recipe.task)(recipe.options)
     recipe, model_name = name_model(recipe)
     fingerprint = manifest.text_hash(dump(recipe))
-    name = f"{kind.name}-{source_name(recipe.data)}"
-    with folders.open_folder(recipe.output_dir, name, fingerprint) as folder:
-        return carry_out(recipe, kind, model_name, folder, fingerprint)
-
-
-def carry_out(recipe: Recipe, task: Task, model_name: ModelName, folder: RunFolder, fingerprint: str) -> Run:
-    """The story of a run in an open folder."""
-    splits = read_splits(recipe.data, task)
-    for text in splits.notes + task.fit(splits.train, splits.others):
+    path = folders.chosen(recipe.output_dir, f"{kind.name}-{source_name(recipe.data)}", fingerprint)
+    splits = read_splits(recipe.data, kind)
+    for text in splits.notes + kind.fit(splits.train, splits.others):
         console.note(text)
+    with folders.open_folder(path, fingerprint) as folder:
+        return carry_out(recipe, kind, model_name, splits, folder, fingerprint)
+
+
+def carry_out(
+    recipe: Recipe, task: Task, model_name: ModelName, splits: Splits, folder: RunFolder, fingerprint: str
+) -> Run:
+    """The story of a run in an open folder, from checked rows to the seal."""
     recipe, loaded = load(recipe, task, model_name)
     encoded = encode(recipe, task, loaded, splits)
     recipe, precision = settle(recipe, splits, loaded)
@@ -182,7 +184,9 @@ def learn(
         quiet = {"eval_strategy": "no", "eval_steps": None}
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=quiet)})
         console.note("no validation rows: the last weights are kept")
-    arguments = training_arguments(recipe, folder.path, recipe.train.precision, names[0])
+    arguments = training_arguments(
+        recipe, folder.path, recipe.train.precision, names[0], names[0] not in task.lower_is_better
+    )
     journal, patience = Journal(folder / "log.jsonl"), recipe.eval.early_stopping_patience
     stopping = [EarlyStoppingCallback(patience)] if patience and arguments.load_best_model_at_end else []
     judged = splits.others.get("validation")
@@ -259,5 +263,6 @@ def judge_and_write(
         )
     held = baselines.answers(task, baseline_names(recipe, task), splits.train, rows)
     report = judge(task, metric_names(recipe, task), split, rows, answers, held)
+    warn_of_thin_labels(task, rows)
     write(folder.path, task, report, rows, answers)
     return report

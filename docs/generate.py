@@ -1,0 +1,258 @@
+"""Write the reference under docs/ from the code: commands.md, recipe.md and metrics.md.
+
+    python docs/generate.py [--check]
+
+With --check nothing is written; where a file is not what the code says, its first such line is named and the exit
+code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from typer.testing import CliRunner
+
+from llmkit import errors, tasks
+from llmkit.cli import app
+from llmkit.evaluation.baselines import BASELINES
+from llmkit.metrics import classification
+from llmkit.recipe import hf, load
+from llmkit.recipe.schema import Recipe, TrainSection
+from llmkit.tasks.base import Task
+
+HERE = Path(__file__).parent
+HEAD = "<!-- Written by docs/generate.py from the code; `make docs` writes it again. -->\n\n"
+PLAIN = {"COLUMNS": "80", "LINES": "24"}  # whatever the terminal of whoever runs this
+WORDS: Mapping[object, str] = {
+    int: "whole number", float: "number", str: "text", bool: "true or false", list: "list", dict: "mapping",
+}  # fmt: skip
+RANGES = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+METRICS = {
+    "accuracy": "The share of rows that are answered rightly.",
+    "macro_precision": "Precision of each label (of the rows that got it, the share that deserves it), then the mean.",
+    "macro_recall": "Recall of each label (of the rows that deserve it, the share that got it), then the mean.",
+    "macro_f1": "F1 of each label (the harmonic mean of its precision and recall), then the mean: rare labels count "
+    "as much as frequent ones.",
+    "micro_precision": "Precision over all rows at once; with one label a row it equals accuracy.",
+    "micro_recall": "Recall over all rows at once; with one label a row it equals accuracy.",
+    "micro_f1": "F1 over all rows at once; with one label a row it equals accuracy.",
+    "weighted_precision": "As macro_precision, each label weighted by its number of rows.",
+    "weighted_recall": "As macro_recall, each label weighted by its number of rows; it equals accuracy.",
+    "weighted_f1": "As macro_f1, each label weighted by its number of rows.",
+    "mcc": "Matthews' correlation of answers and references: 1 all right, 0 no better than chance, down to -1.",
+}
+
+
+def pages() -> dict[str, str]:
+    """The text of every generated file, by its name in docs/."""
+    return {"commands.md": commands_page(), "recipe.md": recipe_page(), "metrics.md": metrics_page()}
+
+
+def commands_page() -> str:
+    """The text of commands.md: each command's --help, as printed."""
+    text = HEAD + "# Commands\n\nWhat `--help` prints. Exit codes are at the end.\n"
+    for words in [[], *commands(app)]:
+        title = " ".join(["llmkit", *words])
+        text += f"\n## {title}\n\n```text\n{help_text(words)}\n```\n"
+    return text + "\n## Exit codes\n\n" + table(["code", "meaning"], exit_codes())
+
+
+def exit_codes() -> list[list[str]]:
+    """Each exit code and the kinds of mistake that have it."""
+    meanings: dict[int, list[str]] = {0: ["Done."], 130: ["Ctrl-C."]}
+    for kind in errors.LlmkitError.__subclasses__():
+        meanings.setdefault(kind.exit_code, []).append(one_line(kind.__doc__))
+    return [[str(code), " ".join(said)] for code, said in sorted(meanings.items())]
+
+
+def commands(group: typer.Typer, before: Sequence[str] = ()) -> Iterator[list[str]]:
+    """The words of every command and group below `group`, in the order in which --help lists them."""
+    for command in group.registered_commands:
+        assert command.callback is not None
+        yield [*before, command.name or command.callback.__name__.replace("_", "-")]
+    for inner in group.registered_groups:
+        assert inner.name
+        assert inner.typer_instance is not None
+        yield [*before, inner.name]
+        yield from commands(inner.typer_instance, [*before, inner.name])
+
+
+def help_text(words: Sequence[str]) -> str:
+    """What `llmkit WORDS --help` prints on a terminal of 80 columns."""
+    result = CliRunner().invoke(app, [*words, "--help"], prog_name="llmkit", env=PLAIN)
+    assert result.exit_code == 0, result.output
+    return "\n".join(line.rstrip() for line in result.output.strip().split("\n"))
+
+
+RECIPE_HEAD = """# The recipe
+
+A recipe is a YAML file that describes a run. Every key may also stand on the command line as `KEY=VALUE`, such as
+`train.learning_rate=3e-5`; the command line wins. Only keys that differ from their default need to be written.
+A default of `-` means that nothing is set.
+"""
+
+
+def recipe_page() -> str:
+    """The text of recipe.md: every key, section by section, and what stands under train.hf."""
+    text = HEAD + RECIPE_HEAD
+    own = {name: about for name, about in Recipe.model_fields.items() if name not in load.HIDDEN}
+    text += "\n## At the top\n\n" + keys({n: f for n, f in own.items() if not section_of(f)}, "")
+    for name, about in own.items():
+        if inner := section_of(about):
+            text += section_text(name, inner)
+    for name in tasks.names():
+        kind = tasks.load(name)
+        text += section_text(name, kind.Options) + "\n" + task_text(kind)
+    flags = [[f"`--{word.replace('_', '-')}`", f"`{key}`"] for word, key in load.FLAGS.items()]
+    text += "\n## Flags that stand for a key\n\nThe same words are the arguments of `llmkit.train` in Python.\n\n"
+    return text + table(["flag", "key"], flags) + hf_text()
+
+
+def section_text(name: str, model: type[BaseModel], level: str = "##") -> str:
+    """One section's heading and keys, then the sections inside it."""
+    inner = {f"{name}.{key}": found for key, about in model.model_fields.items() if (found := section_of(about))}
+    plain = {key: about for key, about in model.model_fields.items() if not section_of(about)}
+    text = f"\n{level} {name}\n\n{one_line(model.__doc__)}\n\n{keys(plain, f'{name}.')}"
+    return text + "".join(section_text(dotted, found, level + "#") for dotted, found in inner.items())
+
+
+def keys(fields: Mapping[str, FieldInfo], prefix: str) -> str:
+    """A table of keys."""
+    rows = [
+        [f"`{prefix}{name}`", holds(about.annotation, about.metadata), default(about), one_line(about.description)]
+        for name, about in fields.items()
+    ]
+    return table(["key", "holds", "default", "what it does"], rows)
+
+
+def task_text(kind: type[Task]) -> str:
+    """The words that stand under data.columns for a task, and what eval may name."""
+    words = [[f"`data.columns.{word}`", what] for word, what in kind.columns.items()]
+    metrics, usual, held = (
+        ", ".join(f"`{name}`" for name in names) for names in (kind.known_metrics, kind.metrics, kind.baselines)
+    )
+    return (
+        f"{table(['column', 'holds'], words)}\n"
+        f"- `eval.metrics` may name {metrics}; the default is {usual}.\n"
+        f"- `eval.baselines` may name {held}; the default is all of them.\n"
+        "- [metrics.md](metrics.md) says what each one is.\n"
+    )
+
+
+def hf_text() -> str:
+    """What train.hf passes on, and what it refuses."""
+    elsewhere = hf.ELSEWHERE | {name: f"train.{name}" for name in TrainSection.model_fields if name in hf.fields()}
+    free = sorted(hf.fields() - hf.OURS - elsewhere.keys())
+    text = "\n## train.hf\n\nThese fields of TrainingArguments are passed on as they stand:\n\n"
+    text += ", ".join(f"`{name}`" for name in free) + ".\n\nThese have a place of their own:\n\n"
+    text += table(["field", "write instead"], [[f"`{name}`", where] for name, where in sorted(elsewhere.items())])
+    ours = ", ".join(f"`{name}`" for name in sorted(hf.OURS & hf.fields()))
+    return text + f"\nllmkit decides these itself, so they are refused: {ours}.\n"
+
+
+def metrics_page() -> str:
+    """The text of metrics.md: each metric with its interval and signature, each baseline."""
+    assert set(METRICS) == set(classification.NAMES), "docs/generate.py: METRICS and classification.NAMES differ"
+    rows = []
+    for name in classification.NAMES:
+        interval = "Wilson" if name in classification.PROPORTIONS else "BCa bootstrap"
+        signature = re.sub(r"(scikit-learn) \S+", r"\1 VERSION", classification.signature(name))
+        rows.append([f"`{name}`", METRICS[name], interval, f"`{signature}`"])
+    text = HEAD + "# Metrics and baselines\n\nValues are fractions. scikit-learn computes them. Every score has a 95 % "
+    text += "interval and a signature; [numbers.md](numbers.md) says what they mean.\n\n## classify\n\n"
+    text += table(["metric", "what it is", "interval", "signature"], rows)
+    baselines = [[f"`{name}`", one_line(function.__doc__)] for name, function in BASELINES.items()]
+    return text + "\n## Baselines\n\n" + table(["baseline", "what it answers"], baselines)
+
+
+def section_of(about: FieldInfo) -> type[BaseModel] | None:
+    """The section that a field is, or None where it is a key."""
+    kind = about.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def holds(annotation: Any, constraints: Sequence[Any] = ()) -> str:
+    """A type and its range in words."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        more = [found for item in inner[1:] for found in (item.metadata if isinstance(item, FieldInfo) else [item])]
+        return holds(inner[0], [*constraints, *more])
+    if origin in (Union, types.UnionType):
+        words = [holds(kind, constraints) for kind in inner if kind is not type(None)]
+    elif origin is Literal:
+        words = ["one of " * (len(inner) > 1) + ", ".join(f"`{word}`" for word in inner)]
+    elif origin is list:
+        words = [f"list of {holds(inner[0])}s"]
+    elif origin is dict:
+        words = ["mapping" if inner[1] is Any else f"mapping to {holds(inner[1])}"]
+    else:
+        words = [", ".join([WORDS.get(annotation, str(annotation)), *limits(constraints)])]
+    return " or ".join(words)
+
+
+def limits(constraints: Sequence[Any]) -> list[str]:
+    """`at least 1` and its like from pydantic's constraints."""
+    return [
+        f"{word} {getattr(item, key):g}" if getattr(item, key) < 1e6 else f"{word} {getattr(item, key)}"
+        for item in constraints
+        for key, word in RANGES.items()
+        if hasattr(item, key)
+    ]
+
+
+def default(about: FieldInfo) -> str:
+    """A default as a recipe would spell it; `-` where nothing is set."""
+    if about.default is PydanticUndefined:
+        return "required"
+    return "-" if about.default is None else f"`{about.default}`"
+
+
+def one_line(text: str | None) -> str:
+    """A docstring's first paragraph on one line."""
+    return " ".join((text or "").strip().split("\n\n")[0].split())
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def first_difference(path: Path, wanted: str) -> str | None:
+    """`FILE:LINE: ...` where the file is not `wanted`, else None."""
+    found = path.read_text(encoding="utf-8") if path.is_file() else ""
+    lines = zip_longest(found.split("\n"), wanted.split("\n"))
+    for number, (there, here) in enumerate(lines, start=1):
+        if there != here:
+            return f"{path}:{number}: not what the code says; mend it with make docs\n  file: {there}\n  code: {here}"
+    return None
+
+
+def main(words: Sequence[str] | None = None, folder: Path = HERE) -> int:
+    """Write the pages into `folder`, or compare them; the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="compare instead of writing")
+    check = parser.parse_args(words).check
+    differences = []
+    for name, text in pages().items():
+        if check:
+            differences += [found] if (found := first_difference(folder / name, text)) else []
+        else:
+            (folder / name).write_text(text, encoding="utf-8")
+    print("\n".join(differences), end="\n" if differences else "", file=sys.stderr)
+    return 1 if differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

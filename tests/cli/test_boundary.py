@@ -1,0 +1,116 @@
+"""The one place where mistakes become sentences, and what starting llmkit costs."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from llmkit import __version__, cli
+from llmkit.errors import LlmkitError
+from llmkit.testing import reviews, write_jsonl
+
+HEAVY = ["torch", "transformers", "datasets", "peft", "sklearn", "scipy", "evaluate", "pandas"]
+LIGHT = ["errors", "console", "recipe.schema", "recipe.load", "recipe.catalog", "runs.folder", "runs.manifest", "metrics",
+         "metrics.classification", "tasks", "tasks.base", "tasks.classify", "models.names", "cli"]  # fmt: skip
+
+
+def loaded_by(code: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has after `code`."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr)"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return {name.split(".")[0] for name in json.loads(done.stderr.strip().splitlines()[-1])}
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_light_rooms_load_nothing_heavy(module: str) -> None:
+    assert not loaded_by(f"import llmkit.{module}") & set(HEAVY)
+
+
+def test_help_loads_neither_the_heavy_libraries_nor_pydantic_nor_yaml() -> None:
+    code = "from llmkit.cli import run\nrun(['--help'])\nrun(['--version'])"  # Typer loads pydantic for a command's own help
+    assert not loaded_by(code) & {*HEAVY, "pydantic", "ruamel", "numpy", "pyarrow", "rich"}
+
+
+def test_a_mistyped_recipe_is_answered_without_the_heavy_libraries() -> None:
+    code = "from llmkit.cli import run\nassert run(['finetune-classify', '--train', 'x.csv', 'train.lerning_rate=1']) == 78"
+    assert not loaded_by(code) & set(HEAVY)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["finetune-clasify"], 64, "No such command 'finetune-clasify'."),
+        (["predict"], 64, "Missing argument 'MODEL'"),
+        (["finetune-classify", "--modle", "x"], 64, "No such option: --modle"),
+        (["predict", "x", "text", "--precision", "fp8"], 64, "--precision fp8: unknown; write fp32 or bf16"),
+        (["predict", "x", "text", "--data", "f.csv"], 64, "texts and --data together; give one of them"),
+        (["predict", "runs/none", "text"], 66, "runs/none: no such folder; name a model folder, a Hub id or pkg://PACKAGE/PATH"),
+        (["train", "no/such.yaml"], 66, "no/such.yaml: no such recipe; `llmkit recipes list` names the shipped ones"),
+        (["finetune-classify", "--train", "none.csv"], 66, "none.csv: no such file; this folder is empty"),
+        (["finetune-classify"], 78, "data.train: missing; name the training rows with --train FILE"),
+        (["finetune-classify", "--epochs", "-1", "--train", "x"], 78, "--epochs: train.num_train_epochs: -1.0 is out of range; it must be above 0"),
+        (["train", "--train", "x.csv"], 78, "command line: task: missing; write task: classify"),
+        (["recipes", "show", "classify/bbc"], 66, "classify/bbc: no such recipe; did you mean 'classify/bbc-headlines'?"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_sentence_with_an_exit_code(
+    words: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(words) == code
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1].startswith(f"error: {sentence}")
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "sentence"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (MemoryError(), 71, "out of memory; lower train.per_device_train_batch_size or model.max_length"),
+        (OSError(errno.ENOSPC, "No space left on device", "x"), 74, "x: no space left; free some and run again"),
+        (ZeroDivisionError("oh"), 70, "a fault in llmkit: ZeroDivisionError: oh; run it with --debug and report what it shows"),
+        (torch.OutOfMemoryError("CUDA"), 71, "out of memory; lower train.per_device_train_batch_size or model.max_length"),
+        (LlmkitError("a \x1b[31mred\x1b[0m hf_abcdefghijkl", "mend"), 70, "a \ufffd[31mred\ufffd[0m ***; mend"),
+    ],
+)  # fmt: skip
+def test_whatever_happens_is_a_sentence(
+    fault: BaseException, code: int, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def raising(*_: Any, **__: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr("llmkit.recipe.catalog.listed", raising)
+    assert cli.run(["recipes", "list"]) == code
+    assert capsys.readouterr().err == f"error: {sentence}\n"
+    assert cli.run(["recipes", "list"], debug=True) == code
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_reader_that_leaves_is_no_mistake(finished: Path) -> None:
+    many = write_jsonl("many.jsonl", reviews(2000))
+    command = f"{sys.executable} -m llmkit predict {finished} --data {many} | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["text"]
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out == f"llmkit {__version__}\n"
+
+
+def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.run([])
+    shown = capsys.readouterr()
+    assert "finetune-classify" in shown.out + shown.err

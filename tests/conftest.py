@@ -1,0 +1,69 @@
+"""For every test: no network, a folder of its own, and tiny models made once."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+os.environ["OMP_NUM_THREADS"] = "1"  # tiny matrices: a second thread only waits, on a busy machine for long
+
+REAL_CONNECT = socket.socket.connect
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection to anything but this machine is a mistake in the test or in llmkit."""
+
+    def connect(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX and str(address[0]) not in ("127.0.0.1", "::1", "localhost"):
+            raise AssertionError(f"a test asked for the network: {address}")
+        REAL_CONNECT(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Each test runs in an empty folder, so that names in messages are short and nothing is left elsewhere."""
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A two-layer BERT without a head."""
+    from llmkit.testing import tiny_model
+
+    return tiny_model(tmp_path_factory.mktemp("tiny") / "bert")
+
+
+@pytest.fixture(scope="session")
+def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A two-layer BERT with a random head for `bad` and `good`."""
+    from llmkit.testing import tiny_model
+
+    names = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+    folder = tmp_path_factory.mktemp("tiny_classifier") / "bert"
+    return tiny_model(folder, auto_class="AutoModelForSequenceClassification", **names)
+
+
+@pytest.fixture(scope="session")
+def finished(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of classify on 60 rows of reviews.jsonl, which lies beside it; it has learned them."""
+    import llmkit
+    from llmkit.testing import reviews, write_jsonl
+
+    home = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        data = write_jsonl("reviews.jsonl", reviews(60))
+        keys = ("train.learning_rate=6e-3", "train.per_device_train_batch_size=8")
+        run = llmkit.train(None, *keys, task="classify", model=tiny, train=data, epochs=10.0, output_dir="run")
+    return home / run.path

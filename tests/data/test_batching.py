@@ -1,0 +1,85 @@
+"""Which rows a step holds and how it is cut: partitions, budgets, the cheapest cut, and no memory of call order."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmkit.data.batching import Steps, by_length, micro_batches, order, padded
+
+LENGTHS = st.lists(st.integers(1, 128), min_size=1, max_size=40)
+
+
+def cost(groups: list[list[int]], lengths: list[int], overhead: int) -> int:
+    return sum(len(group) * int(padded([max(lengths[i] for i in group)])[0]) + overhead for group in groups)
+
+
+@given(LENGTHS, st.integers(1, 16), st.sampled_from([0, 16, 256, 8192]))
+def test_micro_batches_hold_every_row_once_within_the_budget(lengths: list[int], rows_at_once: int, overhead: int) -> None:
+    most = rows_at_once * 128
+    groups = micro_batches(lengths, most, overhead, rows_multiple=min(8, rows_at_once))
+    assert sorted(itertools.chain(*groups)) == list(range(len(lengths)))
+    assert all(len(group) * int(padded([max(lengths[i] for i in group)])[0]) <= most for group in groups)
+    longest = [max(lengths[i] for i in group) for group in groups]
+    assert longest == sorted(longest, reverse=True)
+    assert all(len(group) % min(8, rows_at_once) == 0 for group in groups[:-1])
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=9), st.sampled_from([0, 10, 60]))
+def test_the_cut_is_the_cheapest_of_all_cuts(lengths: list[int], overhead: int) -> None:
+    descending = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    cheapest = min(
+        cost([list(part) for part in cut_at(descending, cuts)], lengths, overhead)
+        for size in range(len(lengths))
+        for cuts in itertools.combinations(range(1, len(lengths)), size)
+    )
+    assert cost(micro_batches(lengths, 10**9, overhead, rows_multiple=1), lengths, overhead) == cheapest
+
+
+def cut_at(rows: list[int], cuts: tuple[int, ...]) -> list[list[int]]:
+    return [rows[a:b] for a, b in itertools.pairwise((0, *cuts, len(rows)))]
+
+
+def test_no_rows_make_no_micro_batches() -> None:
+    assert micro_batches([], 100, 10) == []
+
+
+@given(st.integers(1, 60), st.integers(1, 16), st.integers(0, 2**32 - 1), st.integers(0, 5))
+def test_an_epoch_holds_every_row_once_and_its_last_step_may_be_short(rows: int, per_step: int, seed: int, epoch: int) -> None:
+    steps = Steps(rows, per_step, seed)
+    steps.set_epoch(epoch)
+    made = list(steps)
+    assert len(made) == len(steps)
+    assert sorted(itertools.chain(*made)) == list(range(rows))
+    assert [len(step) for step in made[:-1]] == [per_step] * (len(made) - 1)
+
+
+def test_the_order_is_a_function_of_seed_and_epoch_alone() -> None:
+    later = Steps(50, 8, seed=7)
+    list(later)
+    later.set_epoch(3)
+    fresh = Steps(50, 8, seed=7)
+    fresh.set_epoch(3)
+    assert list(later) == list(fresh) == list(later)
+    assert order(50, 7, 3).tolist() != order(50, 7, 4).tolist() != order(50, 8, 4).tolist()
+
+
+def test_the_steps_of_an_epoch_do_not_depend_on_how_they_will_be_cut() -> None:
+    assert list(Steps(20, 8, 1)) == list(Steps(20, 8, 1))
+
+
+@pytest.mark.parametrize(("length", "rounded"), [(1, 8), (8, 8), (9, 16), (128, 128)])
+def test_lengths_are_rounded_up_to_eight(length: int, rounded: int) -> None:
+    assert padded([length]).tolist() == [rounded]
+
+
+@given(st.lists(st.integers(1, 512), max_size=50), st.integers(1, 9))
+def test_evaluation_batches_hold_every_row_once_longest_first(lengths: list[int], size: int) -> None:
+    batches = by_length(lengths, size)
+    flat = list(itertools.chain(*batches))
+    assert sorted(flat) == list(range(len(lengths)))
+    assert [lengths[i] for i in flat] == sorted(lengths, reverse=True)
+    assert all(len(batch) == size for batch in batches[:-1])

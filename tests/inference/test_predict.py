@@ -1,0 +1,147 @@
+"""Answers: the same whatever the batch size and order, with the input columns kept, and never from a random head."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import llmkit
+from llmkit.errors import DataError, InternalError, ModelError
+from llmkit.inference.predict import from_lines, from_texts, records
+from llmkit.inference.saved import Saved, open_saved
+from llmkit.testing import reviews, tiny_model, write_jsonl
+
+TEXTS = [row["text"] for row in reviews(30, seed=5)] + ["great " * 100, "x", "我喜欢 🙂 مرحبا"]
+
+
+@pytest.fixture(scope="module")
+def saved(finished: Path) -> Saved:
+    return open_saved(str(finished))
+
+
+def near(left: list[dict], right: list[dict]) -> bool:
+    return all(
+        a["text"] == b["text"] and a["answer"] == b["answer"]
+        and a["probabilities"] == pytest.approx(b["probabilities"], abs=1e-5)
+        for a, b in zip(left, right, strict=True)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 64])
+def test_the_batch_size_changes_no_answer(saved: Saved, batch_size: int) -> None:
+    one = list(records(saved, from_texts(TEXTS), 64, "fp32"))
+    assert [record["text"] for record in one] == TEXTS
+    assert near(one, list(records(saved, from_texts(TEXTS), batch_size, "fp32")))
+
+
+@settings(max_examples=10, deadline=None)
+@given(order=st.permutations(range(len(TEXTS))))
+def test_the_order_of_rows_changes_no_answer(saved: Saved, order: list[int]) -> None:
+    one = list(records(saved, from_texts(TEXTS), 8, "fp32"))
+    shuffled = list(records(saved, from_texts([TEXTS[i] for i in order]), 8, "fp32"))
+    assert near([one[i] for i in order], shuffled)
+
+
+def test_answers_come_in_parts_with_nothing_lost(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = list(records(saved, from_texts(TEXTS), 8, "fp32"))
+    monkeypatch.setattr("llmkit.inference.predict.AT_ONCE", 7)
+    assert near(whole, list(records(saved, from_texts(TEXTS), 8, "fp32")))
+
+
+def test_a_file_keeps_its_columns_and_colliding_names_are_set_aside(finished: Path) -> None:
+    rows = [
+        {"id": 7, "text": "a great film", "answer": "mine", "tags": ["x", 1], "note": None},
+        {"id": 8, "text": "dull"},
+    ]
+    given_, bare = llmkit.predict(str(finished), data=write_jsonl("in.jsonl", rows))
+    assert given_["id"] == 7
+    assert given_["input.answer"] == "mine"
+    assert given_["tags"] == ["x", 1]
+    assert given_["note"] is None
+    assert given_["answer"] == "good"
+    assert bare["answer"] == "bad"
+    assert set(bare) == {"id", "text", "answer", "probabilities"}
+
+
+def test_texts_may_be_one_or_many(finished: Path) -> None:
+    assert [record["answer"] for record in llmkit.predict(str(finished), "a great film")] == ["good"]
+    assert llmkit.predict(str(finished), []) == []
+
+
+def test_another_text_column_can_be_named(finished: Path) -> None:
+    path = write_jsonl("in.jsonl", [{"headline": "a great film", "story": "dull"}])
+    assert llmkit.predict(str(finished), data=path, text="headline")[0]["answer"] == "good"
+    assert llmkit.predict(str(finished), data=path, text="story")[0]["answer"] == "bad"
+
+
+def test_lines_of_a_stream_are_texts() -> None:
+    (rows,) = from_lines(io.BytesIO("\ufeffone\r\n\n  \ntwo 我\n".encode()))
+    assert rows.texts("text") == ["one", "two 我"]
+    assert rows.where(1) == "stdin:4"
+    with pytest.raises(DataError) as fault:
+        list(from_lines(io.BytesIO(b"one\ncaf\xe9\n")))
+    assert str(fault.value) == "stdin:2: not UTF-8 (byte 0xe9); convert it, for example with iconv -t utf-8"
+
+
+def test_a_random_head_never_answers() -> None:
+    headless = tiny_model("headless")
+    with pytest.raises(ModelError) as fault:
+        llmkit.predict(headless, "a film")
+    assert str(fault.value) == (
+        "headless: a BertModel, which answers none of llmkit's tasks; "
+        "fine-tune it first: llmkit finetune-classify --model headless --train FILE"
+    )
+
+
+def test_a_model_with_missing_weights_never_answers(finished: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(finished / "model", "broken")
+    weights = load_file("broken/model.safetensors")
+    del weights["classifier.weight"]
+    save_file(weights, "broken/model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError) as fault:
+        llmkit.predict("broken", "a film")
+    assert str(fault.value) == (
+        "broken: 1 weight is missing: classifier.weight; "
+        "a random head must not answer; name a model that was trained for the task"
+    )
+
+
+def test_a_flipped_byte_in_a_run_is_found(finished: Path) -> None:
+    shutil.copytree(finished, "run")
+    path = Path("run/model/model.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-100] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InternalError) as fault:
+        llmkit.predict("run", "a film")
+    assert str(fault.value) == (
+        "run/model/model.safetensors: not the file that the run sealed; copy the run folder again, or run again"
+    )
+
+
+def test_an_unfinished_run_never_answers(finished: Path) -> None:
+    shutil.copytree(finished, "run")
+    about = json.loads(Path("run/run.json").read_text(encoding="utf-8"))
+    Path("run/run.json").write_text(json.dumps(about | {"sealed": None}), encoding="utf-8")
+    with pytest.raises(ModelError) as fault:
+        llmkit.predict("run", "a film")
+    assert str(fault.value) == "run: the run did not finish; run the same command again"
+
+
+def test_a_plain_hugging_face_folder_answers_like_its_run(finished: Path) -> None:
+    assert near(llmkit.predict(str(finished), TEXTS), llmkit.predict(str(finished / "model"), TEXTS))
+
+
+def test_bf16_moves_probabilities_a_little_and_only_when_asked(saved: Saved) -> None:
+    exact = list(records(saved, from_texts(TEXTS), 8, "fp32"))
+    coarse = list(records(saved, from_texts(TEXTS), 8, "bf16"))
+    moved = [abs(a["probabilities"]["bad"] - b["probabilities"]["bad"]) for a, b in zip(exact, coarse, strict=True)]
+    assert 0 < max(moved) < 0.05

@@ -1,0 +1,147 @@
+"""YAML 1.2 as plain data: what a word stands for, where it stood, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmkit.errors import RecipeError
+from llmkit.recipe.draft import Draft, parse_override, read
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("2e-5", 2e-5),
+        ("1e5", 1e5),
+        (".5", 0.5),
+        ("1.", 1.0),
+        ("-.inf", -math.inf),
+        ("012", 12),
+        ("0o17", 15),
+        ("0x1F", 31),
+        ("+3", 3),
+        ("true", True),
+        ("TRUE", True),
+        ("False", False),
+        ("~", None),
+        ("", None),
+        ("null", None),
+        ("no", "no"),
+        ("yes", "yes"),
+        ("on", "on"),
+        ("'3'", "3"),
+        ('"true"', "true"),
+        ("1_000", "1_000"),
+        ("2026-01-02", "2026-01-02"),
+        ("2026-01-02 10:00:00", "2026-01-02 10:00:00"),
+        ("1:30", "1:30"),
+        ("0b11", "0b11"),
+        ("NaN", "NaN"),
+        ("[no, yes, 1]", ["no", "yes", 1]),
+        ("{no: 1, 01: 2, true: 3, 1e5: 4}", {"no": 1, "01": 2, "true": 3, "1e5": 4}),
+    ],
+)
+def test_words_are_what_yaml_1_2_says(word: str, value: Any) -> None:
+    Path("r.yaml").write_text(f"key: {word}\n")
+    given = read(Path("r.yaml")).values["key"]
+    assert (type(given), given) == (type(value), value)
+    given = parse_override(f"a.b={word}")
+    assert given == (("a", "b"), value)
+    assert type(given[1]) is type(value)
+
+
+def test_not_a_number_is_one() -> None:
+    assert math.isnan(parse_override("a=.nan")[1])
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_every_key_knows_its_line(newline: str, mark: bytes) -> None:
+    text = newline.join(["# head", "", "task: classify", "train:", "  seed: 1", "  hf: {a: 1,", "    b: 2}", ""])
+    Path("r.yaml").write_bytes(mark + text.encode())
+    draft = read(Path("r.yaml"))
+    assert draft.values == {"task": "classify", "train": {"seed": 1, "hf": {"a": 1, "b": 2}}}
+    assert draft.origin(("task",)) == "r.yaml:3"
+    assert draft.origin(("train", "seed")) == "r.yaml:5"
+    assert draft.origin(("train", "hf", "b")) == "r.yaml:7"
+    assert draft.origin(("train", "absent")) == "r.yaml:4"
+    assert draft.origin(("absent",)) == "r.yaml"
+
+
+def test_put_replaces_a_value_and_its_origins() -> None:
+    draft = Draft({"a": {"b": 1}, "c": 2}, {("a",): "r:1", ("a", "b"): "r:2"}, "r")
+    draft.put(("a",), {"d": 3}, "command line")
+    draft.put(("c", "e"), 4, "--flag")
+    assert draft.values == {"a": {"d": 3}, "c": {"e": 4}}
+    assert draft.origin(("a", "b")) == "command line"
+    assert draft.origin(("c", "e")) == "--flag"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "r.yaml: the file holds no keys; write at least task: and data:"),
+        ("# only this\n", "r.yaml: the file holds no keys; write at least task: and data:"),
+        ("- a\n- b\n", "r.yaml:1: a recipe is a mapping of keys; write key: value lines"),
+        ("word\n", "r.yaml:1: a recipe is a mapping of keys; write key: value lines"),
+        ("a: 1\nb: 2\na: 3\n", "r.yaml:3: a: the key stands at r.yaml:1 too; keep one of them"),
+        ("train:\n  seed: 1\n  seed: 1\n", "r.yaml:3: train.seed: the key stands at r.yaml:2 too; keep one of them"),
+        ("a: {1: x, '1': y}\n", "r.yaml:1: a.1: the key stands at r.yaml:1 too; keep one of them"),
+        ("a: 1\nb: !!python/object:os.system x\n", "r.yaml:2: a recipe is plain data; no tags, no aliases"),
+        ("a: 1\nb: !!str 3\n", "r.yaml:2: a recipe is plain data; no tags, no aliases"),
+        ("a: &x {b: 1}\nc: *x\n", "r.yaml:1: a recipe is plain data; no tags, no aliases"),
+        ("a: 1\nc: *x\n", "r.yaml:2: a recipe is plain data; no tags, no aliases"),
+        ("a: 1\n? [b, c]\n: 2\n", "r.yaml:2: a key is one word; write key: value lines"),
+        ("a: 1\nb: [1\n", "r.yaml:3: while parsing a flow sequence expected ',' or ']', but got '<stream end>'; mend the YAML"),
+        ("a:\n\tb: 1\n", "r.yaml:2: while scanning for the next token found character '\\t' that cannot start any token; mend the YAML"),
+        ("a: b: c\n", "r.yaml:1: mapping values are not allowed here; mend the YAML"),
+        ("a: 1\n---\nb: 2\n", "r.yaml:2: expected a single document in the stream but found another document; mend the YAML"),
+        ("a: 1\nb: \0\n", "r.yaml:2: a control character; write it as an escape in double quotes"),
+        (f"a: 1\nb: {'9' * 5000}\n", "r.yaml:2: a number of 5,000 digits; write it shorter"),
+        ("[" * 5000, "r.yaml: nested too deep; a recipe is a few levels deep"),
+        (b"a: 1\nb: caf\xe9\n", "r.yaml:2: not UTF-8; save the recipe as UTF-8"),
+        ("a: 1\n".encode("utf-16"), "r.yaml:1: not UTF-8; save the recipe as UTF-8"),
+    ],
+)  # fmt: skip
+def test_what_is_no_recipe_is_refused_with_its_line(text: str | bytes, sentence: str, refusal: Callable[..., str]) -> None:
+    assert refusal(text) == sentence
+
+
+@pytest.mark.parametrize("text", ["train.seed", "=3", ".a=3", "a..b=3", "a.=3", ""])
+def test_an_override_is_key_and_value(text: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_override(text)
+    assert str(caught.value) == f"command line: '{text}' is no KEY=VALUE; write for example train.learning_rate=3e-5"
+
+
+@pytest.mark.parametrize("value", ["[1", "'a", "#", "a #b", "|", "> a", "@x", "!!str 3", "*x", "{a: 1, a: 2}", "\0", "a: b: c"])
+def test_an_override_that_yaml_would_cut_or_refuse_wants_quotes(value: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        parse_override(f"data.delimiter={value}")
+    assert str(caught.value) == f"command line: data.delimiter: the value '{value}' is no YAML; quote it"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("data.delimiter='#'", "#"),
+        ("data.train=a=b.csv", "a=b.csv"),
+        ("data.train={good: g.txt, bad: b.txt}", {"good": "g.txt", "bad": "b.txt"}),
+        ("data.columns.text=评论", "评论"),
+        ("model.name=", None),
+    ],
+)
+def test_an_override_keeps_what_was_typed(text: str, value: Any) -> None:
+    assert parse_override(text)[1] == value
+
+
+def test_a_folder_and_a_missing_file_are_said_as_such() -> None:
+    Path("folder").mkdir()
+    with pytest.raises(RecipeError) as caught:
+        read(Path("folder"))
+    assert str(caught.value) == "folder: Is a directory; name a readable file"

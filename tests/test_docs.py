@@ -1,0 +1,112 @@
+"""The written pages: the reference says what the code says, and whatever a page points at is there."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+WRITTEN = ["commands.md", "recipe.md", "metrics.md"]
+LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+PATH = re.compile(r"`((?:llmkit|recipes|benchmarks|tests|docs|requirements)/[\w./-]*)`")
+TARGET = re.compile(r"(?:`|^    )make ([a-z]+)", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("llmkit_docs_generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_says_what_the_code_says(generate: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (generate.main(["--check"]), capsys.readouterr().err) == (0, "")
+
+
+def test_a_difference_is_named_with_its_line(
+    generate: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate.main([], tmp_path) == 0
+    assert sorted(path.name for path in tmp_path.glob("*.md")) == sorted(WRITTEN)
+    (tmp_path / "metrics.md").unlink()
+    page = tmp_path / "recipe.md"
+    lines = page.read_text(encoding="utf-8").split("\n")
+    page.write_text("\n".join([*lines[:2], "# A recipe", *lines[3:]]), encoding="utf-8")
+    assert generate.main(["--check"], tmp_path) == 1
+    said = capsys.readouterr().err
+    mend = "not what the code says; mend it with make docs"
+    assert said.startswith(
+        f"{page}:3: {mend}\n  file: # A recipe\n  code: # The recipe\n{tmp_path / 'metrics.md'}:1: {mend}\n"
+    )
+
+
+def test_the_terminal_of_the_writer_changes_nothing(generate: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = generate.commands_page()
+    for name, value in {"COLUMNS": "200", "FORCE_COLOR": "1", "TERM": "xterm-256color"}.items():
+        monkeypatch.setenv(name, value)
+    assert generate.commands_page() == before
+
+
+def test_every_key_and_every_option_is_in_the_reference(generate: ModuleType) -> None:
+    from llmkit.recipe.load import leaves
+    from llmkit.recipe.schema import Recipe
+    from llmkit.tasks.classify import ClassifyOptions
+
+    recipe, commands = generate.recipe_page(), generate.commands_page()
+    keys = [*leaves(Recipe), *(f"classify.{name}" for name in ClassifyOptions.model_fields)]
+    assert [key for key in keys if f"| `{key}` |" not in recipe] == []
+    heads = re.findall(r"^## (llmkit.*)$", commands, re.MULTILINE)
+    assert heads == ["llmkit", *(f"llmkit {words}" for words in (
+        "finetune-classify", "train", "eval", "predict", "recipes", "recipes list", "recipes show", "recipes copy"
+    ))]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (int | None, "whole number"),
+        (list[str], "list of texts"),
+        (dict[str, float], "mapping to number"),
+        (bool, "true or false"),
+        (str | list[str], "text or list of texts"),
+    ],
+)
+def test_types_are_said_in_words(generate: ModuleType, annotation: object, words: str) -> None:
+    assert generate.holds(annotation) == words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_points_at_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = [link for link in LINK.findall(text) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+    assert [path for path in PATH.findall(text) if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_that_a_page_names_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(TARGET.findall(page.read_text(encoding="utf-8"))) <= targets
+
+
+def test_every_page_is_linked() -> None:
+    linked = {
+        (page.parent / link).resolve() for page in PAGES for link in LINK.findall(page.read_text(encoding="utf-8"))
+    }
+    assert [page.name for page in PAGES[1:] if page not in linked] == []
+
+
+def test_the_readme_names_every_room() -> None:
+    tree = (ROOT / "README.md").read_text(encoding="utf-8").split("## What is where")[1]
+    rooms = [path.parent.name for path in (ROOT / "llmkit").glob("*/__init__.py")]
+    assert [room for room in rooms if f"  {room}/ " not in tree] == []

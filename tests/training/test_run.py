@@ -1,0 +1,314 @@
+"""A whole run in this process: what it leaves behind, what it refuses, and that what is saved is what was measured."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import llmkit
+from llmkit.errors import DataError, InternalError, LlmkitError, OutputError, RecipeError, UsageError
+from llmkit.metrics.classification import score_all
+from llmkit.testing import reviews, tiny_model, write_jsonl
+from llmkit.training import trainer
+
+FAST = ("train.learning_rate=6e-3", "train.per_device_train_batch_size=8")
+
+
+@pytest.fixture
+def data() -> str:
+    return write_jsonl("reviews.jsonl", reviews(60))
+
+
+def train(model: str, data: str, *more: str, out: str = "run") -> Any:
+    return llmkit.train(None, *FAST, *more, task="classify", model=model, train=data, output_dir=out)
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_run_folder_holds_what_the_design_names_and_no_pickle(finished: Path) -> None:
+    names = {path.name for path in finished.iterdir()}
+    assert names == {"recipe.yaml", "run.json", "model", "metrics.json", "predictions.jsonl", "log.jsonl"}
+    assert {path.name for path in (finished / "model").iterdir()} == {
+        "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+    about = json.loads((finished / "run.json").read_text(encoding="utf-8"))
+    assert about["sealed"]
+    assert about["rows"] == {"train": 48, "validation": 6, "test": 6}
+    assert [one["name"] for one in about["data"]] == ["reviews.jsonl"]
+    assert set(about["outputs"]) == {
+        path.relative_to(finished).as_posix()
+        for path in finished.rglob("*")
+        if path.is_file() and path.name != "run.json"
+    }
+    assert about["precision"] == {"train": "fp32", "eval": "fp32"}
+
+
+def test_a_tiny_model_learns(finished: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["metrics"]["accuracy"]["value"] == 1.0
+    assert metrics["baselines"]["majority"]["accuracy"]["value"] == 0.5
+    assert metrics["labels"] == ["bad", "good"]
+    assert metrics["split"] == "test"
+
+
+def test_scores_computed_from_predictions_equal_those_in_metrics(finished: Path) -> None:
+    rows = lines(finished / "predictions.jsonl")
+    metrics = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
+    again = score_all(
+        list(metrics["metrics"]), [r["reference"] for r in rows], [r["answer"] for r in rows], metrics["labels"]
+    )
+    assert {name: score.as_dict() for name, score in again.items()} == metrics["metrics"]
+    assert metrics["n"] == len(rows)
+    for row in rows:
+        assert row["answer"] == max(row["probabilities"], key=row["probabilities"].get)
+        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+        assert row["label"] == row["reference"]
+
+
+def test_plain_transformers_gives_the_answers_that_were_measured(finished: Path) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(finished / "model")
+    tokenizer = AutoTokenizer.from_pretrained(finished / "model")
+    rows = lines(finished / "predictions.jsonl")
+    assert model.config.id2label == {0: "bad", 1: "good"}
+    assert model.config.label2id == {"bad": 0, "good": 1}
+    assert tokenizer.model_max_length == 128
+    batch = tokenizer([row["text"] for row in rows], padding=True, truncation=True, return_tensors="pt")
+    with torch.inference_mode():
+        probabilities = model(**batch).logits.softmax(-1)
+    for row, values in zip(rows, probabilities.tolist(), strict=True):
+        assert [row["probabilities"]["bad"], row["probabilities"]["good"]] == pytest.approx(values, abs=1e-5)
+
+
+def test_the_resolved_recipe_repeats_the_run(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(finished.parent)
+    again = llmkit.train(finished / "recipe.yaml", output_dir=str(tmp_path / "again"))
+    assert (again.path / "predictions.jsonl").read_bytes() == (finished / "predictions.jsonl").read_bytes()
+    assert (again.path / "model/model.safetensors").read_bytes() == (finished / "model/model.safetensors").read_bytes()
+
+
+def test_the_best_checkpoint_is_the_one_that_is_kept(tiny: str, data: str) -> None:
+    run = train(tiny, data, "train.num_train_epochs=5", "train.learning_rate=2e-2", "data.split.test=0")
+    scores = [event["eval_accuracy"] for event in lines(run.path / "log.jsonl") if "eval_accuracy" in event]
+    assert len(scores) == 5
+    assert run.report.split == "validation"
+    assert run.report.metrics["accuracy"].value == max(scores)
+
+
+def test_early_stopping_ends_a_run_that_no_longer_gets_better(tiny: str, data: str) -> None:
+    run = train(tiny, data, "train.num_train_epochs=30", "train.learning_rate=1e-9", "eval.early_stopping_patience=2")
+    assert len([e for e in lines(run.path / "log.jsonl") if "eval_accuracy" in e]) == 3
+    assert not (run.path / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("keys", [("train.eval_strategy=no",), ("train.save_strategy=no",), ("train.save_strategy=best",),
+                                  ("train.eval_strategy=steps", "train.eval_steps=2", "train.save_strategy=steps", "train.save_steps=2")])  # fmt: skip
+def test_every_strategy_ends_in_a_sealed_run(tiny: str, data: str, keys: tuple[str, ...]) -> None:
+    run = train(tiny, data, "train.num_train_epochs=1", *keys)
+    assert json.loads((run.path / "run.json").read_text(encoding="utf-8"))["sealed"]
+
+
+def test_no_rows_held_back_still_makes_a_model(tiny: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run = train(tiny, data, "train.num_train_epochs=1", "data.split.validation=0", "data.split.test=0")
+    assert run.report is None
+    assert not (run.path / "metrics.json").exists()
+    said = capsys.readouterr().err
+    assert "no validation rows: the last weights are kept\n" in said
+    assert "neither test nor validation rows: nothing was scored\n" in said
+
+
+def test_named_splits_are_used_and_mapped_by_name(tiny: str, data: str) -> None:
+    write_jsonl("test.jsonl", reviews(20, seed=9)[::-1])
+    run = llmkit.train(
+        None, *FAST, task="classify", model=tiny, train=data, validation="test.jsonl", test="test.jsonl", epochs=10.0,
+        output_dir="run",
+    )  # fmt: skip
+    assert json.loads((run.path / "run.json").read_text(encoding="utf-8"))["rows"] == {
+        "train": 60,
+        "validation": 20,
+        "test": 20,
+    }
+    assert run.report.metrics["accuracy"].value > 0.9
+
+
+def test_precision_columns_and_threads_stand_in_the_resolved_recipe(finished: Path) -> None:
+    text = (finished / "recipe.yaml").read_text(encoding="utf-8")
+    assert text.startswith("# llmkit train ")
+    assert "# precision: fp32 (hidden size 32 is below 256), scores in fp32; " in text
+    assert f"; {torch.get_num_threads()} threads" in text
+    assert "  precision: fp32\n" in text
+    assert "  columns:\n    text: text\n    label: label\n" in text
+    assert "output_dir" not in text
+
+
+@pytest.mark.parametrize("precision", ["bf16"])
+def test_validation_is_scored_in_fp32_also_when_training_is_not(tiny: str, data: str, precision: str) -> None:
+    """The last evaluation of a bf16 run equals the fp32 score of the weights that it saved."""
+    run = train(tiny, data, "train.precision=bf16", "train.num_train_epochs=1", "data.split.test=0")
+    logged = [e for e in lines(run.path / "log.jsonl") if "eval_accuracy" in e][-1]
+    assert run.report.metrics["accuracy"].value == logged["eval_accuracy"]
+    assert json.loads((run.path / "run.json").read_text(encoding="utf-8"))["precision"] == {
+        "train": "bf16",
+        "eval": "fp32",
+    }
+
+
+def test_own_forward_takes_the_autocast_away_and_puts_it_back(tiny: str) -> None:
+    model = AutoModelForSequenceClassification.from_pretrained(tiny)
+    wrapped = torch.autocast("cpu", torch.bfloat16)(model.forward)
+    model.forward = wrapped
+    with trainer.own_forward(model):
+        assert model.forward.__func__ is type(model).forward
+    assert model.forward is wrapped
+
+
+def refused(kind: type[LlmkitError], sentence: str, act: Callable[[], Any]) -> None:
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(kind) as fault:
+        act()
+    assert str(fault.value) == sentence
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_refused_run_leaves_nothing_behind(tiny: str, data: str) -> None:
+    refused(
+        DataError,
+        "reviews.jsonl: no column 'sentence'; columns: text, label; map it with data.columns.text=COLUMN or --text COLUMN",
+        lambda: train(tiny, data, "data.columns.text=sentence", out="runs/deep/x"),
+    )
+    refused(
+        LlmkitError,
+        f"{tiny}: model.max_length 4,000 exceeds its 128 positions; set model.max_length=128",
+        lambda: train(tiny, data, "model.max_length=4000", out="runs/deep/x"),
+    )
+    refused(
+        RecipeError,
+        "data.train: missing; name the training rows with --train FILE",
+        lambda: llmkit.train(task="classify", model=tiny),
+    )
+    refused(
+        DataError,
+        "classify.class_weights: no class 'god' in the training rows; did you mean 'good'?",
+        lambda: train(tiny, data, "classify.class_weights={god: 2.0}"),
+    )
+
+
+def test_a_finished_run_is_never_overwritten(tiny: str, data: str) -> None:
+    train(tiny, data, "train.max_steps=1", "train.eval_strategy=no", out="runs/x")
+    refused(
+        OutputError,
+        "runs/x: holds a finished run; name another --output-dir, or remove the folder",
+        lambda: train(tiny, data, "train.max_steps=1", "train.eval_strategy=no", out="runs/x"),
+    )
+
+
+def test_the_same_run_unfinished_starts_again_and_another_one_is_refused(
+    tiny: str, data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = ("train.max_steps=2", "train.eval_strategy=no")
+    with monkeypatch.context() as patch:
+        patch.setattr("llmkit.training.run.learn", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny, data, *keys)
+    assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["sealed"] is None
+    refused(
+        OutputError,
+        "run: holds another, unfinished run; name another --output-dir, or remove the folder",
+        lambda: train(tiny, data, *keys, "train.seed=7"),
+    )
+    train(tiny, data, *keys)
+    assert "run: the run there did not finish; it starts again from its first step\n" in capsys.readouterr().err
+    assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["sealed"]
+    assert not Path("run/.lock").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_run_before_weights_are_saved(tiny: str, data: str) -> None:
+    with pytest.raises(InternalError) as fault:
+        train(
+            tiny, data, "train.learning_rate=1e30", "train.warmup_steps=0", "train.max_grad_norm=0", "train.optim=sgd"
+        )
+    sentence = str(fault.value)
+    assert sentence.startswith("step 2: the ")
+    assert " is nan (learning rate " in sentence or " is inf (learning rate " in sentence
+    assert "training rows " in sentence
+    assert sentence.endswith("; lower train.learning_rate, or train in fp32 with train.precision=fp32")
+    assert not list(Path("run").rglob("*.safetensors"))
+
+
+def test_several_processes_are_refused(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused(
+        UsageError,
+        "started as several processes; this version trains on one; start it without a launcher",
+        lambda: train(tiny, data),
+    )
+
+
+def test_a_model_that_was_fine_tuned_before_is_trained_further(
+    finished: Path, data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(str(finished), data, "train.max_steps=1", "train.eval_strategy=no")
+    assert "fresh" not in capsys.readouterr().err
+    three = write_jsonl(
+        "three.jsonl", [row | {"label": row["label"] if i % 3 else "so-so"} for i, row in enumerate(reviews(60))]
+    )
+    train(str(finished), three, "train.max_steps=1", "train.eval_strategy=no", out="three")
+    assert "; fresh: classifier\n" in capsys.readouterr().err
+
+
+def test_the_share_of_texts_that_max_length_cuts_is_said(
+    tiny: str, data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tiny, data, "model.max_length=8", "train.max_steps=1", "train.eval_strategy=no")
+    said = capsys.readouterr().err
+    cut = sum(len(AutoTokenizer.from_pretrained(tiny)(row["text"])["input_ids"]) > 8 for row in reviews(60))
+    assert f"max_length 8 cuts {cut} of 60 texts ({cut / 60:.1%})\n" in said
+
+
+def test_a_default_max_length_shrinks_to_the_model_and_says_so(data: str, capsys: pytest.CaptureFixture[str]) -> None:
+    small = tiny_model("small", max_position_embeddings=32)
+    train(small, data, "train.max_steps=1", "train.eval_strategy=no")
+    assert "max_length: 32, as long as the model can read\n" in capsys.readouterr().err
+    assert AutoTokenizer.from_pretrained("run/model").model_max_length == 32
+
+
+def test_no_token_reaches_the_run_folder(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_SecretSecretSecret")
+    monkeypatch.setattr("sys.argv", ["llmkit", "--token=hf_SecretSecretSecret"])
+    train(tiny, data, "train.max_steps=1", "train.eval_strategy=no")
+    assert not [path for path in Path("run").rglob("*") if path.is_file() and b"SecretSecret" in path.read_bytes()]
+
+
+def test_a_full_disk_is_a_sentence(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("llmkit.training.checkpoint.synced", full)
+    with pytest.raises(LlmkitError) as fault:
+        train(tiny, data)
+    assert str(fault.value) == "run/checkpoints/checkpoint-6: No space left on device; free some space and run again"
+    assert fault.value.exit_code == 74
+    assert not list(Path("run/checkpoints").iterdir())
+
+
+LABELS = ["naïve", "a=b", "c/d", "<b>x</b>", "../up", 'say "hi", ok', "two\nlines", "喜欢", "مرحبا", "🙂"]
+
+
+def test_labels_are_never_paths_or_markup_and_come_back_as_they_are(tiny: str) -> None:
+    rows = [{"text": f"text {i} {'great' if i % 2 else 'dull'}", "label": LABELS[i % len(LABELS)]} for i in range(60)]
+    run = train(
+        tiny, write_jsonl("odd.jsonl", rows), "train.max_steps=2", "train.eval_strategy=no", "eval.baselines=[majority]"
+    )
+    metrics = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["labels"] == sorted(LABELS)
+    assert {row["reference"] for row in lines(run.path / "predictions.jsonl")} <= set(LABELS)
+    again = AutoModelForSequenceClassification.from_pretrained(run.path / "model")
+    assert list(again.config.id2label.values()) == sorted(LABELS)
