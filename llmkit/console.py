@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import StringIO
 from typing import Any
 
 # Line breaks too: one sentence is one line, whatever a file's cell holds.
@@ -106,7 +107,10 @@ def table(
     for row in rows:
         grid.add_row(*(Text(writable(plain(cell))) for cell in row))
     # Without a terminal nothing is cut: a log keeps every cell whole.
-    Console(file=sys.stdout, width=None if on_terminal() else 10_000, highlight=False).print(grid, end="")
+    drawn = StringIO()
+    columns = Console().width if on_terminal() else 10_000
+    Console(file=drawn, width=columns, highlight=False).print(grid, end="")
+    write("\n".join(line.rstrip() for line in drawn.getvalue().split("\n")).rstrip("\n"))
 
 
 @contextmanager

@@ -21,6 +21,10 @@ Batch = Annotated[int | None, typer.Option(min=1, help="Rows that go through the
 Precision = Annotated[str | None, typer.Option(metavar="fp32|bf16", help="bf16 moves probabilities by up to 0.01.")]
 TaskFile = Annotated[str | None, typer.Option("--task", help="The task, or the file of your own that defines it.")]
 Text = Annotated[str | None, typer.Option(help="The column of the text.")]
+Keys = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="data.KEY=VALUE", help="How --data is read, as in a recipe; may be repeated."),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
 
 
@@ -35,6 +39,7 @@ def evaluate(
     ] = None,
     batch_size: Batch = None,
     precision: Precision = None,
+    keys: Keys = None,
     task: TaskFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout instead of a table.")] = False,
     debug: Debug = False,  # noqa: ARG001
@@ -48,7 +53,9 @@ def evaluate(
     from llmkit.inference.saved import open_saved
     from llmkit.report.tables import show
 
-    report = report_on(open_saved(model, task), data, text, label, metric or (), batch_size, precision, output_dir)
+    report = report_on(
+        open_saved(model, task, keys or ()), data, text, label, metric or (), batch_size, precision, output_dir
+    )
     if as_json:
         console.out_json(report.as_dict())
     else:
@@ -65,6 +72,7 @@ def predict(
     output: Annotated[str | None, typer.Option("--output", "-o", help="A file to write the JSON lines to.")] = None,
     batch_size: Batch = None,
     precision: Precision = None,
+    keys: Keys = None,
     task: TaskFile = None,
     debug: Debug = False,  # noqa: ARG001
 ) -> None:
@@ -82,7 +90,7 @@ def predict(
     from llmkit.inference import predict as inference
     from llmkit.inference.saved import open_saved
 
-    saved = open_saved(model, task)
+    saved = open_saved(model, task, keys or ())
     if texts:
         parts: Iterable[Rows] = [inference.from_texts(texts)]
     elif data:

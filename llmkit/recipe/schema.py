@@ -97,7 +97,7 @@ class DataSection(Section):
     on_empty: Literal["error", "skip"] = "error"
     """What to do with rows whose text is empty."""
     encoding: Text = "utf-8"
-    """The encoding of text files."""
+    """The encoding of text files; in utf-8,cp1252 each line is read in the first that fits."""
     delimiter: Text | None = None
     """The character between fields, or the word tab; default: a comma in .csv, a tab in .tsv."""
     quoting: Literal["csv", "none"] | None = None
@@ -115,7 +115,8 @@ class TrainSection(Section):
     max_steps: int = -1
     """Stop after so many steps; -1: num_train_epochs decides."""
     batch_size: Count | None = None
-    """Rows in one step over all processes and accumulation; names the whole, so it excludes the next two keys."""
+    """Rows in one step over all processes and accumulation. It names the whole, so per_device_train_batch_size and
+    gradient_accumulation_steps cannot stand beside it."""
     per_device_train_batch_size: Count = 32
     """Rows that fit on a device at once, at max_length; shorter rows travel in larger groups."""
     gradient_accumulation_steps: Count = 1

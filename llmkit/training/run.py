@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,10 +85,10 @@ def refuse_many_processes() -> None:
 def name_model(recipe: Recipe) -> tuple[Recipe, ModelName]:
     """The recipe with a model in it, and where that model is."""
     if recipe.model.name is None:
-        name, said = default_name()
-        console.note(said)
-        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": name})})
-    return recipe, resolve(str(recipe.model.name), recipe.model.revision)
+        given, why = default_name()
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": given})})
+        return recipe, replace(resolve(given, recipe.model.revision), why=why)
+    return recipe, resolve(recipe.model.name, recipe.model.revision)
 
 
 def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
@@ -100,6 +100,7 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
 
     from llmkit.models import load as models
 
+    console.note(f"model: {name.given}" + (f" ({name.why})" if name.why else ""))
     config, tokenizer = models.load_config(name), models.load_tokenizer(name)
     longest = models.own_length(config, tokenizer)
     if "max_length" not in recipe.model.model_fields_set and recipe.model.max_length > longest:
@@ -111,7 +112,7 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
     loaded = models.load_model(name, head.auto_class, recipe.model.config | head.config, dtype=recipe.model.dtype)
     millions = loaded.model.num_parameters() / 1e6
     fresh = f"; fresh: {models.modules(loaded.fresh)}" if loaded.fresh else ""
-    console.note(f"model: {recipe.model.name}, {millions:.1f}M parameters{fresh}")
+    console.note(f"{millions:.1f}M parameters{fresh}")
     return recipe, loaded
 
 

@@ -42,7 +42,7 @@ def test_without_a_model_the_packaged_one_or_the_default_is_said(
     monkeypatch.setattr("llmkit.models.names.find_spec", lambda _: None)
     assert cli.run(["finetune-classify", "--train", data]) == 69
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == "model: google-bert/bert-base-uncased from the Hub (the default; --model names another)"
+    assert said[-2] == "model: google-bert/bert-base-uncased (from the Hub, the default; --model names another)"
     assert said[-1].startswith(
         "error: google-bert/bert-base-uncased: no such local folder, and the Hub did not give it: "
     )
@@ -143,3 +143,20 @@ def test_python_says_the_same_words(tiny: str) -> None:
     assert llmkit.evaluate("runs/py")["metrics"]["accuracy"]["value"] == run.report.metrics["accuracy"].value
     assert llmkit.predict("runs/py", ["a film"])[0].keys() == {"text", "answer", "probabilities"}
     assert llmkit.load_recipe("runs/py/recipe.yaml").task == "classify"
+
+
+def test_how_a_file_is_read_can_be_set_and_nothing_else(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("latin.csv").write_bytes("text;label\ncaf\xe9 great;good\ndull;bad\n".encode("latin-1"))
+    assert cli.run(["predict", str(finished), "--data", "latin.csv"]) == 65
+    assert "data.encoding=cp1252" in capsys.readouterr().err
+    keys = ["--set", "data.encoding=cp1252", "--set", "data.delimiter=;"]
+    for model in (str(finished), str(finished / "model")):
+        assert cli.run(["predict", model, "--data", "latin.csv", *keys]) == 0
+        assert json.loads(capsys.readouterr().out.splitlines()[0])["text"] == "caf\xe9 great"
+        assert cli.run(["eval", model, "--data", "latin.csv", *keys, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["n"] == 2
+    assert cli.run(["eval", str(finished), "--set", "train.seed=1"]) == 64
+    assert (
+        capsys.readouterr().err
+        == "error: --set train.seed=1: only data.KEY=VALUE can be set here; train again to change anything else\n"
+    )

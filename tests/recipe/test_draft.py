@@ -103,7 +103,7 @@ def test_put_replaces_a_value_and_its_origins() -> None:
         ("a: 1\n---\nb: 2\n", "r.yaml:2: expected a single document in the stream but found another document; mend the YAML"),
         ("a: 1\nb: \0\n", "r.yaml:2: a control character; write it as an escape in double quotes"),
         (f"a: 1\nb: {'9' * 5000}\n", "r.yaml:2: a number of 5,000 digits; write it shorter"),
-        ("[" * 5000, "r.yaml: nested too deep; a recipe is a few levels deep"),
+        ("[" * 500 + "]" * 500, "r.yaml: nested too deep; a recipe is a few levels deep"),
         (b"a: 1\nb: caf\xe9\n", "r.yaml:2: not UTF-8; save the recipe as UTF-8"),
         ("a: 1\n".encode("utf-16"), "r.yaml:1: not UTF-8; save the recipe as UTF-8"),
     ],

@@ -1,0 +1,64 @@
+"""The shipped recipes: named, shown, copied, and each of them sound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmkit.errors import LlmkitError, MissingInputError, OutputError
+from llmkit.recipe import catalog
+from llmkit.recipe.load import load_recipe
+
+NAMES = list(catalog.listed())
+
+
+def refused(kind: type[LlmkitError], name: str, target: Path | None = None) -> str:
+    with pytest.raises(kind) as caught:
+        catalog.find(name) if target is None else catalog.copy(name, target)
+    return str(caught.value)
+
+
+def test_every_shipped_recipe_is_listed_with_a_sentence() -> None:
+    assert "classify/bbc-headlines" in NAMES
+    for sentence in catalog.listed().values():
+        assert sentence.endswith(".")
+        assert sentence[0].isupper()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_shipped_recipe_loads(name: str) -> None:
+    assert load_recipe(name).task == name.split("/")[0]
+
+
+@pytest.mark.parametrize("name", ["classify/bbc-headlines", "recipes/classify/bbc-headlines.yaml", "classify/bbc-headlines.yaml"])
+def test_a_shipped_recipe_answers_to_its_names(name: str) -> None:
+    assert catalog.find(name) == catalog.home() / "classify" / "bbc-headlines.yaml"
+
+
+def test_a_file_of_ones_own_comes_first() -> None:
+    Path("classify").mkdir()
+    Path("classify/bbc-headlines").write_text("task: classify\n")
+    assert catalog.find("classify/bbc-headlines") == Path("classify/bbc-headlines")
+
+
+def test_what_is_not_there_is_said_with_the_near_name() -> None:
+    Path("runs/x").mkdir(parents=True)
+    near = "classify/bbc-headline: no such recipe; did you mean 'classify/bbc-headlines'?"
+    assert refused(MissingInputError, "classify/bbc-headline") == near
+    far = "zzz.yaml: no such recipe; `llmkit recipes list` names the shipped ones"
+    assert refused(MissingInputError, "zzz.yaml") == far
+    assert refused(MissingInputError, "runs/x/") == "runs/x/: a folder, not a recipe; name its runs/x/recipe.yaml"
+
+
+def test_a_copy_is_the_file_byte_for_byte_and_never_overwrites() -> None:
+    Path("folder").mkdir()
+    name, text = "classify/bbc-headlines", catalog.find("classify/bbc-headlines").read_bytes()
+    assert catalog.copy(name, Path("mine.yaml")) == Path("mine.yaml")
+    assert catalog.copy(name, Path("folder")) == Path("folder/bbc-headlines.yaml")
+    assert Path("mine.yaml").read_bytes() == Path("folder/bbc-headlines.yaml").read_bytes() == text
+    Path("mine.yaml").write_text("mine")
+    assert refused(OutputError, name, Path("mine.yaml")) == "mine.yaml: exists; name another file"
+    assert Path("mine.yaml").read_text() == "mine"
+    sentence = "no/mine.yaml: No such file or directory; name a folder that exists and can be written"
+    assert refused(OutputError, name, Path("no/mine.yaml")) == sentence

@@ -1,0 +1,47 @@
+"""Whatever stands in a recipe or on the command line: a recipe or a sentence, never another exception."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from llmkit.errors import LlmkitError
+from llmkit.recipe.load import dump, leaves, load_recipe
+from llmkit.recipe.schema import Recipe
+
+WORDS = [*leaves(Recipe), *(key.split(".")[0] for key in leaves(Recipe)), "classify.class_weights", "classify", "zzz"]
+VALUES = ["1", "-1", "1e-3", ".nan", "true", "null", "~", "no", "'x'", "x", "[]", "[a, 1]", "{}", "{a: 1}", "steps",
+          "&a b", "*a", "!!int 3", "<<", "2026-01-01", "\"\\x00\"", "[[[", "? a", "- a", "|", "#", "%YAML 1.1", "😀"]  # fmt: skip
+values = st.sampled_from(VALUES) | st.text(max_size=8)
+keys = st.sampled_from([word.split(".")[-1] for word in WORDS] + ["1", "a b", "<<", "? x"]) | st.text(max_size=4)
+lines = st.tuples(st.sampled_from(["", "  ", "    ", "\t"]), keys, st.sampled_from([": ", ":", " ", ":\n"]), values)
+files = st.lists(lines.map("".join), max_size=8).map("\n".join) | st.text(max_size=40)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fuzz") / "r.yaml"
+
+
+@given(text=files, task=st.booleans())
+@example(text="train: {<<: {seed: 1}}", task=True)
+@example(text="train:\n  hf: {1: 2}\n  seed: {a: b}\ndata: {split: 3, columns: [1]}", task=True)
+@settings(max_examples=200, deadline=None)
+def test_any_file_is_a_recipe_or_a_sentence(file: Path, text: str, task: bool) -> None:
+    file.write_text(("task: classify\n" if task else "") + text, encoding="utf-8", errors="surrogatepass")
+    with suppress(LlmkitError):
+        dump(load_recipe(file))
+
+
+@given(overrides=st.lists(st.tuples(st.sampled_from(WORDS), values).map("=".join) | st.text(max_size=10), max_size=4))
+@example(overrides=["classify=3"])
+@example(overrides=["train=[1]", "train.seed=1"])
+@example(overrides=["classify.class_weights={a: []}"])
+@settings(max_examples=200, deadline=None)
+def test_any_override_is_a_recipe_or_a_sentence(overrides: list[str]) -> None:
+    with suppress(LlmkitError):
+        dump(load_recipe(None, overrides, task="classify"))

@@ -1,0 +1,169 @@
+"""From file, overrides and flags to one recipe; and back to YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmkit.errors import MissingInputError, UsageError
+from llmkit.recipe.load import FLAGS, dump, leaves, load_recipe
+from llmkit.recipe.schema import Recipe
+from llmkit.tasks.classify import ClassifyOptions
+
+FILE = """\
+task: classify
+model: {name: m, max_length: 64}
+data:
+  train: a.csv
+train:
+  seed: 1
+  learning_rate: 1e-3
+eval:
+classify:
+  label_smoothing: 0.1
+"""
+
+
+def loaded(*overrides: str, text: str = FILE, **words: Any) -> Recipe:
+    Path("r.yaml").write_text(text)
+    return load_recipe("r.yaml", overrides, **words)
+
+
+def test_a_file_gives_a_recipe_with_the_tasks_own_section() -> None:
+    recipe = loaded()
+    assert (recipe.task, recipe.model.max_length, recipe.data.train, recipe.train.seed) == ("classify", 64, "a.csv", 1)
+    assert recipe.train.learning_rate == 1e-3
+    assert recipe.options == ClassifyOptions(label_smoothing=0.1)
+    assert recipe.eval.batch_size == 64
+
+
+def test_overrides_win_over_the_file_and_flags_over_both() -> None:
+    recipe = loaded("train.seed=2", "data.train=b.csv", "model.name=o", model="f", train="c.csv", epochs=1.0)
+    assert (recipe.train.seed, recipe.data.train, recipe.model.name) == (2, "c.csv", "f")
+    assert recipe.train.num_train_epochs == 1.0
+
+
+def test_flags_that_are_not_given_change_nothing() -> None:
+    assert loaded(**dict.fromkeys(FLAGS)) == loaded()
+
+
+def test_every_flag_stands_for_a_key() -> None:
+    keys = [*leaves(Recipe), "data.columns.text", "data.columns.label"]
+    assert set(FLAGS.values()) <= set(keys)
+
+
+def test_columns_by_flag_join_those_of_the_file() -> None:
+    recipe = loaded("data.columns={text: body}", label="section")
+    assert recipe.data.columns == {"text": "body", "label": "section"}
+
+
+def test_no_file_is_needed_and_the_command_names_the_task() -> None:
+    recipe = load_recipe(task="classify", train="a.csv")
+    assert (recipe.task, recipe.data.train) == ("classify", "a.csv")
+
+
+def test_an_empty_section_is_one_of_defaults() -> None:
+    text = "task: classify\nmodel:\ndata:\n  split:\ntrain:\neval:\nclassify:\n"
+    assert loaded(text=text) == load_recipe(task="classify")
+
+
+def test_nothing_in_a_recipe_can_be_assigned() -> None:
+    recipe = loaded()
+    for section in (recipe, recipe.model, recipe.data, recipe.data.split, recipe.train, recipe.eval, recipe.options):
+        name = next(iter(type(section).model_fields))
+        with pytest.raises(ValueError, match="frozen"):
+            setattr(section, name, "x")
+
+
+def test_a_word_that_is_no_flag_is_a_usage_error() -> None:
+    with pytest.raises(UsageError) as caught:
+        load_recipe(task="classify", epoch=3)
+    assert str(caught.value) == "unknown word 'epoch'; did you mean 'epochs'?"
+
+
+def test_a_missing_file_is_missing_input_with_the_near_name() -> None:
+    Path("reviews.yaml").touch()
+    with pytest.raises(MissingInputError) as caught:
+        load_recipe("review.yaml")
+    assert str(caught.value) == "review.yaml: no such recipe; did you mean 'reviews.yaml'?"
+    assert caught.value.exit_code == 66
+
+
+def test_dump_leaves_out_the_output_folder_and_keys_without_a_value() -> None:
+    text = dump(loaded("output_dir=runs/x", "model.config={classifier_dropout: null}"), ["llmkit train\nruns/x", "two"])
+    assert text.splitlines()[:3] == ["# llmkit train\N{REPLACEMENT CHARACTER}runs/x", "# two", "task: classify"]
+    assert "output_dir" not in text
+    assert "revision" not in text
+    assert "classifier_dropout:\n" in text
+    assert "options" not in text
+
+
+def test_a_file_name_that_is_no_utf8_survives() -> None:
+    recipe = load_recipe(task="classify", train="caf\udce9.csv")
+    Path("d.yaml").write_text(dump(recipe))
+    assert load_recipe("d.yaml") == recipe
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+sources = st.one_of(texts.filter(str.strip), st.dictionaries(texts.filter(str.strip), texts.filter(str.strip), min_size=1, max_size=2))
+positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False, allow_nan=False)
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(texts, inner, max_size=2),
+    max_leaves=3,
+)
+counts = st.integers(1, 2**40)
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "model.name": texts,
+    "model.max_length": counts,
+    "model.config": st.dictionaries(texts, plain, max_size=2),
+    "data.train": sources,
+    "data.columns": st.dictionaries(st.sampled_from(["text", "label"]), texts, max_size=2),
+    "data.split.validation": st.floats(0, 0.4),
+    "data.delimiter": texts,
+    "train.learning_rate": positive,
+    "train.num_train_epochs": positive,
+    "train.max_steps": counts,
+    "train.batch_size": counts,
+    "train.weight_decay": st.floats(min_value=0, allow_infinity=False, allow_nan=False),
+    "train.optim": st.sampled_from(["sgd", "adafactor"]),
+    "train.eval_strategy": st.just("no"),
+    "train.hf": st.dictionaries(st.sampled_from(["torch_compile", "report_to", "optim_args"]), plain, max_size=2),
+    "eval.metrics": st.lists(st.sampled_from(["accuracy", "mcc"]), max_size=2),
+    "eval.baselines": st.just([]),
+    "classify.label_smoothing": st.floats(0, 0.9),
+    "classify.class_weights": st.dictionaries(texts, positive, max_size=2) | st.just("balanced"),
+}
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for word in path:
+        values = values.setdefault(word, {})
+    values[last] = value
+
+
+@given(st.fixed_dictionaries({}, optional=VALUES))
+@settings(max_examples=60, deadline=None)
+def test_dump_and_load_give_an_equal_recipe(tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]) -> None:
+    from llmkit.recipe.draft import Draft
+    from llmkit.recipe.load import check
+
+    draft = Draft({"task": "classify"})
+    for key, value in values.items():
+        put(draft.values, key, value)
+    recipe = check(draft)
+    file = tmp_path_factory.getbasetemp() / "round.yaml"
+    file.write_text(dump(recipe, ["a comment"]), encoding="utf-8")
+    again = load_recipe(file)
+    assert again == recipe
+    assert dump(again) == dump(recipe)
+
+
+def test_refusals_count_every_mistake_once(refusal: Callable[..., str]) -> None:
+    assert len(refusal("task: classify\ntrain: {sed: 1, seed: -1, optim: x}\n").splitlines()) == 3

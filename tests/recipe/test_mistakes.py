@@ -1,0 +1,193 @@
+"""Every mistake of a recipe at once, in the order of the lines, each with file, line, key and mend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmkit.errors import LlmkitError, MissingInputError, RecipeError
+from llmkit.metrics import classification
+from llmkit.recipe.load import load_recipe
+
+HEAD = "task: classify\n"
+METRICS = ", ".join(classification.NAMES)
+TRAIN_ONLY = "train:\n  "
+CASES = {
+    "near": ("train:\n  lerning_rate: 1\n", "r.yaml:3: train.lerning_rate: unknown key; did you mean 'learning_rate'?"),
+    "elsewhere": ("learning_rate: 1\n", "r.yaml:2: learning_rate: unknown key; did you mean 'train.learning_rate'?"),
+    "two homes": ("seed: 1\n", "r.yaml:2: seed: unknown key; did you mean 'data.split.seed' or 'train.seed'?"),
+    "top": ("zzz: 1\n", "r.yaml:2: zzz: unknown key; known: task, model, data, train, eval, output_dir"),
+    "hidden": ("options: {}\n", "r.yaml:2: options: unknown key; did you mean 'train.optim'?"),
+    "in the task": ("classify:\n  class_wights: none\n", "r.yaml:3: classify.class_wights: unknown key; did you mean 'class_weights'?"),
+    "merge key": ("data:\n  <<: {train: x}\n", "r.yaml:3: data.<<: unknown key; known: train, validation, test, columns, split, on_leak, on_empty, encoding, delimiter, quoting"),
+    "quoted number": ("train:\n  learning_rate: '5e-5'\n", "r.yaml:3: train.learning_rate: '5e-5' is not a number; write it without quotes"),
+    "word for number": ("train:\n  seed: many\n", "r.yaml:3: train.seed: 'many' is not a whole number; write it without quotes"),
+    "fraction": ("train:\n  seed: 1.5\n", "r.yaml:3: train.seed: 1.5 is not a whole number"),
+    "bool for number": ("train:\n  max_steps: true\n", "r.yaml:3: train.max_steps: true is not a whole number"),
+    "number for text": ("model: {name: 3}\n", "r.yaml:2: model.name: 3 is not text"),
+    "null": ("train:\n  seed:\n", "r.yaml:3: train.seed: null is not a whole number"),
+    "text for list": ("eval:\n  metrics: mcc\n", "r.yaml:3: eval.metrics: 'mcc' is not a list; write [mcc]"),
+    "text for section": ("model: bert\n", "r.yaml:2: model: 'bert' is not a mapping of keys"),
+    "list for section": ("train: [1]\n", "r.yaml:2: train: [1] is not a mapping of keys"),
+    "false for section": ("classify: false\n", "r.yaml:2: classify: false is not a mapping of keys"),
+    "long": (f"model: {'x' * 200}\n", f"r.yaml:2: model: '{'x' * 99}... is not a mapping of keys"),
+    "empty": ("output_dir: ''\n", "r.yaml:2: output_dir: is empty; leave the key out"),
+    "negative": ("train:\n  learning_rate: -1\n", "r.yaml:3: train.learning_rate: -1 is out of range; it must be above 0"),
+    "below": ("eval:\n  batch_size: 0\n", "r.yaml:3: eval.batch_size: 0 is out of range; it must be at least 1"),
+    "one": ("train:\n  adam_beta1: 1\n", "r.yaml:3: train.adam_beta1: 1 is out of range; it must be below 1"),
+    "large": ("train:\n  seed: 4294967296\n", "r.yaml:3: train.seed: 4294967296 is out of range; it must be at most 4294967295"),
+    "nan": ("train:\n  learning_rate: .nan\n", "r.yaml:3: train.learning_rate: nan is not a finite number"),
+    "inf": ("train:\n  weight_decay: .inf\n", "r.yaml:3: train.weight_decay: inf is not a finite number"),
+    "overflow": ("train:\n  learning_rate: 1e999\n", "r.yaml:3: train.learning_rate: inf is not a finite number"),
+    "literal": ("train:\n  eval_strategy: step\n", "r.yaml:3: train.eval_strategy: 'step' is not one of no, epoch, steps; did you mean 'steps'?"),
+    "far literal": ("data:\n  on_leak: 7\n", "r.yaml:3: data.on_leak: 7 is not one of report, error, drop, ignore"),
+    "source": ("data:\n  train: [a.csv, 3]\n", "r.yaml:3: data.train: must be a path, a list of paths, or a mapping label: file"),
+    "no source": ("data:\n  train: []\n", "r.yaml:3: data.train: must be a path, a list of paths, or a mapping label: file"),
+    "column": ("data:\n  columns: {text: 1}\n", "r.yaml:3: data.columns.text: 1 is not text"),
+    "column word": ("data:\n  columns: {texts: a}\n", "r.yaml:3: data.columns.texts: classify has no such word; did you mean 'text'?"),
+    "strange word": ("data:\n  columns: {zzz: a}\n", "r.yaml:3: data.columns.zzz: classify has no such word; known: text, label"),
+    "shares": ("data:\n  split: {validation: 0.5, test: 0.5}\n", "r.yaml:3: data.split: the shares leave no rows to train on; make their sum less than 1"),
+    "share": ("data:\n  split: {test: 1}\n", "r.yaml:3: data.split.test: 1 is out of range; it must be below 1"),
+    "metric": ("eval:\n  metrics: [acuracy]\n", "r.yaml:3: eval.metrics: unknown metric 'acuracy'; did you mean 'accuracy'?"),
+    "norway": ("eval:\n  metrics: [no]\n", f"r.yaml:3: eval.metrics: unknown metric 'no'; known: {METRICS}"),
+    "baseline": ("eval:\n  baselines: [majorty]\n", "r.yaml:3: eval.baselines: unknown baseline 'majorty'; did you mean 'majority'?"),
+    "weights": ("classify:\n  class_weights: balance\n", "r.yaml:3: classify.class_weights: must be none, balanced, or a mapping label: number above 0"),
+    "weight": ("classify:\n  class_weights: {bad: 0}\n", "r.yaml:3: classify.class_weights: must be none, balanced, or a mapping label: number above 0"),
+    "smoothing": ("classify:\n  label_smoothing: 1.5\n", "r.yaml:3: classify.label_smoothing: 1.5 is out of range; it must be below 1"),
+    "hf own place": ("train:\n  hf: {learning_rate: 1}\n", "r.yaml:3: train.hf.learning_rate: has a place of its own; write train.learning_rate"),
+    "hf other place": ("train:\n  hf: {bf16: true}\n", "r.yaml:3: train.hf.bf16: has a place of its own; write train.precision"),
+    "hf decided": ("train:\n  hf: {push_to_hub: true}\n", "r.yaml:3: train.hf.push_to_hub: llmkit decides it; leave it out"),
+    "hf near": ("train:\n  hf:\n    torch_compil: true\n", "r.yaml:4: train.hf.torch_compil: TrainingArguments has no such field; did you mean 'torch_compile'?"),
+    "outside hf": ("train:\n  torch_compile: true\n", "r.yaml:3: train.torch_compile: unknown key; TrainingArguments has it: write train.hf.torch_compile"),
+    "outside hf, own place": ("train:\n  bf16: true\n", "r.yaml:3: train.bf16: has a place of its own; write train.precision"),
+    "outside hf, decided": ("train:\n  fsdp: full_shard\n", "r.yaml:3: train.fsdp: llmkit decides it; leave it out"),
+    "batch": ("train:\n  batch_size: 8\n  gradient_accumulation_steps: 2\n", "r.yaml:3: train.batch_size: the rows of one step over all devices; leave out gradient_accumulation_steps beside it"),
+    "max_steps": ("train:\n  max_steps: 0\n", "r.yaml:3: train.max_steps: 0 is out of range; at least 1, or -1 for none"),
+    "how many": ("train:\n  save_strategy: no\n  eval_strategy: steps\n", "r.yaml:4: train.eval_strategy: steps needs eval_steps; write how many"),
+    "what for": ("train:\n  save_steps: 3\n", "r.yaml:3: train.save_steps: counts only beside save_strategy: steps; write both or none"),
+    "best lost": ("train:\n  save_strategy: steps\n  save_steps: 3\n", "r.yaml:3: train.save_strategy: steps beside eval_strategy epoch could lose the best checkpoint; make them the same, or write best"),
+    "unsaved": ("train: {save_strategy: steps, save_steps: 3, eval_strategy: steps,\n  eval_steps: 2}\n", "r.yaml:2: train.save_steps: 3 is no multiple of eval_steps 2; the best could go unsaved"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_mistake_one_sentence(case: str, refusal: Callable[..., str]) -> None:
+    text, sentence = CASES[case]
+    assert refusal(HEAD + text) == sentence
+
+
+def test_all_mistakes_come_at_once_in_the_order_of_the_lines(refusal: Callable[..., str]) -> None:
+    text = """\
+eval:
+  metrics: [f7]
+train:
+  hf: {nonsense: 1, bf16: true}
+  batch_size: 8
+  per_device_train_batch_size: 4
+  max_steps: 0
+  sed: 1
+task: classify
+data: {columns: {x: y}, split: {test: 2}}
+"""
+    said = refusal(text, "model.max_length=0", epochs=-1.0).splitlines()
+    assert [line.removeprefix("error: ").split(": ")[:2] for line in said] == [
+        ["r.yaml:2", "eval.metrics"],
+        ["r.yaml:4", "train.hf.bf16"],
+        ["r.yaml:4", "train.hf.nonsense"],
+        ["r.yaml:5", "train.batch_size"],
+        ["r.yaml:7", "train.max_steps"],
+        ["r.yaml:8", "train.sed"],
+        ["r.yaml:10", "data.columns.x"],
+        ["r.yaml:10", "data.split.test"],
+        ["--epochs", "train.num_train_epochs"],
+        ["command line", "model.max_length"],
+    ]
+    assert [line.startswith("error: ") for line in said] == [False] + [True] * 9
+
+
+def test_a_quarrel_with_a_key_that_is_wrong_by_itself_is_not_told_twice(refusal: Callable[..., str]) -> None:
+    text = f"{HEAD}train:\n  eval_strategy: stps\n  eval_steps: 5\n"
+    assert refusal(text) == "r.yaml:3: train.eval_strategy: 'stps' is not one of no, epoch, steps; did you mean 'steps'?"
+
+
+def test_an_unknown_task_hides_no_other_mistake(refusal: Callable[..., str]) -> None:
+    text = "task: clasify\nclasify: {x: 1}\ntrain:\n  sed: 1\n"
+    assert refusal(text) == (
+        "r.yaml:1: task: unknown task 'clasify'; did you mean 'classify'? (or a file: ./my_task.py)\n"
+        "error: r.yaml:4: train.sed: unknown key; did you mean 'seed'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("data: {}\n", "r.yaml: task: missing; write task: classify"),
+        ("task:\n", "r.yaml:1: task: missing; write task: classify"),
+        ("task: [classify]\n", "r.yaml:1: task: ['classify'] is not text"),
+        ("task: zzz\n", "r.yaml:1: task: unknown task 'zzz'; known: classify (or a file: ./my_task.py)"),
+        ("task: base\n", "r.yaml:1: task: unknown task 'base'; known: classify (or a file: ./my_task.py)"),
+    ],
+)
+def test_a_recipe_names_one_task(text: str, sentence: str, refusal: Callable[..., str]) -> None:
+    assert refusal(text) == sentence
+
+
+def test_a_command_refuses_the_recipe_of_another_task(refusal: Callable[..., str]) -> None:
+    sentence = "r.yaml:1: task: this command trains 'classify', not 'summarize'; use `llmkit train RECIPE`"
+    assert refusal("task: summarize\n", task="classify") == sentence
+    said = refusal(HEAD, "task=summarize", task="classify")
+    assert said == "command line: task: this command trains 'classify', not 'summarize'; use `llmkit train RECIPE`"
+
+
+def test_messages_name_the_flag_or_the_command_line() -> None:
+    for words, overrides, sentence in (
+        ({"epochs": -1.0}, [], "--epochs: train.num_train_epochs: -1.0 is out of range; it must be above 0"),
+        ({"output_dir": ""}, [], "--output-dir: output_dir: is empty; leave the key out"),
+        ({}, ["train.sed=1"], "command line: train.sed: unknown key; did you mean 'seed'?"),
+        ({}, ["train={sed: 1}"], "command line: train.sed: unknown key; did you mean 'seed'?"),
+        ({}, ["task.x=1"], "command line: task: {'x': 1} is not text"),
+    ):
+        with pytest.raises(RecipeError) as caught:
+            load_recipe(None, overrides, task="classify", **words)
+        assert str(caught.value) == sentence
+
+
+TASK = "from llmkit.tasks.base import Task\nclass Own(Task):\n    columns = {'text': ''}\n    known_metrics = metrics = ()\n"
+
+
+def test_a_task_file_brings_its_own_section(refusal: Callable[..., str]) -> None:
+    Path("own.py").write_text(TASK)
+    sentence = "r.yaml:2: own.x: unknown key; known: "
+    assert refusal("task: ./own.py\nown: {x: 1}\nclassify: {}\n").splitlines() == [
+        sentence,
+        "error: r.yaml:3: classify: unknown key; known: task, model, data, train, eval, output_dir",
+    ]
+
+
+def test_a_task_file_may_not_be_called_like_a_section(refusal: Callable[..., str]) -> None:
+    Path("train.py").write_text(TASK)
+    sentence = "r.yaml:1: task: a recipe has a section 'train' already; give the file another name"
+    assert refusal("task: train.py\n") == sentence
+
+
+def test_a_task_file_that_fails_keeps_its_cause() -> None:
+    Path("own.py").write_text("1 / 0\n")
+    Path("r.yaml").write_text("task: own.py\n")
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("r.yaml")
+    assert str(caught.value) == "r.yaml:1: task: own.py: ZeroDivisionError: division by zero; mend the file"
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+def test_a_missing_task_file_is_missing_input() -> None:
+    with pytest.raises(MissingInputError) as caught:
+        load_recipe(None, ["task=./own.py"])
+    assert str(caught.value) == "task: no file 'own.py'; name a .py file that defines one Task"
+
+
+def test_every_mistake_in_a_recipe_leaves_with_its_own_code() -> None:
+    with pytest.raises(LlmkitError) as caught:
+        load_recipe(None, ["x=1"], task="classify")
+    assert caught.value.exit_code == 78
