@@ -1,4 +1,4 @@
-"""CPU seconds of `llmkit --help` against `python -c "import typer"`, in turns in one run: python benchmarks/startup.py."""
+"""CPU seconds of `llmkit --help` beside `python -c "import typer"`, in turns: python benchmarks/startup.py."""
 
 from __future__ import annotations
 

@@ -96,9 +96,8 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(
-        box=box.SIMPLE_HEAD, title=writable(plain(title)) or None, title_justify="left", pad_edge=False, show_edge=False
-    )
+    above = Text(writable(plain(title))) if title else None
+    grid = Table(box=box.SIMPLE_HEAD, title=above, title_justify="left", pad_edge=False, show_edge=False)
     for i, word in enumerate(head):
         # The last column of words gives way first when the terminal is narrow.
         grid.add_column(

@@ -35,8 +35,8 @@ class Loaded:
 
 def load_config(name: ModelName) -> PreTrainedConfig:
     """The model's own config."""
-    with speaking_of(name):
-        return AutoConfig.from_pretrained(name.id, revision=name.revision)
+    with speaking_of(name), quiet():
+        return AutoConfig.from_pretrained(name.id, revision=name.revision, trust_remote_code=False)
 
 
 def load_tokenizer(name: ModelName, needs: tuple[str, ...] = ("pad",)) -> PreTrainedTokenizerBase:
@@ -44,8 +44,10 @@ def load_tokenizer(name: ModelName, needs: tuple[str, ...] = ("pad",)) -> PreTra
 
     `needs` names special tokens that the task cannot do without. Raises ModelError where one is missing.
     """
-    with speaking_of(name):
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(name.id, revision=name.revision)
+    with speaking_of(name), quiet():
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            name.id, revision=name.revision, trust_remote_code=False
+        )
     if not tokenizer.is_fast:
         raise ModelError(
             f"{name.given}: its tokenizer has no tokenizer.json form", "name a model with a fast tokenizer"
@@ -85,6 +87,7 @@ def load_model(
     tokenizer, config = load_tokenizer(name), load_config(name)
     fits(name, config, tokenizer, auto_class)
     known_fields(name, config, changes)
+    safe_files(name)
     tokenizer.model_max_length = longest(config, tokenizer) or tokenizer.model_max_length
     with speaking_of(name), quiet():
         model, report = getattr(transformers, auto_class).from_pretrained(
@@ -93,6 +96,8 @@ def load_model(
             dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=not strict,
+            use_safetensors=True,  # the other format is a pickle
+            trust_remote_code=False,
             **changes,
         )
     fresh = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
@@ -116,6 +121,14 @@ def fits(name: ModelName, config: PreTrainedConfig, tokenizer: PreTrainedTokeniz
     if words is not None and len(tokenizer) > words:
         raise ModelError(f"{name.given}: its tokenizer has {len(tokenizer):,} words, its embedding {words:,}",
                          "take both from the same model")  # fmt: skip
+
+
+def safe_files(name: ModelName) -> None:
+    """Raise ModelError where a local folder has its weights in pickles only, or none at all."""
+    if name.folder is not None and not any(name.folder.glob("*.safetensors")):
+        pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in name.folder.glob(pattern))
+        found = f"only {', '.join(pickles)}, which can run code" if pickles else "no weights"
+        raise ModelError(f"{name.given}: {found}", "save the model as model.safetensors (save_pretrained does)")
 
 
 def known_fields(name: ModelName, config: PreTrainedConfig, changes: dict[str, Any]) -> None:
@@ -204,6 +217,9 @@ def speaking_of(name: ModelName) -> Iterator[None]:
         raise
     except Exception as fault:  # a damaged folder makes the library fail in any way whatever
         said = " ".join(str(fault).split())[:300]
+        if "trust_remote_code" in str(fault):
+            raise ModelError(f"{name.given}: needs code of its own repository, and llmkit runs none",
+                             "name a model of an architecture that transformers has") from fault  # fmt: skip
         if name.folder is None and isinstance(fault, OSError):
             raise NetworkError(
                 f"{name.given}: no such local folder, and the Hub did not give it: {said}", mend()

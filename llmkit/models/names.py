@@ -37,8 +37,9 @@ def resolve(given: str, revision: str | None = None) -> ModelName:
     if given.startswith(SCHEME):
         folder = locate(given)
         return ModelName(given, str(checked(folder, given)), folder)
+    path = Path(given)
     try:
-        path = Path(given).expanduser()
+        path = path.expanduser()
         path.stat()
     except FileNotFoundError:
         pass
@@ -73,10 +74,9 @@ def checked(folder: Path, given: str) -> Path:
         try:
             base = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
         except (ValueError, KeyError, TypeError):
-            base = "a base it does not name"
-        raise ModelError(
-            f"{given}: an adapter of {base}, without its base", "merge it with PEFT, or name a whole model"
-        )
+            base = None
+        whose = f"of {base}" if base else "that names no base"
+        raise ModelError(f"{given}: an adapter {whose}, without its base", "merge it with PEFT, or name a whole model")
     names = sorted(p.name for p in folder.iterdir())
     holds = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "") or "nothing"
     raise ModelError(f"{given}: not a model folder: no config.json (it holds {holds})", "name the folder that has one")

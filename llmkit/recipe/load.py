@@ -243,7 +243,7 @@ def unknown_key(path: Sequence[str], model: type[BaseModel]) -> str:
         return hf.complaint(key) or f"unknown key; TrainingArguments has it: write train.hf.{key}"
     named = {dotted.split(".")[-1]: dotted for dotted in leaves(Recipe)}
     near = nearest(key, known) or named.get(nearest(key, list(named)) or "")
-    return f"unknown key; did you mean '{near}'?" if near else f"unknown key; known: {', '.join(known)}"
+    return f"unknown key; did you mean '{near}'?" if near else f"unknown key; known: {', '.join(known) or 'none'}"
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -274,9 +274,25 @@ def dump(recipe: Recipe, comments: Sequence[str] = ()) -> str:
     if options := values.pop("options"):
         values[Path(recipe.task).stem] = options
     yaml, text = YAML(), StringIO()
+    yaml.Representer = escaping()
     yaml.default_flow_style, yaml.width = False, 4096
     yaml.dump(values, text)
     return "".join(f"# {plain(line)}\n" for line in comments) + text.getvalue()
+
+
+def escaping() -> Any:
+    """The writer of YAML, made to escape what YAML 1.1 took for line breaks: unescaped, they come back as spaces."""
+    from ruamel.yaml.representer import RoundTripRepresenter
+
+    class Escaping(RoundTripRepresenter):
+        pass
+
+    def text(writer: RoundTripRepresenter, word: str) -> Any:
+        style = '"' if plain(word) != word else None
+        return writer.represent_scalar("tag:yaml.org,2002:str", word, style=style)
+
+    Escaping.add_representer(str, text)
+    return Escaping
 
 
 def valued(part: Section) -> dict[str, Any]:

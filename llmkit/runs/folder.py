@@ -135,6 +135,7 @@ def hold(path: Path) -> Iterator[None]:
             holder = file.read().strip() or "another process"
             raise OutputError(f"{path}: in use by {holder}", "wait for it or name another --output-dir") from None
         except OSError as fault:
+            (path / LOCK).unlink()
             why = f"{path}: cannot be locked ({fault.strerror})"
             raise OutputError(why, "name an --output-dir on another disk") from None
         file.truncate(0)

@@ -53,7 +53,7 @@ class Encoded(NamedTuple):
 
 
 class Task:
-    """One task. Subclass it in a file of its own; `tests/tasks/test_own_task.py` shows a whole one."""
+    """One task. Subclass it in a file of its own; `tests/tasks/stars.py` is a whole one."""
 
     name: str  # the file's name
     columns: Mapping[str, str]  # the words that a row needs, and what each holds; the first is what the model reads

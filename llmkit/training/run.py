@@ -110,9 +110,9 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
     head = task.model()
     set_seed(recipe.train.seed)
     loaded = models.load_model(name, head.auto_class, recipe.model.config | head.config, dtype=recipe.model.dtype)
-    millions = loaded.model.num_parameters() / 1e6
+    size = loaded.model.num_parameters()
     fresh = f"; fresh: {models.modules(loaded.fresh)}" if loaded.fresh else ""
-    console.note(f"{millions:.1f}M parameters{fresh}")
+    console.note(f"{f'{size / 1e6:.1f}M' if size >= 1e6 else f'{size:,}'} parameters{fresh}")
     return recipe, loaded
 
 

@@ -31,7 +31,9 @@ def test_every_shipped_recipe_loads(name: str) -> None:
     assert load_recipe(name).task == name.split("/")[0]
 
 
-@pytest.mark.parametrize("name", ["classify/bbc-headlines", "recipes/classify/bbc-headlines.yaml", "classify/bbc-headlines.yaml"])
+@pytest.mark.parametrize(
+    "name", ["classify/bbc-headlines", "recipes/classify/bbc-headlines.yaml", "classify/bbc-headlines.yaml"]
+)
 def test_a_shipped_recipe_answers_to_its_names(name: str) -> None:
     assert catalog.find(name) == catalog.home() / "classify" / "bbc-headlines.yaml"
 

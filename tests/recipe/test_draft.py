@@ -108,7 +108,9 @@ def test_put_replaces_a_value_and_its_origins() -> None:
         ("a: 1\n".encode("utf-16"), "r.yaml:1: not UTF-8; save the recipe as UTF-8"),
     ],
 )  # fmt: skip
-def test_what_is_no_recipe_is_refused_with_its_line(text: str | bytes, sentence: str, refusal: Callable[..., str]) -> None:
+def test_what_is_no_recipe_is_refused_with_its_line(
+    text: str | bytes, sentence: str, refusal: Callable[..., str]
+) -> None:
     assert refusal(text) == sentence
 
 
@@ -119,7 +121,9 @@ def test_an_override_is_key_and_value(text: str) -> None:
     assert str(caught.value) == f"command line: '{text}' is no KEY=VALUE; write for example train.learning_rate=3e-5"
 
 
-@pytest.mark.parametrize("value", ["[1", "'a", "#", "a #b", "|", "> a", "@x", "!!str 3", "*x", "{a: 1, a: 2}", "\0", "a: b: c"])
+@pytest.mark.parametrize(
+    "value", ["[1", "'a", "#", "a #b", "|", "> a", "@x", "!!str 3", "*x", "{a: 1, a: 2}", "\0", "a: b: c"]
+)
 def test_an_override_that_yaml_would_cut_or_refuse_wants_quotes(value: str) -> None:
     with pytest.raises(RecipeError) as caught:
         parse_override(f"data.delimiter={value}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmkit.errors import MissingInputError, UsageError
@@ -29,8 +29,8 @@ classify:
 """
 
 
-def loaded(*overrides: str, text: str = FILE, **words: Any) -> Recipe:
-    Path("r.yaml").write_text(text)
+def loaded(*overrides: str, file: str = FILE, **words: Any) -> Recipe:
+    Path("r.yaml").write_text(file)
     return load_recipe("r.yaml", overrides, **words)
 
 
@@ -69,7 +69,7 @@ def test_no_file_is_needed_and_the_command_names_the_task() -> None:
 
 def test_an_empty_section_is_one_of_defaults() -> None:
     text = "task: classify\nmodel:\ndata:\n  split:\ntrain:\neval:\nclassify:\n"
-    assert loaded(text=text) == load_recipe(task="classify")
+    assert loaded(file=text) == load_recipe(task="classify")
 
 
 def test_nothing_in_a_recipe_can_be_assigned() -> None:
@@ -110,7 +110,9 @@ def test_a_file_name_that_is_no_utf8_survives() -> None:
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
-sources = st.one_of(texts.filter(str.strip), st.dictionaries(texts.filter(str.strip), texts.filter(str.strip), min_size=1, max_size=2))
+sources = st.one_of(
+    texts.filter(str.strip), st.dictionaries(texts.filter(str.strip), texts.filter(str.strip), min_size=1, max_size=2)
+)
 positive = st.floats(min_value=0, exclude_min=True, allow_infinity=False, allow_nan=False)
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
@@ -149,6 +151,7 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
 
 
 @given(st.fixed_dictionaries({}, optional=VALUES))
+@example({"model.name": "\x85", "data.train": "a\u2028b\rc\nd\te", "model.config": {"\u2029": "\ufeff"}})
 @settings(max_examples=60, deadline=None)
 def test_dump_and_load_give_an_equal_recipe(tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]) -> None:
     from llmkit.recipe.draft import Draft

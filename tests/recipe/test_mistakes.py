@@ -109,7 +109,9 @@ data: {columns: {x: y}, split: {test: 2}}
 
 def test_a_quarrel_with_a_key_that_is_wrong_by_itself_is_not_told_twice(refusal: Callable[..., str]) -> None:
     text = f"{HEAD}train:\n  eval_strategy: stps\n  eval_steps: 5\n"
-    assert refusal(text) == "r.yaml:3: train.eval_strategy: 'stps' is not one of no, epoch, steps; did you mean 'steps'?"
+    assert (
+        refusal(text) == "r.yaml:3: train.eval_strategy: 'stps' is not one of no, epoch, steps; did you mean 'steps'?"
+    )
 
 
 def test_an_unknown_task_hides_no_other_mistake(refusal: Callable[..., str]) -> None:
@@ -159,7 +161,7 @@ TASK = "from llmkit.tasks.base import Task\nclass Own(Task):\n    columns = {'te
 
 def test_a_task_file_brings_its_own_section(refusal: Callable[..., str]) -> None:
     Path("own.py").write_text(TASK)
-    sentence = "r.yaml:2: own.x: unknown key; known: "
+    sentence = "r.yaml:2: own.x: unknown key; known: none"
     assert refusal("task: ./own.py\nown: {x: 1}\nclassify: {}\n").splitlines() == [
         sentence,
         "error: r.yaml:3: classify: unknown key; known: task, model, data, train, eval, output_dir",

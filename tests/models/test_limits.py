@@ -1,0 +1,101 @@
+"""How many tokens a model can read: shown by running it at the limit, and one beyond."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoConfig
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+)
+
+from llmkit.errors import ModelError
+from llmkit.models.load import POSITIONS_AFTER_PAD, Loaded, check_length, load_model, own_length
+from llmkit.models.names import ModelName, resolve
+from llmkit.models.tokens import encode, pad
+from llmkit.testing import FAMILIES, tiny_model
+
+HEAD = "AutoModelForSequenceClassification"
+NAME = ModelName("m", "m")
+
+
+def boundless(family: str, positions: int, **config: int) -> Loaded:
+    """A tiny model whose tokenizer names no length."""
+    tiny_model("m", family, max_position_embeddings=positions, **config)
+    file = Path("m/tokenizer_config.json")
+    file.write_text(file.read_text().replace('"model_max_length": 128', '"model_max_length": 1e30'))
+    return load_model(resolve("m"), HEAD, {})
+
+
+def answers(found: Loaded, length: int) -> bool:
+    """Whether the model takes a row of `length` tokens, padded as llmkit pads."""
+    features, cut = encode(found.tokenizer, ["film " * 300], length)
+    assert (len(features[0]["input_ids"]), cut) == (length, 1)
+    with torch.inference_mode():
+        try:
+            return bool(found.model(**pad(found.tokenizer, features)).logits.isfinite().all())
+        except (IndexError, RuntimeError):
+            return False
+
+
+@pytest.mark.parametrize(
+    ("family", "config", "most"),
+    [
+        ("bert", {}, 34),
+        ("distilbert", {}, 34),
+        ("electra", {}, 34),
+        ("roberta", {"pad_token_id": 1}, 32),
+        ("roberta", {}, 33),
+    ],
+)
+def test_a_model_reads_as_many_tokens_as_it_has_positions(family: str, config: dict[str, int], most: int) -> None:
+    found = boundless(family, 34, **config)
+    assert own_length(found.model.config, found.tokenizer) == most
+    assert answers(found, most)
+    found.tokenizer.model_max_length = 10**30
+    assert not answers(found, most + 1)
+
+
+def test_the_table_of_families_is_what_transformers_does() -> None:
+    families = set()
+    for config in {*MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.keys(), *MODEL_FOR_MASKED_LM_MAPPING.keys()}:
+        file = Path(inspect.getfile(config))
+        modeling = file.with_name(file.name.replace("configuration_", "modeling_"))
+        if modeling.is_file() and "padding_idx + 1" in modeling.read_text(encoding="utf-8"):
+            families.add(config.model_type)
+    assert families == POSITIONS_AFTER_PAD
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_tokenizers_own_length_counts_too(family: str) -> None:
+    tiny_model("m", family)
+    found = load_model(resolve("m"), HEAD, {})
+    assert own_length(found.model.config, found.tokenizer) == 128
+    assert answers(found, 128)
+
+
+def test_a_model_without_any_limit_reads_512() -> None:
+    tokenizer = boundless("bert", 34).tokenizer
+    tokenizer.model_max_length = 10**30
+    assert own_length(AutoConfig.for_model("t5"), tokenizer) == 512
+    check_length(NAME, AutoConfig.for_model("t5"), tokenizer, 10**5)
+
+
+@pytest.mark.parametrize(
+    ("length", "sentence"),
+    [
+        (33, "m: model.max_length 33 exceeds its 32 positions; set model.max_length=32"),
+        (5_000, "m: model.max_length 5,000 exceeds its 32 positions; set model.max_length=32"),
+        (2, "m: model.max_length 2 leaves no room for text; set it to 3 or more"),
+    ],
+)
+def test_a_length_that_the_model_has_not_is_refused(length: int, sentence: str, refused: Callable[..., str]) -> None:
+    found = boundless("roberta", 34, pad_token_id=1)
+    for good in (3, 32):
+        check_length(NAME, found.model.config, found.tokenizer, good)
+    assert refused(lambda: check_length(NAME, found.model.config, found.tokenizer, length), ModelError) == sentence

@@ -1,0 +1,235 @@
+"""Tokenizer and weights that fit each other and the task, or one sentence before any training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from llmkit.errors import NetworkError, RecipeError
+from llmkit.models import load
+from llmkit.models.load import Loaded, load_config, load_model, load_tokenizer
+from llmkit.models.names import resolve
+from llmkit.testing import FAMILIES, tiny_model
+
+HEAD = "AutoModelForSequenceClassification"
+Copied = Callable[..., Path]
+Refused = Callable[..., str]
+
+
+def loaded(folder: Path | str, **changes: Any) -> Loaded:
+    return load_model(resolve(str(folder)), HEAD, changes)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_gets_a_head_and_answers(family: str) -> None:
+    tiny_model("m", family)
+    found = loaded("m", num_labels=3)
+    assert found.model.dtype == torch.float32
+    assert all(key.startswith(("classifier", "pre_classifier", "head")) for key in found.fresh)
+    found.model.eval()
+    batch = found.tokenizer(["a fine film"], return_tensors="pt")
+    assert found.model(**batch).logits.shape == (1, 3)
+
+
+def test_fresh_weights_are_named(tiny: str, tiny_classifier: str) -> None:
+    assert loaded(tiny).fresh == ("classifier.bias", "classifier.weight")
+    assert loaded(tiny_classifier).fresh == ()
+    assert (
+        load.modules(("classifier.bias", "classifier.weight", "pooler.dense.bias", "scale"))
+        == "classifier, pooler.dense, scale"
+    )
+
+
+def test_a_head_of_another_size_is_drawn_afresh(tiny_classifier: str) -> None:
+    assert loaded(tiny_classifier, num_labels=5).fresh == ("classifier.bias", "classifier.weight")
+
+
+def test_a_half_precision_checkpoint_is_trained_in_float32() -> None:
+    tiny_model("m", auto_class=HEAD)
+    model = AutoModelForSequenceClassification.from_pretrained("m", dtype=torch.float32)
+    model.half().save_pretrained("m")
+    assert AutoModelForSequenceClassification.from_pretrained("m").dtype == torch.float16
+    assert {weight.dtype for weight in loaded("m").model.parameters()} == {torch.float32}
+    assert load_model(resolve("m"), HEAD, {}, dtype="bfloat16").model.dtype == torch.bfloat16
+
+
+def test_what_must_answer_must_be_whole(tiny: str, refused: Refused) -> None:
+    said = refused(lambda: load_model(resolve(tiny), HEAD, {}, strict=True))
+    assert said == (
+        f"{tiny}: 2 weights are missing: classifier.bias, classifier.weight; "
+        "a random head must not answer; name a model that was trained for the task"
+    )
+
+
+def test_one_weight_and_many_weights_are_counted(tiny_classifier: str, refused: Refused, own_folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_classifier)
+    model.save_pretrained("m")
+    AutoTokenizer.from_pretrained(tiny_classifier).save_pretrained("m")
+    held = load_file("m/model.safetensors")
+    del held["classifier.bias"]
+    save_file(held, "m/model.safetensors", metadata={"format": "pt"})
+    mend = "a random head must not answer; name a model that was trained for the task"
+    said = refused(lambda: load_model(resolve("m"), HEAD, {}, strict=True))
+    assert said == f"m: 1 weight is missing: classifier.bias; {mend}"
+    layer = sorted(key for key in held if "layer.0" in key)
+    save_file(
+        {key: value for key, value in held.items() if key not in layer},
+        "m/model.safetensors",
+        metadata={"format": "pt"},
+    )
+    said = refused(lambda: load_model(resolve("m"), HEAD, {}, strict=True))
+    assert said == f"m: {len(layer) + 1} weights are missing: {', '.join(layer[:5])} ...; {mend}"
+
+
+def test_a_model_that_is_mostly_fresh_is_refused(copied: Copied, refused: Refused) -> None:
+    said = refused(lambda: loaded(copied(), num_hidden_layers=8))
+    assert said.startswith("m: its files do not fit a BertForSequenceClassification, they lack bert.encoder.layer.2.")
+    assert said.endswith(" ...; check model.name and model.config")
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (lambda data: data[: len(data) // 2], "incomplete metadata, file not fully covered"),
+        (lambda data: b"\xff" * 100, "header too large"),
+        (lambda data: b"", "header too small"),
+        (lambda data: data[:8] + b"\0" + data[9:], "invalid JSON in header: expected value at line 1 column 1"),
+    ],
+    ids=["truncated", "garbage", "empty", "flipped"],
+)
+def test_damaged_weights_are_said(data: Callable[[bytes], bytes], why: str, copied: Copied, refused: Refused) -> None:
+    file = copied() / "model.safetensors"
+    file.write_bytes(data(file.read_bytes()))
+    said = refused(lambda: loaded("m"))
+    assert said == f"m: SafetensorError: Error while deserializing header: {why}; check the folder and model.config"
+
+
+def test_a_folder_without_weights_is_said(copied: Copied, refused: Refused) -> None:
+    copied(without=("model.safetensors",))
+    assert refused(lambda: loaded("m")) == "m: no weights; save the model as model.safetensors (save_pretrained does)"
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "{}", "[]", '{"model_type": "zzz"}', '{"model_type": "bert", "hidden_size": "a"}', "\0", '{"model_type": "bert", "hidden_size": -1}'],
+)  # fmt: skip
+def test_a_damaged_config_is_one_sentence(text: str, copied: Copied, refused: Refused) -> None:
+    (copied() / "config.json").write_text(text)
+    said = refused(lambda: loaded("m"))
+    assert said.startswith("m: ")
+    assert said.endswith("; check the folder and model.config")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", "\0", '{"version": "1.0", "model": {"type": "BPE"}}'])
+def test_a_damaged_tokenizer_is_one_sentence(text: str, copied: Copied, refused: Refused) -> None:
+    (copied() / "tokenizer.json").write_text(text)
+    said = refused(lambda: load_tokenizer(resolve("m")))
+    assert said.startswith("m: ")
+    assert said.endswith("; check the folder and model.config")
+
+
+def test_a_folder_without_tokenizer_does_not_read_every_word_as_unknown(copied: Copied, refused: Refused) -> None:
+    copied(without=("tokenizer.json", "tokenizer_config.json"))
+    said = "m: its tokenizer knows no words; put the files of its tokenizer beside it"
+    assert refused(lambda: load_tokenizer(resolve("m"))) == said
+
+
+def test_a_tokenizer_without_pad_token_is_refused(refused: Refused) -> None:
+    tiny_model("m", pad=False)
+    mend = "name a model whose tokenizer has one (encoders have; many text generators have not)"
+    assert refused(lambda: load_tokenizer(resolve("m"))) == f"m: its tokenizer has no pad token; {mend}"
+    assert load_tokenizer(resolve("m"), needs=("mask",)).mask_token == "[MASK]"
+
+
+def test_padding_and_truncation_of_the_file_are_turned_off(copied: Copied) -> None:
+    from tokenizers import Tokenizer
+
+    file = str(copied() / "tokenizer.json")
+    tokenizer = Tokenizer.from_file(file)
+    tokenizer.enable_padding(length=128)
+    tokenizer.enable_truncation(4)
+    tokenizer.save(file)
+    found = load_tokenizer(resolve("m"))
+    assert len(found("a very fine film")["input_ids"]) == 6
+    assert len(found("fine")["input_ids"]) == 3
+
+
+def test_an_architecture_without_such_a_head_is_refused(copied: Copied, refused: Refused) -> None:
+    file = copied() / "config.json"
+    file.write_text(json.dumps({"model_type": "clip_text_model"}))
+    assert refused(lambda: loaded("m")) == (
+        "m: a 'clip_text_model' model cannot do this task (no AutoModelForSequenceClassification for it); "
+        "name an encoder such as google-bert/bert-base-uncased"
+    )
+
+
+def test_more_words_than_the_embedding_has_are_refused(copied: Copied, refused: Refused) -> None:
+    words = len(load_tokenizer(resolve(str(copied()))))
+    file = Path("m/config.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"vocab_size": 20}))
+    said = f"m: its tokenizer has {words} words, its embedding 20; take both from the same model"
+    assert refused(lambda: loaded("m")) == said
+
+
+def test_config_fields_are_changed_or_refused(copied: Copied, refused: Refused) -> None:
+    copied()
+    assert loaded("m", hidden_dropout_prob=0.5).model.config.hidden_dropout_prob == 0.5
+    said = refused(lambda: loaded("m", hidden_dropout_probb=0.5), RecipeError)
+    assert (
+        said
+        == "model.config.hidden_dropout_probb: the config of m has no such field; did you mean 'hidden_dropout_prob'?"
+    )
+    assert refused(lambda: loaded("m", hidden_dropout_prob="x")).endswith("; check the folder and model.config")
+
+
+@pytest.mark.parametrize("name", ["google-bert/bert-base-uncased", "no/such@main", "not a name"])
+def test_the_hub_without_network_is_answered_at_once(name: str, refused: Refused) -> None:
+    said = refused(lambda: load_config(resolve(name)), NetworkError)
+    assert said.startswith(f"{name}: no such local folder, and the Hub did not give it: ")
+    assert said.endswith("; HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --model")
+
+
+def test_the_mend_speaks_of_the_network_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert load.mend() == "check the name and the network, or name a local folder with --model"
+
+
+def test_what_is_saved_is_a_plain_folder_that_cuts_as_training_did(tiny_classifier: str) -> None:
+    found = loaded(tiny_classifier)
+    found.tokenizer.backend_tokenizer.enable_truncation(3)
+    load.save(found.model, found.tokenizer, Path("out"), 40)
+    names = {one.name for one in Path("out").iterdir()}
+    assert names == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    about = json.loads(Path("out/tokenizer.json").read_text())
+    assert (about["truncation"], about["padding"]) == (None, None)
+    assert AutoTokenizer.from_pretrained("out").model_max_length == 40
+    again = AutoModelForSequenceClassification.from_pretrained("out").eval()
+    assert again.config.id2label == {0: "bad", 1: "good"}
+    batch = found.tokenizer(["a fine film", "dull"], padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        assert torch.equal(again(**batch).logits, found.model.eval()(**batch).logits)
+
+
+def test_weights_in_a_pickle_are_never_read(copied: Copied, refused: Refused) -> None:
+    folder = copied()
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert refused(lambda: loaded("m")) == (
+        "m: only pytorch_model.bin, which can run code; save the model as model.safetensors (save_pretrained does)"
+    )
+
+
+def test_code_of_a_repository_is_never_run(copied: Copied, refused: Refused) -> None:
+    folder = copied(model_type="odd", auto_map={"AutoConfig": "odd.OddConfig"})
+    (folder / "odd.py").write_text("raise SystemExit('never run me')")
+    assert refused(lambda: loaded("m")) == (
+        "m: needs code of its own repository, and llmkit runs none; "
+        "name a model of an architecture that transformers has"
+    )

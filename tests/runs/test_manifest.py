@@ -1,0 +1,130 @@
+"""run.json: begun, read, sealed; whole or not at all; and no token in it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmkit.errors import DataError, DiskError, LlmkitError
+from llmkit.runs import manifest
+
+RUN = Path("run")
+
+
+@pytest.fixture(autouse=True)
+def run(own_folder: Path) -> None:
+    RUN.mkdir()
+
+
+def refused(kind: type[LlmkitError]) -> str:
+    with pytest.raises(kind) as caught:
+        manifest.read(RUN)
+    return str(caught.value)
+
+
+def test_begin_read_seal() -> None:
+    manifest.begin(RUN, "task: classify\n", {"rows": {"train": 3}})
+    about = manifest.read(RUN)
+    assert about["schema"] == manifest.SCHEMA
+    assert about["sealed"] is None
+    assert about["rows"] == {"train": 3}
+    assert about["recipe_sha256"] == hashlib.sha256(b"task: classify\n").hexdigest()
+    assert set(about["versions"]) == set(manifest.LIBRARIES)
+    assert "not installed" not in about["versions"].values()
+
+    (RUN / "model").mkdir()
+    (RUN / "model" / "weights").write_bytes(b"\0\1")
+    (RUN / "recipe.yaml").write_text("x")
+    manifest.seal(RUN, ["recipe.yaml", "model", "absent.json"])
+    sealed = manifest.read(RUN)
+    assert sealed["sealed"] >= about["started"]
+    assert sealed["outputs"] == {
+        "recipe.yaml": hashlib.sha256(b"x").hexdigest(),
+        "model/weights": hashlib.sha256(b"\0\1").hexdigest(),
+    }
+    assert {key: value for key, value in sealed.items() if key not in ("sealed", "outputs")} == {
+        key: value for key, value in about.items() if key != "sealed"
+    }
+
+
+def test_the_recipes_own_fingerprint_is_kept() -> None:
+    manifest.begin(RUN, "text", {"recipe_sha256": "abc"})
+    assert manifest.read(RUN)["recipe_sha256"] == "abc"
+
+
+def test_no_token_of_the_command_line_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["llmkit", "hf_abcdefgh12345678", "--token=s3cret", "api_key=k1", "https://me:pw@host/x", "train.seed=1"]
+    monkeypatch.setattr(sys, "argv", words)
+    manifest.begin(RUN, "", {})
+    assert manifest.read(RUN)["argv"] == [
+        "llmkit",
+        "***",
+        "--token=***",
+        "api_key=***",
+        "https://***@host/x",
+        "train.seed=1",
+    ]
+
+
+def test_names_that_are_no_utf8_are_written_and_read() -> None:
+    manifest.begin(RUN, "train: caf\udce9.csv", {"name": "caf\udce9 评论"})
+    assert manifest.read(RUN)["name"] == "caf\udce9 评论"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "run/run.json: damaged: no JSON; run again in another folder"),
+        (b"\xff", "run/run.json: damaged: no JSON; run again in another folder"),
+        ("[]", "run/run.json: damaged: no manifest of a run; run again in another folder"),
+        ('{"schema": 1}', "run/run.json: damaged: no manifest of a run; run again in another folder"),
+        ('{"schema": 2, "sealed": null}', "run/run.json: of another version of llmkit; this one reads schema 1"),
+    ],
+)
+def test_a_damaged_or_foreign_manifest_is_refused(text: str | bytes, sentence: str) -> None:
+    (RUN / "run.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert refused(DataError) == sentence
+
+
+def test_a_folder_without_one_is_no_run() -> None:
+    from llmkit.errors import MissingInputError
+
+    assert refused(MissingInputError) == "run: no run folder: no run.json in it; name a folder that a run has made"
+
+
+def test_a_file_is_written_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest.write_text(RUN / "a.txt", "first\r\n")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskError) as caught:
+        manifest.write_text(RUN / "a.txt", "second")
+    assert str(caught.value) == "run/a.txt: No space left on device; free some space and run again"
+    assert (RUN / "a.txt").read_bytes() == b"first\r\n"
+    assert [one.name for one in RUN.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_holds_no_number_that_is_none(value: Any) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        manifest.write_json(RUN / "a.json", {"value": value})
+    assert not (RUN / "a.json").exists()
+
+
+def test_tree_hashes_name_every_file_and_nothing_where_there_is_none() -> None:
+    Path("run/b/c").mkdir(parents=True)
+    Path("run/b/c/评").write_bytes(b"1")
+    Path("run/a").write_bytes(b"2")
+    hashes = manifest.tree_hashes(RUN, RUN)
+    assert list(hashes) == ["a", "b/c/评"]
+    assert json.dumps(hashes["a"]) == f'"{hashlib.sha256(b"2").hexdigest()}"'
+    assert manifest.tree_hashes(RUN / "none", RUN) == {}

@@ -1,0 +1,94 @@
+"""A whole task of one's own: how many stars a text gives, as a number. A recipe names it with `task: ./stars.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from llmkit.errors import DataError, ModelError
+from llmkit.metrics import Score
+from llmkit.recipe.schema import Section
+from llmkit.tasks.base import Answer, Batch, Encoded, Feature, Head, Task
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from llmkit.data.rows import Rows
+
+
+class StarsOptions(Section):
+    """How texts are rated."""
+
+    most: Annotated[float, Field(gt=0)] = 5.0
+    """The highest rating."""
+
+
+class Stars(Task):
+    """Texts rated from 0 to `most`; the model learns the share."""
+
+    columns = {"text": "the text to rate", "stars": "its rating"}
+    target = "stars"
+    metrics = known_metrics = ("mean_error",)
+    lower_is_better = ("mean_error",)
+    Options = StarsOptions
+
+    def fit(self, train: Rows, others: Mapping[str, Rows]) -> list[str]:
+        for rows in (train, *others.values()):
+            for row, text in enumerate(rows.texts("stars")):
+                if not text.replace(".", "", 1).isdigit() or float(text) > self.options.most:
+                    raise DataError(f"{rows.where(row)}: '{text}' is no rating", f"write 0 to {self.options.most:g}")
+        return []
+
+    def adopt(self, config: PreTrainedConfig) -> None:
+        if config.num_labels != 1:
+            raise ModelError("the model's answers are classes, not one number", "name a model for one number")
+
+    def model(self) -> Head:
+        return Head("AutoModelForSequenceClassification", {"num_labels": 1, "problem_type": "regression"})
+
+    def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+        from llmkit.models import tokens
+
+        features, cut = tokens.encode(tokenizer, rows.texts("text"), max_length)
+        if "stars" in rows.words:
+            for feature, stars in zip(features, self.references(rows), strict=True):
+                feature["labels"] = stars / self.options.most
+        return Encoded(features, cut)
+
+    def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Feature]], Batch]:
+        import torch
+
+        from llmkit.models import tokens
+
+        def collate(features: Sequence[Feature]) -> Batch:
+            batch = tokens.pad(tokenizer, features)
+            if "labels" in features[0]:
+                batch["labels"] = torch.tensor([feature["labels"] for feature in features])
+            return batch
+
+        return collate
+
+    def loss(self, outputs: Any, batch: Batch) -> torch.Tensor:
+        return (outputs.logits[:, 0].float() - batch["labels"]).square().sum()
+
+    def predict(self, model: PreTrainedModel, batch: Batch) -> list[Any]:
+        logits = model(**{key: value for key, value in batch.items() if key != "labels"}).logits
+        return list(logits[:, 0].float().cpu().tolist())
+
+    def decode(self, outputs: Sequence[Any], features: Sequence[Feature]) -> list[Answer]:
+        return [Answer(min(max(share, 0.0), 1.0) * self.options.most) for share in outputs]
+
+    def references(self, rows: Rows) -> list[float]:
+        return [float(text) for text in rows.texts("stars")]
+
+    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Any]) -> dict[str, Score]:
+        import numpy as np
+
+        from llmkit.metrics.intervals import bootstrap
+
+        off = np.abs(np.array(references) - np.array(answers))
+        low, high = bootstrap(lambda counts: counts @ off / counts.sum(1), np.ones(len(off), dtype=np.int64))
+        return {name: Score(float(off.mean()), low, high, "mean_error|bca") for name in names}

@@ -1,0 +1,86 @@
+"""Which Task a name means: one of ours, or the one that a user's file defines."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from llmkit import tasks
+from llmkit.errors import LlmkitError, MissingInputError, RecipeError
+from llmkit.tasks.classify import Classify
+
+ONE = "from llmkit.tasks.base import Task\nclass One(Task):\n    pass\n"
+
+
+def refused(name: str, kind: type[LlmkitError] = RecipeError) -> str:
+    with pytest.raises(kind) as caught:
+        tasks.load(name)
+    return str(caught.value)
+
+
+def test_a_name_is_a_file_of_this_package() -> None:
+    assert "classify" in tasks.names()
+    assert not {"base", "__init__"} & set(tasks.names())
+    assert tasks.load("classify") is Classify
+    assert Classify.name == "classify"
+
+
+def test_a_path_is_a_users_file_and_its_name_the_tasks() -> None:
+    Path("folder").mkdir()
+    Path("folder/mine.py").write_text(ONE)
+    kind = tasks.load("folder/mine.py")
+    assert (kind.__name__, kind.name) == ("One", "mine")
+
+
+def test_a_task_that_is_imported_does_not_count() -> None:
+    Path("mine.py").write_text("from llmkit.tasks.classify import Classify\nclass Mine(Classify):\n    pass\n")
+    assert tasks.load("mine.py").__name__ == "Mine"
+    assert Classify.name == "classify"
+
+
+def test_late_annotations_dataclasses_and_options_work_in_a_users_file() -> None:
+    Path("mine.py").write_text(
+        "from __future__ import annotations\n"
+        "from dataclasses import dataclass\n"
+        "from typing import Annotated\n"
+        "from pydantic import Field\n"
+        "from llmkit.recipe.schema import Section\n"
+        "from llmkit.tasks.base import Task\n"
+        "Small = Annotated[int, Field(le=3)]\n"
+        "@dataclass\n"
+        "class Pair:\n"
+        "    a: int\n"
+        "class Mine(Task):\n"
+        "    class Options(Section):\n"
+        "        size: Small = 2\n"
+    )
+    assert tasks.load("mine.py")().options.size == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("x = 1\n", "task: mine.py defines 0 Task classes; a task file defines exactly one"),
+        (ONE + ONE.replace("One", "Two"), "task: mine.py defines 2 Task classes; a task file defines exactly one"),
+        ("class A(:\n", "task: mine.py: SyntaxError: invalid syntax (mine.py, line 1); mend the file"),
+        ("import nosuchmodule\n", "task: mine.py: ModuleNotFoundError: No module named 'nosuchmodule'; mend the file"),
+        ("raise SystemExit(3)\n", "task: mine.py: SystemExit: 3; mend the file"),
+    ],
+    ids=["none", "two", "syntax", "import", "exit"],
+)
+def test_a_file_that_defines_no_one_task_is_refused(text: str, sentence: str) -> None:
+    before = set(sys.modules)
+    Path("mine.py").write_text(text)
+    assert refused("mine.py") == sentence
+    assert {name for name in set(sys.modules) - before if "mine" in name} <= {"llmkit_user_task_mine"}
+
+
+def test_names_and_files_that_are_not_there() -> None:
+    Path("folder.py").mkdir()
+    assert refused("clasify") == "task: unknown task 'clasify'; did you mean 'classify'? (or a file: ./my_task.py)"
+    assert refused("../classify").startswith("task: unknown task '../classify'; ")
+    mend = "name a .py file that defines one Task"
+    assert refused("no.py", MissingInputError) == f"task: no file 'no.py'; {mend}"
+    assert refused("folder.py", MissingInputError) == f"task: no file 'folder.py'; {mend}"
