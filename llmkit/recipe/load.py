@@ -78,6 +78,7 @@ def check(draft: Draft, wanted: str | None = None) -> Recipe:
         strange = [key for key in draft.values if key not in core and key != kind.name]
         found += [((key,), unknown_key([key], Recipe)) for key in strange]
         found += names_known(draft.values, kind)
+    found += patience(draft.values)
     found += [(("train", "hf", key), why) for key in section(draft.values, "train", "hf") if (why := hf.complaint(key))]
     if found:
         lines = sorted((where(draft.origin(path)), f"{draft.origin(path)}: {'.'.join(path)}: {why}")
@@ -150,6 +151,15 @@ def section(values: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
     for word in path:
         found = found.get(word) if isinstance(found, dict) else None
     return found if isinstance(found, dict) else {}
+
+
+def patience(values: Mapping[str, Any]) -> list[tuple[Keys, str]]:
+    """The mistake of stopping early where nothing is scored or kept: the sections cannot see it, each by itself."""
+    train = section(values, "train")
+    off = [key for key in ("eval_strategy", "save_strategy") if train.get(key) == "no"]
+    if section(values, "eval").get("early_stopping_patience") is None or not off:
+        return []
+    return [(("eval", "early_stopping_patience"), f"stopping early needs train.{off[0]} to be something else than 'no'")]
 
 
 def names_known(values: Mapping[str, Any], kind: type[Task]) -> list[tuple[Keys, str]]:

@@ -44,14 +44,23 @@ def begin(run: Path, recipe_text: str, facts: Mapping[str, Any]) -> None:
     about = {
         "schema": SCHEMA,
         "sealed": None,
-        "argv": [redacted(word) for word in sys.argv],
+        "argv": sys.argv,
         "started": now(),
         "python": sys.version.split()[0],
         "versions": versions(),
         "recipe_sha256": facts.get("recipe_sha256") or text_hash(recipe_text),
         **facts,
     }
-    write_json(run / "run.json", about)
+    write_json(run / "run.json", without_secrets(about))
+
+
+def without_secrets(value: Any) -> Any:
+    """`value` with tokens and passwords in its texts replaced, at any depth."""
+    if isinstance(value, dict):
+        return {key: without_secrets(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [without_secrets(one) for one in value]
+    return redacted(value) if isinstance(value, str) else value
 
 
 def seal(run: Path, outputs: Iterable[str]) -> None:

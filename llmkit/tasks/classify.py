@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
-from llmkit.errors import DataError, ModelError, did_you_mean
+from llmkit.errors import DataError, InternalError, ModelError, did_you_mean
 from llmkit.metrics import Score, classification
 from llmkit.recipe.schema import Section, Share
 from llmkit.tasks.base import Answer, Batch, Encoded, Feature, Head, Task
@@ -145,6 +145,8 @@ class Classify(Task):
         return list(logits.float().softmax(dim=-1).cpu().numpy())
 
     def decode(self, outputs: Sequence[Any], features: Sequence[Feature]) -> list[Answer]:
+        if any(not (row >= 0).all() for row in outputs):  # also false of NaN
+            raise InternalError("the model's probabilities are no numbers", "its weights are damaged: train it again")
         return [
             Answer(self.labels[int(row.argmax())], dict(zip(self.labels, map(float, row), strict=True)))
             for row in outputs

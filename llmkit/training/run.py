@@ -166,7 +166,7 @@ def begin(
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         (folder / "log.jsonl").unlink(missing_ok=True)
     folder.started = True
-    manifest.write_text(folder / "recipe.yaml", text)
+    manifest.write_text(folder / "recipe.yaml", console.redacted(text))
     manifest.begin(folder.path, text, facts)
 
 

@@ -91,11 +91,14 @@ class Stdin(io.TextIOWrapper):
 def test_predict_reads_stdin_and_writes_json_lines_and_nothing_else(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", Stdin("a great film\n\n好 awful\n".encode()))
+    monkeypatch.setattr(sys, "stdin", Stdin("a great film\n\n好 awful weak\n".encode()))
     assert cli.run(["predict", str(finished)]) == 0
     said = capsys.readouterr()
     records = [json.loads(line) for line in said.out.splitlines()]
-    assert [(record["text"], record["answer"]) for record in records] == [("a great film", "good"), ("好 awful", "bad")]
+    assert [(record["text"], record["answer"]) for record in records] == [
+        ("a great film", "good"),
+        ("好 awful weak", "bad"),
+    ]
     assert said.err == ""
 
 
@@ -103,7 +106,7 @@ def test_predict_shows_a_table_on_a_terminal(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("llmkit.console.on_terminal", lambda: True)
-    assert cli.run(["predict", str(finished), "a great film", "dull \x1b[31m[red]\n stuff"]) == 0
+    assert cli.run(["predict", str(finished), "a great film", "dull awful weak \x1b[31m[red]\n stuff"]) == 0
     shown = capsys.readouterr().out
     assert [line.split()[0] for line in shown.splitlines() if line[:4] in ("good", "bad ")] == ["good", "bad"]
     assert "\x1b[31m" not in shown

@@ -18,7 +18,9 @@ def cost(groups: list[list[int]], lengths: list[int], overhead: int) -> int:
 
 
 @given(LENGTHS, st.integers(1, 16), st.sampled_from([0, 16, 256, 8192]))
-def test_micro_batches_hold_every_row_once_within_the_budget(lengths: list[int], rows_at_once: int, overhead: int) -> None:
+def test_micro_batches_hold_every_row_once_within_the_budget(
+    lengths: list[int], rows_at_once: int, overhead: int
+) -> None:
     most = rows_at_once * 128
     groups = micro_batches(lengths, most, overhead, rows_multiple=min(8, rows_at_once))
     assert sorted(itertools.chain(*groups)) == list(range(len(lengths)))
@@ -48,7 +50,9 @@ def test_no_rows_make_no_micro_batches() -> None:
 
 
 @given(st.integers(1, 60), st.integers(1, 16), st.integers(0, 2**32 - 1), st.integers(0, 5))
-def test_an_epoch_holds_every_row_once_and_its_last_step_may_be_short(rows: int, per_step: int, seed: int, epoch: int) -> None:
+def test_an_epoch_holds_every_row_once_and_its_last_step_may_be_short(
+    rows: int, per_step: int, seed: int, epoch: int
+) -> None:
     steps = Steps(rows, per_step, seed)
     steps.set_epoch(epoch)
     made = list(steps)

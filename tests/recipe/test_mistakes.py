@@ -68,6 +68,7 @@ CASES = {
     "how many": ("train:\n  save_strategy: no\n  eval_strategy: steps\n", "r.yaml:4: train.eval_strategy: steps needs eval_steps; write how many"),
     "what for": ("train:\n  save_steps: 3\n", "r.yaml:3: train.save_steps: counts only beside save_strategy: steps; write both or none"),
     "best lost": ("train:\n  save_strategy: steps\n  save_steps: 3\n", "r.yaml:3: train.save_strategy: steps beside eval_strategy epoch could lose the best checkpoint; make them the same, or write best"),
+    "patience": ("train: {eval_strategy: no}\neval: {early_stopping_patience: 2}\n", "r.yaml:3: eval.early_stopping_patience: stopping early needs train.eval_strategy to be something else than 'no'"),
     "unsaved": ("train: {save_strategy: steps, save_steps: 3, eval_strategy: steps,\n  eval_steps: 2}\n", "r.yaml:2: train.save_steps: 3 is no multiple of eval_steps 2; the best could go unsaved"),
 }  # fmt: skip
 

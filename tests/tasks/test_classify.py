@@ -14,7 +14,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from llmkit.data.rows import Rows, build
-from llmkit.errors import DataError, ModelError
+from llmkit.errors import DataError, InternalError, ModelError
 from llmkit.models.load import load_tokenizer
 from llmkit.models.names import resolve
 from llmkit.tasks.base import Answer
@@ -163,3 +163,13 @@ def test_a_model_that_does_not_name_one_class_is_refused(config: dict[str, Any],
     with pytest.raises(ModelError) as caught:
         Classify().adopt(AutoConfig.for_model("bert", **config))
     assert str(caught.value) == sentence
+
+
+def test_probabilities_that_are_no_numbers_are_no_answer() -> None:
+    import numpy as np
+
+    task = Classify()
+    task.labels = ["bad", "good"]
+    with pytest.raises(InternalError) as fault:
+        task.decode([np.array([0.4, 0.6]), np.array([np.nan, np.nan])], [])
+    assert str(fault.value) == "the model's probabilities are no numbers; its weights are damaged: train it again"

@@ -283,7 +283,7 @@ def test_a_default_max_length_shrinks_to_the_model_and_says_so(data: str, capsys
 def test_no_token_reaches_the_run_folder(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_SecretSecretSecret")
     monkeypatch.setattr("sys.argv", ["llmkit", "--token=hf_SecretSecretSecret"])
-    train(tiny, data, "train.max_steps=1", "train.eval_strategy=no")
+    train(tiny, data, "train.max_steps=1", "train.eval_strategy=no", "train.hf.run_name=https://me:SecretSecret@host/x")
     assert not [path for path in Path("run").rglob("*") if path.is_file() and b"SecretSecret" in path.read_bytes()]
 
 
