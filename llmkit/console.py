@@ -19,6 +19,7 @@ TOKEN = re.compile(
     r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s:]+:[^/@\s]+(?=@)|(?i:(?<=token=)|(?<=password=)|(?<=api_key=))\S+"
 )
 
+WIDEST = 40  # columns of a terminal that a table's cell may insist on
 QUIET = 10.0  # seconds between two lines of progress where there is no terminal
 
 
@@ -92,6 +93,7 @@ def table(
     if not speaks():
         return
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -99,9 +101,15 @@ def table(
     above = Text(writable(plain(title))) if title else None
     grid = Table(box=box.SIMPLE_HEAD, title=above, title_justify="left", pad_edge=False, show_edge=False)
     for i, word in enumerate(head):
-        # The last column of words gives way first when the terminal is narrow.
+        # The last column gives way first when the terminal is narrow.
+        cells = [word, *(str(row[i]) for row in rows)]
+        least = None if i == len(head) - 1 else min(WIDEST, max(map(cell_len, map(plain, cells))))
         grid.add_column(
-            Text(writable(plain(word))), justify="right" if i in numbers else "left", no_wrap=True, overflow="ellipsis"
+            Text(writable(plain(word))),
+            justify="right" if i in numbers else "left",
+            min_width=least,
+            no_wrap=True,
+            overflow="ellipsis",
         )
     for row in rows:
         grid.add_row(*(Text(writable(plain(cell))) for cell in row))

@@ -98,7 +98,8 @@ def nearest(word: str, known: Sequence[str]) -> str | None:
     if word and len(begun) == 1:
         return lowered[begun[0]]
     found = get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
-    return lowered[found[0]] if found else None
+    inside = [k for k in reversed(lowered) if len(word) > 1 and word.lower() in k]
+    return lowered[(found or inside)[0]] if found or inside else None
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from typing import NoReturn
 
@@ -17,7 +18,6 @@ app = typer.Typer(
     help="From a file of text to a model that you can trust.",
     rich_markup_mode=None,  # rich costs a plain --help more time than all the rest
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 for module in (train, use):
@@ -33,14 +33,17 @@ def version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def root(
+    context: typer.Context,
     _: bool = typer.Option(False, "--version", help="Show the version and leave.", callback=version, is_eager=True),
 ) -> None:
     """From a file of text to a model that you can trust.
 
     The shortest way in: llmkit finetune-classify --train reviews.csv
     """
+    if context.invoked_subcommand is None:
+        console.out(context.get_help())
 
 
 def main(words: list[str] | None = None) -> NoReturn:
@@ -73,7 +76,7 @@ def explained(fault: BaseException) -> tuple[str, int]:
     if isinstance(fault, LlmkitError):
         return str(fault), fault.exit_code
     if isinstance(fault, typer.TyperException):
-        return f"{fault.format_message()}; `llmkit --help` shows how", 64
+        return f"{fault.format_message()}; {hint(fault.format_message())}", 64
     if isinstance(fault, (KeyboardInterrupt, typer.Abort)):
         return "interrupted", 130
     if isinstance(fault, MemoryError) or out_of_memory(fault):
@@ -83,6 +86,20 @@ def explained(fault: BaseException) -> tuple[str, int]:
     if isinstance(fault, Exception):
         return f"a fault in llmkit: {type(fault).__name__}: {fault}; run it with --debug and report what it shows", 70
     raise fault
+
+
+def hint(message: str) -> str:
+    """What mends a wrong command line: a recipe key that was written as a flag is said as a key."""
+    flag = re.search(r"--([a-z_-]+)", message)
+    if flag and "No such option" in message:
+        from llmkit.recipe.load import leaves
+        from llmkit.recipe.schema import Recipe
+
+        key = flag[1].replace("-", "_")
+        for dotted in leaves(Recipe):
+            if dotted.split(".")[-1] == key:
+                return f"write {dotted}=VALUE"
+    return "`llmkit COMMAND --help` shows how"
 
 
 def out_of_memory(fault: BaseException) -> bool:

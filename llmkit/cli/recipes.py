@@ -9,9 +9,15 @@ import typer
 
 from llmkit import console
 
-app = typer.Typer(help="List, show and copy the recipes that ship with llmkit.", rich_markup_mode=None,
-                  no_args_is_help=True)  # fmt: skip
+app = typer.Typer(help="List, show and copy the recipes that ship with llmkit.", rich_markup_mode=None)
 Name = Annotated[str, typer.Argument(help="A shipped recipe's name, such as classify/bbc-headlines.")]
+
+
+@app.callback(invoke_without_command=True)
+def recipes(context: typer.Context) -> None:
+    """List, show and copy the recipes that ship with llmkit."""
+    if context.invoked_subcommand is None:
+        console.out(context.get_help())
 
 
 @app.command("list")

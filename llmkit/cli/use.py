@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +18,9 @@ from llmkit.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from llmkit.data.rows import Rows
 
+KEY = re.compile(r"data\.[a-z_.]+=")
+LONGEST_NAME = 255  # bytes of a file's name
+
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a Hugging Face folder or a Hub id.")]
 Batch = Annotated[int | None, typer.Option(min=1, help="Rows that go through the model at once. Default: 64.")]
 Precision = Annotated[str | None, typer.Option(metavar="fp32|bf16", help="bf16 moves probabilities by up to 0.01.")]
@@ -23,13 +28,14 @@ TaskFile = Annotated[str | None, typer.Option("--task", help="The task, or the f
 Text = Annotated[str | None, typer.Option(help="The column of the text.")]
 Keys = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="data.KEY=VALUE", help="How --data is read, as in a recipe; may be repeated."),
+    typer.Argument(metavar="data.KEY=VALUE", help="How --data is read, as in a recipe.", show_default=False),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
 
 
 def evaluate(
     model: Model,
+    keys: Keys = None,
     data: Annotated[str | None, typer.Option(help="Rows to score; default: the run's own test rows.")] = None,
     text: Text = None,
     label: Annotated[str | None, typer.Option(help="The column of the label.")] = None,
@@ -39,7 +45,6 @@ def evaluate(
     ] = None,
     batch_size: Batch = None,
     precision: Precision = None,
-    keys: Keys = None,
     task: TaskFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout instead of a table.")] = False,
     debug: Debug = False,  # noqa: ARG001
@@ -65,14 +70,17 @@ def evaluate(
 def predict(
     model: Model,
     texts: Annotated[
-        list[str] | None, typer.Argument(help="Texts to answer; without any, and without --data, lines of stdin.")
+        list[str] | None,
+        typer.Argument(
+            help="Texts to answer; without any, lines of stdin. With --data: data.KEY=VALUE, how it is read.",
+            show_default=False,
+        ),
     ] = None,
     data: Annotated[str | None, typer.Option(help="A file of rows to answer; its columns are kept.")] = None,
     text: Text = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="A file to write the JSON lines to.")] = None,
     batch_size: Batch = None,
     precision: Precision = None,
-    keys: Keys = None,
     task: TaskFile = None,
     debug: Debug = False,  # noqa: ARG001
 ) -> None:
@@ -83,28 +91,39 @@ def predict(
     llmkit predict runs/x "some text"
     """
     checked_precision(precision)
-    if texts and data:
+    if data and any(not KEY.match(word) for word in texts or ()):
         raise UsageError("texts and --data together", "give one of them")
     if not texts and not data and sys.stdin.isatty():
         raise UsageError("nothing to answer", 'give a text ("..."), --data FILE, or lines on stdin')
     from llmkit.inference import predict as inference
     from llmkit.inference.saved import open_saved
 
-    saved = open_saved(model, task, keys or ())
-    if texts:
-        parts: Iterable[Rows] = [inference.from_texts(texts)]
-    elif data:
-        parts = [inference.from_file(saved, data, text)]
+    saved = open_saved(model, task, texts or () if data else ())
+    if data:
+        parts: Iterable[Rows] = [inference.from_file(saved, data, text)]
+    elif texts:
+        warn_of_files(texts)
+        parts = [inference.from_texts(texts)]
     else:
         parts = inference.from_lines(sys.stdin.buffer)
-    found = (one for rows in parts for one in inference.records(saved, rows, batch_size or 64, precision or "fp32"))
+    answer = partial(inference.records, saved, batch_size=batch_size or 64, precision=precision or "fp32")
+    if output is None and console.on_terminal():
+        for rows in parts:
+            show(list(answer(rows)), rows.column(inference.first_word(saved)))
+        return
+    found = (one for rows in parts for one in answer(rows))
     if output is not None:
         write(found, Path(output))
-    elif console.on_terminal():
-        show(list(found))
     else:
         for one in found:
             console.out_json(one)
+
+
+def warn_of_files(texts: list[str]) -> None:
+    """Say where a text is the name of a file: it is answered as it stands."""
+    for one in texts:
+        if len(one) < LONGEST_NAME and Path(one).is_file():
+            console.note(f"'{one}' is answered as a text; --data {one} reads the file")
 
 
 def checked_precision(precision: str | None) -> None:
@@ -113,11 +132,11 @@ def checked_precision(precision: str | None) -> None:
         raise UsageError(f"--precision {precision}: unknown", "write fp32 or bf16")
 
 
-def show(records: list[dict[str, Any]]) -> None:
-    """Print the answers as a table: the text, what was said of it, and how likely."""
+def show(records: list[dict[str, Any]], column: str) -> None:
+    """Print the answers as a table: what was said, how likely, and the text, which stands in `column`."""
     rows = []
     for one in records:
-        text = next((str(value) for key, value in one.items() if key not in ("answer", "probabilities")), "")
+        text = str(one.get(f"input.{column}", one.get(column, "")))
         likely = one.get("probabilities", {}).get(one["answer"])
         rows.append([str(one["answer"]), "" if likely is None else f"{likely:.3f}", " ".join(text.split())])
     console.table(["answer", "probability", "text"], rows, {1})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
@@ -30,6 +31,7 @@ SYNONYMS: dict[str, list[set[str]]] = {  # later sets count only when no column 
     "summary": [{"summary", "highlights", "tldr", "abstract"}, {"title", "headline"}],
 }
 KINDS: dict[str, Collection[str]] = {"label": ("text", "a number", "a boolean")}  # any other word: text
+LONGEST = 40  # characters of a column's name in a sentence
 FIRST = {'"': "text", "[": "a list", "{": "an object", "t": "a boolean", "f": "a boolean", "n": "null", "N": "NaN"}
 
 
@@ -82,6 +84,11 @@ def need(
     Empty text is refused, or its row dropped where `on_empty` is "skip"; an empty label is always refused.
     """
     present = {word: own for word, own in mapping.items() if own in rows.columns or word not in optional}
+    for one, other in combinations(present, 2):
+        if present[one] == present[other]:
+            raise DataError(
+                f"{rows.name}: column '{present[one]}' is {one} and {other}", f"map one with {_mend(other)}"
+            )
     for word, own in present.items():
         if own not in rows.columns:
             raise DataError(f"{rows.name}: no column '{own}'", f"{_near(rows, own)}map it with {_mend(word)}")
@@ -107,13 +114,20 @@ def _unknown(rows: Rows, word: str, holds: str, could_be: Sequence[str]) -> Data
     if could_be:
         which = " and ".join(f"'{column}'" for column in could_be)
         what = f"{rows.name}: no column '{word}', and {which} could each be it ({holds})"
-        return DataError(what, f"columns: {listed(rows.columns)}; name it with {_mend(word)}")
+        return DataError(what, f"columns: {_names(rows)}; name it with {_mend(word)}")
     return DataError(f"{rows.name}: no column '{word}' ({holds})", f"{_near(rows, word)}map it with {_mend(word)}")
 
 
 def _near(rows: Rows, name: str) -> str:
     near = nearest(name, rows.columns)
-    return (f"did you mean '{near}'? " if near else "") + f"columns: {listed(rows.columns)}; "
+    return (f"did you mean '{near}'? " if near else "") + f"columns: {_names(rows)}; "
+
+
+def _names(rows: Rows) -> str:
+    """The columns for a sentence; where one is long as a text, the file may have no header."""
+    short = [name if len(name) <= LONGEST else f"{name[:LONGEST]}..." for name in rows.columns]
+    header = " (the first row is read as the header)" if max(map(len, rows.columns)) > LONGEST else ""
+    return listed(short) + header
 
 
 def _mend(word: str) -> str:

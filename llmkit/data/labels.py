@@ -10,6 +10,8 @@ from llmkit.data.faults import counted, listed
 from llmkit.data.rows import Rows
 from llmkit.errors import SHOWN, DataError, nearest
 
+MOST_DIFFERENT = 0.5  # labels for each row: beyond it they are no classes
+FEW = 20  # rows; of fewer nothing is said
 INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 
 
@@ -21,6 +23,14 @@ def label_names(train: Rows, word: str = "label") -> list[str]:
 def _ordered(labels: Iterable[str]) -> list[str]:
     names = sorted(set(labels))
     return sorted(names, key=int) if all(INTEGER.fullmatch(name) for name in names) else names
+
+
+def plausible(rows: Rows, word: str) -> None:
+    """Raise DataError where nearly every row has a label of its own: then the column holds no classes."""
+    different = len(set(rows.texts(word)))
+    if different > MOST_DIFFERENT * len(rows) and len(rows) >= FEW:
+        what = f"{rows.name}: column '{rows.column(word)}' holds {different:,} different labels in {len(rows):,} rows"
+        raise DataError(what, f"is it the {word}? data.columns.{word}=COLUMN or --{word} COLUMN names another")
 
 
 def check(train: Rows, others: Mapping[str, Rows], word: str = "label") -> list[str]:

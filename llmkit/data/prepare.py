@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from llmkit.data import leaks
+from llmkit.data import labels, leaks
 from llmkit.data.columns import guess, need
 from llmkit.data.decode import ReadOptions
 from llmkit.data.packages import locate
@@ -27,6 +27,8 @@ class Reader(Protocol):
     def columns(self) -> Any: ...
     @property
     def target(self) -> str | None: ...
+    @property
+    def classes(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,10 @@ def read_splits(section: DataSection, task: Reader) -> Splits:
     train = mapped.pop("train")
     inputs = [word for word in columns if word != task.target]
     shares = missing_shares(section, mapped)
+    if task.classes:
+        labels.plausible(train, task.classes)
     if shares:
-        parts, said = split_off(train, shares, section.split.seed, inputs, task.target)
+        parts, said = split_off(train, shares, section.split.seed, inputs, task.classes)
         train, mapped = parts.pop("train"), mapped | parts
         notes += said
     train, said = leaks.apply(train, mapped, section.on_leak, inputs)

@@ -62,6 +62,8 @@ def _read_file(path: Path, name: str, options: ReadOptions) -> Rows:
     data, ending = unpack(path, name)
     if ending not in ENDINGS:
         known = f"{' '.join(ENDINGS)}, also as .gz or .zip"
+        if ending in (".xlsx", ".xls", ".ods"):
+            raise DataError(f"{name}: a spreadsheet", "save it as CSV UTF-8")
         raise DataError(f"{name}: the ending '{ending}' names no known format", f"known: {known}")
     if not data:
         raise DataError(f"{name}: an empty file", "write rows into it")
@@ -102,6 +104,9 @@ def _read_folder(folder: Path, inside: list[Path], name: str, split: str, option
     readable = [found for found in names if found.endswith(tuple(ENDINGS))]
     holds = f"it holds {listed(names)}" if names else "it is empty"
     mend = f"name a file, such as {name.rstrip('/')}/{readable[0]}" if readable else "name a file of rows"
+    if readable and all(found.endswith(".txt") for found in readable):
+        pairs = ", ".join(f"{found.removesuffix('.txt')}: {name.rstrip('/')}/{found}" for found in readable[:2])
+        mend = f"with one file a label write 'data.train={{{pairs}{', ...' if len(readable) > 2 else ''}}}'"
     raise DataError(
         f"{name}: a folder that is no data set (neither class folders of .txt nor save_to_disk): {holds}", mend
     )
@@ -118,6 +123,10 @@ def _may_be_hub_id(name: str) -> bool:
 def _missing(name: str, path: Path) -> MissingInputError:
     if path.is_dir():
         return MissingInputError(f"{name}: a folder, where a file is wanted", "name a file")
+    if "*" in name or "?" in name:
+        return MissingInputError(f"{name}: no such file", "patterns are not read: name a list, [a.csv, b.csv]")
+    if name.replace(".", "", 1).isdigit():
+        return MissingInputError(f"{name}: no such file", f"a share is held back with data.split.validation={name}")
     if not path.parent.is_dir():
         return MissingInputError(f"{name}: no such file; there is no folder '{path.parent}'", "check the path")
     names = sorted(found.name for found in path.parent.iterdir() if not found.name.startswith("."))

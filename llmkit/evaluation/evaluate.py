@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit import console
-from llmkit.data.faults import Fault, listed, refuse
+from llmkit.data.faults import listed
 from llmkit.data.prepare import Splits, read_splits
 from llmkit.data.rows import Rows
 from llmkit.errors import DataError, LlmkitError, OutputError, UsageError, did_you_mean
@@ -73,13 +73,13 @@ def judge(
 
 
 def warn_of_thin_labels(task: Task, rows: Rows) -> None:
-    """Say where labels have so few rows that macro averages, and their intervals, mean little."""
+    """Say where labels have so few rows, or none, that macro averages and their intervals mean little."""
     counts = Counter(task.references(rows)) if task.labels else Counter()
     thin = sum(count < THIN for count in counts.values())
+    if len(counts) < len(task.labels):
+        console.note(f"these rows hold {len(counts):,} of the {len(task.labels):,} labels: the others are not judged")
     if thin:
-        console.note(
-            f"{thin:,} of {len(counts):,} labels have fewer than {THIN} rows here: read macro scores with care"
-        )
+        console.note(f"{thin:,} of {len(counts):,} labels have fewer than {THIN} rows: read macro scores with care")
 
 
 def write(folder: Path, task: Task, report: Report, rows: Rows, answers: Sequence[Answer]) -> None:
@@ -174,13 +174,14 @@ def known(task: Task, rows: Rows) -> None:
     """Raise DataError where a reference is none of the model's labels."""
     labels = set(task.labels)
     wrong = [(i, label) for i, label in enumerate(task.references(rows)) if labels and label not in labels]
-    mend = "name the column that holds the labels with --label, or mend them"
-    refuse(
-        [
-            Fault(rows.where(i), f"label '{label}' is none of the model's ({listed(task.labels)})", mend)
-            for i, label in wrong
-        ]
-    )
+    column = rows.words.get(task.target or "", "")
+    if wrong:
+        row, label = wrong[0]
+        raise DataError(
+            f"{rows.where(row)}: label '{label}' of column '{column}' is none of the model's ({listed(task.labels)})",
+            "name the column that holds the labels with --label, or mend them",
+            [f"{rows.where(i)}: '{label}'" for i, label in wrong] if len(wrong) > 1 else (),
+        )
 
 
 def own_splits(saved: Saved, recipe: Recipe, *, needed: bool) -> Splits | None:

@@ -8,7 +8,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from llmkit import console
 from llmkit.data.columns import guess, need
+from llmkit.data.faults import counted
 from llmkit.data.prepare import options
 from llmkit.data.read import read
 from llmkit.data.rows import Rows, build
@@ -60,8 +62,10 @@ def read_inputs(saved: Saved, data: Any, given: dict[str, str], *, with_target: 
     rows = read(data, split_role="test", options=options(section))
     words = {word: what for word, what in task.columns.items() if with_target or word != task.target}
     recorded = {word: column for word, column in section.columns.items() if word in words and column in rows.columns}
-    mapping, _ = guess(rows, words, recorded | given)
-    mapped, _ = need(rows, mapping, on_empty=section.on_empty)
+    mapping, guessed = guess(rows, words, recorded | given)
+    mapped, left_out = need(rows, mapping, on_empty=section.on_empty)
+    for text in guessed + left_out:
+        console.note(text)
     return mapped
 
 
@@ -98,12 +102,15 @@ def from_lines(stream: BinaryIO) -> Iterator[Rows]:
 
     Raises DataError, naming the line, for what is not UTF-8.
     """
-    numbered = enumerate(stream, start=1)
+    numbered, blank = enumerate(stream, start=1), 0
     while part := list(islice(numbered, AT_ONCE)):
         lines = [(number, text) for number, raw in part if (text := decoded(raw, number)).strip()]
+        blank += len(part) - len(lines)
         if lines:
             numbers, texts = zip(*lines, strict=True)
             yield build({"text": list(texts)}, "stdin", numbers).rename({"text": "text"})
+    if blank:
+        console.note(f"stdin: {counted(blank, 'blank line')} left out, without an answer")
 
 
 def decoded(raw: bytes, line: int) -> str:

@@ -58,8 +58,8 @@ def open_saved(name: str, task: str | None = None, keys: Sequence[str] = ()) -> 
 def data_keys(keys: Sequence[str]) -> Sequence[str]:
     """`keys`, where all of them are of the data section; UsageError where not."""
     for key in keys:
-        if not key.startswith("data."):
-            raise UsageError(f"--set {key}: only data.KEY=VALUE can be set here", "train again to change anything else")
+        if not key.startswith("data.") or "=" not in key:
+            raise UsageError(f"{key}: only data.KEY=VALUE can be set here", "train again to change anything else")
     return keys
 
 
@@ -100,8 +100,7 @@ def ready(found: ModelName, task: Task, recipe: Recipe | None, run: Path | None,
     loaded = load.load_model(found, task.model().auto_class, {}, strict=True)
     loaded.model.to(device())
     loaded.model.eval()
-    longest = load.own_length(config, loaded.tokenizer)
-    length = min(recipe.model.max_length, longest) if recipe else longest
+    length = min(recipe.model.max_length, loaded.length) if recipe else loaded.length
     return Saved(found.given, task, loaded.model, loaded.tokenizer, length, recipe, run, data)
 
 

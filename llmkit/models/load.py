@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from llmkit.errors import LlmkitError, ModelError, NetworkError, RecipeError, did_you_mean
 from llmkit.models.names import ModelName
 
+ANSWER_SECONDS = 5.0
 UNLIMITED = 10**6  # transformers writes 10**30 where a tokenizer names no length
 # Families whose positions are counted from pad_token_id + 1 on: the rows of the table below that are never used.
 POSITIONS_AFTER_PAD = frozenset({
@@ -26,17 +28,18 @@ POSITIONS_AFTER_PAD = frozenset({
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model, its tokenizer, and the names of the weights that the files did not hold."""
+    """A model, its tokenizer, their length, and the names of the weights that the files did not hold."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    length: int  # tokens at which the saved model cuts texts
     fresh: tuple[str, ...] = ()
 
 
 def load_config(name: ModelName) -> PreTrainedConfig:
     """The model's own config."""
     with speaking_of(name), quiet():
-        return AutoConfig.from_pretrained(name.id, revision=name.revision, trust_remote_code=False)
+        return AutoConfig.from_pretrained(name.id, trust_remote_code=False, **source(name))
 
 
 def load_tokenizer(name: ModelName, needs: tuple[str, ...] = ("pad",)) -> PreTrainedTokenizerBase:
@@ -46,7 +49,7 @@ def load_tokenizer(name: ModelName, needs: tuple[str, ...] = ("pad",)) -> PreTra
     """
     with speaking_of(name), quiet():
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            name.id, revision=name.revision, trust_remote_code=False
+            name.id, trust_remote_code=False, **source(name)
         )
     if not tokenizer.is_fast:
         raise ModelError(
@@ -85,19 +88,21 @@ def load_model(
     head, or where most weights would be fresh.
     """
     tokenizer, config = load_tokenizer(name), load_config(name)
-    fits(name, config, tokenizer, auto_class)
+    can_do(name, config, auto_class)
+    fits(name, config, tokenizer)
     known_fields(name, config, changes)
     safe_files(name)
-    tokenizer.model_max_length = longest(config, tokenizer) or tokenizer.model_max_length
+    length = own_length(config, tokenizer)
+    tokenizer.model_max_length = longest(config, tokenizer) or tokenizer.model_max_length  # padding goes no further
     with speaking_of(name), quiet():
         model, report = getattr(transformers, auto_class).from_pretrained(
             name.id,
-            revision=name.revision,
             dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=not strict,
             use_safetensors=True,  # the other format is a pickle
             trust_remote_code=False,
+            **source(name),
             **changes,
         )
     fresh = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
@@ -108,15 +113,19 @@ def load_model(
     if sum(sizes.get(key, 0) for key in fresh) * 2 > sum(sizes.values()):
         raise ModelError(f"{name.given}: its files do not fit a {type(model).__name__}, they lack {listed(fresh)}",
                          "check model.name and model.config")  # fmt: skip
-    return Loaded(model, tokenizer, tuple(fresh))
+    return Loaded(model, tokenizer, length, tuple(fresh))
 
 
-def fits(name: ModelName, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, auto_class: str) -> None:
-    """Raise ModelError where the architecture has no such head, or the tokenizer's words exceed the embedding."""
+def can_do(name: ModelName, config: PreTrainedConfig, auto_class: str) -> None:
+    """Raise ModelError where the architecture has no such head."""
     mapping = getattr(transformers, auto_class)._model_mapping
     if type(config) not in mapping:
         raise ModelError(f"{name.given}: a '{config.model_type}' model cannot do this task (no {auto_class} for it)",
                          "name an encoder such as google-bert/bert-base-uncased")  # fmt: skip
+
+
+def fits(name: ModelName, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ModelError where the tokenizer's words exceed the embedding."""
     words = getattr(config.get_text_config(), "vocab_size", None)
     if words is not None and len(tokenizer) > words:
         raise ModelError(f"{name.given}: its tokenizer has {len(tokenizer):,} words, its embedding {words:,}",
@@ -157,17 +166,25 @@ def check_length(
 
 def own_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """The longest input that a saved model was made for, 512 where it names no limit."""
-    return longest(config, tokenizer) or 512
+    limits = [
+        n for n in (longest(config, tokenizer), tokenizer.model_max_length) if n is not None and 0 < n < UNLIMITED
+    ]
+    return min(limits, default=512)
 
 
 def longest(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """How many tokens the model can read at once, None where neither it nor its tokenizer names a limit."""
+    """How many tokens the model can read at once, None where neither it nor its tokenizer names a limit.
+
+    The model's positions decide: its tokenizer may name the shorter length that an earlier run cut texts at.
+    """
     text = config.get_text_config()
     positions = getattr(text, "max_position_embeddings", None)
     if isinstance(positions, int) and text.model_type in POSITIONS_AFTER_PAD:
         positions -= (text.pad_token_id or 0) + 1
-    limits = [n for n in (positions, tokenizer.model_max_length) if isinstance(n, int) and 0 < n < UNLIMITED]
-    return min(limits, default=None)
+    if isinstance(positions, int) and positions > 0:
+        return positions
+    named = tokenizer.model_max_length
+    return named if isinstance(named, int) and 0 < named < UNLIMITED else None
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int) -> None:
@@ -216,7 +233,7 @@ def speaking_of(name: ModelName) -> Iterator[None]:
     except (LlmkitError, MemoryError):
         raise
     except Exception as fault:  # a damaged folder makes the library fail in any way whatever
-        said = " ".join(str(fault).split())[:300]
+        said = " ".join(str(fault).split("\n")[0].split())[:300].rstrip(".")
         if "trust_remote_code" in str(fault):
             raise ModelError(f"{name.given}: needs code of its own repository, and llmkit runs none",
                              "name a model of an architecture that transformers has") from fault  # fmt: skip
@@ -227,6 +244,32 @@ def speaking_of(name: ModelName) -> Iterator[None]:
         raise ModelError(
             f"{name.given}: {type(fault).__name__}: {said}", "check the folder and model.config"
         ) from fault
+
+
+def source(name: ModelName) -> dict[str, Any]:
+    """How to ask for the files: of a local folder as it is, of the Hub with the revision, or of its cache alone."""
+    if name.folder is not None:
+        return {}
+    return {"revision": name.revision, "local_files_only": not answers(name.id, name.revision)}
+
+
+@cache
+def answers(model: str, revision: str | None) -> bool:
+    """Whether the Hub answers at all. Asked once, with a short limit: the loaders would retry for half a minute."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        HfApi().model_info(model, revision=revision, timeout=ANSWER_SECONDS)
+    except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as fault:
+        raise NetworkError(
+            f"{model}: no such local folder, and on the Hub: {str(fault).splitlines()[0]}", mend()
+        ) from fault
+    except Exception:  # the class depends on the HTTP library below; whatever it is, the cache may do
+        return False
+    return True
 
 
 def mend() -> str:

@@ -51,6 +51,8 @@ def resolve(given: str, revision: str | None = None) -> ModelName:
         return ModelName(given, str(checked(folder, given)), folder)
     if path.exists():
         raise ModelError(f"{given}: a file, not a model folder", "name the folder that holds config.json")
+    if any(char.isspace() for char in given.strip()):
+        raise MissingInputError(f"'{given}': no such folder, and no Hub id", "the model comes first: MODEL, then texts")
     name, _, at = given.partition("@")
     looks_like_path = given.startswith(("/", "./", "../", "~", "runs/")) or given.count("/") > 1 or "\\" in given
     if looks_like_path or not name.strip():

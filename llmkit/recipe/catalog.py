@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from llmkit.errors import MissingInputError, OutputError, nearest
+from llmkit.tasks import names
+
+DATA = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".txt", ".gz", ".zip")
+SECTIONS = ("model", "data", "train", "eval", *names())
 
 
 def home() -> Path:
@@ -27,8 +31,12 @@ def listed() -> dict[str, str]:
 def find(name: str) -> Path:
     """The recipe file that `name` means: a path, or a shipped recipe's name. Raises MissingInputError."""
     path = Path(name)
+    if path.suffix.lower() in DATA or name.startswith("pkg://"):
+        raise MissingInputError(f"{name}: data, not a recipe", f"write --train {name}")
     if path.is_file():
         return path
+    if "." in name and name.split(".")[0] in SECTIONS:
+        raise MissingInputError(f"{name}: no such recipe", f"a key is changed as {name}=VALUE, without spaces")
     bare = name.removeprefix("recipes/").removesuffix(".yaml")
     shipped = home() / f"{bare}.yaml"
     if bare in listed():

@@ -12,8 +12,8 @@ from llmkit.recipe.schema import TrainSection
 # Where a field's recipe key is called something else.
 ELSEWHERE = {
     "output_dir": "output_dir",
-    "bf16": "train.precision",
-    "fp16": "train.precision",
+    "bf16": "train.precision=bf16",
+    "fp16": "train.precision=fp16",
     "bf16_full_eval": "eval.precision",
     "fp16_full_eval": "eval.precision",
     "per_device_eval_batch_size": "eval.batch_size",

@@ -159,7 +159,9 @@ def patience(values: Mapping[str, Any]) -> list[tuple[Keys, str]]:
     off = [key for key in ("eval_strategy", "save_strategy") if train.get(key) == "no"]
     if section(values, "eval").get("early_stopping_patience") is None or not off:
         return []
-    return [(("eval", "early_stopping_patience"), f"stopping early needs train.{off[0]} to be something else than 'no'")]
+    return [
+        (("eval", "early_stopping_patience"), f"stopping early needs train.{off[0]} to be something else than 'no'")
+    ]
 
 
 def names_known(values: Mapping[str, Any], kind: type[Task]) -> list[tuple[Keys, str]]:

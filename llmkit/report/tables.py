@@ -21,6 +21,11 @@ def show(report: Report, model: str) -> None:
     rows += [[NAMES.get(kind, kind), *cells(scores, names)] for kind, scores in report.baselines.items()]
     title = f"{report.split}: {report.n:,} rows, scores with 95 % intervals"
     console.table(["", *names], rows, set(range(1, len(names) + 1)), title)
+    first = names[0]
+    better = [kind for kind, by in report.baselines.items() if by[first].value >= report.metrics[first].value]
+    if better:
+        console.out(f"{model} does not beat {' nor '.join(NAMES.get(kind, kind) for kind in better)} in {first}: "
+                    "more rows, more epochs or a higher rate may help")  # fmt: skip
 
 
 def cells(scores: Mapping[str, Score], names: list[str]) -> list[str]:

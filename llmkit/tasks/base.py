@@ -58,6 +58,7 @@ class Task:
     name: str  # the file's name
     columns: Mapping[str, str]  # the words that a row needs, and what each holds; the first is what the model reads
     target: str | None = None  # the word of `columns` that is learned; predict does without it
+    classes: str | None = None  # the word whose values are classes: splits keep their shares
     metrics: tuple[str, ...]  # scored by default; the first chooses the best checkpoint
     known_metrics: tuple[str, ...]  # all that eval.metrics may name
     lower_is_better: tuple[str, ...] = ()  # those of them that fall as the model gets better

@@ -53,6 +53,7 @@ class Classify(Task):
 
     columns = {"text": "the text to classify", "label": "its class"}
     target = "label"
+    classes = "label"
     metrics = ("accuracy", "macro_f1")
     known_metrics = classification.NAMES
     baselines = ("majority", "tfidf")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 OUTPUTS = ("recipe.yaml", "model", "metrics.json", "predictions.jsonl", "log.jsonl")
 PROBE = 8  # rows that the saved model must answer as the trained one did
+UNKNOWN = 0.02  # share of unknown tokens from which the tokenizer may be of another language
 SAME = 1e-6  # how far a logit may move when a model is saved and loaded again
 
 
@@ -57,7 +58,12 @@ def train(recipe: str | Path | Recipe | None = None, *overrides: str, task: str 
     for text in splits.notes + kind.fit(splits.train, splits.others):
         console.note(text)
     with folders.open_folder(path, fingerprint) as folder:
-        return carry_out(recipe, kind, model_name, splits, folder, fingerprint)
+        try:
+            return carry_out(recipe, kind, model_name, splits, folder, fingerprint)
+        finally:
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            if folder.started and not manifest.read(path)["sealed"]:
+                console.note(f"{path}: unfinished; the same command with --output-dir {path} starts it again")
 
 
 def carry_out(
@@ -71,7 +77,6 @@ def carry_out(
     learn(recipe, task, loaded, splits, encoded, folder)
     model = save_and_prove(recipe, task, loaded, encoded, folder)
     report = judge_and_write(recipe, task, model, loaded, splits, encoded, folder)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     manifest.seal(folder.path, OUTPUTS)
     return Run(folder.path, report)
 
@@ -101,8 +106,10 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
     from llmkit.models import load as models
 
     console.note(f"model: {name.given}" + (f" ({name.why})" if name.why else ""))
-    config, tokenizer = models.load_config(name), models.load_tokenizer(name)
-    longest = models.own_length(config, tokenizer)
+    config = models.load_config(name)
+    models.can_do(name, config, task.model().auto_class)
+    tokenizer = models.load_tokenizer(name)
+    longest = models.longest(config, tokenizer) or recipe.model.max_length
     if "max_length" not in recipe.model.model_fields_set and recipe.model.max_length > longest:
         console.note(f"max_length: {longest}, as long as the model can read")
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"max_length": longest})})
@@ -121,6 +128,10 @@ def encode(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits) -> dict[s
     every = {"train": splits.train, **splits.others}
     encoded = {name: task.encode(rows, loaded.tokenizer, recipe.model.max_length) for name, rows in every.items()}
     cut, rows = sum(one.cut for one in encoded.values()), sum(len(one.features) for one in encoded.values())
+    every_token = [token for one in encoded.values() for feature in one.features for token in feature["input_ids"]]
+    unknown = every_token.count(loaded.tokenizer.unk_token_id) / max(1, len(every_token))
+    if unknown > UNKNOWN:
+        console.note(f"the tokenizer does not know {unknown:.0%} of the tokens: --model names a model of this language")
     if cut:
         console.note(f"max_length {recipe.model.max_length} cuts {cut:,} of {rows:,} texts ({cut / rows:.1%})")
     return encoded

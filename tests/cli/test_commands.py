@@ -99,7 +99,7 @@ def test_predict_reads_stdin_and_writes_json_lines_and_nothing_else(
         ("a great film", "good"),
         ("好 awful weak", "bad"),
     ]
-    assert said.err == ""
+    assert said.err == "stdin: 1 blank line left out, without an answer\n"
 
 
 def test_predict_shows_a_table_on_a_terminal(
@@ -152,14 +152,14 @@ def test_how_a_file_is_read_can_be_set_and_nothing_else(finished: Path, capsys: 
     Path("latin.csv").write_bytes("text;label\ncaf\xe9 great;good\ndull;bad\n".encode("latin-1"))
     assert cli.run(["predict", str(finished), "--data", "latin.csv"]) == 65
     assert "data.encoding=cp1252" in capsys.readouterr().err
-    keys = ["--set", "data.encoding=cp1252", "--set", "data.delimiter=;"]
+    keys = ["data.encoding=cp1252", "data.delimiter=;"]
     for model in (str(finished), str(finished / "model")):
         assert cli.run(["predict", model, "--data", "latin.csv", *keys]) == 0
         assert json.loads(capsys.readouterr().out.splitlines()[0])["text"] == "caf\xe9 great"
-        assert cli.run(["eval", model, "--data", "latin.csv", *keys, "--json"]) == 0
+        assert cli.run(["eval", model, *keys, "--data", "latin.csv", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["n"] == 2
-    assert cli.run(["eval", str(finished), "--set", "train.seed=1"]) == 64
+    assert cli.run(["eval", str(finished), "train.seed=1"]) == 64
     assert (
         capsys.readouterr().err
-        == "error: --set train.seed=1: only data.KEY=VALUE can be set here; train again to change anything else\n"
+        == "error: train.seed=1: only data.KEY=VALUE can be set here; train again to change anything else\n"
     )

@@ -55,13 +55,9 @@ def test_labels_that_the_model_does_not_know_are_refused_and_counted(finished: P
     with pytest.raises(DataError) as fault:
         llmkit.evaluate(str(finished), write_jsonl("o.jsonl", rows))
     assert str(fault.value) == (
-        "o.jsonl:1: label 'neg' is none of the model's (bad, good) (the first of 6 bad rows); "
+        "o.jsonl:1: label 'neg' of column 'label' is none of the model's (bad, good); "
         "name the column that holds the labels with --label, or mend them\n"
-        + "".join(
-            f"  o.jsonl:{i}: label '{label}' is none of the model's (bad, good)\n"
-            for i, label in enumerate(("neg", "pos", "neg", "pos", "neg"), 1)
-        )
-        + "  ... and 1 more"
+        "  o.jsonl:1: 'neg'\n  o.jsonl:2: 'pos'\n  o.jsonl:3: 'neg'\n  o.jsonl:4: 'pos'\n  o.jsonl:5: 'neg'\n  ... and 1 more"
     )
 
 
@@ -92,7 +88,7 @@ def test_a_foreign_model_with_numbered_labels_is_refused_by_name() -> None:
     with pytest.raises(DataError) as fault:
         llmkit.evaluate(foreign, write_jsonl("o.jsonl", reviews(2)))
     assert str(fault.value).startswith(
-        "o.jsonl:1: label 'bad' is none of the model's (LABEL_0, LABEL_1) (the first of 2 bad rows); "
+        "o.jsonl:1: label 'bad' of column 'label' is none of the model's (LABEL_0, LABEL_1); "
     )
 
 
