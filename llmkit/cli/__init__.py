@@ -55,7 +55,7 @@ def main(words: list[str] | None = None) -> NoReturn:
 def run(words: list[str], debug: bool = False) -> int:
     """The exit code of one command. With `debug` a mistake comes with its traceback."""
     try:
-        code = app(args=words, standalone_mode=False)
+        code = app(args=words, prog_name="llmkit", standalone_mode=False)
         if code == 130:  # Typer has turned Ctrl-C into its exit code already
             raise KeyboardInterrupt
         return code if isinstance(code, int) else 0

@@ -1,0 +1,141 @@
+"""What newcomers type: each near-miss gets the words that mend it, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llmkit import cli
+from llmkit.testing import reviews, tiny_model, write_jsonl
+
+
+@pytest.fixture(autouse=True)
+def files() -> None:
+    write_jsonl("mine.jsonl", reviews(40))
+    rows = [f"{row['text']},{row['label']}" for row in reviews(40)]
+    Path("mine.csv").write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
+    Path("noheader.csv").write_text("\n".join(f"a very long text {'on ' * 20}{row}" for row in rows), encoding="utf-8")
+    Path("book.xlsx").write_bytes(b"PK\x03\x04")
+    Path("perlabel").mkdir()
+    for label in ("good", "bad"):
+        Path(f"perlabel/{label}.txt").write_text("one\ntwo\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["finetune-classify", "mine.csv"], 66, "mine.csv: data, not a recipe; write --train mine.csv"),
+        (["train"], 78, "command line: task: missing; write task: classify"),
+        (["finetune-classify", "train.learning_rate", "3e-5"], 66,
+         "train.learning_rate: no such recipe; a key is changed as train.learning_rate=VALUE, without spaces"),
+        (["finetune-classify", "--learning-rate", "3e-5"], 64, "No such option: --learning-rate; write train.learning_rate=VALUE"),
+        (["finetune-classify", "--train", "mine.csv", "train.epochs=2"], 78,
+         "command line: train.epochs: unknown key; did you mean 'num_train_epochs'?"),
+        (["finetune-classify", "--train", "mine.csv", "eval.metrics=[f1]"], 78,
+         "command line: eval.metrics: unknown metric 'f1'; did you mean 'macro_f1'?"),
+        (["finetune-classify", "--train", "mine.csv", "--validation", "0.1"], 66,
+         "0.1: no such file; a share is held back with data.split.validation=0.1"),
+        (["finetune-classify", "--train", "*.csv"], 66, "*.csv: no such file; patterns are not read: name a list, [a.csv, b.csv]"),
+        (["finetune-classify", "--train", "book.xlsx"], 65, "book.xlsx: a spreadsheet; save it as CSV UTF-8"),
+        (["finetune-classify", "--train", "mine.csv", "--text", "label", "--label", "label"], 65,
+         "mine.csv: column 'label' is text and label; map one with data.columns.label=COLUMN or --label COLUMN"),
+        (["finetune-classify", "--train", "mine.csv", "--text", "label", "--label", "text"], 65,
+         "mine.csv: column 'text' holds 40 different labels in 40 rows; is it the label? data.columns.label=COLUMN or --label COLUMN names another"),
+        (["finetune-classify", "--train", "perlabel"], 65,
+         "perlabel: a folder that is no data set (neither class folders of .txt nor save_to_disk): it holds bad.txt, good.txt; "
+         "with one file a label write 'data.train={bad: perlabel/bad.txt, good: perlabel/good.txt}'"),
+        (["predict", "some text to answer"], 66, "'some text to answer': no such folder, and no Hub id; the model comes first: MODEL, then texts"),
+    ],
+)  # fmt: skip
+def test_near_misses(words: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(Path().rglob("*"))
+    assert cli.run(words) == code
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {sentence}"
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_file_without_header_is_suspected(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["finetune-classify", "--train", "noheader.csv"]) == 65
+    assert " (the first row is read as the header); " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["recipes"]])
+def test_no_words_show_the_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(words) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("Usage: llmkit")
+    assert said.err == ""
+
+
+def test_a_language_that_the_tokenizer_does_not_know_is_said(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"text": f"我喜欢看电影 {row['text']}", "label": row["label"]} for row in reviews(40)]
+    words = ["finetune-classify", "--train", write_jsonl("zh.jsonl", rows), "--model", tiny, "train.max_steps=1"]
+    assert cli.run([*words, "train.eval_strategy=no"]) == 0
+    said = capsys.readouterr().err
+    assert "% of the tokens: --model names a model of this language\n" in said
+    assert (
+        cli.run(
+            [
+                "finetune-classify",
+                "--train",
+                "mine.jsonl",
+                "--model",
+                tiny,
+                "train.max_steps=1",
+                "train.eval_strategy=no",
+            ]
+        )
+        == 0
+    )
+    assert "does not know" not in capsys.readouterr().err
+
+
+def test_a_run_that_does_not_beat_its_baselines_says_so(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["finetune-classify", "--train", "mine.jsonl", "--model", tiny, "train.learning_rate=1e-9", "--epochs", "1"]
+    assert cli.run(words) == 0
+    assert (
+        "this run does not beat majority class nor TF-IDF + logistic regression in accuracy: "
+        in capsys.readouterr().out
+    )
+
+
+def test_rows_that_hold_few_of_the_labels_are_said(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    only = write_jsonl("only.jsonl", [row for row in reviews(12) if row["label"] == "good"][:3])
+    assert cli.run(["eval", str(finished), "--data", only]) == 0
+    said = capsys.readouterr().err
+    assert "these rows hold 1 of the 2 labels: the others are not judged\n" in said
+    assert "1 of 1 labels have fewer than 5 rows: read macro scores with care\n" in said
+
+
+def test_guessed_columns_are_said_in_use_too(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = write_jsonl("other.jsonl", [{"headline": row["text"], "section": row["label"]} for row in reviews(12)])
+    assert cli.run(["eval", str(finished), "--data", other]) == 0
+    assert (
+        "columns: text = headline, label = section (guessed; --text and --label name others)\n"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_text_that_is_a_file_is_said(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["predict", str(finished), "mine.csv"]) == 0
+    assert capsys.readouterr().err == "'mine.csv' is answered as a text; --data mine.csv reads the file\n"
+
+
+def test_a_run_trained_short_can_be_trained_further_long(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    first = ["finetune-classify", "--train", "mine.jsonl", "train.max_steps=1", "train.eval_strategy=no"]
+    assert cli.run([*first, "--model", tiny, "model.max_length=16", "-o", "short"]) == 0
+    assert cli.run([*first, "--model", "short", "model.max_length=128", "-o", "long"]) == 0
+    assert "max_length" not in capsys.readouterr().err.split("parameters")[-1]
+
+
+def test_a_model_that_reads_no_text_is_said_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    import json
+
+    folder = Path(tiny_model("vision"))
+    (folder / "config.json").write_text(json.dumps({"model_type": "vit"}), encoding="utf-8")
+    assert cli.run(["finetune-classify", "--train", "mine.jsonl", "--model", "vision"]) == 65
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: vision: a 'vit' model cannot do this task (no AutoModelForSequenceClassification for it); "
+        "name an encoder such as google-bert/bert-base-uncased"
+    )
