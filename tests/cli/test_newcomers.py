@@ -43,8 +43,8 @@ def files() -> None:
         (["finetune-classify", "--train", "mine.csv", "--text", "label", "--label", "text"], 65,
          "mine.csv: column 'text' holds 40 different labels in 40 rows; is it the label? data.columns.label=COLUMN or --label COLUMN names another"),
         (["finetune-classify", "--train", "perlabel"], 65,
-         "perlabel: a folder that is no data set (neither class folders of .txt nor save_to_disk): it holds bad.txt, good.txt; "
-         "with one file a label write 'data.train={bad: perlabel/bad.txt, good: perlabel/good.txt}'"),
+         ("perlabel: a folder that is no data set (neither class folders of .txt nor save_to_disk): it holds bad.txt, good.txt; "
+         "with one file a label write 'data.train={bad: perlabel/bad.txt, good: perlabel/good.txt}'")),
         (["predict", "some text to answer"], 66, "'some text to answer': no such folder, and no Hub id; the model comes first: MODEL, then texts"),
     ],
 )  # fmt: skip
