@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from io import StringIO
 from typing import Any
 
-# Line breaks too: one sentence is one line, whatever a file's cell holds.
-# Lone surrogates, which no stream can write, stand for the bytes of a file name that is no UTF-8.
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+from llmkit import errors
+
+IN_JSON = re.compile(rf"[{errors.STEERING}\u061c\u200e\u200f]")  # marks of direction too: an escape loses nothing
+NOT_ASCII = re.compile(r"[^\x20-\x7e]")
 TOKEN = re.compile(
     r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s:]+:[^/@\s]+(?=@)|(?i:(?<=token=)|(?<=password=)|(?<=api_key=))\S+"
 )
@@ -25,7 +26,7 @@ QUIET = 10.0  # seconds between two lines of progress where there is no terminal
 
 def plain(text: object) -> str:
     """`text` without control characters: what a file says never steers the terminal."""
-    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text))
+    return errors.plain(text)
 
 
 def redacted(text: str) -> str:
@@ -35,7 +36,7 @@ def redacted(text: str) -> str:
 
 def speaks() -> bool:
     """Whether this process may print: the first of its run."""
-    return os.environ.get("RANK", "0") == "0"
+    return os.environ.get("WORLD_SIZE", "1") in ("", "0", "1") or os.environ.get("RANK", "0") == "0"
 
 
 def note(text: str) -> None:
@@ -57,8 +58,18 @@ def out(text: str = "") -> None:
 
 def out_json(record: Mapping[str, Any]) -> None:
     """Print one record to stdout as a line of JSON."""
+    out_json_text(json.dumps(record, ensure_ascii=False, allow_nan=False))
+
+
+def out_json_text(line: str) -> None:
+    """Print one line of JSON to stdout, with an escape for what steers a terminal or what stdout cannot write."""
     if speaks():
-        write(json.dumps(record, ensure_ascii=not encodes(sys.stdout), allow_nan=False))
+        write((IN_JSON if encodes(sys.stdout) else NOT_ASCII).sub(_escape, line))
+
+
+def _escape(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def write(text: str) -> None:

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
+# What steers a terminal or ends a line. Lone surrogates, which no stream can write, stand for the bytes of a file name
+# that is no UTF-8.
+STEERING = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+CONTROL = re.compile(f"[{STEERING}]")
 SHOWN = 5  # bad rows are all counted; this many are shown
+
+
+def plain(text: object) -> str:
+    """`text` on one line without control characters: each becomes U+FFFD."""
+    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
 class LlmkitError(Exception):
     """A mistake that llmkit can name. `str()` gives `what; mend`, then up to five indented places.
 
     `message` says what was found and where (`FILE:LINE: what`), `hint` what mends it, `places` lists further
-    `FILE:LINE: detail` lines, and `count` how many there are in all when `places` is only the beginning.
+    `FILE:LINE: detail` lines, and `count` how many there are in all when `places` is only the beginning. Each is made
+    `plain`, so that a cell, label or file name that a sentence quotes never makes a line of its own.
     """
 
     exit_code = 70
+    own_lines = False  # whether the line ends of `message` are its writer's
 
     def __init__(self, message: str, hint: str = "", places: Sequence[str] = (), count: int | None = None) -> None:
-        self.message, self.hint = message, hint
-        self.places, self.count = tuple(places), len(places) if count is None else count
+        lines = message.split("\n") if self.own_lines else [message]
+        self.message, self.hint = "\n".join(map(plain, lines)), plain(hint)
+        self.places, self.count = tuple(map(plain, places)), len(places) if count is None else count
         super().__init__(str(self))
 
     def __str__(self) -> str:
@@ -87,6 +100,7 @@ class RecipeError(LlmkitError):
     """A recipe or an override is wrong; every mistake in it is listed."""
 
     exit_code = 78
+    own_lines = True
 
 
 def nearest(word: str, known: Sequence[str]) -> str | None:

@@ -103,9 +103,10 @@ def test_json_holds_no_number_that_is_none() -> None:
 def test_a_stream_of_any_encoding_takes_any_text(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = Stream(encoding)
     monkeypatch.setattr(sys, "stdout", stream)
-    record = {"评é": "😀\udce9"}
+    record = {"评é": "😀\udce9\x7f"}
     console.out_json(record)
-    assert json.loads(stream.getvalue()) == record
+    console.out_json_text(json.dumps(record, ensure_ascii=False))
+    assert [json.loads(line) for line in stream.getvalue().splitlines()] == [record, record]
     console.out("评é 😀 \udce9")
     console.table(["评é"], [["😀\udce9"]], title="é评")
 
@@ -173,3 +174,11 @@ def test_on_a_terminal_progress_is_a_bar_on_stderr(capsys: Captured, monkeypatch
     assert "train" in stream.getvalue()
     assert "2/2" in stream.getvalue()
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("bad", ["\x7f", "\x9b", "\x85", "\u061c", "\u200f", "\u202e", "\u2066", "\u2028", "\u2029"])
+def test_json_steers_no_terminal_and_loses_nothing(bad: str, capsys: Captured) -> None:
+    console.out_json({f"k{bad}": f"评{bad}", "deep": [bad]})
+    said = capsys.readouterr().out
+    assert said == f'{{"k\\u{ord(bad):04x}": "评\\u{ord(bad):04x}", "deep": ["\\u{ord(bad):04x}"]}}\n'
+    assert json.loads(said) == {f"k{bad}": f"评{bad}", "deep": [bad]}

@@ -69,3 +69,17 @@ def test_the_nearest_word(word: str, known: list[str], near: str | None) -> None
 def test_a_question_or_the_list() -> None:
     assert did_you_mean("txt", ["text", "label"]) == "did you mean 'text'?"
     assert did_you_mean("zzz", ["text", "label"]) == "known: text, label"
+
+
+def test_what_stands_in_data_never_makes_a_line_of_its_own() -> None:
+    forged = "bad\nok: 0 errors\r\x1b\u2028"
+    clean = "bad\ufffdok: 0 errors\ufffd\ufffd\ufffd"
+    fault = DataError(f"a.csv:2: label '{forged}'", f"not '{forged}'", [f"a.csv:2: '{forged}'"], 2)
+    assert str(fault) == f"a.csv:2: label '{clean}'; not '{clean}'\n  a.csv:2: '{clean}'\n  ... and 1 more"
+    assert (fault.message, fault.hint) == (f"a.csv:2: label '{clean}'", f"not '{clean}'")
+
+
+def test_a_recipes_mistakes_stand_on_lines_of_their_own() -> None:
+    assert str(errors.RecipeError("r.yaml:1: one\nerror: r.yaml:2: two\x1b")) == (
+        "r.yaml:1: one\nerror: r.yaml:2: two\ufffd"
+    )

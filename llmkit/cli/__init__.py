@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import sys
-from typing import NoReturn
+from typing import IO, Any, NoReturn
 
 import typer
 
@@ -49,6 +50,14 @@ def root(
 def main(words: list[str] | None = None) -> NoReturn:
     """Run one command and leave with its exit code (sysexits; 130 for Ctrl-C)."""
     words = sys.argv[1:] if words is None else words
+    # A stream that was closed before we started is None: what would go there goes nowhere.
+    streams: Any = sys
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(streams, name, nowhere(mode))
+    if any(not printable(word) for word in words):
+        console.error("an argument is not UTF-8; write it in the terminal's encoding")
+        sys.exit(64)
     sys.exit(run(words, debug="--debug" in words))
 
 
@@ -69,6 +78,16 @@ def run(words: list[str], debug: bool = False) -> int:
         sentence, code = explained(fault)
         console.error(sentence)
         return code
+
+
+def nowhere(mode: str) -> IO[str]:
+    """A stream that takes everything and gives nothing."""
+    return open(os.devnull, mode, encoding="utf-8")  # noqa: PTH123 - it lives as long as the process
+
+
+def printable(word: str) -> bool:
+    """Whether `word` is text: bytes that were not come as lone surrogates."""
+    return not any("\ud800" <= char <= "\udfff" for char in word)
 
 
 def explained(fault: BaseException) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -94,7 +95,7 @@ def carry_out(words: list[str] | None, as_json: bool, task: str | None, **flags:
 
 def divided(words: list[str]) -> tuple[str | None, list[str]]:
     """The recipe's name, where the first word is no KEY=VALUE, and the overrides."""
-    if words and "=" not in words[0]:
+    if words and ("=" not in words[0] or Path(words[0]).is_file()):
         return words[0], words[1:]
     return None, words
 

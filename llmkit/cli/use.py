@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Iterable
@@ -53,11 +52,11 @@ def evaluate(
 
     llmkit eval runs/x --data test.jsonl
     """
-    checked_precision(precision)
     from llmkit.evaluation.evaluate import report_on
-    from llmkit.inference.saved import open_saved
+    from llmkit.inference.saved import checked_use, open_saved
     from llmkit.report.tables import show
 
+    checked_use(batch_size, precision)
     report = report_on(
         open_saved(model, task, keys or ()), data, text, label, metric or (), batch_size, precision, output_dir
     )
@@ -90,14 +89,15 @@ def predict(
 
     llmkit predict runs/x "some text"
     """
-    checked_precision(precision)
     if data and any(not KEY.match(word) for word in texts or ()):
         raise UsageError("texts and --data together", "give one of them")
     if not texts and not data and sys.stdin.isatty():
         raise UsageError("nothing to answer", 'give a text ("..."), --data FILE, or lines on stdin')
+    from llmkit.data.rows import json_line
     from llmkit.inference import predict as inference
-    from llmkit.inference.saved import open_saved
+    from llmkit.inference.saved import checked_use, open_saved
 
+    checked_use(batch_size, precision)
     saved = open_saved(model, task, texts or () if data else ())
     if data:
         parts: Iterable[Rows] = [inference.from_file(saved, data, text)]
@@ -116,7 +116,7 @@ def predict(
         write(found, Path(output))
     else:
         for one in found:
-            console.out_json(one)
+            console.out_json_text(json_line(one))
 
 
 def warn_of_files(texts: list[str]) -> None:
@@ -124,12 +124,6 @@ def warn_of_files(texts: list[str]) -> None:
     for one in texts:
         if len(one) < LONGEST_NAME and Path(one).is_file():
             console.note(f"'{one}' is answered as a text; --data {one} reads the file")
-
-
-def checked_precision(precision: str | None) -> None:
-    """Raise UsageError for a precision that scores cannot be in."""
-    if precision not in (None, "fp32", "bf16"):
-        raise UsageError(f"--precision {precision}: unknown", "write fp32 or bf16")
 
 
 def show(records: list[dict[str, Any]], column: str) -> None:
@@ -144,13 +138,15 @@ def show(records: list[dict[str, Any]], column: str) -> None:
 
 def write(records: Iterable[dict[str, Any]], path: Path) -> None:
     """Write the records as JSON lines; the file appears whole or not at all."""
+    from llmkit.data.rows import json_line
+
     if path.exists():
         raise OutputError(f"{path}: exists", "name another -o FILE")
     beside = path.with_name(f".{path.name}.tmp")
     try:
         with beside.open("w", encoding="utf-8") as file:
             for one in records:
-                file.write(json.dumps(one, ensure_ascii=False, allow_nan=False) + "\n")
+                file.write(json_line(one) + "\n")
         beside.replace(path)
     except OSError as fault:
         raise OutputError(f"{path}: {fault.strerror}", "name a file that can be written") from fault

@@ -1,10 +1,16 @@
-"""Typed columns, from Parquet or a `datasets` set, as rows of strings: strings stay, other values become JSON text."""
+"""Typed columns, from Parquet or a `datasets` set, as rows of strings.
+
+Strings stay, dates and timestamps become ISO text, other values JSON text: a decimal a number with all its digits, and
+NaN and the infinities the words that `json_line` writes as strings.
+"""
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -49,10 +55,29 @@ def _cells(column: pa.ChunkedArray, column_name: str, name: str, decoder: Decode
         except pa.ArrowInvalid as e:
             mend = "write it as text, or leave the column out"
             raise DataError(f"{name}: column '{column_name}' holds bytes that are not UTF-8", mend) from e
-    values = column.to_pylist()
-    decoded = values if decoder is None else [decoder(value) for value in values]
-    return [value if isinstance(value, str) else Spelled(_spell(value)) for value in decoded]
+    try:
+        values = column.to_pylist()
+        decoded = values if decoder is None else [decoder(value) for value in values]
+        return [_cell(value) for value in decoded]
+    except (TypeError, ValueError, OverflowError) as e:  # the last two: dates beyond the year 9999, unknown time zones
+        what = f"{name}: column '{column_name}' holds a {column.type} that has no plain spelling"
+        raise DataError(what, "write it as text, or leave the column out") from e
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, datetime.date):  # a timestamp is one too
+        return value.isoformat()
+    return value if isinstance(value, str) else Spelled(_spell(value))
 
 
 def _spell(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=str)
+    """The JSON text of a value. Raises TypeError for one that JSON cannot say, such as a duration or bytes."""
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, datetime.date):
+        return f'"{value.isoformat()}"'
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_spell, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_spell(key)}: {_spell(one)}" for key, one in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False)

@@ -17,7 +17,8 @@ SHOWN_AS = {"\t": "a tab"}
 LIKELY = [",", ";", "\t", "|"]
 CELL_LIMIT = 2**31 - 1  # the largest that every platform's C long holds
 AS_TEXT = "or read quotes as plain text with data.quoting=none"
-LAST_BLANK_LINES = re.compile(r"(?:\r?\n)+\Z")
+LONE_RETURN = re.compile(r"\r(?!\n)")
+CELL = r'(?:"[^"]*+(?:""[^"]*+)*+(?:"|\Z))?(?P<plain>[^{0}\n]*+)(?P<end>[{0}\n]|\Z)'
 
 
 def read_delimited(text: str, name: str, delimiter: str, quoting: str, options: ReadOptions) -> Rows:
@@ -27,8 +28,9 @@ def read_delimited(text: str, name: str, delimiter: str, quoting: str, options: 
     broken quotes, a header with empty or repeated names, or no rows.
     """
     delimiter, quoting = _one_character(options.delimiter or delimiter), options.quoting or quoting
-    text = text[: end.start()] if (end := LAST_BLANK_LINES.search(text)) else text
     faults: list[Fault] = []
+    if quoting == "csv":
+        refuse(_lone_returns(text, name, delimiter))  # the csv module drops or refuses them, as they stand
     lines = _quoted(text, name, delimiter, faults) if quoting == "csv" else _plain(text, delimiter)
     first, header = next((line for line in lines if line[1]), (0, []))
     if not header:
@@ -52,8 +54,25 @@ def read_delimited(text: str, name: str, delimiter: str, quoting: str, options: 
 def _plain(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Each line's number and cells; a blank line has none."""
     for number, line in enumerate(io.StringIO(text, newline="\n"), start=1):
-        line = line.removesuffix("\n").removesuffix("\r") if line.endswith("\r\n") else line.removesuffix("\n")
+        line = line.removesuffix("\r\n").removesuffix("\n")
         yield number, line.split(delimiter) if line else []
+
+
+def _lone_returns(text: str, name: str, delimiter: str) -> list[Fault]:
+    """A fault for each line with a carriage return that stands outside quotes and in no CRLF."""
+    if not LONE_RETURN.search(text):
+        return []
+    numbers: dict[int, None] = {}
+    line = 1
+    for cell in re.finditer(CELL.format(re.escape(delimiter)), text):
+        line += cell[0].count("\n")
+        ends_line = cell["end"] == "\n"
+        plain = cell["plain"].removesuffix("\r") if ends_line else cell["plain"]
+        if "\r" in plain:
+            numbers[line - ends_line] = None
+    mend = "quote the cell, or end each line with one LF or CRLF"
+    what = "a carriage return outside quotes that is no line end"
+    return [Fault(f"{name}:{number}", what, mend) for number in numbers]
 
 
 def _quoted(text: str, name: str, delimiter: str, faults: list[Fault]) -> Iterator[tuple[int, list[str]]]:
@@ -76,9 +95,6 @@ def _broken(text: str, name: str, delimiter: str, start: int, end: int, error: s
     if "unexpected end" in error:
         mend = f"close it, double the quotes inside a quoted cell, {AS_TEXT}"
         return Fault(f"{name}:{opened}", "the quote that opens here never closes", mend)
-    if "new-line character" in error:
-        mend = "quote the cell, or end lines with LF or CRLF"
-        return Fault(f"{name}:{end}", "a carriage return inside a line and outside quotes", mend)
     if "expected after" in error:
         where = "" if opened == end else f" that opened at line {opened}"
         mend = f"double the quotes inside a quoted cell, {AS_TEXT}"

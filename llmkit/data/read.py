@@ -48,7 +48,7 @@ def read(source: Source, *, split_role: str = "train", options: ReadOptions = Re
         inside = sorted(path.iterdir()) if path.is_dir() else None
         exists = path.exists()
     except OSError as e:
-        raise MissingInputError(f"{name}: cannot be read: {e.strerror}", "check the name and its permissions") from e
+        raise _unreadable(name, e) from e
     if inside is not None:
         return _read_folder(path, inside, name, split_role, options)
     if exists:
@@ -85,7 +85,11 @@ def _labelled(label: str, source: Source, options: ReadOptions) -> Rows:
         return concat([_labelled(label, one, options) for one in _some(source)])
     name = str(source)
     path = locate(name)
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError as e:
+        raise _unreadable(name, e) from e
+    if not is_file:
         raise _missing(name, path)
     data, ending = unpack(path, name)
     if ending in ENDINGS and ending != ".txt":
@@ -118,6 +122,10 @@ def _may_be_hub_id(name: str) -> bool:
         return False
     # A known ending or a folder of the owner's name speaks of a local file that is missing.
     return not name.lower().endswith((*ENDINGS, ".gz", ".zip")) and not Path(name).parent.is_dir()
+
+
+def _unreadable(name: str, error: OSError) -> MissingInputError:
+    return MissingInputError(f"{name}: cannot be read: {error.strerror}", "check the name and its permissions")
 
 
 def _missing(name: str, path: Path) -> MissingInputError:

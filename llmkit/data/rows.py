@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -18,11 +19,29 @@ from llmkit.errors import DataError, did_you_mean
 Kind = Literal["text", "json"]
 Ints = npt.NDArray[np.int64]
 
+LINE_ENDS = re.compile(r"[\t\r\n]")  # a JSON string holds none of them, so in spelled values they only part tokens
+NO_JSON = re.compile(r'"(?:[^"\\]|\\.)*+"|-?Infinity|NaN')  # strings too, to pass over them
+
 
 class Spelled(str):
-    """The JSON text of a value that is no string, as the file spells it."""
+    """The JSON text of a value that is no string, as the file spells it. NaN, Infinity and -Infinity may stand in it."""
 
     __slots__ = ()
+
+
+def json_line(record: Mapping[str, Any]) -> str:
+    """The record as one line of JSON, `Spelled` values as they are spelled: `1.10` and `1e999` stay.
+
+    NaN, Infinity and -Infinity, which typed files hold and JSON lacks, become those words as strings. Raises ValueError
+    for such a float that is not `Spelled`.
+    """
+    pairs = (f"{_dumped(key)}: {_on_a_line(v) if isinstance(v, Spelled) else _dumped(v)}" for key, v in record.items())
+    return "{" + ", ".join(pairs) + "}"
+
+
+def parsed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with `Spelled` values as Python has them: a number that no float holds becomes the nearest one."""
+    return {key: json.loads(value) if isinstance(value, Spelled) else value for key, value in record.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,11 +111,28 @@ class Rows:
         return replace(self, words={word: replace(self, words={}).column(own) for word, own in words.items()})
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Each row as the file has it: its own column names, JSON values parsed, absent keys left out."""
-        parsed = {name for name, kind in self.kinds.items() if kind == "json"}
+        """Each row as the file has it: its own column names, text as str, other values `Spelled`, absent keys left out."""
+        as_json = {name for name, kind in self.kinds.items() if kind == "json"}
         for batch in self.table.to_batches(max_chunksize=10_000):
             for record in batch.to_pylist():
-                yield {k: json.loads(v) if k in parsed else v for k, v in record.items() if v is not None}
+                yield {k: _value(v) if k in as_json else v for k, v in record.items() if v is not None}
+
+
+def _value(cell: str) -> str:
+    """A cell of a JSON column: text out of its quotes, or the value `Spelled`."""
+    if not cell.startswith('"'):
+        return Spelled(cell)
+    text: str = json.loads(cell)
+    return text
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _on_a_line(spelled: str) -> str:
+    line = LINE_ENDS.sub(" ", spelled)
+    return NO_JSON.sub(lambda found: found[0] if found[0].startswith('"') else f'"{found[0]}"', line)
 
 
 def build(columns: Mapping[str, Sequence[str | None]], name: str, lines: Iterable[int], by_row: bool = False) -> Rows:

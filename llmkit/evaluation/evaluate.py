@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ from typing import Any
 from llmkit import console
 from llmkit.data.faults import listed
 from llmkit.data.prepare import Splits, read_splits
-from llmkit.data.rows import Rows
+from llmkit.data.rows import Rows, json_line
 from llmkit.errors import DataError, LlmkitError, OutputError, UsageError, did_you_mean
 from llmkit.evaluation import baselines
 from llmkit.inference.predict import read_inputs, record
-from llmkit.inference.saved import Saved, open_saved
+from llmkit.inference.saved import Saved, checked_use, open_saved
 from llmkit.metrics import Score
 from llmkit.recipe.schema import Recipe
-from llmkit.runs import manifest
+from llmkit.runs import folder, manifest
 from llmkit.tasks.base import Answer, Task
 
 SCHEMA = 1
@@ -82,14 +82,14 @@ def warn_of_thin_labels(task: Task, rows: Rows) -> None:
         console.note(f"{thin:,} of {len(counts):,} labels have fewer than {THIN} rows: read macro scores with care")
 
 
-def write(folder: Path, task: Task, report: Report, rows: Rows, answers: Sequence[Answer]) -> None:
+def write(target: Path, task: Task, report: Report, rows: Rows, answers: Sequence[Answer]) -> None:
     """Write metrics.json and predictions.jsonl; every score in the first can be computed from the second."""
     lines = [
-        json.dumps(record(row, one, reference=reference), ensure_ascii=False, allow_nan=False)
+        json_line(record(row, one, rows.columns, reference=reference))
         for row, one, reference in zip(rows.records(), answers, task.references(rows), strict=True)
     ]
-    manifest.write_text(folder / "predictions.jsonl", "\n".join(lines) + "\n")
-    manifest.write_json(folder / "metrics.json", report.as_dict())
+    manifest.write_text(target / "predictions.jsonl", "\n".join(lines) + "\n")
+    manifest.write_json(target / "metrics.json", report.as_dict())
 
 
 def evaluate(
@@ -112,7 +112,7 @@ def evaluate(
     does not know, UsageError where no rows are named.
     """
     return report_on(
-        open_saved(model, task, keys), data, text, label, metrics, batch_size, precision, output_dir
+        open_saved(os.fspath(model), task, keys), data, text, label, metrics, batch_size, precision, output_dir
     ).as_dict()
 
 
@@ -129,6 +129,7 @@ def report_on(
     """The work of `evaluate` on an open model."""
     from llmkit.inference.answers import answer
 
+    checked_use(batch_size, precision)
     task, recipe = saved.task, saved.recipe
     target = output_folder(output_dir)
     names = list(metrics) or metric_names(recipe, task)
@@ -208,6 +209,11 @@ def output_folder(name: str | None) -> Path | None:
     if name is None:
         return None
     path = Path(name).expanduser()
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    try:
+        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    except OSError as fault:
+        raise OutputError(f"{path}: {fault.strerror}", "name another -o FOLDER") from None
+    if taken:
         raise OutputError(f"{path}: not an empty folder", "name a fresh -o FOLDER")
+    folder.remove(folder.make(path))  # only tried: it is made when there is something to write
     return path

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -13,13 +14,15 @@ from llmkit.data.columns import guess, need
 from llmkit.data.faults import counted
 from llmkit.data.prepare import options
 from llmkit.data.read import read
-from llmkit.data.rows import Rows, build
-from llmkit.errors import DataError
-from llmkit.inference.saved import Saved, open_saved
+from llmkit.data.rows import Rows, build, parsed
+from llmkit.errors import DataError, UsageError
+from llmkit.inference.saved import Saved, checked_use, open_saved
 from llmkit.tasks.base import Answer
 
+BOTH = ("texts and data together", "give one of them")
 AT_ONCE = 4096  # rows that are sorted by length together; answers flow out after so many
 DIGITS = 7  # of a probability in JSON: fp32 has no more
+TAKEN = ("answer", "probabilities", "reference")
 
 
 def predict(
@@ -37,13 +40,18 @@ def predict(
 
     `model` is a run folder, a Hugging Face folder or a Hub id; `data` a file or anything else that a recipe's
     data.train may name, `text` its column, `keys` more of how it is read ("data.encoding=cp1252"). An input column
-    that is called like a key of the answer comes back as `input.NAME`.
+    that is called like a key of the answer comes back as `input.NAME`. Numbers are Python's: `json_line` alone keeps
+    a spelling such as 1.10 or 1e999.
     """
-    saved = open_saved(model, task, keys)
-    rows = (
-        from_texts([texts] if isinstance(texts, str) else texts) if texts is not None else from_file(saved, data, text)
-    )
-    return list(records(saved, rows, batch_size, precision))
+    checked_use(batch_size, precision)
+    if (texts is None) == (data is None):
+        raise UsageError(*(("nothing to answer", "give texts or data") if data is None else BOTH))
+    saved = open_saved(os.fspath(model), task, keys)
+    if texts is None:
+        rows = from_file(saved, data, text)
+    else:
+        rows = from_texts([texts] if isinstance(texts, str) else texts)
+    return [parsed(one) for one in records(saved, rows, batch_size, precision)]
 
 
 def from_texts(texts: Sequence[str], name: str = "texts") -> Rows:
@@ -77,7 +85,7 @@ def first_word(saved: Saved) -> str:
 def records(
     saved: Saved, rows: Rows, batch_size: int, precision: str, advance: Callable[[int], None] = lambda _: None
 ) -> Iterator[dict[str, Any]]:
-    """One record a row, in order; a few thousand rows at a time."""
+    """One record a row, in order; a few thousand rows at a time. Input values are as `Rows.records` gives them."""
     from llmkit.inference.answers import answer
 
     for start in range(0, len(rows), AT_ONCE):
@@ -85,16 +93,31 @@ def records(
         features = saved.task.encode(part, saved.tokenizer, saved.max_length).features
         answers = answer(saved.task, saved.model, saved.tokenizer, features, batch_size, precision, advance)
         for row, one in zip(part.records(), answers, strict=True):
-            yield record(row, one)
+            yield record(row, one, rows.columns)
 
 
-def record(row: dict[str, Any], answer: Answer, **more: Any) -> dict[str, Any]:
-    """A row's input columns with what the model says of it; input columns that collide become `input.NAME`."""
+def record(row: dict[str, Any], answer: Answer, columns: Sequence[str] = (), **more: Any) -> dict[str, Any]:
+    """A row's input columns with what the model says of it. None is lost: one that collides becomes `input.NAME`, with
+    as many `input.` as make it a name of its own. `columns`: all of the file's, so that it has one name in every row.
+    """
     said = answer.as_dict() | more
     if answer.probabilities is not None:
         said["probabilities"] = {label: round(p, DIGITS) for label, p in answer.probabilities.items()}
-    taken = {"answer", "probabilities", "reference"}
-    return {f"input.{key}" if key in taken else key: value for key, value in row.items()} | said
+    names = own_names({**dict.fromkeys(columns), **row}, {*TAKEN, *said})
+    return {names.get(key, key): value for key, value in row.items()} | said
+
+
+def own_names(columns: Collection[str], taken: Collection[str]) -> dict[str, str]:
+    """A free name for each of `columns` whose own is taken."""
+    used, names = {*columns, *taken}, {}
+    for column in columns:
+        name = column
+        while column in taken and name in used:
+            name = f"input.{name}"
+        if name != column:
+            names[column] = name
+            used.add(name)
+    return names
 
 
 def from_lines(stream: BinaryIO) -> Iterator[Rows]:
@@ -116,7 +139,7 @@ def from_lines(stream: BinaryIO) -> Iterator[Rows]:
 def decoded(raw: bytes, line: int) -> str:
     """One line of stdin without its line end."""
     try:
-        return raw.decode("utf-8-sig" if line == 1 else "utf-8").rstrip("\r\n")
+        return raw.decode("utf-8-sig" if line == 1 else "utf-8").removesuffix("\r\n").removesuffix("\n")
     except UnicodeDecodeError as fault:
         byte = f"0x{raw[fault.start]:02x}"
         raise DataError(

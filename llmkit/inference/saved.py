@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmkit import tasks
 from llmkit.errors import InternalError, ModelError, RecipeError, UsageError
 from llmkit.models.names import ModelName, resolve
+from llmkit.recipe.draft import read
 from llmkit.recipe.load import load_recipe
 from llmkit.recipe.schema import DataSection, Recipe
 from llmkit.runs import manifest
@@ -35,6 +36,14 @@ class Saved:
     recipe: Recipe | None = None  # of the run, where the folder is one
     run: Path | None = None
     data: DataSection = field(default_factory=DataSection)  # how files are read: the run's keys and those given now
+
+
+def checked_use(batch_size: int | None, precision: str | None) -> None:
+    """Raise UsageError for a batch size or a precision that a model cannot answer with."""
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"batch_size {batch_size}: at least 1")
+    if precision not in (None, "fp32", "bf16"):
+        raise UsageError(f"precision {precision}: unknown", "write fp32 or bf16")
 
 
 def open_saved(name: str, task: str | None = None, keys: Sequence[str] = ()) -> Saved:
@@ -69,25 +78,46 @@ def open_run(run: Path, found: ModelName, task: str | None, keys: Sequence[str])
     if not about["sealed"]:
         raise ModelError(f"{run}: the run did not finish", "run the same command again")
     check_outputs(run, about)
-    recorded = about.get("task_file")
-    if recorded and task is None:
-        file = Path(recorded["path"])
-        if not file.is_file() or manifest.file_hash(file) != recorded["sha256"]:
-            raise RecipeError(f"{run}: its task file {file} is gone or changed", f"name it again with --task {file}")
-    recipe = load_recipe(run / "recipe.yaml", [] if task is None else [f"task={json.dumps(task)}"])
-    reading = load_recipe(run / "recipe.yaml", data_keys(keys)).data if keys else recipe.data
+    if task is None:
+        check_task_file(run, about)
+    named = [] if task is None else [f"task={json.dumps(task)}"]
+    recipe = load_recipe(run / "recipe.yaml", named)
+    reading = load_recipe(run / "recipe.yaml", [*named, *data_keys(keys)]).data if keys else recipe.data
     return ready(found, tasks.load(recipe.task)(recipe.options), recipe, run, reading)
 
 
 def check_outputs(run: Path, about: Mapping[str, Any]) -> None:
-    """Raise InternalError where a file of the model is not the one that was sealed: a flipped byte loads silently."""
-    for name, digest in about.get("outputs", {}).items():
-        if name.startswith("model/"):
+    """Raise InternalError where the recipe or a file of the model is not the one that was sealed.
+
+    A flipped byte in the weights loads silently, and a recipe may name code.
+    """
+    sealed = {"recipe.yaml": None} | about.get("outputs", {})
+    for name, digest in sealed.items():
+        if name == "recipe.yaml" or name.startswith("model/"):
             path = run / name
             if not path.is_file() or manifest.file_hash(path) != digest:
                 raise InternalError(
                     f"{path}: not the file that the run sealed", "copy the run folder again, or run again"
                 )
+
+
+def check_task_file(run: Path, about: Mapping[str, Any]) -> None:
+    """Raise RecipeError where the recipe names a task file other than the recorded one outside the run folder.
+
+    Reads the recipe without running that file. All in the folder may come from a stranger: it never vouches for code
+    inside itself.
+    """
+    name = read(run / "recipe.yaml").values.get("task")
+    if not isinstance(name, str) or not name.endswith(".py"):
+        return
+    file, recorded = Path(name), about.get("task_file")
+    if file.resolve().is_relative_to(run.resolve()):
+        raise RecipeError(
+            f"{run}: its task file {file} lies inside the run folder", f"read it, then name it with --task {file}"
+        )
+    known = {Path(str(recorded["path"])): recorded["sha256"]} if recorded else {}
+    if not file.is_file() or manifest.file_hash(file) != known.get(file):
+        raise RecipeError(f"{run}: its task file {file} is gone or changed", f"name it again with --task {file}")
 
 
 def ready(found: ModelName, task: Task, recipe: Recipe | None, run: Path | None, data: DataSection) -> Saved:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from llmkit.errors import LlmkitError, ModelError, NetworkError, RecipeError, did_you_mean
+from llmkit.errors import ModelError
+from llmkit.models import files, heads
+from llmkit.models.changes import BY_TASK, allowed
+from llmkit.models.hub import source, speaking_of
 from llmkit.models.names import ModelName
 
-ANSWER_SECONDS = 5.0
 UNLIMITED = 10**6  # transformers writes 10**30 where a tokenizer names no length
 # Families whose positions are counted from pad_token_id + 1 on: the rows of the table below that are never used.
 POSITIONS_AFTER_PAD = frozenset({
@@ -28,18 +28,34 @@ POSITIONS_AFTER_PAD = frozenset({
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model, its tokenizer, their length, and the names of the weights that the files did not hold."""
+    """A model, its tokenizer, their length, and what of the weights is not as in the files."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     length: int  # tokens at which the saved model cuts texts
-    fresh: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()  # weights that the files did not hold, or held for other labels
+    dropped: tuple[str, ...] = ()  # weights of the body that the files hold and the model does not use
 
 
-def load_config(name: ModelName) -> PreTrainedConfig:
-    """The model's own config."""
+def load_config(name: ModelName, changes: Mapping[str, Any] | None = None) -> PreTrainedConfig:
+    """The model's config with `changes` (the recipe's `model.config`) in it.
+
+    Raises ModelError where a file of the model points out of its folder, RecipeError for a change that is not the
+    recipe's to make.
+    """
+    with speaking_of(name):
+        files.stay_inside(name)
+    config = read_config(name, {})
+    if not changes:
+        return config
+    allowed(name, config, changes)
+    return read_config(name, changes)
+
+
+def read_config(name: ModelName, changes: Mapping[str, Any]) -> PreTrainedConfig:
+    """The config as transformers reads it, with `changes` unchecked."""
     with speaking_of(name), quiet():
-        return AutoConfig.from_pretrained(name.id, trust_remote_code=False, **source(name))
+        return AutoConfig.from_pretrained(name.id, trust_remote_code=False, **source(name), **changes)
 
 
 def load_tokenizer(name: ModelName, needs: tuple[str, ...] = ("pad",)) -> PreTrainedTokenizerBase:
@@ -48,6 +64,7 @@ def load_tokenizer(name: ModelName, needs: tuple[str, ...] = ("pad",)) -> PreTra
     `needs` names special tokens that the task cannot do without. Raises ModelError where one is missing.
     """
     with speaking_of(name), quiet():
+        files.stay_inside(name)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             name.id, trust_remote_code=False, **source(name)
         )
@@ -81,39 +98,61 @@ def unlimited(tokenizer: PreTrainedTokenizerBase) -> None:
 def load_model(
     name: ModelName, auto_class: str, changes: dict[str, Any], *, dtype: str = "float32", strict: bool = False
 ) -> Loaded:
-    """The model with its tokenizer, in `dtype`, on the CPU, with `changes` in its config.
+    """The model with its tokenizer, in `dtype`, on the CPU, with `changes` (the recipe's and the task's) in its config.
 
-    Weights that the files do not hold are drawn afresh (seed torch first) and listed in `fresh`; with `strict` they
-    are a ModelError, because a random head must never answer. Raises ModelError too where the architecture has no such
-    head, or where most weights would be fresh.
+    Weights that the files do not hold are drawn afresh (seed torch first) and listed in `fresh`, and so is the head
+    where it was trained for other labels; with `strict` a missing one is a ModelError, because a random head must never
+    answer. Raises ModelError too where the architecture has no such head, where the files do not fit the config, or
+    where most weights would be fresh; RecipeError for a change that is not the recipe's to make.
     """
-    tokenizer, config = load_tokenizer(name), load_config(name)
-    can_do(name, config, auto_class)
+    tokenizer, own = load_tokenizer(name), load_config(name)
+    can_do(name, own, auto_class)
+    free = {key: value for key, value in changes.items() if key not in BY_TASK}
+    allowed(name, own, free)
+    config = read_config(name, changes)
     fits(name, config, tokenizer)
-    known_fields(name, config, changes)
-    safe_files(name)
+    files.weights_are_safe(name)
+    for part in (config, config.get_text_config()):
+        if getattr(part, "pad_token_id", None) is None:  # some heads look for the last token that is no padding
+            part.pad_token_id = tokenizer.pad_token_id
     length = own_length(config, tokenizer)
     tokenizer.model_max_length = longest(config, tokenizer) or tokenizer.model_max_length  # padding goes no further
+    model, report = read_weights(name, auto_class, config, dtype, strict)
+    fresh = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if fresh and strict:
+        raise ModelError(f"{name.given}: {weights(len(fresh))} missing: {listed(fresh)}",
+                         "a random head must not answer; name a model that was trained for the task")  # fmt: skip
+    heads.body_fits(name, model, report["mismatched_keys"], list(free))
+    sizes = {key: value.numel() for key, value in model.state_dict().items()}
+    if sum(sizes.get(key, 0) for key in fresh) * 2 > sum(sizes.values()):
+        raise ModelError(f"{name.given}: its files do not fit a {type(model).__name__}, they lack {listed(fresh)}",
+                         "check model.name and model.config")  # fmt: skip
+    if "id2label" in changes and names_of(own) != names_of(config):
+        fresh = sorted({*fresh, *heads.redraw(name, model, fresh)})
+    return Loaded(model, tokenizer, length, tuple(fresh), heads.dropped(model, report["unexpected_keys"]))
+
+
+def read_weights(
+    name: ModelName, auto_class: str, config: PreTrainedConfig, dtype: str, strict: bool
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """The model, and which weights were missing, mismatched or unexpected; with `strict` none is mismatched."""
     with speaking_of(name), quiet():
         model, report = getattr(transformers, auto_class).from_pretrained(
             name.id,
+            config=config,
             dtype=dtype,
             output_loading_info=True,
             ignore_mismatched_sizes=not strict,
             use_safetensors=True,  # the other format is a pickle
             trust_remote_code=False,
             **source(name),
-            **changes,
         )
-    fresh = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
-    if fresh and strict:
-        raise ModelError(f"{name.given}: {weights(len(fresh))} missing: {listed(fresh)}",
-                         "a random head must not answer; name a model that was trained for the task")  # fmt: skip
-    sizes = {key: value.numel() for key, value in model.state_dict().items()}
-    if sum(sizes.get(key, 0) for key in fresh) * 2 > sum(sizes.values()):
-        raise ModelError(f"{name.given}: its files do not fit a {type(model).__name__}, they lack {listed(fresh)}",
-                         "check model.name and model.config")  # fmt: skip
-    return Loaded(model, tokenizer, length, tuple(fresh))
+    return model, report
+
+
+def names_of(config: PreTrainedConfig) -> list[str]:
+    """The label names in the order of the head's outputs."""
+    return [str(config.id2label[i]) for i in sorted(config.id2label)]
 
 
 def can_do(name: ModelName, config: PreTrainedConfig, auto_class: str) -> None:
@@ -130,23 +169,6 @@ def fits(name: ModelName, config: PreTrainedConfig, tokenizer: PreTrainedTokeniz
     if words is not None and len(tokenizer) > words:
         raise ModelError(f"{name.given}: its tokenizer has {len(tokenizer):,} words, its embedding {words:,}",
                          "take both from the same model")  # fmt: skip
-
-
-def safe_files(name: ModelName) -> None:
-    """Raise ModelError where a local folder has its weights in pickles only, or none at all."""
-    if name.folder is not None and not any(name.folder.glob("*.safetensors")):
-        pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in name.folder.glob(pattern))
-        found = f"only {', '.join(pickles)}, which can run code" if pickles else "no weights"
-        raise ModelError(f"{name.given}: {found}", "save the model as model.safetensors (save_pretrained does)")
-
-
-def known_fields(name: ModelName, config: PreTrainedConfig, changes: dict[str, Any]) -> None:
-    """Raise RecipeError where `changes` name a field that the model's config has not."""
-    fields = config.to_dict()
-    for key in changes:
-        if not hasattr(config, key):
-            raise RecipeError(f"model.config.{key}: the config of {name.given} has no such field",
-                              did_you_mean(key, sorted(fields)))  # fmt: skip
 
 
 def check_length(
@@ -223,57 +245,3 @@ def quiet() -> Iterator[None]:
         hf_logging.set_verbosity(level)
         if bars:
             hf_logging.enable_progress_bar()
-
-
-@contextmanager
-def speaking_of(name: ModelName) -> Iterator[None]:
-    """Turn the library's many ways to fail at loading into one sentence about the model."""
-    try:
-        yield
-    except (LlmkitError, MemoryError):
-        raise
-    except Exception as fault:  # a damaged folder makes the library fail in any way whatever
-        said = " ".join(str(fault).split("\n")[0].split())[:300].rstrip(".")
-        if "trust_remote_code" in str(fault):
-            raise ModelError(f"{name.given}: needs code of its own repository, and llmkit runs none",
-                             "name a model of an architecture that transformers has") from fault  # fmt: skip
-        if name.folder is None and isinstance(fault, OSError):
-            raise NetworkError(
-                f"{name.given}: no such local folder, and the Hub did not give it: {said}", mend()
-            ) from fault
-        raise ModelError(
-            f"{name.given}: {type(fault).__name__}: {said}", "check the folder and model.config"
-        ) from fault
-
-
-def source(name: ModelName) -> dict[str, Any]:
-    """How to ask for the files: of a local folder as it is, of the Hub with the revision, or of its cache alone."""
-    if name.folder is not None:
-        return {}
-    return {"revision": name.revision, "local_files_only": not answers(name.id, name.revision)}
-
-
-@cache
-def answers(model: str, revision: str | None) -> bool:
-    """Whether the Hub answers at all. Asked once, with a short limit: the loaders would retry for half a minute."""
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
-
-    if constants.HF_HUB_OFFLINE:
-        return False
-    try:
-        HfApi().model_info(model, revision=revision, timeout=ANSWER_SECONDS)
-    except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as fault:
-        raise NetworkError(
-            f"{model}: no such local folder, and on the Hub: {str(fault).splitlines()[0]}", mend()
-        ) from fault
-    except Exception:  # the class depends on the HTTP library below; whatever it is, the cache may do
-        return False
-    return True
-
-
-def mend() -> str:
-    """What helps when the Hub does not answer."""
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
-        return "HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --model"
-    return "check the name and the network, or name a local folder with --model"

@@ -110,9 +110,9 @@ class TrainSection(Section):
 
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
     """The highest rate that the schedule reaches."""
-    num_train_epochs: Annotated[float, Field(gt=0)] = 3.0
+    num_train_epochs: Annotated[float, Field(gt=0, le=10_000)] = 3.0
     """How often each row is seen."""
-    max_steps: int = -1
+    max_steps: Annotated[int, Field(le=10**9)] = -1
     """Stop after so many steps; -1: num_train_epochs decides."""
     batch_size: Count | None = None
     """Rows in one step over all processes and accumulation. It names the whole, so per_device_train_batch_size and

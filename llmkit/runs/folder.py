@@ -31,6 +31,13 @@ class RunFolder:
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
+    def give_up(self) -> None:
+        """Take back what the run wrote so far: it is refused after all."""
+        for name in ("recipe.yaml", "run.json", "log.jsonl"):
+            (self.path / name).unlink(missing_ok=True)
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+        self.started = False
+
 
 def chosen(wanted: str | Path | None, name: str, fingerprint: str) -> Path:
     """The folder that a run will use: `wanted`, or a fresh `runs/NAME-1`, `-2` ...; nothing is made yet.
@@ -63,6 +70,25 @@ def open_folder(path: Path, fingerprint: str) -> Iterator[RunFolder]:
             remove(made)
 
 
+@contextmanager
+def open_fresh(name: str, fingerprint: str) -> Iterator[RunFolder]:
+    """A fresh `runs/NAME-N`, made and locked; of runs that start together each gets one of its own."""
+    while True:
+        path = fresh(name)
+        made = [one for one in (path.parent, path) if not one.exists()]
+        try:
+            path.parent.mkdir(exist_ok=True)
+            path.mkdir()
+        except FileExistsError:  # another run was faster
+            continue
+        break
+    try:
+        with open_folder(path, fingerprint) as folder:
+            yield folder
+    finally:
+        remove(made)  # where they are empty
+
+
 def fresh(name: str) -> Path:
     """The first free `runs/NAME-N`."""
     stem = re.sub(r"[^\w-]+", "-", name).strip("-")[:LONGEST] or "run"
@@ -74,12 +100,15 @@ def fresh(name: str) -> Path:
 
 def refuse_foreign(path: Path, fingerprint: str) -> None:
     """Raise OutputError unless `path` is missing, empty, or holds the same run, unfinished."""
-    if not path.exists():
-        return
+    try:
+        if not path.exists():
+            return
+    except OSError as fault:
+        raise OutputError(f"{path}: {fault.strerror}", "name another --output-dir") from None
     if not path.is_dir():
         raise OutputError(f"{path}: a file stands there", "name another --output-dir")
     try:
-        holds = {one.name for one in path.iterdir()} - {LOCK}
+        holds = {one.name for one in path.iterdir() if not one.name.startswith(".")}
     except OSError as fault:
         raise OutputError(f"{path}: {fault.strerror}", "name another --output-dir") from None
     if not holds:

@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, TrainerState
 
 from llmkit.errors import DiskError
@@ -28,9 +29,11 @@ def save(model: PreTrainedModel, state: TrainerState, root: Path) -> Path:
             shutil.rmtree(final)
         beside.rename(final)
         synced(root)
-    except OSError as fault:
+    except (OSError, SafetensorError) as fault:
         shutil.rmtree(beside, ignore_errors=True)
-        raise DiskError(f"{final}: {fault.strerror or fault}", "free some space and run again") from fault
+        raise DiskError(
+            f"{final}: {getattr(fault, 'strerror', None) or fault}", "free some space and run again"
+        ) from fault
     return final
 
 

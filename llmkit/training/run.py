@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmkit import console, tasks
 from llmkit.data.prepare import Splits, read_splits, source_name
-from llmkit.errors import InternalError, UsageError
+from llmkit.errors import UsageError
 from llmkit.evaluation import baselines
 from llmkit.evaluation.evaluate import Report, baseline_names, judge, metric_names, warn_of_thin_labels, write
 from llmkit.models.names import ModelName, default_name, resolve
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from llmkit.runs.folder import RunFolder
 
 OUTPUTS = ("recipe.yaml", "model", "metrics.json", "predictions.jsonl", "log.jsonl")
-PROBE = 8  # rows that the saved model must answer as the trained one did
 UNKNOWN = 0.1  # share of unknown tokens from which the tokenizer may be of another language
-SAME = 1e-6  # how far a logit may move when a model is saved and loaded again
+COPIES = 3  # of the weights at the most at one time: the best, the last, and one being written
 
 
 @dataclass(frozen=True)
@@ -47,35 +46,46 @@ def train(recipe: str | Path | Recipe | None = None, *overrides: str, task: str 
     of the command line (model, train, validation, test, text, label, epochs, output_dir). Raises an LlmkitError for
     whatever is wrong with them; a refused run leaves nothing behind.
     """
+    if isinstance(recipe, Recipe) and (overrides or task or words):
+        raise UsageError("a Recipe object and changes to it together", "give the changes to load_recipe")
     if not isinstance(recipe, Recipe):
+        words = {word: os.fspath(value) if isinstance(value, os.PathLike) else value for word, value in words.items()}
         recipe = load_recipe(recipe, overrides, task=task, **words)
     refuse_many_processes()
     kind = tasks.load(recipe.task)(recipe.options)
     recipe, model_name = name_model(recipe)
     fingerprint = manifest.text_hash(dump(recipe))
-    path = folders.chosen(recipe.output_dir, f"{kind.name}-{source_name(recipe.data)}", fingerprint)
+    name = f"{kind.name}-{source_name(recipe.data)}"
+    path = folders.chosen(recipe.output_dir, name, fingerprint)
     splits = read_splits(recipe.data, kind)
     for text in splits.notes + kind.fit(splits.train, splits.others):
         console.note(text)
-    with folders.open_folder(path, fingerprint) as folder:
+    opened = folders.open_folder(path, fingerprint) if recipe.output_dir else folders.open_fresh(name, fingerprint)
+    with opened as folder:
         try:
             return carry_out(recipe, kind, model_name, splits, folder, fingerprint)
         finally:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-            if folder.started and not manifest.read(path)["sealed"]:
-                console.note(f"{path}: unfinished; the same command with --output-dir {path} starts it again")
+            if folder.started and not manifest.read(folder.path)["sealed"]:
+                again = f"the same command with --output-dir {folder.path} starts it again"
+                console.note(f"{folder.path}: unfinished; {again}")
 
 
 def carry_out(
     recipe: Recipe, task: Task, model_name: ModelName, splits: Splits, folder: RunFolder, fingerprint: str
 ) -> Run:
     """The story of a run in an open folder, from checked rows to the seal."""
+    from llmkit.training.learn import learn, trainer_for
+    from llmkit.training.prove import save_and_prove, size_of
+
     recipe, loaded = load(recipe, task, model_name)
     encoded = encode(recipe, task, loaded, splits)
     recipe, precision = settle(recipe, splits, loaded)
+    folders.check_room(folder.path, COPIES * size_of(loaded.model))
+    trainer = trainer_for(recipe, task, loaded, splits, encoded, folder)
     begin(recipe, task, model_name, folder, splits, fingerprint, precision)
-    learn(recipe, task, loaded, splits, encoded, folder)
-    model = save_and_prove(recipe, task, loaded, encoded, folder)
+    learn(trainer, folder, passed_through=bool(recipe.train.hf))
+    model = save_and_prove(recipe, task, loaded, splits.train, folder)
     report = judge_and_write(recipe, task, model, loaded, splits, encoded, folder)
     manifest.seal(folder.path, OUTPUTS)
     return Run(folder.path, report)
@@ -83,7 +93,7 @@ def carry_out(
 
 def refuse_many_processes() -> None:
     """Raise UsageError under a launcher: each process would train a model of its own on the same rows."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if os.environ.get("WORLD_SIZE", "1").strip() not in ("", "0", "1"):
         raise UsageError("started as several processes", "this version trains on one; start it without a launcher")
 
 
@@ -177,79 +187,8 @@ def begin(
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         (folder / "log.jsonl").unlink(missing_ok=True)
     folder.started = True
+    manifest.begin(folder.path, text, facts)  # first: a folder with a recipe alone would be nobody's
     manifest.write_text(folder / "recipe.yaml", console.redacted(text))
-    manifest.begin(folder.path, text, facts)
-
-
-def learn(
-    recipe: Recipe, task: Task, loaded: Loaded, splits: Splits, encoded: dict[str, Encoded], folder: RunFolder
-) -> None:
-    """Train the model in place; it ends with the weights of the best checkpoint."""
-    from transformers import EarlyStoppingCallback, PrinterCallback
-
-    from llmkit.training.arguments import rows_at_once, training_arguments
-    from llmkit.training.callbacks import Journal
-    from llmkit.training.trainer import StepTrainer
-
-    names = metric_names(recipe, task)
-    if "validation" not in splits.others:
-        quiet = {"eval_strategy": "no", "eval_steps": None}
-        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=quiet)})
-        console.note("no validation rows: the last weights are kept")
-    arguments = training_arguments(
-        recipe, folder.path, recipe.train.precision, names[0], names[0] not in task.lower_is_better
-    )
-    journal, patience = Journal(folder / "log.jsonl"), recipe.eval.early_stopping_patience
-    stopping = [EarlyStoppingCallback(patience)] if patience and arguments.load_best_model_at_end else []
-    judged = splits.others.get("validation")
-    trainer = StepTrainer(
-        loaded.model,
-        arguments,
-        task=task,
-        tokenizer=loaded.tokenizer,
-        train=encoded["train"].features,
-        validation=encoded["validation"].features if judged is not None else [],
-        references=task.references(judged) if judged is not None else [],
-        metrics=names,
-        rows_at_once=rows_at_once(recipe.train),
-        max_length=recipe.model.max_length,
-        eval_precision=recipe.eval.precision,
-        callbacks=[journal, *stopping],
-    )
-    trainer.remove_callback(PrinterCallback)
-    try:
-        trainer.train()
-    finally:
-        journal.close()
-    loaded.model.__dict__.pop("forward", None)  # the autocast that Accelerate put around it: judging is a new matter
-
-
-def save_and_prove(
-    recipe: Recipe, task: Task, loaded: Loaded, encoded: dict[str, Encoded], folder: RunFolder
-) -> PreTrainedModel:
-    """Write model/ and load it again in plain transformers; returns the reloaded model, in eval mode.
-
-    Raises InternalError where its logits or label names are not those of the trained one.
-    """
-    import torch
-    import transformers
-
-    from llmkit.models import load as models
-
-    probe = task.collator(loaded.tokenizer)(encoded["train"].features[:PROBE])
-    inputs = {key: value.to(loaded.model.device) for key, value in probe.items() if key != "labels"}
-    loaded.model.eval()
-    models.save(loaded.model, loaded.tokenizer, folder / "model", recipe.model.max_length)
-    auto_class = getattr(transformers, task.model().auto_class)
-    with models.quiet():
-        again = auto_class.from_pretrained(folder / "model", dtype=recipe.model.dtype).to(loaded.model.device).eval()
-    with torch.inference_mode():
-        moved = float((again(**inputs).logits - loaded.model(**inputs).logits).abs().max())
-    if not moved <= SAME:
-        raise InternalError(f"{folder / 'model'}: reloaded logits differ by {moved:.1e}", "report this as a bug")
-    if again.config.id2label != loaded.model.config.id2label:
-        raise InternalError(f"{folder / 'model'}: label names did not survive saving", "report this as a bug")
-    return again
 
 
 def judge_and_write(

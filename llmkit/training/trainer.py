@@ -7,6 +7,7 @@ step; its loss is the sum over the step's rows divided by the step's count, howe
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ from llmkit.errors import InternalError, OutOfMemoryError
 from llmkit.inference.answers import answer
 from llmkit.tasks.base import Feature, Task
 from llmkit.training import checkpoint
+from llmkit.training.callbacks import Journal
 
 # What one more pass costs, in tokens: on a CPU the gradients of all weights are touched once more (MiniLM: 0.05 s,
 # which is 64 tokens in fp32 and 256 in bf16), on a GPU a pass of few tokens leaves it idle.
@@ -171,14 +173,29 @@ class StepTrainer(Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the validation rows with the task's own metrics: `eval_NAME` for each."""
         with own_forward(self.model):
+            # Weights held in bf16 are scored as `llmkit eval` scores them: widened to fp32.
+            model = self.model if self.model.dtype == torch.float32 else copy.deepcopy(self.model).float()
             answers = answer(
-                self.task, self.model, self.tokenizer, self.eval_dataset, self.args.eval_batch_size, self.eval_precision
+                self.task, model, self.tokenizer, self.eval_dataset, self.args.eval_batch_size, self.eval_precision
             )
         scores = self.task.score(self.metrics, self.references, [one.answer for one in answers])
         values = {f"eval_{name}": score.value for name, score in scores.items()}
         self.log(dict(values))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, values)  # type: ignore[has-type]
         return values
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        better: bool = super()._determine_best_metric(metrics, trial)
+        # Stock Trainer forgets a best step that falls between two saves.
+        if better and self.args.save_strategy != "no":
+            self.control.should_save = True
+        return better
+
+    def end_progress(self) -> None:
+        """Take the progress bar away, however training ended."""
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, Journal):
+                callback.close()
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ARG002
         root = Path(self.args.output_dir)

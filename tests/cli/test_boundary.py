@@ -51,7 +51,7 @@ def test_a_mistyped_recipe_is_answered_without_the_heavy_libraries() -> None:
         (["finetune-clasify"], 64, "No such command 'finetune-clasify'."),
         (["predict"], 64, "Missing argument 'MODEL'"),
         (["finetune-classify", "--modle", "x"], 64, "No such option: --modle"),
-        (["predict", "x", "text", "--precision", "fp8"], 64, "--precision fp8: unknown; write fp32 or bf16"),
+        (["predict", "x", "text", "--precision", "fp8"], 64, "precision fp8: unknown; write fp32 or bf16"),
         (["predict", "x", "text", "--data", "f.csv"], 64, "texts and --data together; give one of them"),
         (["predict", "runs/none", "text"], 66, "runs/none: no such folder; name a model folder, a Hub id or pkg://PACKAGE/PATH"),
         (["train", "no/such.yaml"], 66, "no/such.yaml: no such recipe; `llmkit recipes list` names the shipped ones"),

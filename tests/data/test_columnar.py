@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,6 +9,7 @@ import pytest
 
 from llmkit.data.columnar import from_table
 from llmkit.data.read import read
+from llmkit.data.rows import json_line, parsed
 from llmkit.errors import DataError
 
 
@@ -28,7 +30,7 @@ def test_parquet_strings_stay_and_other_values_become_json():
             day=[datetime.date(2026, 1, 2), None],
         )
     )
-    assert list(rows.records()) == [
+    assert [parsed(record) for record in rows.records()] == [
         {"text": "NA", "label": 1, "kind": "x", "raw": "é", "tags": ["a"], "day": "2026-01-02"},
         {"text": "b", "label": 0, "kind": "y", "raw": "a", "tags": [], "day": None},
     ]
@@ -68,3 +70,54 @@ def test_a_nul_character():
     with pytest.raises(DataError) as caught:
         read(written("a.parquet", text=["a", "b\0"]))
     assert str(caught.value) == "a.parquet: row 2: 'text' holds a NUL character; take it out"
+
+
+def test_decimals_and_dates_are_spelled_plainly():
+    utc = datetime.UTC
+    rows = read(
+        written(
+            "a.parquet",
+            price=[Decimal("1.50"), Decimal("-0.05")],
+            many=pa.array([Decimal("100"), None], pa.decimal128(38, 0)),
+            day=[datetime.date(2026, 1, 2), datetime.date(1, 1, 1)],
+            at=pa.array([1, 10**9], pa.timestamp("ns")),
+            zoned=[datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=utc)] * 2,
+            deep=[{"price": Decimal("2.0"), "days": [datetime.date(2026, 1, 2)]}, None],
+        )
+    )
+    assert rows.texts("price") == ["1.50", "-0.05"]
+    assert rows.texts("day") == ["2026-01-02", "0001-01-01"]
+    assert rows.texts("at") == ["1970-01-01T00:00:00.000000001", "1970-01-01T00:00:01"]
+    assert rows.texts("zoned")[0] == "2026-01-02T03:04:05+00:00"
+    assert [name for name, kind in rows.kinds.items() if kind == "text"] == ["day", "at", "zoned"]
+    assert json_line(next(rows.records())) == (
+        '{"price": 1.50, "many": 100, "day": "2026-01-02", "at": "1970-01-01T00:00:00.000000001", '
+        '"zoned": "2026-01-02T03:04:05+00:00", "deep": {"price": 2.0, "days": ["2026-01-02"]}}'
+    )
+
+
+def test_numbers_that_json_lacks_are_kept_as_words():
+    rows = read(written("a.parquet", text=["a", "b"], score=[float("nan"), float("-inf")], deep=[[float("inf")], []]))
+    assert [json_line(record) for record in rows.records()] == [
+        '{"text": "a", "score": "NaN", "deep": ["Infinity"]}',
+        '{"text": "b", "score": "-Infinity", "deep": []}',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        (pa.array([1], pa.duration("us")), "duration[us]"),
+        (pa.array([1], pa.time64("us")), "time64[us]"),
+        (pa.array([{"bytes": b"\xff"}]), "struct<bytes: binary>"),
+        (pa.array([10**13], pa.timestamp("s")), "timestamp[s]"),
+        (pa.array([2**31 - 1], pa.date32()), "date32[day]"),
+        (pa.array([1], pa.timestamp("us", tz="Nowhere/X")), "timestamp[us, tz=Nowhere/X]"),
+    ],
+)
+def test_a_value_that_has_no_plain_spelling_is_refused(values, shown):
+    with pytest.raises(DataError) as caught:
+        from_table(pa.table({"text": ["a"], "odd": values}), "a.parquet")
+    assert str(caught.value) == (
+        f"a.parquet: column 'odd' holds a {shown} that has no plain spelling; write it as text, or leave the column out"
+    )

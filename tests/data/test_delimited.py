@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 QUOTES = "double the quotes inside a quoted cell, or read quotes as plain text with data.quoting=none"
+RETURN = "a carriage return outside quotes that is no line end; quote the cell, or end each line with one LF or CRLF"
 TAB = "'\"\\t\"'"
 
 
@@ -58,10 +59,20 @@ TAB = "'\"\\t\"'"
             'text,label\n"x\n" y,c\n',
             f"a.csv:3: text after the closing quote of a cell that opened at line 2; {QUOTES}",
         ),
+        ("a.csv", "text,label\na\rb,c\n", f"a.csv:2: {RETURN}"),
+        ("a.csv", "text,label\na,b\r\r\n", f"a.csv:2: {RETURN}"),
+        ("a.csv", "text,label\na,b\r", f"a.csv:2: {RETURN}"),
+        ("a.csv", 'text,label\n"a\r\r\nb","c"\r\r\n', f"a.csv:3: {RETURN}"),
+        ("a.csv", 'text,label\r\n"a\n""\r",b"\r"c\r\n', f"a.csv:3: {RETURN}"),
         (
             "a.csv",
-            "text,label\na\rb,c\n",
-            "a.csv:2: a carriage return inside a line and outside quotes; quote the cell, or end lines with LF or CRLF",
+            "text,label\ra,b\r\nc\r,d\n",
+            (
+                "a.csv:1: a carriage return outside quotes that is no line end (the first of 2 bad rows); "
+                "quote the cell, or end each line with one LF or CRLF\n"
+                "  a.csv:1: a carriage return outside quotes that is no line end\n"
+                "  a.csv:2: a carriage return outside quotes that is no line end"
+            ),
         ),
         (
             "a.csv",
@@ -148,10 +159,18 @@ def test_other_line_ends_of_unicode_stay_in_the_text(rows_of):
 
 
 def test_a_blank_line_is_a_row_only_in_a_file_of_one_column(rows_of):
-    assert rows_of("a.csv", "text\na\n\nb\n\n\n").texts("text") == ["a", "", "b"]
+    assert rows_of("a.csv", "text\na\n\nb\n\n\r\n").texts("text") == ["a", "", "b", "", ""]
+    assert rows_of("a.tsv", "text\na\n\nb\n\n\r\n").texts("text") == ["a", "", "b", "", ""]
+    assert rows_of("a.csv", "text\na").texts("text") == rows_of("a.csv", "text\r\na\r\n").texts("text") == ["a"]
     assert rows_of("b.csv", "text,label\na,b\n\nc,d\n\n").lines.tolist() == [2, 4]
 
 
 def test_a_text_of_ten_megabytes(rows_of):
     long = "很长 long " * 800_000
     assert rows_of("a.csv", f'text,label\n"{long}",x\n').texts("text") == [long]
+
+
+@pytest.mark.parametrize("cell", ["\r", "a\r", "\r\r\n", "a\r\nb\rc\n", '""\r""'])
+def test_a_carriage_return_inside_quotes_stays(rows_of, cell):
+    rows = rows_of("a.csv", f'text,label\r\n"{cell}","{cell}"\r\n')
+    assert rows.texts("text") == rows.texts("label") == [cell.replace('""', '"')]

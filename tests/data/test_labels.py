@@ -75,3 +75,10 @@ def test_labels_that_look_alike_and_classes_of_one_row():
         "labels 'Spam' (1 row) and 'spam ' (2 rows) differ only by case or space; they are kept apart",
         "1 label with one row only: 'Spam' (a.csv:2)",
     ]
+
+
+def test_a_label_with_line_ends_forges_no_line():
+    with pytest.raises(DataError) as caught:
+        check(rows("a.csv", "a", "b"), {"test": rows("t.csv", "bad\nok: 0 errors")})
+    assert str(caught.value).splitlines()[0].count("label 'bad\ufffdok: 0 errors' does not occur in train") == 1
+    assert len(str(caught.value).splitlines()) == 1

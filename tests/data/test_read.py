@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from llmkit.data.read import read
+from llmkit.data.rows import parsed
 from llmkit.errors import DataError, MissingInputError
 
 
@@ -24,7 +25,8 @@ def files(here: Path) -> None:
 
 def test_a_list_is_joined():
     rows = read(["reviews.csv", Path("more.jsonl")])
-    assert list(rows.records()) == [{"text": "a", "label": "x"}, {"label": "y", "text": "b", "id": 7}]
+    records = [parsed(record) for record in rows.records()]
+    assert records == [{"text": "a", "label": "x"}, {"label": "y", "text": "b", "id": 7}]
     assert [rows.where(row) for row in range(2)] == ["reviews.csv:2", "more.jsonl:1"]
 
 
@@ -50,6 +52,10 @@ def test_a_mapping_names_the_labels_of_files():
         (
             "x" * 300 + ".csv",
             "x" * 300 + ".csv: cannot be read: File name too long; check the name and its permissions",
+        ),
+        (
+            {"good": "x" * 5_000},
+            "x" * 5_000 + ": cannot be read: File name too long; check the name and its permissions",
         ),
         ({"good": "po.txt"}, "po.txt: no such file; did you mean 'pos.txt'?"),
         ({"good": "sets"}, "sets: a folder, where a file is wanted; name a file"),

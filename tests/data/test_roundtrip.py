@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmkit.data.read import ENDINGS, ReadOptions, read
-from llmkit.data.rows import Rows
+from llmkit.data.rows import Rows, json_line, parsed
 from llmkit.errors import LlmkitError
 
 ANY = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
@@ -60,7 +60,8 @@ def test_json_lines_and_arrays(written, ascii_only):
     lines = [json.dumps(record, ensure_ascii=ascii_only) for record in written]
     for ending, data in ((".jsonl", "\n".join(lines)), (".json", "[" + ",\n".join(lines) + "]")):
         rows = read_bytes(ending, data.encode())
-        assert list(rows.records()) == written
+        assert [parsed(record) for record in rows.records()] == written
+        assert [json.loads(json_line(record)) for record in rows.records()] == written
         assert rows.lines.tolist() == list(range(1, len(written) + 1))
 
 

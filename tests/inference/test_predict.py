@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 import llmkit
 from llmkit.errors import DataError, InternalError, ModelError
-from llmkit.inference.predict import from_lines, from_texts, records
+from llmkit.inference.predict import from_lines, from_texts, record, records
 from llmkit.inference.saved import Saved, open_saved
+from llmkit.tasks.base import Answer
 from llmkit.testing import reviews, tiny_model, write_jsonl
 
 TEXTS = [row["text"] for row in reviews(30, seed=5)] + ["great " * 100, "x", "我喜欢 🙂 مرحبا"]
@@ -87,6 +88,39 @@ def test_lines_of_a_stream_are_texts() -> None:
     with pytest.raises(DataError) as fault:
         list(from_lines(io.BytesIO(b"one\ncaf\xe9\n")))
     assert str(fault.value) == "stdin:2: not UTF-8 (byte 0xe9); convert it, for example with iconv -t utf-8"
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("text", ["a", "a\r", "\ra\r\r", " a\x0b"])
+def test_a_line_of_a_stream_loses_its_line_end_alone(text: str, end: str) -> None:
+    if text.endswith("\r") and end == "\n":
+        pytest.skip("a CRLF")
+    (rows,) = from_lines(io.BytesIO(f"{text}{end}".encode()))
+    assert rows.texts("text") == [text]
+
+
+def test_no_input_column_is_lost() -> None:
+    row = {"text": "t", "answer": 1, "input.answer": 2, "reference": 3, "input.probabilities": 4}
+    made = record(row, Answer("good", {"good": 1.0}))
+    assert made == {
+        "text": "t", "input.input.answer": 1, "input.answer": 2, "input.reference": 3, "input.probabilities": 4,
+        "answer": "good", "probabilities": {"good": 1.0},
+    }  # fmt: skip
+
+
+def test_a_column_has_one_name_in_every_record(finished: Path) -> None:
+    rows = [{"text": "a great film", "answer": 1, "input.answer": 2}, {"text": "dull", "answer": 3}]
+    both, one = llmkit.predict(str(finished), data=write_jsonl("in.jsonl", rows))
+    assert (both["input.input.answer"], both["input.answer"]) == (1, 2)
+    assert one["input.input.answer"] == 3
+    assert "input.answer" not in one
+
+
+def test_numbers_that_no_float_holds_are_no_mistake(finished: Path) -> None:
+    Path("in.jsonl").write_text('{"text": "a great film", "big": 1e999, "x": 1.10, "tags": [1.50, "a"]}\n')
+    (answered,) = llmkit.predict(str(finished), data="in.jsonl")
+    assert answered["big"] == float("inf")
+    assert (answered["x"], answered["tags"]) == (1.1, [1.5, "a"])
 
 
 def test_a_random_head_never_answers() -> None:

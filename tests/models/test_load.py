@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from llmkit.errors import NetworkError, RecipeError
-from llmkit.models import load
+from llmkit.models import hub, load
 from llmkit.models.load import Loaded, load_config, load_model, load_tokenizer
 from llmkit.models.names import resolve
 from llmkit.testing import FAMILIES, tiny_model
@@ -199,7 +199,7 @@ def test_the_hub_without_network_is_answered_at_once(name: str, refused: Refused
 
 def test_the_mend_speaks_of_the_network_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    assert load.mend() == "check the name and the network, or name a local folder with --model"
+    assert hub.mend() == "check the name and the network, or name a local folder with --model"
 
 
 def test_what_is_saved_is_a_plain_folder_that_cuts_as_training_did(tiny_classifier: str) -> None:

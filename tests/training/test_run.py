@@ -215,7 +215,7 @@ def test_the_same_run_unfinished_starts_again_and_another_one_is_refused(
 ) -> None:
     keys = ("train.max_steps=2", "train.eval_strategy=no")
     with monkeypatch.context() as patch:
-        patch.setattr("llmkit.training.run.learn", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("llmkit.training.learn.learn", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train(tiny, data, *keys)
     assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["sealed"] is None

@@ -1,0 +1,69 @@
+"""Body and head of a loaded model: the body is what the files hold, a head may be new."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from llmkit.errors import ModelError
+from llmkit.models.names import ModelName
+
+
+def in_body(model: PreTrainedModel, key: str) -> bool:
+    """Whether the module or weight `key` is of the encoder, not of the task's head."""
+    return key.startswith(f"{model.base_model_prefix}.")
+
+
+def body_fits(
+    name: ModelName, model: PreTrainedModel, mismatched: Iterable[tuple[str, Any, Any]], changed: Sequence[str]
+) -> None:
+    """Raise ModelError where a weight of the body has another shape in the files: it would be drawn at random.
+
+    `changed` names the fields that the recipe changed, for the mend.
+    """
+    for key, held, wanted in sorted(mismatched):
+        if in_body(model, key):
+            mend = f"leave out model.config.{' and model.config.'.join(changed)}" if changed else "mend its config.json"
+            raise ModelError(f"{name.given}: {key} is {shape(held)} in its files, {shape(wanted)} by its config", mend)
+
+
+def shape(sizes: Iterable[int]) -> str:
+    return " x ".join(f"{size:,}" for size in sizes)
+
+
+def dropped(model: PreTrainedModel, unexpected: Iterable[str]) -> tuple[str, ...]:
+    """Those of the `unexpected` weights that belong to the body; heads of other tasks and old buffers do not."""
+    body = model.base_model
+    parts = {part for part, module in body.named_children()}
+    buffers = {key for key, _ in body.named_buffers()}
+    found = []
+    for key in unexpected:
+        plain = key.removeprefix(f"{model.base_model_prefix}.")
+        if plain.partition(".")[0] in parts and plain not in buffers:
+            found.append(key)
+    return tuple(sorted(found))
+
+
+def redraw(name: ModelName, model: PreTrainedModel, fresh: Sequence[str]) -> list[str]:
+    """Draw the layer anew that gives one output a label, where it is not `fresh` already; the names of its weights.
+
+    Raises ModelError where the head has no such layer.
+    """
+    labels = model.config.num_labels
+    linear = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    layers = [(path, layer) for path, layer in linear if layer.out_features == labels and not in_body(model, path)]
+    if not layers:
+        raise ModelError(f"{name.given}: its head was trained for other labels and has no layer of one output a label",
+                         "name a model without a head")  # fmt: skip
+    drawn = []
+    for path, layer in layers:
+        if f"{path}.weight" not in fresh:
+            # A new module: transformers does not draw weights that it has marked as loaded.
+            new = nn.Linear(layer.in_features, labels, layer.bias is not None, dtype=layer.weight.dtype)
+            model._init_weights(new)
+            model.set_submodule(path, new)
+            drawn += [f"{path}.{key}" for key, _ in new.named_parameters()]
+    return drawn

@@ -1,0 +1,115 @@
+"""The learning of a run: a trainer that is known to start, and the weights of its best checkpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transformers import EarlyStoppingCallback, PrinterCallback
+
+from llmkit import console
+from llmkit.data.prepare import Splits
+from llmkit.errors import InternalError, LlmkitError, RecipeError
+from llmkit.evaluation.evaluate import metric_names
+from llmkit.models.load import Loaded
+from llmkit.recipe.schema import Recipe
+from llmkit.runs.folder import RunFolder
+from llmkit.tasks.base import Encoded, Task
+from llmkit.training.arguments import rows_at_once, training_arguments
+from llmkit.training.callbacks import Journal
+from llmkit.training.trainer import StepTrainer
+
+MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # Accelerate's words for a precision
+# What the library raises for values that only it can judge.
+LIBRARY_FAULTS = (ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError)
+
+
+def trainer_for(
+    recipe: Recipe, task: Task, loaded: Loaded, splits: Splits, encoded: dict[str, Encoded], folder: RunFolder
+) -> StepTrainer:
+    """The trainer, with optimizer and schedule tried: what they refuse is a RecipeError before anything is written."""
+    names, judged = metric_names(recipe, task), splits.others.get("validation")
+    if judged is None:
+        quiet = {"eval_strategy": "no", "eval_steps": None, "save_strategy": "no", "save_steps": None}
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=quiet)})
+        console.note("no validation rows: the last weights are kept")
+    with blaming_the_recipe(), without_launcher_settings():
+        arguments = training_arguments(
+            recipe, folder.path, recipe.train.precision, names[0], names[0] not in task.lower_is_better
+        )
+        patience = recipe.eval.early_stopping_patience
+        stopping = [EarlyStoppingCallback(patience)] if patience and arguments.load_best_model_at_end else []
+        trainer = StepTrainer(
+            loaded.model,
+            arguments,
+            task=task,
+            tokenizer=loaded.tokenizer,
+            train=encoded["train"].features,
+            validation=encoded["validation"].features if judged is not None else [],
+            references=task.references(judged) if judged is not None else [],
+            metrics=names,
+            rows_at_once=rows_at_once(recipe.train),
+            max_length=recipe.model.max_length,
+            eval_precision=recipe.eval.precision,
+            callbacks=[Journal(folder / "log.jsonl"), *stopping],
+        )
+        trainer.remove_callback(PrinterCallback)
+        trainer.create_optimizer_and_scheduler(num_training_steps=1)
+        trainer.lr_scheduler = None  # only tried: the real one knows the number of steps
+    mixed = trainer.accelerator.mixed_precision
+    if mixed != MIXED[recipe.train.precision]:
+        raise InternalError(f"precision {recipe.train.precision} became {mixed} in Accelerate", "report this as a bug")
+    return trainer
+
+
+def learn(trainer: StepTrainer, folder: RunFolder, passed_through: bool) -> None:
+    """Train the trainer's model in place; it ends with the weights of the best checkpoint.
+
+    Raises RecipeError for keys that were `passed_through` to the library and that only the first step refuses: then
+    the folder is given up again. Raises InternalError where no checkpoint was the best.
+    """
+    try:
+        with without_launcher_settings():
+            trainer.train()
+    except LIBRARY_FAULTS as fault:
+        if trainer.state.global_step or not passed_through:
+            raise
+        folder.give_up()
+        raise blamed(fault) from fault
+    finally:
+        trainer.end_progress()
+    best = trainer.state.best_model_checkpoint
+    if trainer.args.load_best_model_at_end and best is None:
+        raise InternalError("no best checkpoint to load", "report this as a bug")
+    # The autocast that Accelerate put around it goes: judging is a new matter.
+    trainer.model.__dict__.pop("forward", None)
+
+
+@contextmanager
+def blaming_the_recipe() -> Iterator[None]:
+    """Turn what the library refuses into a RecipeError."""
+    try:
+        yield
+    except LlmkitError:
+        raise
+    except LIBRARY_FAULTS as fault:
+        raise blamed(fault) from fault
+
+
+def blamed(fault: BaseException) -> RecipeError:
+    """The library's refusal as a mistake in `train:`."""
+    said = " ".join((str(fault) or type(fault).__name__).split())[:300]
+    return RecipeError(
+        f"train: refused by transformers: {type(fault).__name__}: {said}", "mend it under train or train.hf"
+    )
+
+
+@contextmanager
+def without_launcher_settings() -> Iterator[None]:
+    """Hide ACCELERATE_* from the Trainer: what an old launcher left in the environment must not change the recipe."""
+    hidden = {key: os.environ.pop(key) for key in list(os.environ) if key.startswith("ACCELERATE_")}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)

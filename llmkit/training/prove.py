@@ -1,0 +1,58 @@
+"""Saving a trained model and proving that what was saved is what was trained."""
+
+from __future__ import annotations
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+
+from llmkit.data.rows import Rows
+from llmkit.errors import DiskError, InternalError
+from llmkit.models import load as models
+from llmkit.models.load import Loaded
+from llmkit.models.names import resolve
+from llmkit.recipe.schema import Recipe
+from llmkit.runs.folder import RunFolder
+from llmkit.tasks.base import Task
+
+PROBE = 8  # rows that the saved model must answer as the trained one did
+SAME = 1e-6  # how far a logit may move when a model is saved and loaded again
+
+
+def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folder: RunFolder) -> PreTrainedModel:
+    """Write model/, load it and its tokenizer again in plain transformers, and compare: tokens, logits, label names.
+
+    Returns the reloaded model in fp32 and eval mode: it is the one to judge. Raises InternalError where it is not the
+    trained one, DiskError where it could not be written.
+    """
+    target = folder / "model"
+    try:
+        models.save(loaded.model, loaded.tokenizer, target, recipe.model.max_length)
+    except (OSError, SafetensorError) as fault:
+        raise DiskError(
+            f"{target}: {getattr(fault, 'strerror', None) or fault}", "free some space and run again"
+        ) from fault
+    loaded.model.eval()
+    with models.quiet():
+        auto_class = getattr(transformers, task.model().auto_class)
+        again = auto_class.from_pretrained(target, dtype=recipe.model.dtype).to(loaded.model.device).eval()
+        tokenizer = models.load_tokenizer(resolve(str(target)))
+    some = rows.take(range(min(PROBE, len(rows))))
+    features = task.encode(some, loaded.tokenizer, recipe.model.max_length).features
+    if task.encode(some, tokenizer, recipe.model.max_length).features != features:
+        raise InternalError(f"{target}: the reloaded tokenizer gives other tokens", "report this as a bug")
+    probe = task.collator(loaded.tokenizer)(features)
+    inputs = {key: value.to(loaded.model.device) for key, value in probe.items() if key != "labels"}
+    with torch.inference_mode():
+        moved = float((again(**inputs).logits - loaded.model(**inputs).logits).abs().max())
+    if not moved <= SAME:
+        raise InternalError(f"{target}: reloaded logits differ by {moved:.1e}", "report this as a bug")
+    if again.config.id2label != loaded.model.config.id2label:
+        raise InternalError(f"{target}: label names did not survive saving", "report this as a bug")
+    return again.float()
+
+
+def size_of(model: PreTrainedModel) -> int:
+    """The bytes of a model's weights."""
+    return sum(weight.numel() * weight.element_size() for weight in model.parameters())
