@@ -20,7 +20,7 @@ help: ## show this list
 
 install: $(READY) ## make .venv with what demo and test need (pinned, nothing resolved)
 
-demo: $(READY) ## fine-tune a real BERT on real headlines, about 3 minutes on 2 cores
+demo: $(READY) ## fine-tune a real BERT on real headlines, about a minute on 2 cores
 	rm -rf runs/demo
 	$(BIN)/llmkit finetune-classify $(RECIPE) --output-dir runs/demo
 

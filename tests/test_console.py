@@ -140,6 +140,7 @@ def test_a_table_shows_chinese_and_what_looks_like_markup_as_it_is(capsys: Captu
 
 def test_only_the_first_process_speaks(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     console.note("a")
     console.out("b")
     console.out_json({"c": 1})

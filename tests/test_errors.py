@@ -74,7 +74,7 @@ def test_a_question_or_the_list() -> None:
 def test_what_stands_in_data_never_makes_a_line_of_its_own() -> None:
     forged = "bad\nok: 0 errors\r\x1b\u2028"
     clean = "bad\ufffdok: 0 errors\ufffd\ufffd\ufffd"
-    fault = DataError(f"a.csv:2: label '{forged}'", f"not '{forged}'", [f"a.csv:2: '{forged}'"], 2)
+    fault = DataError(f"a.csv:2: label '{forged}'", f"not '{forged}'", [f"a.csv:2: '{forged}'"], 6)
     assert str(fault) == f"a.csv:2: label '{clean}'; not '{clean}'\n  a.csv:2: '{clean}'\n  ... and 1 more"
     assert (fault.message, fault.hint) == (f"a.csv:2: label '{clean}'", f"not '{clean}'")
 

@@ -20,11 +20,11 @@ Kind = Literal["text", "json"]
 Ints = npt.NDArray[np.int64]
 
 LINE_ENDS = re.compile(r"[\t\r\n]")  # a JSON string holds none of them, so in spelled values they only part tokens
-NO_JSON = re.compile(r'"(?:[^"\\]|\\.)*+"|-?Infinity|NaN')  # strings too, to pass over them
+NO_JSON = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|-?Infinity|NaN')  # strings too, to pass over them
 
 
 class Spelled(str):
-    """The JSON text of a value that is no string, as the file spells it. NaN, Infinity and -Infinity may stand in it."""
+    """The JSON text of a value that is no string, as the file spells it; NaN, Infinity and -Infinity may be in it."""
 
     __slots__ = ()
 
@@ -111,7 +111,7 @@ class Rows:
         return replace(self, words={word: replace(self, words={}).column(own) for word, own in words.items()})
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Each row as the file has it: its own column names, text as str, other values `Spelled`, absent keys left out."""
+        """Each row as the file has it: its own column names, other values than text `Spelled`, absent keys left out."""
         as_json = {name for name, kind in self.kinds.items() if kind == "json"}
         for batch in self.table.to_batches(max_chunksize=10_000):
             for record in batch.to_pylist():

@@ -1,6 +1,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmkit.data.decode import ReadOptions
+from llmkit.data.delimited import read_delimited
+from llmkit.errors import LlmkitError
 
 QUOTES = "double the quotes inside a quoted cell, or read quotes as plain text with data.quoting=none"
 RETURN = "a carriage return outside quotes that is no line end; quote the cell, or end each line with one LF or CRLF"
@@ -86,7 +92,7 @@ TAB = "'\"\\t\"'"
             "a.csv",
             "text\tlabel\na\tb\n",
             (
-                f"a.csv:1: one column, 'text\tlabel', that holds a tab; split it with data.delimiter={TAB}, or keep it whole "
+                f"a.csv:1: one column, 'text\ufffdlabel', that holds a tab; split it with data.delimiter={TAB}, or keep it whole "
                 "with data.delimiter=','"
             ),
         ),
@@ -174,3 +180,17 @@ def test_a_text_of_ten_megabytes(rows_of):
 def test_a_carriage_return_inside_quotes_stays(rows_of, cell):
     rows = rows_of("a.csv", f'text,label\r\n"{cell}","{cell}"\r\n')
     assert rows.texts("text") == rows.texts("label") == [cell.replace('""', '"')]
+
+
+def lone_returns(text: str) -> int:
+    return text.count("\r") - text.count("\r\n")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(["a", ",", '"', '""', "\r", "\n", "\r\n", '"a\rb"', '"\r",'])).map("".join))
+def test_no_carriage_return_is_lost(text):
+    try:
+        rows = read_delimited("x,y\n" + text, "a.csv", ",", "csv", ReadOptions())
+    except LlmkitError:
+        return
+    assert sum(map(lone_returns, rows.texts("x") + rows.texts("y"))) == lone_returns(text)

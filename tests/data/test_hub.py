@@ -7,6 +7,7 @@ import pytest
 
 from llmkit.data import hub
 from llmkit.data.read import read
+from llmkit.data.rows import Rows, parsed
 from llmkit.errors import DataError, NetworkError
 
 datasets = pytest.importorskip("datasets")
@@ -29,21 +30,25 @@ RECORDS = [
 ]
 
 
+def as_python(rows: Rows) -> list[dict[str, Any]]:
+    return [parsed(record) for record in rows.records()]
+
+
 def test_a_saved_set_gives_names_for_class_numbers():
     example().save_to_disk("saved")
     rows = read("saved")
-    assert list(rows.records()) == RECORDS
+    assert as_python(rows) == RECORDS
     assert rows.where(2) == "saved: row 3"
 
 
 def test_a_saved_selection_keeps_its_order():
     example().select([1, 0]).save_to_disk("saved")
-    assert list(read("saved").records()) == [RECORDS[1], RECORDS[0]]
+    assert as_python(read("saved")) == [RECORDS[1], RECORDS[0]]
 
 
 def test_a_saved_set_of_splits_gives_the_one_of_the_role():
     datasets.DatasetDict(train=example(), test=example().select([2])).save_to_disk("saved")
-    assert list(read("saved", split_role="test").records()) == RECORDS[2:]
+    assert as_python(read("saved", split_role="test")) == RECORDS[2:]
     with pytest.raises(DataError) as caught:
         read("saved", split_role="validation")
     assert str(caught.value) == (
@@ -77,7 +82,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[Any]:
 def test_a_hub_id_names_owner_config_and_revision(monkeypatch):
     calls = answering(monkeypatch, example())
     rows = read("owner/name:plain@v1.0", split_role="test")
-    assert list(rows.records()) == RECORDS
+    assert as_python(rows) == RECORDS
     assert rows.where(0) == "owner/name:plain@v1.0: row 1"
     assert calls == [(("owner/name",), {"name": "plain", "revision": "v1.0", "split": "test"})]
 

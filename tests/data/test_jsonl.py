@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from llmkit.data.rows import parsed
+
 LINES = "write one JSON object a line"
 
 
@@ -101,13 +103,15 @@ def test_values_keep_their_spelling(rows_of):
     rows = rows_of("a.jsonl", "".join(f'{{"text": "a", "v": {value}}}\n' for value in spelled))
     assert rows.kinds == {"text": "text", "v": "json"}
     assert rows.texts("v") == spelled
-    parsed = [1e5, 1.0, 0, True, False, None, [1.5, "é"], {"k": 1}]
-    assert [record["v"] for record in rows.records()] == parsed
+    values = [1e5, 1.0, 0, True, False, None, [1.5, "é"], {"k": 1}]
+    assert [record["v"] for record in rows.records()] == spelled
+    assert [parsed(record)["v"] for record in rows.records()] == values
 
 
 def test_mixed_columns_and_absent_keys_come_back_as_they_were(rows_of):
     rows = rows_of("a.jsonl", '{"a": "x", "b": "é"}\n{"b": 2}\n\n{"a": "y", "c": []}\n')
-    assert list(rows.records()) == [{"a": "x", "b": "é"}, {"b": 2}, {"a": "y", "c": []}]
+    records = [parsed(record) for record in rows.records()]
+    assert records == [{"a": "x", "b": "é"}, {"b": 2}, {"a": "y", "c": []}]
     assert rows.lines.tolist() == [1, 2, 4]
     assert rows.cells("b") == ['"é"', "2", None]
 

@@ -15,7 +15,7 @@ from llmkit.errors import NetworkError, RecipeError
 from llmkit.models import hub, load
 from llmkit.models.load import Loaded, load_config, load_model, load_tokenizer
 from llmkit.models.names import resolve
-from llmkit.testing import FAMILIES, tiny_model
+from llmkit.testing import FAMILIES, tiny_model, tiny_tokenizer
 
 HEAD = "AutoModelForSequenceClassification"
 Copied = Callable[..., Path]
@@ -233,3 +233,24 @@ def test_code_of_a_repository_is_never_run(copied: Copied, refused: Refused) -> 
         "m: needs code of its own repository, and llmkit runs none; "
         "name a model of an architecture that transformers has"
     )
+
+
+def test_a_pad_token_that_only_the_tokenizer_knows_is_put_into_the_config(own_folder: Path) -> None:
+    from transformers import AutoConfig
+
+    from llmkit.models.tokens import encode, pad
+
+    sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 130}
+    words = len(tiny_tokenizer(own_folder / "m"))
+    ids = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+    config = AutoConfig.for_model("gpt2", vocab_size=words, **sizes, **ids)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained("m")
+    found = loaded("m", num_labels=2)
+    found.model.eval()
+    features, _ = encode(found.tokenizer, ["a fine film", "dull"], 16)
+    with torch.inference_mode():
+        together = found.model(**pad(found.tokenizer, features)).logits[1]
+        alone = found.model(**pad(found.tokenizer, features[1:])).logits[0]
+    assert torch.allclose(together, alone, atol=1e-6)
+    load.save(found.model, found.tokenizer, Path("out"), 40)
+    assert json.loads(Path("out/config.json").read_text())["pad_token_id"] == found.tokenizer.pad_token_id

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +62,25 @@ def test_batches_are_multiples_of_eight_and_mask_what_was_added(tokenizer: Any, 
     assert batch["attention_mask"].sum(1).tolist() == lengths
     assert torch.equal(batch["input_ids"] == 7, batch["attention_mask"].bool())
     assert (batch["input_ids"][~batch["attention_mask"].bool()] == tokenizer.pad_token_id).all()
+
+
+@pytest.mark.parametrize(("longest", "multiple"), [(7, 8), (8, 8), (17, 24), (128, 128)])
+def test_lengths_are_rounded_up(tokenizer: Any, longest: int, multiple: int) -> None:
+    assert pad(tokenizer, [{"input_ids": [7] * longest}, {"input_ids": [7]}])["input_ids"].shape == (2, multiple)
+
+
+def test_what_the_tokenizers_file_pads_and_cuts_does_not_count(tiny: str, own_folder: Path) -> None:
+    from tokenizers import Tokenizer
+
+    shutil.copytree(tiny, "m")
+    baked = Tokenizer.from_file("m/tokenizer.json")
+    baked.enable_padding(length=128)
+    baked.enable_truncation(4)
+    baked.save("m/tokenizer.json")
+    found, _ = encode(load_tokenizer(resolve("m")), ["fine", "a very fine film"], 100)
+    plain, _ = encode(load_tokenizer(resolve(tiny)), ["fine", "a very fine film"], 100)
+    assert found == plain
+    assert [len(feature["input_ids"]) for feature in found] == [3, 6]
 
 
 def test_a_batch_never_grows_beyond_the_models_positions(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llmkit.errors import RecipeError
+from llmkit.errors import RecipeError, plain
 from llmkit.recipe.draft import Draft, parse_override, read
 
 
@@ -127,7 +127,7 @@ def test_an_override_is_key_and_value(text: str) -> None:
 def test_an_override_that_yaml_would_cut_or_refuse_wants_quotes(value: str) -> None:
     with pytest.raises(RecipeError) as caught:
         parse_override(f"data.delimiter={value}")
-    assert str(caught.value) == f"command line: data.delimiter: the value '{value}' is no YAML; quote it"
+    assert str(caught.value) == f"command line: data.delimiter: the value '{plain(value)}' is no YAML; quote it"
 
 
 @pytest.mark.parametrize(

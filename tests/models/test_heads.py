@@ -1,0 +1,106 @@
+"""A head answers only for the labels it was trained on, and weights that the model leaves out are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModel
+
+from llmkit.models import heads
+from llmkit.models.load import Loaded, load_model
+from llmkit.models.names import ModelName, resolve
+from llmkit.testing import FAMILIES, tiny_model
+
+HEAD = "AutoModelForSequenceClassification"
+
+
+def named(labels: Sequence[str]) -> dict[str, Any]:
+    """What the task says of a head for `labels`."""
+    return {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: i for i, label in enumerate(labels)},
+        "problem_type": "single_label_classification",
+    }
+
+
+def trained(labels: Sequence[str], family: str = "bert") -> str:
+    names = {key: value for key, value in named(labels).items() if key != "num_labels"}
+    return tiny_model("m", family, auto_class=HEAD, **names)
+
+
+def with_labels(labels: Sequence[str], seed: int = 1) -> Loaded:
+    torch.manual_seed(seed)
+    return load_model(resolve("m"), HEAD, named(labels))
+
+
+def held(key: str) -> torch.Tensor:
+    from safetensors.torch import load_file
+
+    return load_file("m/model.safetensors")[key]
+
+
+def test_the_same_labels_in_the_same_order_keep_the_head() -> None:
+    trained(["bad", "good"])
+    found = with_labels(["bad", "good"])
+    assert found.fresh == ()
+    assert torch.equal(found.model.classifier.weight, held("classifier.weight"))
+
+
+@pytest.mark.parametrize("labels", [["zneg", "apos"], ["good", "bad"], ["bad", "fine"]])
+def test_other_labels_draw_the_head_anew_with_the_seed(labels: list[str]) -> None:
+    trained(["bad", "good"])
+    found = with_labels(labels)
+    assert found.fresh == ("classifier.bias", "classifier.weight")
+    assert found.model.config.id2label == dict(enumerate(labels))
+    drawn = found.model.classifier.weight
+    assert not torch.equal(drawn, held("classifier.weight"))
+    assert 0.05 < drawn.std() < 0.2  # the config's initializer_range is 0.1
+    assert not found.model.classifier.bias.any()
+    assert torch.equal(drawn, with_labels(labels).model.classifier.weight)
+    assert not torch.equal(drawn, with_labels(labels, seed=2).model.classifier.weight)
+
+
+def test_a_head_without_label_names_is_for_other_labels() -> None:
+    tiny_model("m", auto_class=HEAD)
+    assert with_labels(["bad", "good"]).fresh == ("classifier.bias", "classifier.weight")
+    assert with_labels(["LABEL_0", "LABEL_1"]).fresh == ()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_only_the_layer_of_the_labels_is_drawn_in_every_family(family: str) -> None:
+    trained(["bad", "good"], family)
+    last = "classifier.out_proj" if family in ("roberta", "electra") else "classifier"
+    found = with_labels(["a", "b"])
+    assert found.fresh == (f"{last}.bias", f"{last}.weight")
+    changed = [key for key, value in found.model.state_dict().items() if not torch.equal(value, held(key))]
+    assert changed == [f"{last}.weight"]  # a fresh bias is zero, as that of the untrained head was
+
+
+def test_a_head_that_is_fresh_already_is_drawn_once(tiny: str) -> None:
+    torch.manual_seed(1)
+    once = load_model(resolve(tiny), HEAD, {"num_labels": 2}).model.classifier.weight
+    torch.manual_seed(1)
+    found = load_model(resolve(tiny), HEAD, named(["bad", "good"]))
+    assert found.fresh == ("classifier.bias", "classifier.weight")
+    assert torch.equal(found.model.classifier.weight, once)
+
+
+def test_a_head_without_a_layer_of_the_labels_is_refused(refused: Callable[..., str]) -> None:
+    model = AutoModel.from_pretrained(tiny_model("m"))
+    assert refused(lambda: heads.redraw(ModelName("m", "m"), model, [])) == (
+        "m: its head was trained for other labels and has no layer of one output a label; name a model without a head"
+    )
+
+
+@pytest.mark.parametrize("auto_class", ["AutoModel", HEAD, "AutoModelForMaskedLM"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_layers_that_the_model_leaves_out_are_named(family: str, auto_class: str) -> None:
+    tiny_model("m", family, auto_class=auto_class)
+    assert load_model(resolve("m"), HEAD, {}).dropped == ()
+    left_out = load_model(resolve("m"), HEAD, {"num_hidden_layers": 1}).dropped
+    assert left_out
+    assert all(".1." in key for key in left_out)
