@@ -116,7 +116,7 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
     from llmkit.models import load as models
 
     console.note(f"model: {name.given}" + (f" ({name.why})" if name.why else ""))
-    config = models.load_config(name)
+    config = models.load_config(name, recipe.model.config)
     models.can_do(name, config, task.model().auto_class)
     tokenizer = models.load_tokenizer(name)
     longest = models.longest(config, tokenizer) or recipe.model.max_length
@@ -128,8 +128,9 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
     set_seed(recipe.train.seed)
     loaded = models.load_model(name, head.auto_class, recipe.model.config | head.config, dtype=recipe.model.dtype)
     size = loaded.model.num_parameters()
+    dropped = f"; left out of the files: {models.modules(loaded.dropped)}" if loaded.dropped else ""
     fresh = f"; fresh: {models.modules(loaded.fresh)}" if loaded.fresh else ""
-    console.note(f"{f'{size / 1e6:.1f}M' if size >= 1e6 else f'{size:,}'} parameters{fresh}")
+    console.note(f"{f'{size / 1e6:.1f}M' if size >= 1e6 else f'{size:,}'} parameters{fresh}{dropped}")
     return recipe, loaded
 
 

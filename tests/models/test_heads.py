@@ -104,3 +104,11 @@ def test_layers_that_the_model_leaves_out_are_named(family: str, auto_class: str
     left_out = load_model(resolve("m"), HEAD, {"num_hidden_layers": 1}).dropped
     assert left_out
     assert all(".1." in key for key in left_out)
+
+
+def test_heads_of_other_tasks_and_old_buffers_are_not_missed(tiny: str) -> None:
+    model = load_model(resolve(tiny), HEAD, {}).model
+    buffers = ["embeddings.position_ids", "bert.embeddings.position_ids"]
+    others = ["cls.predictions.bias", "cls.seq_relationship.weight", "decoder.weight"]
+    layers = ["bert.encoder.layer.7.output.dense.bias", "encoder.layer.2.output.dense.bias"]
+    assert heads.dropped(model, [*layers[::-1], *buffers, *others]) == tuple(layers)

@@ -62,7 +62,7 @@ def test_any_other_name_is_one_of_the_hub(given: str, revision: str | None, id: 
         ("a/b/c", f"a/b/c: no such folder; {WHOLE}"),
         ("C:\\bert", f"C:\\bert: no such folder; {WHOLE}"),
         ("@main", f"@main: no such folder; {WHOLE}"),
-        ("a\0b", "a\0b: no such folder (embedded null byte); name a model folder or a Hub id"),
+        ("a\0b", "a�b: no such folder (embedded null byte); name a model folder or a Hub id"),
         ("x" * 300, f"{'x' * 300}: no such folder (File name too long); name a model folder or a Hub id"),
         ("pkg://nopackage/x", "pkg://nopackage/x: no package 'nopackage' is installed; install it with: pip install nopackage"),
         ("pkg://llmkit/testng.py", "pkg://llmkit/testng.py: package 'llmkit' ships no 'testng.py'; did you mean 'testing.py'?"),

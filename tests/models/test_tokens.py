@@ -77,7 +77,10 @@ def test_what_the_tokenizers_file_pads_and_cuts_does_not_count(tiny: str, own_fo
     baked.enable_padding(length=128)
     baked.enable_truncation(4)
     baked.save("m/tokenizer.json")
-    found, _ = encode(load_tokenizer(resolve("m")), ["fine", "a very fine film"], 100)
+    tokenizer = load_tokenizer(resolve("m"))
+    bare = tokenizer.backend_tokenizer  # calling the tokenizer would turn both off by itself
+    assert [len(bare.encode(text).ids) for text in ("fine", "a very fine film")] == [3, 6]
+    found, _ = encode(tokenizer, ["fine", "a very fine film"], 100)
     plain, _ = encode(load_tokenizer(resolve(tiny)), ["fine", "a very fine film"], 100)
     assert found == plain
     assert [len(feature["input_ids"]) for feature in found] == [3, 6]
