@@ -27,7 +27,7 @@ from llmkit import errors, tasks
 from llmkit.cli import app
 from llmkit.evaluation.baselines import BASELINES
 from llmkit.metrics import classification
-from llmkit.recipe import hf, load
+from llmkit.recipe import hf, load, sentences
 from llmkit.recipe.schema import Recipe, TrainSection
 from llmkit.tasks.base import Task
 
@@ -106,7 +106,7 @@ A default of `-` means that nothing is set.
 def recipe_page() -> str:
     """The text of recipe.md: every key, section by section, and what stands under train.hf."""
     text = HEAD + RECIPE_HEAD
-    own = {name: about for name, about in Recipe.model_fields.items() if name not in load.HIDDEN}
+    own = {name: about for name, about in Recipe.model_fields.items() if name not in sentences.HIDDEN}
     text += "\n## At the top\n\n" + keys({n: f for n, f in own.items() if not section_of(f)}, "")
     for name, about in own.items():
         if inner := section_of(about):

@@ -58,8 +58,8 @@ def test_the_terminal_of_the_writer_changes_nothing(generate: ModuleType, monkey
 
 
 def test_every_key_and_every_option_is_in_the_reference(generate: ModuleType) -> None:
-    from llmkit.recipe.load import leaves
     from llmkit.recipe.schema import Recipe
+    from llmkit.recipe.sentences import leaves
     from llmkit.tasks.classify import ClassifyOptions
 
     recipe, commands = generate.recipe_page(), generate.commands_page()

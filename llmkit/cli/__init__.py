@@ -111,8 +111,8 @@ def hint(message: str) -> str:
     """What mends a wrong command line: a recipe key that was written as a flag is said as a key."""
     flag = re.search(r"--([a-z_-]+)", message)
     if flag and "No such option" in message:
-        from llmkit.recipe.load import leaves
         from llmkit.recipe.schema import Recipe
+        from llmkit.recipe.sentences import leaves
 
         key = flag[1].replace("-", "_")
         for dotted in leaves(Recipe):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -12,10 +11,11 @@ from pydantic import BaseModel, ValidationError
 
 from llmkit import tasks
 from llmkit.console import plain
-from llmkit.errors import RecipeError, UsageError, did_you_mean, nearest
+from llmkit.errors import RecipeError, UsageError, did_you_mean
 from llmkit.recipe import catalog, hf
 from llmkit.recipe.draft import Draft, Keys, parse_override, read
 from llmkit.recipe.schema import Recipe, Section
+from llmkit.recipe.sentences import HIDDEN, complaints, shown, unknown_key
 
 if TYPE_CHECKING:
     from llmkit.tasks.base import Task
@@ -32,8 +32,6 @@ FLAGS = {
     "epochs": "train.num_train_epochs",
     "output_dir": "output_dir",
 }
-HIDDEN = ("options",)  # fields of Recipe that are no keys
-LONGEST = 100  # characters of a value that a message repeats
 
 
 def load_recipe(
@@ -177,98 +175,6 @@ def names_known(values: Mapping[str, Any], kind: type[Task]) -> list[tuple[Keys,
         if word not in kind.columns:
             why = f"{kind.name} has no such word; {did_you_mean(word, list(kind.columns))}"
             found.append((("data", "columns", word), why))
-    return found
-
-
-def complaints(fault: ValidationError, model: type[BaseModel], bad: set[Keys]) -> list[tuple[Keys, str]]:
-    """Each of pydantic's findings as (dotted key, sentence), less the quarrels with keys that are `bad` already."""
-    found: list[tuple[Keys, str]] = []
-    for item in fault.errors():
-        path = tuple(str(word) for word in item["loc"] if not isinstance(word, int))
-        if item["type"] == "quarrel":
-            quarrels = [q for q in item["ctx"]["quarrels"] if not bad & {(*path, key) for key in q.keys}]
-            found += [((*path, q.keys[0]), q.why) for q in quarrels]
-        else:
-            found.append((path, sentence(item, model)))
-    return found
-
-
-KINDS = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "list_type": "a list",
-    "dict_type": "a mapping of keys",
-    "model_type": "a mapping of keys",
-}
-RANGES = {"greater_than": ("above", "gt"), "greater_than_equal": ("at least", "ge"), "less_than": ("below", "lt"),
-          "less_than_equal": ("at most", "le")}  # fmt: skip
-
-
-def sentence(item: Any, model: type[BaseModel]) -> str:
-    """One of pydantic's findings in our words: what was found, and what may stand there."""
-    code, given, about = item["type"], item["input"], item.get("ctx", {})
-    if code == "extra_forbidden":
-        return unknown_key([str(word) for word in item["loc"]], model)
-    if code in KINDS:
-        quoted = "; write it without quotes" if isinstance(given, str) and KINDS[code].endswith("number") else ""
-        alone = f"; write [{plain(given)}]" if isinstance(given, str) and KINDS[code] == "a list" else ""
-        return f"{shown(given)} is not {KINDS[code]}{quoted}{alone}"
-    if code in RANGES:
-        word, key = RANGES[code]
-        limit = about[key]
-        return f"{shown(given)} is out of range; it must be {word} {int(limit) if limit == int(limit) else limit}"
-    if code == "finite_number":
-        return f"{shown(given)} is not a finite number"
-    if code == "string_too_short":
-        return "is empty; leave the key out"
-    if code == "literal_error":
-        known = [word.strip("' ") for word in about["expected"].replace(" or ", ", ").split(",")]
-        near = difflib.get_close_matches(str(given), known, n=1)
-        return f"{shown(given)} is not one of {', '.join(known)}" + (f"; did you mean '{near[0]}'?" if near else "")
-    return f"{item['msg']}"
-
-
-def shown(value: object) -> str:
-    """A given value as a recipe would spell it, cut where it is long."""
-    if value is None:
-        return "null"
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
-
-
-def unknown_key(path: Sequence[str], model: type[BaseModel]) -> str:
-    """`unknown key; ...` with the nearest key of that section, or the section that has the key."""
-    key = path[-1]
-    for word in path[:-1]:
-        inner = model.model_fields[word].annotation if word in model.model_fields else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return "unknown key"
-        model = inner
-    known = [name for name in model.model_fields if name not in HIDDEN]
-    homes = [dotted for dotted in leaves(Recipe) if dotted.split(".")[-1] == key and "." in dotted]
-    if homes:
-        return "unknown key; did you mean " + " or ".join(f"'{home}'" for home in homes) + "?"
-    if key in hf.fields():
-        return hf.complaint(key) or f"unknown key; TrainingArguments has it: write train.hf.{key}"
-    named = {dotted.split(".")[-1]: dotted for dotted in leaves(Recipe)}
-    near = nearest(key, known) or named.get(nearest(key, list(named)) or "")
-    return f"unknown key; did you mean '{near}'?" if near else f"unknown key; known: {', '.join(known) or 'none'}"
-
-
-def leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
-    """All dotted keys of a section, depth first."""
-    found = []
-    for name, about in model.model_fields.items():
-        if name in HIDDEN:
-            continue
-        inner = about.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            found += leaves(inner, f"{prefix}{name}.")
-        else:
-            found.append(prefix + name)
     return found
 
 

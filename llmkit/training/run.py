@@ -187,8 +187,8 @@ def begin(
         console.note(f"{folder.path}: the run there did not finish; it starts again from its first step")
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         (folder / "log.jsonl").unlink(missing_ok=True)
-    folder.started = True
     manifest.begin(folder.path, text, facts)  # first: a folder with a recipe alone would be nobody's
+    folder.started = True
     manifest.write_text(folder / "recipe.yaml", console.redacted(text))
 
 

@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmkit.errors import LlmkitError
-from llmkit.recipe.load import dump, leaves, load_recipe
+from llmkit.recipe.load import dump, load_recipe
 from llmkit.recipe.schema import Recipe
+from llmkit.recipe.sentences import leaves
 
 WORDS = [*leaves(Recipe), *(key.split(".")[0] for key in leaves(Recipe)), "classify.class_weights", "classify", "zzz"]
 VALUES = ["1", "-1", "1e-3", ".nan", "true", "null", "~", "no", "'x'", "x", "[]", "[a, 1]", "{}", "{a: 1}", "steps",

@@ -11,8 +11,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmkit.errors import MissingInputError, UsageError
-from llmkit.recipe.load import FLAGS, dump, leaves, load_recipe
+from llmkit.recipe.load import FLAGS, dump, load_recipe
 from llmkit.recipe.schema import Recipe
+from llmkit.recipe.sentences import leaves
 from llmkit.tasks.classify import ClassifyOptions
 
 FILE = """\
