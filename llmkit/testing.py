@@ -38,18 +38,21 @@ FILLER = ["the", "film", "was", "a", "very", "story", "with", "actors", "and", "
 
 
 def tiny_tokenizer(folder: Path, texts: Sequence[str] = (), pad: bool = True) -> Any:
-    """A WordPiece tokenizer of a few hundred words trained on `texts` and the words of `reviews`, saved in `folder`."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    """A WordPiece tokenizer that knows the words of `texts` and `reviews`, digits, and their letters; in `folder`.
+
+    Its vocabulary is written down, not trained: training breaks ties differently in each process.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    words = [" ".join([*WORDS["good"], *WORDS["bad"], *FILLER]), *texts]
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    words = sorted({*WORDS["good"], *WORDS["bad"], *FILLER, *(word for text in texts for word in text.lower().split())})
+    letters = sorted({char for word in words for char in word} | set("0123456789"))
+    known = dict.fromkeys([*SPECIAL, *letters, *(f"##{char}" for char in letters), *words])
+    vocabulary = {piece: i for i, piece in enumerate(known)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    tokenizer.train_from_iterator(
-        words, trainers.WordPieceTrainer(vocab_size=500, special_tokens=SPECIAL, show_progress=False)
-    )
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )

@@ -51,6 +51,7 @@ def trainer_for(
             metrics=names,
             rows_at_once=rows_at_once(recipe.train),
             max_length=recipe.model.max_length,
+            where=splits.train.where,
             eval_precision=recipe.eval.precision,
             callbacks=[Journal(folder / "log.jsonl"), *stopping],
         )
@@ -67,7 +68,7 @@ def learn(trainer: StepTrainer, folder: RunFolder, passed_through: bool) -> None
     """Train the trainer's model in place; it ends with the weights of the best checkpoint.
 
     Raises RecipeError for keys that were `passed_through` to the library and that only the first step refuses: then
-    the folder is given up again. Raises InternalError where no checkpoint was the best.
+    the folder is given up again.
     """
     try:
         with without_launcher_settings():
@@ -79,9 +80,8 @@ def learn(trainer: StepTrainer, folder: RunFolder, passed_through: bool) -> None
         raise blamed(fault) from fault
     finally:
         trainer.end_progress()
-    best = trainer.state.best_model_checkpoint
-    if trainer.args.load_best_model_at_end and best is None:
-        raise InternalError("no best checkpoint to load", "report this as a bug")
+    if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is None:
+        console.note("training ended before its first evaluation: the last weights are kept")
     # The autocast that Accelerate put around it goes: judging is a new matter.
     trainer.model.__dict__.pop("forward", None)
 

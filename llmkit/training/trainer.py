@@ -1,14 +1,14 @@
 """The Trainer with one change of mechanics and none of mathematics: a step is cut into micro-batches by length.
 
 Stock Trainer adds up the means of micro-batches and leaves the division to models that mostly do not divide
-(https://github.com/huggingface/transformers/issues/34198 has the history). Here a dataloader item is a whole optimizer
+(https://github.com/huggingface/transformers/issues/37766). Here a dataloader item is a whole optimizer
 step; its loss is the sum over the step's rows divided by the step's count, however the step is cut.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ class StepTrainer(Trainer):
         metrics: Sequence[str],
         rows_at_once: int,
         max_length: int,
+        where: Callable[[int], str] = str,
         eval_precision: str = "fp32",
         callbacks: Sequence[Any] = (),
     ) -> None:
@@ -88,7 +89,7 @@ class StepTrainer(Trainer):
             callbacks=list(callbacks),
         )
         self.task, self.tokenizer, self.references = task, tokenizer, references
-        self.metrics, self.eval_precision = metrics, eval_precision
+        self.metrics, self.eval_precision, self.where = metrics, eval_precision, where
         self.rows_at_once, self.longest = rows_at_once, int(padded([max_length])[0])
         self.rows_multiple = min(ROWS_MULTIPLE, rows_at_once)
         self.overhead = OVERHEAD[args.device.type]["bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"]
@@ -160,10 +161,10 @@ class StepTrainer(Trainer):
     def stop_on(self, what: str, value: float) -> None:
         """Raise InternalError before the weights change."""
         rows = self.step["rows"]
-        some = ", ".join(str(row + 1) for row in sorted(rows)[:5]) + (", ..." if len(rows) > 5 else "")
+        some = ", ".join(self.where(row) for row in sorted(rows)[:5]) + (", ..." if len(rows) > 5 else "")
         raise InternalError(
             f"step {self.state.global_step + 1}: the {what} is {value} (learning rate {self._get_learning_rate():.3g}, "
-            f"training rows {some})",
+            f"rows {some})",
             "lower train.learning_rate, or train in fp32 with train.precision=fp32",
         )
 

@@ -62,3 +62,11 @@ def test_without_saving_the_last_weights_are_kept(tiny: str, seen: list[dict[str
     )  # fmt: skip
     weights = load_file(Path(run.path) / "model" / "model.safetensors")
     assert all(torch.equal(weight, seen[5][name]) for name, weight in weights.items())
+
+
+def test_a_run_that_ends_before_its_first_evaluation_says_so(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    llmkit.train(
+        None, "train.max_steps=2", "train.hf.eval_delay=50", "eval.baselines=[]", task="classify", model=tiny,
+        train=write_jsonl("r.jsonl", reviews(60)), output_dir="run",
+    )  # fmt: skip
+    assert "training ended before its first evaluation: the last weights are kept\n" in capsys.readouterr().err

@@ -238,7 +238,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_weights_are_saved(tiny: s
     sentence = str(fault.value)
     assert sentence.startswith("step 2: the ")
     assert " is nan (learning rate " in sentence or " is inf (learning rate " in sentence
-    assert "training rows " in sentence
+    assert "rows reviews.jsonl:" in sentence
     assert sentence.endswith("; lower train.learning_rate, or train in fp32 with train.precision=fp32")
     assert not list(Path("run").rglob("*.safetensors"))
 
