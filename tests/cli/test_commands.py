@@ -106,12 +106,13 @@ def test_predict_shows_a_table_on_a_terminal(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("llmkit.console.on_terminal", lambda: True)
-    assert (
-        cli.run(["predict", str(finished), "a great film", "dull awful weak boring dull awful weak \x1b[31m[red]\n"])
-        == 0
-    )
+    assert cli.run(["predict", str(finished), "a great film", "dull \x1b[31m[red]\n stuff"]) == 0
     shown = capsys.readouterr().out
-    assert [line.split()[0] for line in shown.splitlines() if line[:4] in ("good", "bad ")] == ["good", "bad"]
+    head, _, first, second = shown.splitlines()
+    assert head.split() == ["answer", "probability", "text"]
+    assert first.split()[0] == "good"
+    assert first.endswith("   a great film")
+    assert second.split()[0] in ("good", "bad")
     assert "\x1b[31m" not in shown
     assert "[red]" in shown
 
