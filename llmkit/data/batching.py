@@ -47,8 +47,7 @@ def micro_batches(lengths: Sequence[int], most_tokens: int, overhead: int, rows_
 
     A group costs its rows times its longest padded length, plus `overhead` tokens for the pass itself; none holds more
     than `most_tokens` tokens unless it cannot be cut. Groups hold multiples of `rows_multiple` rows, but for the last:
-    bf16 kernels are built for each shape, which costs a CPU half a second. Longest first, so that memory runs out at
-    once or never.
+    few shapes, and a cut that is found in few steps. Longest first, so that memory runs out at once or never.
     """
     descending = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
     sizes = padded(lengths)[descending]

@@ -24,8 +24,8 @@ from llmkit.tasks.base import Feature, Task
 from llmkit.training import checkpoint
 from llmkit.training.callbacks import Journal
 
-# What one more pass costs, in tokens: on a CPU the gradients of all weights are touched once more (MiniLM: 0.05 s,
-# which is 64 tokens in fp32 and 256 in bf16), on a GPU a pass of few tokens leaves it idle.
+# What one more pass costs, in tokens: on a CPU the gradients of all weights are touched once more (benchmarks/passes.py:
+# 50 to 63 in fp32, 182 to 198 in bf16). A GPU idles on a pass of few tokens; its values are guesses, not measured.
 OVERHEAD = {"cpu": {"fp32": 64, "bf16": 256}, "cuda": {"fp32": 4096, "bf16": 8192, "fp16": 8192}, "mps": {"fp32": 1024}}
 ROWS_MULTIPLE = 8
 
