@@ -24,7 +24,7 @@ from llmkit.tasks.base import Feature, Task
 from llmkit.training import checkpoint
 from llmkit.training.callbacks import Journal
 
-# What one more pass costs, in tokens: on a CPU the gradients of all weights are touched once more (benchmarks/passes.py:
+# What one more pass costs, in tokens: on a CPU it touches the gradients of all weights again (benchmarks/passes.py:
 # 50 to 63 in fp32, 182 to 198 in bf16). A GPU idles on a pass of few tokens; its values are guesses, not measured.
 OVERHEAD = {"cpu": {"fp32": 64, "bf16": 256}, "cuda": {"fp32": 4096, "bf16": 8192, "fp16": 8192}, "mps": {"fp32": 1024}}
 ROWS_MULTIPLE = 8
