@@ -10,7 +10,7 @@ from llmkit.metrics.scores import Score
 if TYPE_CHECKING:
     import numpy as np
 
-    from llmkit.metrics.intervals import Floats
+    from llmkit.metrics.intervals import Floats, Statistic
 
     Codes = np.ndarray[tuple[int], np.dtype[np.int64]]
 
@@ -23,6 +23,7 @@ NAMES = (
 # With one label a row a wrong answer is one false positive and one false negative, so that the micro averages are the
 # accuracy; the recalls weighted by their support add up to it too.
 PROPORTIONS = ("accuracy", "micro_precision", "micro_recall", "micro_f1", "weighted_recall")
+LOWER_IS_BETTER: tuple[str, ...] = ()
 
 
 def score(name: str, references: Sequence[str], answers: Sequence[str], labels: Sequence[str], seed: int = 0) -> Score:
@@ -51,6 +52,15 @@ def score_all(
     }
 
 
+def statistic(
+    names: Sequence[str], references: Sequence[str], answers: Sequence[str], labels: Sequence[str]
+) -> Statistic:
+    """The function from counts [B, n] of the rows to the values [B, M] of the names; always defined."""
+    if unknown := [name for name in names if name not in NAMES]:
+        raise KeyError(unknown[0])
+    return from_cells(names, *_codes(references, answers, labels))
+
+
 def signature(name: str, seed: int = 0) -> str:
     """What computes a metric: its name, its variant, its interval and the library's version."""
     from importlib.metadata import version
@@ -71,6 +81,8 @@ def from_cells(names: Sequence[str], true: Codes, said: Codes) -> Callable[[Floa
     import numpy as np
     from scipy.sparse import csr_array
 
+    from llmkit.metrics.rows import ratio
+
     right = np.flatnonzero(true == said)
     cell = np.arange(len(true))
     k = 1 + int(max(true.max(), said.max()))
@@ -80,9 +92,9 @@ def from_cells(names: Sequence[str], true: Codes, said: Codes) -> Callable[[Floa
     def values(counts: Floats) -> Floats:
         support, answered, hits = (tally @ counts.T).reshape(3, k, -1)
         found = {
-            "precision": _ratio(hits, answered),
-            "recall": _ratio(hits, support),
-            "f1": _ratio(2 * hits, support + answered),
+            "precision": ratio(hits, answered),
+            "recall": ratio(hits, support),
+            "f1": ratio(2 * hits, support + answered),
         }
         n, correct = support.sum(axis=0), hits.sum(axis=0)
         columns = {"accuracy": correct / n, "mcc": _mcc(n, correct, support, answered)}
@@ -131,20 +143,15 @@ def _other_way(names: Sequence[str], true: Codes, said: Codes, sizes: Codes, sha
     return from_cells(names, np.tile(true, 2), np.concatenate([said, other]))(counts[None])[0]
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
-    """`part / whole`, 0 where `whole` is 0: scikit-learn's zero_division=0."""
-    import numpy as np
-
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
-
-
 def _mcc(n: Floats, correct: Floats, support: Floats, answered: Floats) -> Floats:
     """Matthews' correlation [B] of any number of labels; 0 where one side has a single label. Source: Gorodkin 2004."""
     import numpy as np
 
+    from llmkit.metrics.rows import ratio
+
     shared = correct * n - (support * answered).sum(axis=0)
     spread = (n**2 - (support**2).sum(axis=0)) * (n**2 - (answered**2).sum(axis=0))
-    return _ratio(shared, np.sqrt(np.maximum(spread, 0)))
+    return ratio(shared, np.sqrt(np.maximum(spread, 0)))
 
 
 def _values(true: Codes, said: Codes) -> dict[str, float]:

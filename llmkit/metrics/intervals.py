@@ -1,8 +1,8 @@
-"""Confidence intervals: Wilson's for a proportion, a bootstrap (percentile or BCa) for any other statistic."""
+"""Confidence intervals: Wilson's for a proportion, a bootstrap for any other statistic."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import NormalDist
 from typing import Literal
 
@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
-Method = Literal["bca", "percentile"]
+Method = Literal["bca", "percentile", "log(x)", "log(1-x)", "inverted"]
 
 RESAMPLES = 2000
+PERFECT: Mapping[Method, float] = {"log(x)": 0.0, "log(1-x)": 1.0}
+FARTHEST = 4.0  # times the distance of the value; without it a few faulty rows (an outlier) reach to infinity
 LARGEST_BIAS = 1.0  # standard errors; benchmarks/coverage.py --beyond has the cases behind it
 CHUNK = 2_000_000  # numbers held at once: 16 MB, whatever the number of rows
+BLOCKS = 1000  # beyond so many groups the jackknife leaves out blocks: its cost grows with their number times G
 
 _NORMAL = NormalDist()
 
@@ -62,7 +65,7 @@ def bootstrap_all(
     resamples: int = RESAMPLES,
     confidence: float = 0.95,
     seed: int = 0,
-    method: Method = "bca",
+    method: Method | Sequence[Method] = "bca",
 ) -> Floats:
     """The intervals of M statistics over the same resamples, [M, 2]: low and high, with the value on the rows between.
 
@@ -75,28 +78,35 @@ def bootstrap_all(
     bias correction exceeds one standard error (say, a thousand labels of ten rows each) it asks for quantiles beyond
     any resample; there the percentile interval is mirrored at the value instead, and may leave the statistic's range.
 
+    `method` is one for all statistics or one for each. log(x) and log(1-x) mirror the percentile interval on the
+    scale of the logarithm of the distance from 0 or 1, the perfect value, `FARTHEST` times the value's at most.
+    inverted takes more than values (`calibration_interval` has it): its interval is (nan, nan) here.
+
     Sources: Efron 1987, doi:10.1080/01621459.1987.10478410; mirrored ("basic"): Davison and Hinkley 1997, section 5.2.
     """
     rows = np.asarray(sizes, dtype=np.int64)
     values = statistic(rows[None].astype(np.float64))[0]
-    drawn = np.concatenate([statistic(counts) for counts in _resample(rows, resamples, seed)])
-    bca = method == "bca" and len(rows) > 1  # one group has one value, and perhaps no row to leave out
-    without = np.concatenate([statistic(counts) for counts in _leave_one_out(rows)]) if bca else None
+    drawn = np.concatenate([statistic(counts) for counts in resample(rows, resamples, seed)])
+    methods = [method] * len(values) if isinstance(method, str) else method
+    bca = "bca" in methods and len(rows) > 1  # one group has one value, and perhaps no row to leave out
+    accelerations = _accelerations(statistic, rows) if bca else None
     bounds = np.full((len(values), 2), np.nan)
     levels = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
     for m, value in enumerate(values):
         known = drawn[~np.isnan(drawn[:, m]), m]
-        if np.isnan(value) or not len(known):
+        if np.isnan(value) or not len(known) or methods[m] == "inverted":
             continue
-        if without is None:
-            low, high = np.quantile(known, levels)
+        if methods[m] in PERFECT:
+            low, high = _mirrored(levels, value, known, PERFECT[methods[m]])
+        elif methods[m] == "bca" and accelerations is not None:
+            low, high = _bca(levels, value, known, accelerations[m])
         else:
-            low, high = _bca(levels, value, known, _acceleration(without[:, m], rows))
+            low, high = np.quantile(known, levels)
         bounds[m] = min(low, value), max(high, value)
     return bounds
 
 
-def _resample(sizes: NDArray[np.int64], resamples: int, seed: int) -> Iterator[Floats]:
+def resample(sizes: NDArray[np.int64], resamples: int, seed: int) -> Iterator[Floats]:
     """Counts [at most B, G] of n rows drawn with replacement, until `resamples` are drawn."""
     rng = np.random.default_rng(seed)
     groups, n = len(sizes), int(sizes.sum())
@@ -124,13 +134,37 @@ def _leave_one_out(sizes: NDArray[np.int64]) -> Iterator[Floats]:
         yield counts
 
 
-def _acceleration(without: Floats, sizes: NDArray[np.int64]) -> float:
-    """How fast the standard error changes with the value, from the jackknife; 0 where that is undefined."""
-    change = np.average(without, weights=sizes) - without
-    variance = float(np.sum(sizes * change**2))
+def _leave_block_out(sizes: NDArray[np.int64]) -> Iterator[Floats]:
+    """Counts [at most B, G] of all rows but one block of them, for each of `BLOCKS` blocks.
+
+    The rows are dealt to the blocks at random (always the same): blocks of neighbours, sorted by content as they are,
+    would be more alike than chance and make the skew too large.
+    """
+    groups, n = len(sizes), int(sizes.sum())
+    group_of = np.repeat(np.arange(groups), sizes)
+    blocks = np.array_split(np.random.default_rng(0).permutation(n), min(BLOCKS, n))
+    step = max(1, CHUNK // groups)
+    for start in range(0, len(blocks), step):
+        left_out = blocks[start : start + step]
+        yield sizes - np.stack([np.bincount(group_of[block], minlength=groups) for block in left_out]).astype(float)
+
+
+def _accelerations(statistic: Statistic, sizes: NDArray[np.int64]) -> list[float]:
+    """How fast the standard error of each of M statistics changes with its value, from the jackknife."""
+    by_row = len(sizes) <= BLOCKS
+    jackknife = _leave_one_out(sizes) if by_row else _leave_block_out(sizes)
+    without = np.concatenate([statistic(counts) for counts in jackknife])
+    # Column by column, so that the other statistics change no bit of a sum.
+    return [_acceleration(column, sizes if by_row else np.ones_like(column)) for column in without.T]
+
+
+def _acceleration(without: Floats, weights: NDArray[np.int64] | Floats) -> float:
+    """That of one statistic; 0 where it is undefined."""
+    change = np.average(without, weights=weights) - without
+    variance = float(np.sum(weights * change**2))
     if not variance > 0:  # also NaN
         return 0.0
-    return float(np.sum(sizes * change**3)) / (6 * variance**1.5)
+    return float(np.sum(weights * change**3)) / (6 * variance**1.5)
 
 
 def _bca(levels: Floats, value: float, drawn: Floats, acceleration: float) -> Floats:
@@ -146,3 +180,13 @@ def _bca(levels: Floats, value: float, drawn: Floats, acceleration: float) -> Fl
     # Past its pole the formula turns back; the limit before it is the outermost resample on that side.
     z = np.where(scale > 0, bias + shifted / np.where(scale > 0, scale, 1), np.sign(shifted) * np.inf)
     return np.quantile(drawn, [_NORMAL.cdf(float(level)) for level in z])
+
+
+def _mirrored(levels: Floats, value: float, drawn: Floats, perfect: float) -> Floats:
+    """The bounds [2] that mirror the quantiles on the scale of log |value - perfect|."""
+    distance = abs(value - perfect)
+    if distance == 0:
+        return np.full(2, value)
+    quantiles = np.quantile(np.abs(drawn - perfect), levels)
+    mirrored = distance * (distance / np.maximum(quantiles, distance / FARTHEST))
+    return np.sort(perfect + np.sign(value - perfect) * mirrored)

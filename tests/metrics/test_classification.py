@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from llmkit.metrics.classification import NAMES, from_cells, score, score_all
+from llmkit.metrics.classification import NAMES, from_cells, score, score_all, statistic
 from llmkit.metrics.intervals import wilson
 
 LABELS = ["sport", "business", "tech", "politics", "weather", "arts", "01", "a=b", "", "日本", "x y", "z"]
@@ -87,6 +87,17 @@ def test_the_order_of_rows_changes_no_bit(cases: list[tuple[str, str]], shuffler
     shuffler.shuffle(shuffled)
     first, second = (score_all(NAMES, [t for t, _ in c], [s for _, s in c], LABELS) for c in (cases, shuffled))
     assert first == second
+
+
+def test_counts_of_rows_give_the_scores_of_the_rows_drawn() -> None:
+    true, said = rows(50, 5, 0.7)
+    counts = np.random.default_rng(0).integers(0, 3, size=(20, 50))
+    for drawn, found in zip(counts, statistic(NAMES, true, said, LABELS)(counts * 1.0), strict=True):
+        repeated = [np.repeat(side, drawn).tolist() for side in (true, said)]
+        expected = score_all(NAMES, *repeated, LABELS)
+        assert found == pytest.approx([expected[name].value for name in NAMES], abs=1e-9)
+    with pytest.raises(KeyError, match="f2"):
+        statistic(["f2"], true, said, LABELS)
 
 
 def test_one_metric_alone_is_the_same_as_among_others() -> None:

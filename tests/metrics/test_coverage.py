@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
@@ -36,6 +37,25 @@ def test_intervals_hold_the_true_value_as_often_as_they_say(simulation: ModuleTy
 def test_nearly_faultless_answers_are_covered(simulation: ModuleType) -> None:
     found = simulation.coverage(simulation.Cell(2, "balanced", 0.99, 100), 3 * TRIALS)
     assert {name: share for name, share in found.items() if share < 0.85} == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "point", "names"),
+    [
+        ("probabilities", (2, "balanced", 1.0, 2.0), ["roc_auc", "average_precision", "log_loss"]),
+        ("multilabel", (10, 0.4, 1.5, 1.0), ["micro_f1", "hamming_loss", "roc_auc"]),
+        ("regression", ("normal", 0.7), ["pearson", "spearman", "mae", "r2"]),
+    ],
+)
+def test_other_families_hold_theirs(
+    simulation: ModuleType, kind: str, point: tuple[object, ...], names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """75 trials have a standard error of 2.5 %."""
+    monkeypatch.setattr(simulation, "TRUTH", 50_000)
+    family = simulation.FAMILIES[kind]
+    monkeypatch.setitem(simulation.FAMILIES, kind, dataclasses.replace(family, names=names))
+    found = simulation.coverage_of_rows(simulation.Point(kind, point, 300), 3 * TRIALS)
+    assert {name: share for name, share in found.items() if not 0.88 <= share <= 1} == {}
 
 
 def test_the_true_value_is_that_of_the_joint_distribution(simulation: ModuleType) -> None:

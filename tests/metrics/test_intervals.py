@@ -103,13 +103,34 @@ def test_chunks_bound_what_is_held_at_once() -> None:
 
     bootstrap(total, np.ones(5000, int), resamples=1000)
     assert max(b * g for b, g in shapes) <= intervals.CHUNK
-    assert sum(b for b, _ in shapes) == 1 + 1000 + 5000
+    assert sum(b for b, _ in shapes) == 1 + 1000 + intervals.BLOCKS
 
 
 def test_every_draw_has_n_rows() -> None:
     for sizes in (np.ones(40, int), np.array([300, 5, 95])):
-        for counts in intervals._resample(sizes, 100, 0):
+        for counts in intervals.resample(sizes, 100, 0):
             assert (counts.sum(axis=1) == sizes.sum()).all()
+
+
+@pytest.mark.parametrize("sizes", [np.ones(3000, int), np.tile([1, 2, 6], 1000)], ids=["rows", "groups"])
+def test_leaving_blocks_out_accelerates_as_leaving_rows_out(sizes: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of sorted skewed values; the theory of a mean gives skew / (6 sqrt(n))."""
+    values = np.sort(np.random.default_rng(0).exponential(size=len(sizes)))
+    statistic = lambda counts: mean_of(values)(counts)[:, None]  # noqa: E731
+    (by_block,) = intervals._accelerations(statistic, sizes)
+    monkeypatch.setattr(intervals, "BLOCKS", len(sizes))
+    (by_row,) = intervals._accelerations(statistic, sizes)
+    repeated = np.repeat(values, sizes)
+    assert by_row == pytest.approx(stats.skew(repeated) / (6 * len(repeated) ** 0.5), rel=1e-6)
+    assert by_block == pytest.approx(by_row, abs=0.001)
+
+
+def test_each_row_is_left_out_once() -> None:
+    sizes = np.tile([1, 4], 700)
+    counts = np.concatenate(list(intervals._leave_block_out(sizes)))
+    assert len(counts) == intervals.BLOCKS
+    assert (counts >= 0).all()
+    assert ((sizes - counts).sum(axis=0) == sizes).all()
 
 
 def test_several_statistics_share_their_resamples() -> None:

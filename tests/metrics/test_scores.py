@@ -16,9 +16,20 @@ def test_a_score_is_written_as_metrics_json_has_it() -> None:
     }
 
 
+def test_an_undefined_score_is_null_in_json() -> None:
+    nan = float("nan")
+    assert Score(nan, nan, nan, "roc_auc").as_dict() == {
+        "value": None,
+        "low": None,
+        "high": None,
+        "signature": "roc_auc",
+    }
+
+
 def test_naming_metrics_imports_nothing_heavy() -> None:
     code = (
-        "import sys, llmkit.metrics.classification\n"
+        "import sys\n"
+        "from llmkit.metrics import classification, multilabel, paired, per_label, probabilities, regression\n"
         "print(sorted({'numpy', 'scipy', 'sklearn', 'torch'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,84 @@
+"""How far probabilities are from what happened: the parts that single- and multi-label classification share."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmkit.metrics.intervals import RESAMPLES, Floats, Statistic, resample
+from llmkit.metrics.rows import Codes, Flags
+
+BINS = 15
+HALVINGS = 25
+
+
+def calibration_error(probabilities: Floats, happened: Flags) -> Statistic:
+    """The function from counts [B, n] to the expected calibration error [B] over the cells [n, C] of the rows.
+
+    A cell of probability p is in bin b of `BINS` where (b - 1) / BINS < p <= b / BINS; 0 is in the first.
+    Source: Guo et al. 2017, arXiv:1706.04599.
+    """
+    gaps, cells = _gaps(probabilities, happened), probabilities.shape[1]
+    # A bin's share of the cells times |accuracy - confidence| in it: the sizes of the bins cancel out.
+    return lambda counts: np.abs(counts @ gaps).sum(axis=1) / (counts.sum(axis=1) * cells)
+
+
+def calibration_interval(
+    probabilities: Floats, happened: Flags, *, resamples: int = RESAMPLES, confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """The interval (low, high) of the expected calibration error of cells [n, C], the value between.
+
+    Noise alone gives calibrated probabilities an error above 0, and resampling adds more noise. The interval holds
+    each error that, with the gaps of the bins in the proportions found and resampled noise on top, gives a value that
+    is neither too large nor too small for the one found (an inverted test). It reaches 0 where noise explains it all.
+    """
+    gaps = _gaps(probabilities, happened) / probabilities.size
+    found = gaps.sum(axis=0)
+    value = float(np.abs(found).sum())
+    noise = _noise(gaps, probabilities, resamples, seed)
+    if not noise.any():
+        return value, value
+    shape = found if value > 0 else noise.std(axis=0)
+    shape = shape / np.abs(shape).sum()
+    far = value + float(np.abs(noise).sum(axis=1).max())
+
+    def crossing(level: float) -> float:
+        """The error at which this quantile of the values is the value; 0 where it always is more."""
+        low, high = 0.0, far
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            below = np.quantile(np.abs(middle * shape + noise).sum(axis=1), level) < value
+            low, high = (middle, high) if below else (low, middle)
+        return low
+
+    low, high = crossing((1 + confidence) / 2), crossing((1 - confidence) / 2)
+    return min(low, value), max(high, value)
+
+
+def surprise(probabilities: Floats) -> Floats:
+    """-log of the probability that what happened had been given, clipped as scikit-learn's log_loss clips float64."""
+    eps = np.finfo(np.float64).eps
+    return -np.log(np.clip(probabilities, eps, 1 - eps))
+
+
+def _bins(probabilities: Floats) -> Codes:
+    """Each cell's bin, [n, C]."""
+    return np.searchsorted(np.arange(1, BINS) / BINS, probabilities, side="left")
+
+
+def _gaps(probabilities: Floats, happened: Flags) -> Floats:
+    """What happened less what was given in each row's cells, [n, BINS]."""
+    n = len(probabilities)
+    place = (np.arange(n)[:, None] * BINS + _bins(probabilities)).ravel()
+    return np.bincount(place, (happened - probabilities).ravel(), n * BINS).reshape(n, BINS)
+
+
+def _noise(gaps: Floats, probabilities: Floats, resamples: int, seed: int) -> Floats:
+    """How far resampled gaps of the bins are from those of the rows, [resamples, BINS].
+
+    A bin in which all came true shows too little: normal noise fills up what cells as likely as said would have.
+    """
+    rows = np.ones(len(gaps), np.int64)
+    noise = np.concatenate([counts @ gaps for counts in resample(rows, resamples, seed)]) - gaps.sum(axis=0)
+    likely = np.bincount(_bins(probabilities).ravel(), (probabilities * (1 - probabilities)).ravel(), BINS)
+    missing = np.sqrt(np.maximum(likely / probabilities.size**2 - noise.var(axis=0), 0))
+    return noise + missing * np.random.default_rng(seed).normal(size=noise.shape)

@@ -1,0 +1,267 @@
+"""Metrics of the evaluate library, named `evaluate:NAME` or `evaluate:./path/to/metric`: code that the user opts in to.
+
+Each is a Python script, from the Hub or a folder. Its own features say what it takes; what it gives is read as numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from llmkit.errors import DataError, LlmkitError, MissingInputError, NetworkError
+from llmkit.metrics.intervals import RESAMPLES, Floats, Statistic, bootstrap_all
+from llmkit.metrics.paired import difference
+from llmkit.metrics.rows import mean_of, side_by_side
+from llmkit.metrics.scores import Score
+from llmkit.runs.manifest import file_hash
+
+FEW = 200  # resamples of what must be computed anew each time: 3 ms each on 1,000 rows for the cheapest of metrics
+INPUTS = {"predictions", "references"}
+LOCAL = (".", "/", "~")  # what begins a path; any other name is the Hub's unless a folder here has it
+
+
+class Measured(NamedTuple):
+    """What a metric says of some answers, by score name: one number a row, or a number for all rows at once."""
+
+    n: int
+    by_row: Mapping[str, Floats]
+    whole: Mapping[str, float]
+    again: Statistic  # from counts [B, n] of the rows to the values [B, M] of `whole`
+    digest: str  # sha256 of the metric's script
+
+
+def script(name: str) -> Path | None:
+    """The local script that `evaluate:NAME` means, None for a name on the Hub. Raises MissingInputError for no such."""
+    given = name.partition(":")[2]
+    path = Path(given).expanduser()
+    file = path if path.suffix == ".py" else path / f"{path.name}.py"
+    if file.is_file():
+        return file
+    if not given or given.startswith(LOCAL) or path.suffix == ".py":
+        raise MissingInputError(
+            f"{name}: no metric script '{file}'", "name a .py file, or a folder with one of its name"
+        )
+    return None
+
+
+def measure(name: str, references: Sequence[Any], answers: Sequence[Any], labels: Sequence[str]) -> Measured:
+    """What the metric `evaluate:NAME` says of `answers` (labels, lists of labels, numbers or texts).
+
+    Runs the metric's script. Raises NetworkError for a name that the Hub does not give, MissingInputError for a missing
+    path, DataError where the metric takes other things than these answers, fails, or gives no number.
+    """
+    module, digest = load(name)
+    true, said = (
+        np.array([*column, None], dtype=object)[:-1] for column in inputs(name, module, references, answers, labels)
+    )
+
+    def numbers(rows: Any) -> dict[str, float | Floats]:
+        with foreign():
+            given = module.compute(predictions=said[rows].tolist(), references=true[rows].tolist())
+        return named(name, given, len(rows))
+
+    n = len(true)
+    try:
+        found = numbers(np.arange(n))
+    except Exception as fault:
+        raise failure(name, fault) from fault
+    if not found:
+        raise DataError(f"{name}: gives no number", "name a metric that does")
+    whole = {key: value for key, value in found.items() if isinstance(value, float)}
+
+    def again(counts: Floats) -> Floats:
+        values = np.full((len(counts), len(whole)), np.nan)
+        for b, count in enumerate(counts.astype(np.int64)):
+            try:
+                drawn = numbers(np.repeat(np.arange(n), count))
+            except Exception:  # undefined on these rows, as the metric sees it
+                continue
+            values[b] = [drawn.get(key, np.nan) for key in whole]
+        return values
+
+    by_row = {key: value for key, value in found.items() if not isinstance(value, float)}
+    return Measured(n, by_row, whole, again, digest)
+
+
+def scores(measured: Measured, intervals: bool = True) -> dict[str, Score]:
+    """The scores by name. One number a row: the mean with its BCa interval; else a percentile bootstrap of `FEW`.
+
+    Without `intervals` low and high are NaN, and nothing is computed again.
+    """
+    n, found = measured.n, {}
+    for name, numbers in measured.by_row.items():
+        bounds = (
+            bootstrap_all(side_by_side([mean_of(numbers)]), np.ones(n, np.int64))[0] if intervals else (np.nan,) * 2
+        )
+        found[name] = score(name, float(numbers.mean()), bounds, f"bca,{RESAMPLES}", measured.digest)
+    if measured.whole:
+        bounds = few(measured.again, n) if intervals else np.full((len(measured.whole), 2), np.nan)
+        for (name, value), pair in zip(measured.whole.items(), bounds, strict=True):
+            found[name] = score(name, value, pair, f"percentile,{FEW}", measured.digest)
+    return found
+
+
+def differences(first: Measured, second: Measured) -> dict[str, tuple[float, float, float]]:
+    """Value, low and high of `second - first` by score name: paired, over the same resamples of the same rows."""
+    n, found = first.n, {}
+    for name in first.by_row.keys() & second.by_row.keys():
+        one, other = (side_by_side([mean_of(some.by_row[name])]) for some in (first, second))
+        found[name] = tuple(difference(one, other, n)[0].tolist())
+    if first.whole and first.whole.keys() == second.whole.keys():
+        order = [list(second.whole).index(name) for name in first.whole]
+        bounds = few(lambda counts: second.again(counts)[:, order] - first.again(counts), n)
+        for (name, value), (low, high) in zip(first.whole.items(), bounds.tolist(), strict=True):
+            found[name] = (second.whole[name] - value, low, high)
+    return found
+
+
+def few(statistic: Statistic, n: int) -> Floats:
+    """The percentile intervals [M, 2] of a statistic that is slow."""
+    return bootstrap_all(statistic, np.ones(n, np.int64), resamples=FEW, method="percentile")
+
+
+def score(name: str, value: float, bounds: Sequence[float], interval: str, digest: str) -> Score:
+    """One number with its interval, and the signature of what computed it."""
+    from importlib.metadata import version
+
+    signature = [name, f"sha256:{digest[:12]}", f"interval:{interval},seed=0", f"evaluate {version('evaluate')}"]
+    low, high = (float(bound) for bound in bounds)
+    return Score(value, min(low, value), max(high, value), "|".join(signature))
+
+
+def load(name: str) -> tuple[Any, str]:
+    """The metric's module and the sha256 of its code. A script that has changed is loaded again."""
+    file = script(name)
+    if file is None:
+        return loaded(name, name.partition(":")[2])
+    return loaded(name, str(file.resolve()), file_hash(file))
+
+
+@cache
+def loaded(name: str, where: str, _: str | None = None) -> tuple[Any, str]:
+    """As `load`, once for each name, place and content."""
+    with foreign():
+        import evaluate
+        from huggingface_hub import constants
+
+        was_offline, evaluate.config.HF_EVALUATE_OFFLINE = evaluate.config.HF_EVALUATE_OFFLINE, constants.HF_HUB_OFFLINE
+        try:
+            module = evaluate.load(where, keep_in_memory=True, seed=0)
+        except Exception as fault:  # the script may raise anything, and so may a Hub client
+            raise (failure if Path(where).is_absolute() else refusal)(name, fault) from fault
+        finally:
+            evaluate.config.HF_EVALUATE_OFFLINE = was_offline
+    # The library has copied the script, and beside it what it imports from its own folder.
+    home = Path(inspect.getfile(type(module))).parent
+    code = b"".join(file.read_bytes() for file in sorted(home.rglob("*.py")) if file.name != "__init__.py")
+    return module, hashlib.sha256(code).hexdigest()
+
+
+def refusal(name: str, fault: Exception) -> LlmkitError:
+    """What to say where the Hub gave no metric."""
+    if not isinstance(fault, OSError):
+        return failure(name, fault)
+    given = name.partition(":")[2]
+    why = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+    local = f"evaluate:./{given.rpartition('/')[2]}"
+    return NetworkError(
+        f"{name}: the Hub gave no such metric{why}", f"a copy of its folder here works offline: {local}"
+    )
+
+
+def failure(name: str, fault: Exception) -> LlmkitError:
+    """A metric's own words on what went wrong in it."""
+    if isinstance(fault, LlmkitError):
+        return fault
+    said = " ".join(str(fault).split())
+    return DataError(f"{name}: {type(fault).__name__}: {said}", "mend the metric, or leave it out")
+
+
+@contextmanager
+def foreign() -> Iterator[None]:
+    """Keep what foreign code prints out of stdout, which holds results, and its warnings out of sight."""
+    with redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def named(name: str, given: Any, n: int) -> dict[str, float | Floats]:
+    """The numbers, and the lists of one number a row, in a metric's result, by score name; all else is left out."""
+    own = Path(name.partition(":")[2]).stem
+    found = {str(key): number for key, value in dict(given).items() if (number := as_numbers(value, n)) is not None}
+    return {name if key == own or len(found) == 1 else f"{name}.{key}": number for key, number in found.items()}
+
+
+def as_numbers(value: Any, n: int) -> float | Floats | None:
+    """`value` as a number or as one number a row, None where it is neither."""
+    try:
+        numbers = np.asarray(value)
+    except ValueError:  # lists of unequal length
+        return None
+    if numbers.dtype.kind not in "iuf" or numbers.shape not in ((), (n,)):
+        return None
+    return numbers.astype(np.float64) if numbers.shape else float(numbers)
+
+
+def inputs(
+    name: str, module: Any, references: Sequence[Any], answers: Sequence[Any], labels: Sequence[str]
+) -> tuple[list[Any], list[Any]]:
+    """References and answers as the metric's features want them: names, positions in `labels`, numbers, or lists."""
+    kind = kind_of(references[0], labels)
+    options = module.features if isinstance(module.features, list) else [module.features]
+    for option in options:
+        if set(option) == INPUTS:
+            makers = [converter(option[word], kind, labels) for word in ("references", "predictions")]
+            if None not in makers:
+                of_references, of_answers = (maker or str for maker in makers)
+                return [of_references(one) for one in references], [of_answers(one) for one in answers]
+    if set(options[0]) != INPUTS:
+        wanted = " and ".join(sorted(options[0]))
+        raise DataError(f"{name}: takes {wanted}, not references and predictions", "name another metric")
+    wanted = " and ".join(f"{word}: {described(options[0][word])}" for word in sorted(INPUTS))
+    raise DataError(f"{name}: takes {wanted} (one a row), and these rows hold {kind}", "name a metric for these")
+
+
+def kind_of(value: Any, labels: Sequence[str]) -> str:
+    """What a reference is, in words."""
+    if isinstance(value, str):
+        return "labels" if labels else "text"
+    return "lists of labels" if isinstance(value, (list, tuple)) else "numbers"
+
+
+def converter(feature: Any, kind: str, labels: Sequence[str]) -> Callable[[Any], Any] | None:
+    """What turns a value of `kind` into what `feature` holds; None where nothing does."""
+    inner = inside(feature)
+    if kind == "lists of labels":
+        one = None if inner is None else converter(inner, "labels", labels)
+        return None if one is None else lambda some: [one(label) for label in some]
+    holds = described(feature)
+    if holds == "text" and kind in ("labels", "text"):
+        return str
+    if holds == "integers" and kind == "labels":
+        return {label: i for i, label in enumerate(labels)}.__getitem__
+    return float if holds == kind == "numbers" else None
+
+
+def inside(feature: Any) -> Any:
+    """What a feature of lists holds in them, None for any other."""
+    return feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
+
+
+def described(feature: Any) -> str:
+    """What a feature holds, in words."""
+    if (inner := inside(feature)) is not None:
+        return f"lists of {described(inner)}"
+    dtype = str(getattr(feature, "dtype", "something else"))
+    words = {"int": "integers", "uint": "integers", "float": "numbers", "string": "text", "large_string": "text"}
+    return words.get(dtype.rstrip("0123456789"), dtype)

@@ -1,0 +1,26 @@
+"""The difference of two models on the same rows: far surer than two intervals that each know nothing of the other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llmkit.metrics.intervals import Floats, Statistic
+
+
+def difference(first: Statistic, second: Statistic, n: int, seed: int = 0) -> Floats:
+    """Value, low and high [M, 3] of `second - first`: the paired BCa interval over the same resamples of the n rows.
+
+    Both map counts [B, n] of the same rows in the same order to values [B, M] of the same metrics, as `statistic` of
+    classification, multilabel, probabilities and regression gives them. NaN where one is undefined on the rows.
+    Sort the rows by content to make the interval independent of their order.
+    """
+    import numpy as np
+
+    from llmkit.metrics.intervals import bootstrap_all
+
+    def change(counts: Floats) -> Floats:
+        return second(counts) - first(counts)
+
+    bounds = bootstrap_all(change, np.ones(n, np.int64), seed=seed)
+    return np.column_stack([change(np.ones((1, n)))[0], bounds])

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import numpy as np
+
+from llmkit import __version__
+from llmkit.metrics.rows import by_content, mean_of, score_rows, signed
+
+LIMITS = {"mae": (0.0, float("inf"))}
+
+
+def test_rows_in_any_order_are_sorted_alike() -> None:
+    rng = np.random.default_rng(0)
+    table, flags = rng.integers(0, 3, size=(200, 3)) / 2 - 0.5, rng.random(200) < 0.5
+    shuffled = rng.permutation(200)
+    first, second = by_content(table, flags), shuffled[by_content(table[shuffled], flags[shuffled])]
+    assert (table[first] == table[second]).all()
+    assert (flags[first] == flags[second]).all()
+
+
+def test_a_score_stays_within_its_limits() -> None:
+    values = np.array([0.0, 0.0, 0.0, 1.0])
+    found = score_rows(["mae"], lambda c: 2 * mean_of(values)(c)[:, None], 4, ["s"], limits=LIMITS, seed=0)["mae"]
+    assert found.value == 0.5
+    assert found.low >= 0
+    assert found.high > 1
+    one = score_rows(["x"], lambda c: mean_of(values)(c)[:, None] + 0.7, 4, ["s"], limits={}, seed=0)["x"]
+    assert one.high == 1
+
+
+def test_an_interval_without_spread_reaches_as_far_as_wilsons_faults() -> None:
+    values = np.ones(50)
+
+    def score(other: float) -> tuple[float, float]:
+        found = score_rows(
+            ["x"],
+            lambda c: mean_of(values)(c)[:, None],
+            50,
+            ["s"],
+            limits={},
+            seed=0,
+            otherwise=lambda share: np.array([other - share]),
+        )["x"]
+        return found.low, found.high
+
+    np.testing.assert_allclose(score(1.0), (1 - 0.0713476, 1.0), atol=1e-6)
+    assert score(np.nan) == (1.0, 1.0)
+
+
+def test_an_undefined_value_has_no_interval() -> None:
+    found = score_rows(["x"], lambda c: np.full((len(c), 1), np.nan), 3, ["s"], limits={}, seed=0)["x"]
+    assert found.as_dict() == {"value": None, "low": None, "high": None, "signature": "s"}
+
+
+def test_a_signature_is_what_computed_the_score() -> None:
+    assert signed("x", [], None) == f"x|interval:wilson|llmkit {__version__}"
+    assert signed("x", ["a:b"], 3) == f"x|a:b|interval:bca,2000,seed=3|llmkit {__version__}"
