@@ -68,6 +68,19 @@ def micro_batches(lengths: Sequence[int], most_tokens: int, overhead: int, rows_
     return groups[::-1]
 
 
+def packs(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
+    """Positions into `lengths`, longest first, in groups of at most `most_tokens` tokens without padding."""
+    groups: list[list[int]] = []
+    held = most_tokens
+    for row in np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist():
+        if held + lengths[row] > most_tokens:
+            groups.append([])
+            held = 0
+        groups[-1].append(row)
+        held += lengths[row]
+    return groups
+
+
 def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     """Positions into `lengths` in batches of at most `batch_size`, longest first."""
     descending = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist()

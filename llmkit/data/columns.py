@@ -16,22 +16,28 @@ from llmkit.data.rows import Rows
 from llmkit.errors import DataError, RecipeError, did_you_mean, nearest
 
 Flags = npt.NDArray[np.bool_]
-OPTIONS = {"text": "--text", "label": "--label"}  # the words that have a flag of their own
+OPTIONS = {"text": "--text", "text_pair": "--text-pair", "label": "--label"}  # the words that have a flag of their own
 SYNONYMS: dict[str, list[set[str]]] = {  # later sets count only when no column is in an earlier one
     "text": [
         {"text", "sentence", "review", "content", "comment", "message", "body", "document", "tweet", "utterance"}
-        | {"sentence1", "premise", "article", "dialogue", "query"},
+        | {"article", "dialogue", "query"}
+        | {"premise", "sentence1", "sentence_1", "sentence_a", "question1", "text1", "text_1", "text_a", "#1 string"},
         {"title", "headline", "subject"},
     ],
-    "text_pair": [{"text_pair", "sentence2", "hypothesis"}],
+    "text_pair": [  # names that only ever are a second text: no passage, answer or context
+        {"text_pair", "hypothesis", "sentence2", "sentence_2", "sentence_b"}
+        | {"question2", "text2", "text_2", "text_b", "#2 string"}
+    ],
     "label": [
         {"label", "class", "category", "sentiment", "target", "topic", "section", "intent", "stars", "rating"}
-        | {"score", "y", "polarity", "emotion", "tag"}
+        | {"score", "y", "polarity", "emotion", "tag", "labels", "gold_label"},
+        {"classes", "categories", "topics", "intents", "emotions", "tags", "genre", "genres", "value"}
+        | {"is_duplicate", "similarity", "similarity_score", "relatedness_score"},
     ],
     "summary": [{"summary", "highlights", "tldr", "abstract"}, {"title", "headline"}],
 }
 KINDS: dict[str, Collection[str]] = {"label": ("text", "a number", "a boolean")}  # any other word: text
-LONGEST = 40  # characters of a column's name in a sentence
+LONGEST = 40  # characters of a column's name or a cell in a sentence
 FIRST = {'"': "text", "[": "a list", "{": "an object", "t": "a boolean", "f": "a boolean", "n": "null", "N": "NaN"}
 
 
@@ -41,23 +47,26 @@ def guess(
     """Word -> column for each of `words` (word -> what it holds), and notes that say what was guessed.
 
     A given column wins, then one of the word's own name, then the one column that is a synonym, then the one that is
-    left. `optional` words are left out rather than guessed. Raises DataError where no or several columns could be it.
+    left. An `optional` word has a column only by one of the first three, or none at all: where the first word's column
+    is given by hand, nothing is added to it. Raises DataError where no or several columns could be a word's.
     """
     for word in given:
         if word not in words:
             raise RecipeError(f"data.columns.{word}: the task has no such word", did_you_mean(word, list(words)))
+    wanted = [word for word in words if word not in optional or word in given or next(iter(words)) not in given]
     free = [column for column in rows.columns if column not in given.values()]
-    mapping = dict(given) | {word: word for word in words if word in free and word not in given}
-    guessed = [word for word in words if word not in mapping and word not in optional]
-    unsure = []
-    for word in guessed:
+    mapping = dict(given) | {word: word for word in wanted if word in free and word not in given}
+    guessed, unsure = [], []
+    for word in [word for word in wanted if word not in mapping]:
         could_be = _synonyms(word, [column for column in rows.columns if column not in mapping.values()])
         if len(could_be) == 1:
             mapping[word] = could_be[0]
-        else:
+            guessed.append(word)
+        elif word not in optional:
             unsure.append((word, could_be))
     left = [column for column in rows.columns if column not in mapping.values()]
-    if len(unsure) == len(left) == 1 and len(rows.columns) == len(words):
+    if len(unsure) == len(left) == 1 and len(rows.columns) == len(mapping) + 1:
+        guessed.append(unsure[0][0])
         mapping[unsure.pop()[0]] = left[0]
     if unsure:
         word, could_be = unsure[0]
@@ -65,7 +74,7 @@ def guess(
     if not guessed:
         return mapping, []
     pairs = ", ".join(f"{word} = {mapping[word]}" for word in words if word in mapping)
-    return mapping, [f"columns: {pairs} (guessed; {_mends(guessed)} {_verb(guessed)} others)"]
+    return mapping, [f"columns: {pairs} (guessed; {_mends([word for word in words if word in guessed])} others)"]
 
 
 def need(
@@ -87,11 +96,11 @@ def need(
     for one, other in combinations(present, 2):
         if present[one] == present[other]:
             raise DataError(
-                f"{rows.name}: column '{present[one]}' is {one} and {other}", f"map one with {_mend(other)}"
+                f"{rows.name}: column '{present[one]}' is {one} and {other}", f"map one with {mend_of(other)}"
             )
     for word, own in present.items():
         if own not in rows.columns:
-            raise DataError(f"{rows.name}: no column '{own}'", f"{_near(rows, own)}map it with {_mend(word)}")
+            raise DataError(f"{rows.name}: no column '{own}'", f"{_near(rows, own)}map it with {mend_of(word)}")
     rows = rows.rename(present)
     for word, own in present.items():
         refuse(_wrong_kinds(rows, word, own, tuple(kinds.get(word, ("text",)))))
@@ -114,8 +123,8 @@ def _unknown(rows: Rows, word: str, holds: str, could_be: Sequence[str]) -> Data
     if could_be:
         which = " and ".join(f"'{column}'" for column in could_be)
         what = f"{rows.name}: no column '{word}', and {which} could each be it ({holds})"
-        return DataError(what, f"columns: {_names(rows)}; name it with {_mend(word)}")
-    return DataError(f"{rows.name}: no column '{word}' ({holds})", f"{_near(rows, word)}map it with {_mend(word)}")
+        return DataError(what, f"columns: {_names(rows)}; name it with {mend_of(word)}")
+    return DataError(f"{rows.name}: no column '{word}' ({holds})", f"{_near(rows, word)}map it with {mend_of(word)}")
 
 
 def _near(rows: Rows, name: str) -> str:
@@ -125,28 +134,31 @@ def _near(rows: Rows, name: str) -> str:
 
 def _names(rows: Rows) -> str:
     """The columns for a sentence; where one is long as a text, the file may have no header."""
-    short = [name if len(name) <= LONGEST else f"{name[:LONGEST]}..." for name in rows.columns]
+    short = [cut(name) for name in rows.columns]
     header = " (the first row is read as the header)" if max(map(len, rows.columns)) > LONGEST else ""
     return listed(short) + header
 
 
-def _mend(word: str) -> str:
+def cut(text: str) -> str:
+    """The text for a sentence, cut where it is long."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def mend_of(word: str) -> str:
+    """What names the column of a word."""
     key = f"data.columns.{word}=COLUMN"
     return f"{key} or {OPTIONS[word]} COLUMN" if word in OPTIONS else key
 
 
 def _mends(words: Sequence[str]) -> str:
-    return " and ".join(OPTIONS.get(word, f"data.columns.{word}") for word in words)
-
-
-def _verb(words: Sequence[str]) -> str:
-    return "names" if len(words) == 1 else "name"
+    *first, last = [OPTIONS.get(word, f"data.columns.{word}") for word in words]
+    return f"{', '.join(first)} and {last} name" if first else f"{last} names"
 
 
 def _wrong_kinds(rows: Rows, word: str, own: str, allowed: Sequence[str]) -> list[Fault]:
     """The cells that are absent, of a kind that the word may not hold, or of another kind than the first good one."""
     is_json = rows.kinds[own] == "json"
-    found = [_kind(cell, is_json) for cell in rows.cells(own)]
+    found = [kind_of(cell, is_json) for cell in rows.cells(own)]
     first = next((row for row, kind in enumerate(found) if kind in allowed), 0)
     right = found[first] if found else ""
     wanted = right if right in allowed else " or ".join(allowed)
@@ -157,17 +169,20 @@ def _wrong_kinds(rows: Rows, word: str, own: str, allowed: Sequence[str]) -> lis
             continue
         if kind is None:
             faults.append(
-                Fault(rows.where(row), f"no '{own}'", f"write it in every row, or map another with {_mend(word)}")
+                Fault(rows.where(row), f"no '{own}'", f"write it in every row, or map another with {mend_of(word)}")
             )
         elif right in allowed and kind in allowed:
             faults.append(Fault(rows.where(row), f"'{own}' is {kind} here{also}", "write one kind in all rows"))
         else:
-            mend = f"write {wanted}, or map another column with {_mend(word)}"
+            mend = f"write {wanted}, or map another column with {mend_of(word)}"
+            if word == "label" and kind in ("a list", "an object") and set(allowed) == set(KINDS["label"]):
+                mend += "; classify.kind=multi takes several labels a row"
             faults.append(Fault(rows.where(row), f"'{own}' is {kind}, not {wanted}", mend))
     return faults
 
 
-def _kind(cell: str | None, is_json: bool) -> str | None:
+def kind_of(cell: str | None, is_json: bool) -> str | None:
+    """What a cell holds, in words; None for no cell. `is_json`: whether its column holds JSON texts."""
     if cell is None:
         return None
     return FIRST.get(cell[0], "a number") if is_json else "text"

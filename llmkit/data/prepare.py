@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from llmkit.data import labels, leaks
-from llmkit.data.columns import guess, need
+from llmkit.data import leaks
+from llmkit.data.columns import KINDS, guess, need
 from llmkit.data.decode import ReadOptions
 from llmkit.data.packages import locate
 from llmkit.data.read import read
 from llmkit.data.rows import Rows
 from llmkit.data.split import split_off
 from llmkit.errors import RecipeError
-from llmkit.recipe.schema import DataSection
+from llmkit.recipe.schema import DataSection, SplitSection
 from llmkit.runs.manifest import file_hash
 
 
@@ -26,9 +26,14 @@ class Reader(Protocol):
     @property
     def columns(self) -> Any: ...
     @property
+    def optional(self) -> Any: ...
+    @property
     def target(self) -> str | None: ...
     @property
-    def classes(self) -> str | None: ...
+    def cells(self) -> Any: ...
+    @property
+    def may_be_empty(self) -> Any: ...
+    def strata(self, rows: Rows) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -96,22 +101,29 @@ def read_splits(section: DataSection, task: Reader) -> Splits:
     read_rows = {
         name: read(one, split_role=name, options=options(section)) for name, one in named.items() if one is not None
     }
-    columns, notes = guess(read_rows["train"], task.columns, section.columns)
+    columns, notes = guess(read_rows["train"], task.columns, section.columns, task.optional)
     mapped = {}
     for name, rows in read_rows.items():
-        mapped[name], said = need(rows, columns, on_empty=section.on_empty)
+        mapped[name], said = checked(rows, columns, section, task)
         notes += said
     train = mapped.pop("train")
     inputs = [word for word in columns if word != task.target]
     shares = missing_shares(section, mapped)
-    if task.classes:
-        labels.plausible(train, task.classes)
+    notes += without_effect(section, mapped)
+    strata = task.strata(train)
     if shares:
-        parts, said = split_off(train, shares, section.split.seed, inputs, task.classes)
+        classes, sets = strata or (None, None)
+        parts, said = split_off(train, shares, section.split.seed, inputs, classes, sets)
         train, mapped = parts.pop("train"), mapped | parts
         notes += said
     train, said = leaks.apply(train, mapped, section.on_leak, inputs)
     return Splits(train, mapped, dict(columns), sources(*named.values()), notes + said)
+
+
+def checked(rows: Rows, columns: Mapping[str, str], section: DataSection, task: Reader) -> tuple[Rows, list[str]]:
+    """The rows with their columns mapped and every cell one that the task can read; and notes."""
+    kinds = KINDS | dict(task.cells)
+    return need(rows, columns, kinds=kinds, may_be_empty=task.may_be_empty, on_empty=section.on_empty)
 
 
 def missing_shares(section: DataSection, named: Iterable[str]) -> dict[str, float]:
@@ -120,6 +132,16 @@ def missing_shares(section: DataSection, named: Iterable[str]) -> dict[str, floa
     if "validation" not in named and "test" not in named:
         wanted["test"] = section.split.test
     return {name: share for name, share in wanted.items() if share > 0}
+
+
+def without_effect(section: DataSection, named: Mapping[str, Rows]) -> list[str]:
+    """Notes on shares of `data.split` that were changed, while a file makes them needless."""
+    usual, found = SplitSection(), []
+    for name in ("validation", "test"):
+        share, files = getattr(section.split, name), [f"data.{one}" for one in named if one in (name, "validation")]
+        if files and share not in (0, getattr(usual, name)):
+            found.append(f"data.split.{name}={share:g} has no effect beside {files[0]}")
+    return found
 
 
 def source_name(section: DataSection) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,21 +19,25 @@ def split_off(
     fractions: Mapping[str, float],
     seed: int,
     by: Sequence[str] = ("text",),
-    label: str | None = "label",
+    strata: Sequence[str] | None = None,
+    labels: Sequence[Sequence[str]] | None = None,
 ) -> tuple[dict[str, Rows], list[str]]:
     """The rows as "train" and one part a name in `fractions` (shares of all rows), and notes for the user.
 
-    Rows whose normalised words `by` are equal stay together; one text of each class stays in train, the others are
-    stratified by `label` where the classes are large enough. Deterministic for rows and seed. Raises DataError for
-    too few texts, RecipeError for shares that leave nothing to train on.
+    Rows whose normalised words `by` are equal stay together. strata: one class a row, of which each part gets its share
+    where the classes are large enough. labels: each row's labels where that is not its class alone; one text of each
+    label stays in train. Deterministic for rows and seed. Raises DataError for too few texts, RecipeError for shares
+    that leave nothing to train on.
     """
     shares = _checked(fractions)
     texts, group_of = np.unique(np.array(keys(rows, by), dtype=object), return_inverse=True)
-    classes, class_of, kept = _classes(rows, group_of, label)
+    classes, class_of = _classes(group_of, strata)
+    holders = _holders(group_of, [[one] for one in strata or ()] if labels is None else labels)
+    kept = np.unique([min(groups) for groups in holders.values()] or np.arange(min(len(texts), 1)))
     rest = np.setdiff1d(np.arange(len(texts)), kept)
     sizes = {name: max(1, round(share * len(texts))) for name, share in shares.items()}
     if sum(sizes.values()) > len(rest):
-        raise _too_few(rows, shares, len(texts), len(classes))
+        raise _too_few(rows, shares, len(texts), len(holders))
     part_of = np.zeros(len(texts), dtype=np.int64)
     notes = []
     for part, (name, size) in enumerate(sizes.items(), start=1):
@@ -43,20 +48,27 @@ def split_off(
             notes.append(f"split: {counted(size, 'text')} for {name} cannot be stratified over {len(classes)} classes")
     parts = {name: rows.take(np.flatnonzero(part_of[group_of] == i)) for i, name in enumerate(["train", *sizes])}
     counts = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
-    return parts, [f"split with seed {seed}: {counts} rows", *notes, *_only_in_train(part_of, class_of, classes)]
+    return parts, [f"split with seed {seed}: {counts} rows", *notes, *_only_in_train(part_of, holders)]
 
 
-def _classes(rows: Rows, group_of: Ints, label: str | None) -> tuple[list[str], Ints, Ints]:
-    """The classes' names, each group's class, and groups that together hold all classes; one class without a label."""
+def _classes(group_of: Ints, strata: Sequence[str] | None) -> tuple[list[str], Ints]:
+    """The classes' names and each group's class; all in one class without strata."""
     count = int(group_of.max(initial=-1)) + 1
-    if label is None:
-        return ["all"], np.zeros(count, dtype=np.int64), np.arange(min(count, 1))
-    names, ids = np.unique(np.array(rows.texts(label), dtype=object), return_inverse=True)
+    if strata is None:
+        return ["all"], np.zeros(count, dtype=np.int64)
+    names, ids = np.unique(np.array(strata, dtype=object), return_inverse=True)
     class_of = np.full(count, len(names), dtype=np.int64)
     np.minimum.at(class_of, group_of, ids)  # equal texts of several labels: the same one whatever the rows' order
-    first_group = np.full(len(names), count, dtype=np.int64)
-    np.minimum.at(first_group, ids, group_of)
-    return list(names), class_of, np.unique(first_group)
+    return list(names), class_of
+
+
+def _holders(group_of: Ints, labels: Sequence[Sequence[str]]) -> dict[str, set[int]]:
+    """The groups that each label stands in."""
+    holders: dict[str, set[int]] = defaultdict(set)
+    for group, row in zip(group_of.tolist() if labels else (), labels, strict=True):
+        for label in row:
+            holders[label].add(group)
+    return holders
 
 
 def _choose(groups: Ints, class_of: Ints, size: int, seed: int) -> tuple[Ints, bool]:
@@ -73,10 +85,9 @@ def _choose(groups: Ints, class_of: Ints, size: int, seed: int) -> tuple[Ints, b
     return train_test_split(groups, test_size=size, random_state=seed)[1], len(names) == 1
 
 
-def _only_in_train(part_of: Ints, class_of: Ints, classes: Sequence[str]) -> list[str]:
-    counts = np.bincount(class_of, minlength=len(classes))
-    split = set(class_of[part_of > 0].tolist())
-    small = [f"'{name}' ({counts[i]})" for i, name in enumerate(classes) if 0 < counts[i] < 3 and i not in split]
+def _only_in_train(part_of: Ints, holders: Mapping[str, set[int]]) -> list[str]:
+    few = {name: list(groups) for name, groups in sorted(holders.items()) if len(groups) < 3}
+    small = [f"'{name}' ({len(groups)})" for name, groups in few.items() if not part_of[groups].any()]
     if not small:
         return []
     verb = (

@@ -11,10 +11,12 @@ from types import ModuleType
 from llmkit.errors import MissingInputError, RecipeError, did_you_mean
 from llmkit.tasks.base import Task
 
+NO_TASKS = ("__init__", "base", "records")
+
 
 def names() -> list[str]:
     """The tasks that llmkit has."""
-    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in ("__init__", "base"))
+    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in NO_TASKS)
 
 
 def load(name: str) -> type[Task]:

@@ -6,11 +6,11 @@ The methods below come in the order in which a run calls them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from llmkit.recipe.schema import Section
+from llmkit.tasks.records import Answer, Batch, Encoded, Feature, Head, Strata
 
 if TYPE_CHECKING:
     import torch
@@ -19,37 +19,7 @@ if TYPE_CHECKING:
     from llmkit.data.rows import Rows
     from llmkit.metrics import Score
 
-Feature = dict[
-    str, Any
-]  # one encoded row: `input_ids` is a list of ints, `labels` is there where the row has a reference
-Batch = dict[str, "torch.Tensor"]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the model says of a row, in the user's words, and the probabilities that its metrics need."""
-
-    answer: Any
-    probabilities: Mapping[str, float] | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The answer as it stands in predictions.jsonl."""
-        return {"answer": self.answer} | ({"probabilities": dict(self.probabilities)} if self.probabilities else {})
-
-
-@dataclass(frozen=True)
-class Head:
-    """Which transformers auto class carries the task, and what its config must say."""
-
-    auto_class: str
-    config: dict[str, Any] = field(default_factory=dict)
-
-
-class Encoded(NamedTuple):
-    """The features of some rows, in their order, and how many of them max_length cut."""
-
-    features: list[Feature]
-    cut: int
+__all__ = ["Answer", "Batch", "Encoded", "Feature", "Head", "Strata", "Task"]
 
 
 class Task:
@@ -57,17 +27,24 @@ class Task:
 
     name: str  # the file's name
     columns: Mapping[str, str]  # the words that a row needs, and what each holds; the first is what the model reads
+    optional: Sequence[str] = ()  # those of them that a set may lack
     target: str | None = None  # the word of `columns` that is learned; predict does without it
-    classes: str | None = None  # the word whose values are classes: splits keep their shares
-    metrics: tuple[str, ...]  # scored by default; the first chooses the best checkpoint
-    known_metrics: tuple[str, ...]  # all that eval.metrics may name
-    lower_is_better: tuple[str, ...] = ()  # those of them that fall as the model gets better
-    baselines: tuple[str, ...] = ()  # names of llmkit/evaluation/baselines.py
+    cells: Mapping[str, Collection[str]] = {}  # what a word's cells may be where not as in data/columns.py KINDS
+    may_be_empty: Collection[str] = ()  # the words whose empty cells mean something
+    metrics: Sequence[str]  # scored by default; the first chooses the best checkpoint
+    known_metrics: Sequence[str]  # all that eval.metrics may name
+    lower_is_better: Sequence[str] = ()  # those of them that fall as the model gets better
+    baselines: Sequence[str] = ()  # names of llmkit/evaluation/baselines.py
     Options: type[Section] = Section  # the recipe section that carries the task's name
     labels: Sequence[str] = ()  # the classes in the order of the model's outputs; a task without classes has none
+    tunes = False  # whether `tune` learns anything
 
     def __init__(self, options: Section | None = None) -> None:
         self.options: Any = options or self.Options()
+
+    def strata(self, rows: Rows) -> Strata | None:
+        """What splits keep the shares of; None: nothing."""
+        return None
 
     def fit(self, train: Rows, others: Mapping[str, Rows]) -> list[str]:
         """Learn from the rows what the model must know (label names) and check `others` against it; gives notes."""
@@ -105,10 +82,20 @@ class Task:
         """Raw outputs as answers, in the same order."""
         raise NotImplementedError
 
+    def tune(self, references: Sequence[Any], answers: Sequence[Answer]) -> Sequence[Answer]:
+        """Learn from the validation rows what `decode` and `model` need (thresholds); gives the answers by it."""
+        return answers
+
     def references(self, rows: Rows) -> list[Any]:
         """What the model should have said of each row."""
         raise NotImplementedError
 
-    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Any]) -> dict[str, Score]:
-        """Each named metric with its interval. `answers` are `Answer.answer`."""
+    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]) -> dict[str, Score]:
+        """Each named metric with its interval."""
+        raise NotImplementedError
+
+    def statistic(
+        self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]
+    ) -> Callable[[Any], Any]:
+        """From counts [B, n] of each row to the metrics [B, M]: what two models are compared by, row for row."""
         raise NotImplementedError

@@ -1,24 +1,30 @@
-"""Sequence classification: one text, one of several classes."""
+"""Sequence classification: a text, or a pair of texts, and one class, several labels or a number for it."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-from llmkit.errors import DataError, InternalError, ModelError, did_you_mean
-from llmkit.metrics import Score, classification
-from llmkit.recipe.schema import Section, Share
-from llmkit.tasks.base import Answer, Batch, Encoded, Feature, Head, Task
+from llmkit.data.faults import counted
+from llmkit.errors import ModelError
+from llmkit.metrics import Score
+from llmkit.recipe.schema import Quarrel, Section, Share, Text
+from llmkit.tasks.base import Answer, Batch, Encoded, Feature, Head, Strata, Task
+from llmkit.tasks.kinds import Kind
+from llmkit.tasks.kinds.multi import Multi
+from llmkit.tasks.kinds.regression import Regression
+from llmkit.tasks.kinds.single import Single
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from llmkit.data.rows import Rows
+
+KINDS: dict[str, type[Kind]] = {"single": Single, "multi": Multi, "regression": Regression}
 
 
 def one_weighting(value: object) -> object:
@@ -33,128 +39,148 @@ def one_weighting(value: object) -> object:
     return value
 
 
+def one_thresholding(value: object) -> object:
+    """The value where it can be a threshold: a word, a share, or a share for some labels."""
+    shares: list[Any] = list(value.values()) if isinstance(value, dict) else [value]
+    if value in ("common", "each") or all(type(one) in (int, float) and 0 <= one <= 1 for one in shares):
+        return {k: float(v) for k, v in value.items()} if isinstance(value, dict) else value
+    raise PydanticCustomError("thresholds", "must be common, each, a share from 0 to 1, or a mapping label: share")
+
+
 Weighting = Annotated[Literal["none", "balanced"] | dict[str, float], BeforeValidator(one_weighting)]
+Thresholding = Annotated[Literal["common", "each"] | float | dict[str, float], BeforeValidator(one_thresholding)]
 
 
 class ClassifyOptions(Section):
-    """How texts are sorted into classes."""
+    """What the answer to a text is."""
 
-    kind: Literal["single"] = "single"
-    """single: each text has exactly one class."""
+    kind: Literal["single", "multi", "regression"] = "single"
+    """single: each text has exactly one class; multi: any number of labels; regression: a number."""
     class_weights: Weighting = "none"
-    """How much a row of a class counts in the loss: balanced (rows / (classes * rows of the class)), or
-    {label: weight} with 1 for the others."""
+    """How much a row of a class counts in the loss: balanced (rows / (classes * rows of the class); with kind multi,
+    rows without the label / rows with it), or {label: weight} with 1 for the others."""
     label_smoothing: Share = 0.0
     """Share of the target that is spread over all classes."""
+    separator: Text = "|"
+    """What stands between the labels of a text cell, with kind multi; a JSON list needs none."""
+    thresholds: Thresholding = "common"
+    """From which probability on a label is said, with kind multi. common: one for all labels, tuned on validation for
+    the best micro F1 and stored with the model; each: one a label; a share; or {label: share}, 0.5 for the others."""
+
+    @model_validator(mode="after")
+    def agree(self) -> ClassifyOptions:
+        for_multi = [key for key in ("separator", "thresholds") if self.kind != "multi" and self.changed(key)]
+        found = [Quarrel((key, "kind"), "counts only beside kind: multi; leave it out") for key in for_multi]
+        for_labels = [key for key in ("class_weights", "label_smoothing") if self.changed(key)]
+        if self.kind == "regression":
+            found += [Quarrel((key, "kind"), "a number has no classes; leave it out") for key in for_labels]
+        if found:
+            raise PydanticCustomError("quarrel", "keys do not go together", {"quarrels": found})
+        return self
+
+    def changed(self, key: str) -> bool:
+        """Whether the key has another value than its default."""
+        return bool(getattr(self, key) != type(self).model_fields[key].default)
 
 
 class Classify(Task):
-    """Texts sorted into classes. `labels` are the class names in the order of the model's outputs."""
+    """Texts, or pairs of them, and what is to be said of each; `kind` knows what that is."""
 
-    columns = {"text": "the text to classify", "label": "its class"}
+    columns = {"text": "the text to classify", "text_pair": "its second text, in pairs", "label": "its class"}
+    optional = ("text_pair",)
     target = "label"
-    classes = "label"
-    metrics = ("accuracy", "macro_f1")
-    known_metrics = classification.NAMES
-    baselines = ("majority", "tfidf")
+    metrics: Sequence[str] = Single.metrics
+    known_metrics: Sequence[str] = Single.known_metrics
+    baselines: Sequence[str] = Single.baselines
     Options = ClassifyOptions
 
-    weights: list[float] | None = None
+    def __init__(self, options: Section | None = None) -> None:
+        super().__init__(options)
+        self.become(self.options.kind)
+
+    def become(self, kind: str) -> None:
+        """Take what depends on the kind of answer from it, but for what a class of the user's own says itself."""
+        self.kind = KINDS[kind](self.options)
+        for word in ("metrics", "known_metrics", "lower_is_better", "baselines"):
+            if getattr(type(self), word) is getattr(Classify, word):
+                setattr(self, word, getattr(self.kind, word))
+        self.cells = {"label": self.kind.holds}
+        self.tunes = self.kind.tunes
+        self.may_be_empty = () if kind == "single" else ("label",)
+
+    @property
+    def labels(self) -> Sequence[str]:  # type: ignore[override]
+        """The names of the classes in the order of the model's outputs; none for a number."""
+        return self.kind.labels
+
+    def strata(self, rows: Rows) -> Strata | None:
+        return self.kind.strata(rows)
 
     def fit(self, train: Rows, others: Mapping[str, Rows]) -> list[str]:
-        from llmkit.data import labels
-
-        self.labels = labels.label_names(train)
-        notes = labels.check(train, others)
-        self.weights = self.class_weights(Counter(train.texts("label")))
-        return notes
-
-    def class_weights(self, counts: Mapping[str, int]) -> list[float] | None:
-        """One weight a label, or None where all count the same."""
-        wanted = self.options.class_weights
-        if wanted == "none":
-            return None
-        if wanted == "balanced":
-            total = sum(counts.values())
-            return [total / (len(self.labels) * counts[label]) for label in self.labels]
-        for label in wanted:
-            if label not in self.labels:
-                raise DataError(
-                    f"classify.class_weights: no class '{label}' in the training rows", did_you_mean(label, self.labels)
-                )
-        return [float(wanted.get(label, 1.0)) for label in self.labels]
+        return self.kind.fit(train, others)
 
     def adopt(self, config: PreTrainedConfig) -> None:
-        if config.problem_type not in (None, "single_label_classification") or config.num_labels < 2:
-            kind = config.problem_type or "a single number"
-            raise ModelError(f"the model's answers are {kind}, not one class of several", "name a model for one class")
-        self.labels = [str(config.id2label[i]) for i in range(config.num_labels)]
-        if len(set(self.labels)) < len(self.labels):
-            twice = next(label for label, times in Counter(self.labels).items() if times > 1)
-            raise ModelError(f"two of the model's classes are called '{twice}'", "give each a name in config.json")
+        self.become(kind_of(config))
+        self.kind.adopt(config)
 
     def model(self) -> Head:
-        return Head(
-            "AutoModelForSequenceClassification",
-            {
-                "num_labels": len(self.labels),
-                "id2label": dict(enumerate(self.labels)),
-                "label2id": {label: i for i, label in enumerate(self.labels)},
-                "problem_type": "single_label_classification",
-            },
-        )
+        return Head("AutoModelForSequenceClassification", self.kind.config(), self.kind.units)
 
     def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         from llmkit.models import tokens
 
-        features, cut = tokens.encode(tokenizer, rows.texts("text"), max_length)
+        pairs = rows.texts("text_pair") if "text_pair" in rows.words else None
+        features, cut = tokens.encode(tokenizer, rows.texts("text"), max_length, pairs)
         if "label" in rows.words:
-            position = {label: i for i, label in enumerate(self.labels)}
-            for feature, label in zip(features, rows.texts("label"), strict=True):
-                feature["labels"] = position[label]
+            for feature, target in zip(features, self.kind.targets(self.references(rows)), strict=True):
+                feature["labels"] = target
         return Encoded(features, cut)
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Feature]], Batch]:
-        import torch
-
         from llmkit.models import tokens
 
         def collate(features: Sequence[Feature]) -> Batch:
             batch = tokens.pad(tokenizer, features)
             if "labels" in features[0]:
-                batch["labels"] = torch.tensor([feature["labels"] for feature in features])
+                batch["labels"] = self.kind.tensor([feature["labels"] for feature in features])
             return batch
 
         return collate
 
     def count(self, batch: Batch) -> float:
-        if self.weights is None:
-            return super().count(batch)
-        return float(sum(self.weights[label] for label in batch["labels"].tolist()))
+        return self.kind.count(batch["labels"])
 
     def loss(self, outputs: Any, batch: Batch) -> torch.Tensor:
-        from torch.nn.functional import cross_entropy
-
-        logits = outputs.logits.float()
-        weight = None if self.weights is None else logits.new_tensor(self.weights)
-        return cross_entropy(
-            logits, batch["labels"], weight=weight, reduction="sum", label_smoothing=self.options.label_smoothing
-        )
+        return self.kind.loss(outputs.logits.float(), batch["labels"])
 
     def predict(self, model: PreTrainedModel, batch: Batch) -> list[Any]:
         logits = model(**{key: value for key, value in batch.items() if key != "labels"}).logits
-        return list(logits.float().softmax(dim=-1).cpu().numpy())
+        return list(self.kind.outputs(logits.float()).cpu().numpy())
 
     def decode(self, outputs: Sequence[Any], features: Sequence[Feature]) -> list[Answer]:
-        if any(not (row >= 0).all() for row in outputs):  # also false of NaN
-            raise InternalError("the model's probabilities are no numbers", "its weights are damaged: train it again")
-        return [
-            Answer(self.labels[int(row.argmax())], dict(zip(self.labels, map(float, row), strict=True)))
-            for row in outputs
-        ]
+        return self.kind.decode(outputs)
 
-    def references(self, rows: Rows) -> list[str]:
-        return rows.texts("label")
+    def tune(self, references: Sequence[Any], answers: Sequence[Answer]) -> Sequence[Answer]:
+        return self.kind.tune(references, answers)
 
-    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Any]) -> dict[str, Score]:
-        return classification.score_all(names, references, answers, self.labels)
+    def references(self, rows: Rows) -> list[Any]:
+        return self.kind.references(rows)
+
+    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]) -> dict[str, Score]:
+        return self.kind.score(names, references, answers)
+
+    def statistic(
+        self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]
+    ) -> Callable[[Any], Any]:
+        return self.kind.statistic(names, references, answers)
+
+
+def kind_of(config: PreTrainedConfig) -> str:
+    """The kind of answer that a model was trained for."""
+    kinds = {kind.problem_type: name for name, kind in KINDS.items()}
+    unsaid = "regression" if config.num_labels == 1 else "single"
+    found = unsaid if config.problem_type is None else kinds.get(config.problem_type)
+    if found is None or (found == "regression" and config.num_labels > 1):
+        what = f"the model has {counted(config.num_labels, 'output')} of the problem type {config.problem_type}"
+        raise ModelError(what, "name a model for classes, labels or one number")
+    return found

@@ -67,8 +67,107 @@ def test_guess_takes_the_only_column_for_the_only_word():
     )
 
 
-def test_optional_words_are_never_guessed():
-    assert guess(csv("text", "stars"), WORDS, {}, optional=["label"]) == ({"text": "text"}, [])
+PAIR = {"text": "the text to classify", "text_pair": "a second text", "label": "its class"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "given", "mapping", "notes"),
+    [
+        (["text", "label"], {}, {"text": "text", "label": "label"}, []),
+        (["text", "text_pair", "label"], {}, {"text": "text", "text_pair": "text_pair", "label": "label"}, []),
+        (
+            ["idx", "sentence1", "sentence2", "label"],
+            {},
+            {"text": "sentence1", "text_pair": "sentence2", "label": "label"},
+            [
+                "columns: text = sentence1, text_pair = sentence2, label = label (guessed; --text and --text-pair name others)"
+            ],
+        ),
+        (
+            ["qid1", "question1", "question2", "is_duplicate"],
+            {},
+            {"text": "question1", "text_pair": "question2", "label": "is_duplicate"},
+            [
+                (
+                    "columns: text = question1, text_pair = question2, label = is_duplicate (guessed; --text, --text-pair and "
+                    "--label name others)"
+                )
+            ],
+        ),
+        (
+            ["Sentence_A", "Sentence_B", "relatedness_score"],
+            {},
+            {"text": "Sentence_A", "text_pair": "Sentence_B", "label": "relatedness_score"},
+            [
+                (
+                    "columns: text = Sentence_A, text_pair = Sentence_B, label = relatedness_score (guessed; --text, --text-pair "
+                    "and --label name others)"
+                )
+            ],
+        ),
+        (
+            ["text", "text2", "label"],
+            {},
+            {"text": "text", "text_pair": "text2", "label": "label"},
+            ["columns: text = text, text_pair = text2, label = label (guessed; --text-pair names others)"],
+        ),
+        (["sentence1", "sentence2", "label"], {"text": "sentence1"}, {"text": "sentence1", "label": "label"}, []),
+        (["review", "text_pair", "label"], {"text": "review"}, {"text": "review", "label": "label"}, []),
+        (
+            ["a", "b", "c"],
+            {"text": "a", "text_pair": "b", "label": "c"},
+            {"text": "a", "text_pair": "b", "label": "c"},
+            [],
+        ),
+        (
+            ["premise", "x", "label"],
+            {"text_pair": "x"},
+            {"text_pair": "x", "text": "premise", "label": "label"},
+            ["columns: text = premise, text_pair = x, label = label (guessed; --text names others)"],
+        ),
+        (["text", "hypothesis", "sentence2", "label"], {}, {"text": "text", "label": "label"}, []),
+        (["text", "passage", "label"], {}, {"text": "text", "label": "label"}, []),
+        (
+            ["words", "genre"],
+            {},
+            {"text": "words", "label": "genre"},
+            ["columns: text = words, label = genre (guessed; --text and --label name others)"],
+        ),
+        (
+            ["words", "sentence2", "label"],
+            {},
+            {"text": "words", "text_pair": "sentence2", "label": "label"},
+            [
+                "columns: text = words, text_pair = sentence2, label = label (guessed; --text and --text-pair name others)"
+            ],
+        ),
+    ],
+)
+def test_a_second_text_is_guessed_where_it_is_plain(columns, given, mapping, notes):
+    assert guess(csv(*columns), PAIR, given, optional=["text_pair"]) == (mapping, notes)
+
+
+def test_a_second_text_never_becomes_the_label():
+    with pytest.raises(DataError) as caught:
+        guess(csv("sentence1", "sentence2"), PAIR, {}, optional=["text_pair"])
+    assert str(caught.value) == (
+        "reviews.csv: no column 'label' (its class); columns: sentence1, sentence2; map it with data.columns.label=COLUMN or "
+        "--label COLUMN"
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "label"),
+    [
+        (["text", "labels", "id"], "labels"),
+        (["text", "gold_label", "genre"], "gold_label"),
+        (["text", "topic", "tags"], "topic"),
+        (["text", "id", "value"], "value"),
+        (["text", "id", "Emotions"], "Emotions"),
+    ],
+)
+def test_common_names_of_labels(columns, label):
+    assert guess(csv(*columns), WORDS, {})[0]["label"] == label
 
 
 @pytest.mark.parametrize(
@@ -128,7 +227,7 @@ def test_need_names_a_missing_column():
         "data.columns.text=COLUMN or --text COLUMN"
     )
     assert refused(csv("id"), {"text_pair": "b"}) == (
-        "reviews.csv: no column 'b'; columns: id; map it with data.columns.text_pair=COLUMN"
+        "reviews.csv: no column 'b'; columns: id; map it with data.columns.text_pair=COLUMN or --text-pair COLUMN"
     )
 
 
@@ -139,6 +238,7 @@ def test_need_leaves_out_an_optional_column():
 
 OTHER_TEXT = "map another column with data.columns.text=COLUMN or --text COLUMN"
 OTHER_LABEL = "map another column with data.columns.label=COLUMN or --label COLUMN"
+SEVERAL = "classify.kind=multi takes several labels a row"
 
 
 @pytest.mark.parametrize(
@@ -166,7 +266,11 @@ OTHER_LABEL = "map another column with data.columns.label=COLUMN or --label COLU
         ),
         (
             '{"t": "a", "l": {}}\n',
-            f"a.jsonl:1: 'l' is an object, not text or a number or a boolean; write text or a number or a boolean, or {OTHER_LABEL}",
+            f"a.jsonl:1: 'l' is an object, not text or a number or a boolean; write text or a number or a boolean, or {OTHER_LABEL}; {SEVERAL}",
+        ),
+        (
+            '{"t": "a", "l": "x"}\n{"t": "a", "l": ["x", "y"]}\n',
+            f"a.jsonl:2: 'l' is a list, not text; write text, or {OTHER_LABEL}; {SEVERAL}",
         ),
         (
             '{"t": "a", "l": 1}\n{"t": "a", "l": null}\n',
@@ -205,6 +309,26 @@ def test_need_takes_other_kinds_where_the_task_does(rows_of):
     assert mapped.texts("label") == ['["x"]', "[]"]
     rows = rows_of("a.csv", "text,label\na,\n")
     assert need(rows, {"text": "text", "label": "label"}, may_be_empty=["label"])[0].texts("label") == [""]
+
+
+def test_need_names_no_other_kind_where_the_caller_names_the_kinds(rows_of):
+    rows = rows_of("a.jsonl", '{"text": "a", "label": [1]}\n')
+    assert refused(rows, {"text": "text", "label": "label"}, kinds={"label": ("a number", "text")}) == (
+        f"a.jsonl:1: 'label' is a list, not a number or text; write a number or text, or {OTHER_LABEL}"
+    )
+
+
+def test_need_refuses_one_column_for_both_texts():
+    assert refused(csv("text", "label"), {"text": "text", "text_pair": "text", "label": "label"}) == (
+        "reviews.csv: column 'text' is text and text_pair; map one with data.columns.text_pair=COLUMN or --text-pair COLUMN"
+    )
+
+
+def test_an_empty_second_text_is_refused(rows_of):
+    rows = rows_of("a.csv", "text,text_pair\na,b\nc,\n")
+    assert refused(rows, {"text": "text", "text_pair": "text_pair"}) == (
+        "a.csv:3: 'text_pair' is empty; write it, or leave such rows out with data.on_empty=skip"
+    )
 
 
 def test_labels_keep_their_spelling(rows_of):

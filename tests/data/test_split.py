@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from llmkit.data.normalize import key, keys
 from llmkit.data.rows import Rows, build
 from llmkit.data.split import split_off
+from llmkit.data.targets import rarest
 from llmkit.errors import DataError, LlmkitError, RecipeError
 
 
@@ -20,11 +22,15 @@ def balanced(count: int, classes: int = 2) -> Rows:
     return labelled([f"text {i}" for i in range(count)], [f"class {i % classes}" for i in range(count)])
 
 
+def split_by_label(rows: Rows, shares: Mapping[str, float], seed: int) -> tuple[dict[str, Rows], list[str]]:
+    return split_off(rows, shares, seed, strata=rows.texts("label"))
+
+
 SHARES = {"validation": 0.1, "test": 0.2}
 
 
 def test_shares_are_kept_by_class():
-    parts, notes = split_off(balanced(1000, 4), SHARES, seed=42)
+    parts, notes = split_by_label(balanced(1000, 4), SHARES, seed=42)
     assert {name: len(part) for name, part in parts.items()} == {"train": 700, "validation": 100, "test": 200}
     for name, each in {"train": 175, "validation": 25, "test": 50}.items():
         assert all(abs(count - each) <= 1 for count in Counter(parts[name].texts("label")).values())
@@ -33,9 +39,9 @@ def test_shares_are_kept_by_class():
 
 def test_the_same_seed_splits_the_same_and_the_rows_order_does_not_matter():
     rows = balanced(200)
-    first, _ = split_off(rows, SHARES, seed=1)
-    again, _ = split_off(rows.take(range(199, -1, -1)), SHARES, seed=1)
-    other, _ = split_off(rows, SHARES, seed=2)
+    first, _ = split_by_label(rows, SHARES, seed=1)
+    again, _ = split_by_label(rows.take(range(199, -1, -1)), SHARES, seed=1)
+    other, _ = split_by_label(rows, SHARES, seed=2)
     assert {name: sorted(part.lines) for name, part in first.items()} == {
         name: sorted(part.lines) for name, part in again.items()
     }
@@ -43,14 +49,14 @@ def test_the_same_seed_splits_the_same_and_the_rows_order_does_not_matter():
 
 
 def test_the_split_is_the_same_on_every_platform():
-    parts, _ = split_off(balanced(40), SHARES, seed=42)
+    parts, _ = split_by_label(balanced(40), SHARES, seed=42)
     assert parts["validation"].lines.tolist() == [13, 15, 22, 38]
     assert parts["test"].lines.tolist() == [18, 19, 24, 31, 32, 36, 37, 41]
 
 
 def test_equal_texts_stay_together():
     texts = [f"Text  number {i % 50}" if i % 2 else f" text number {i % 50} " for i in range(200)]
-    parts, _ = split_off(labelled(texts, ["a", "b"] * 100), SHARES, seed=0)
+    parts, _ = split_by_label(labelled(texts, ["a", "b"] * 100), SHARES, seed=0)
     found = [set(keys(part, ["text"])) for part in parts.values()]
     assert sum(map(len, found)) == len(set.union(*found)) == 50
     assert sum(map(len, parts.values())) == 200
@@ -58,13 +64,13 @@ def test_equal_texts_stay_together():
 
 def test_a_small_class_stays_in_train_and_is_said():
     labels = ["a"] * 50 + ["b"] * 50 + ["rare"]
-    parts, notes = split_off(labelled([f"text {i}" for i in range(101)], labels), SHARES, seed=42)
+    parts, notes = split_by_label(labelled([f"text {i}" for i in range(101)], labels), SHARES, seed=42)
     assert "rare" in parts["train"].texts("label")
     assert notes[1:] == ["split: 1 class has too few texts to be stratified and stays in train: 'rare' (1)"]
 
 
 def test_more_classes_than_a_part_has_rows():
-    parts, notes = split_off(balanced(40, 10), SHARES, seed=42)
+    parts, notes = split_by_label(balanced(40, 10), SHARES, seed=42)
     assert {name: len(part) for name, part in parts.items()} == {"train": 28, "validation": 4, "test": 8}
     assert set(parts["train"].texts("label")) == {f"class {i}" for i in range(10)}
     assert notes[1:] == [
@@ -75,18 +81,18 @@ def test_more_classes_than_a_part_has_rows():
 
 def test_rows_without_labels():
     rows = build({"text": [f"text {i}" for i in range(100)]}, "a.txt", range(1, 101))
-    parts, notes = split_off(rows, SHARES, seed=42, label=None)
+    parts, notes = split_off(rows, SHARES, seed=42)
     assert {name: len(part) for name, part in parts.items()} == {"train": 70, "validation": 10, "test": 20}
     assert notes == ["split with seed 42: train 70, validation 10, test 20 rows"]
 
 
 def test_a_share_of_nothing_is_no_part():
-    assert list(split_off(balanced(20), {"validation": 0.0, "test": 0.5}, seed=0)[0]) == ["train", "test"]
+    assert list(split_by_label(balanced(20), {"validation": 0.0, "test": 0.5}, seed=0)[0]) == ["train", "test"]
 
 
 def test_too_few_texts():
     with pytest.raises(DataError) as caught:
-        split_off(balanced(3), SHARES, seed=42)
+        split_by_label(balanced(3), SHARES, seed=42)
     assert str(caught.value) == (
         "a.csv: 3 different texts of 2 classes are too few to split off validation (10 %) and test (20 %); give more rows, "
         "or name files with data.validation and data.test"
@@ -106,7 +112,7 @@ def test_too_few_texts():
 )
 def test_wrong_shares(shares, sentence):
     with pytest.raises(RecipeError) as caught:
-        split_off(balanced(20), shares, seed=42)
+        split_by_label(balanced(20), shares, seed=42)
     assert str(caught.value) == sentence
 
 
@@ -120,7 +126,7 @@ rows_of_few_words = st.lists(
 def test_any_split_is_a_partition_that_keeps_groups_and_classes(pairs, validation, test, seed):
     rows = labelled([text for text, _ in pairs], [label for _, label in pairs])
     try:
-        parts, _ = split_off(rows, {"validation": validation, "test": test}, seed)
+        parts, _ = split_by_label(rows, {"validation": validation, "test": test}, seed)
     except LlmkitError:
         return
     assert sorted(line for part in parts.values() for line in part.lines) == rows.lines.tolist()
@@ -128,6 +134,61 @@ def test_any_split_is_a_partition_that_keeps_groups_and_classes(pairs, validatio
     assert set(parts["train"].texts("label")) == set(rows.texts("label"))
     found = [set(keys(part, ["text"])) for part in parts.values()]
     assert sum(map(len, found)) == len(set.union(*found))
+
+
+def several(sets: list[list[str]]) -> Rows:
+    return labelled([f"text {i:04}" for i in range(len(sets))], ["|".join(labels) for labels in sets])
+
+
+def test_rare_labels_of_several_keep_their_share():
+    sets = [["common", "rare"] if i % 10 == 0 else ["common", "middle"] if i % 3 else ["common"] for i in range(1000)]
+    parts, notes = split_off(several(sets), SHARES, seed=42, strata=rarest(sets), labels=sets)
+    assert [sum("rare" in label for label in part.texts("label")) for part in parts.values()] == [70, 10, 20]
+    assert notes == ["split with seed 42: train 700, validation 100, test 200 rows"]
+
+
+def test_rows_without_any_label_are_a_class_of_the_split():
+    sets = [["a"] if i % 4 else [] for i in range(200)]
+    parts, _ = split_off(several(sets), SHARES, seed=42, strata=rarest(sets), labels=sets)
+    assert [part.texts("label").count("") for part in parts.values()] == [35, 5, 10]
+
+
+def test_a_label_that_is_never_a_rows_rarest_stays_in_train():
+    """Each row of `hidden` has a rarer label that stands elsewhere too: the strata alone may take all its rows."""
+    sets = [[f"r{i % 4}"] for i in range(8)] + [["hidden", f"r{i}"] for i in range(4)]
+
+    def in_train(seed: int, **labels: list[list[str]]) -> bool:
+        parts, _ = split_off(several(sets), {"test": 0.5}, seed, strata=rarest(sets), **labels)
+        return any("hidden" in label for label in parts["train"].texts("label"))
+
+    assert all(in_train(seed, labels=sets) for seed in range(20))
+    assert not all(in_train(seed) for seed in range(20))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.sampled_from("abcdefg"), unique=True), min_size=4, max_size=40), st.integers(0, 2**32 - 1))
+def test_train_keeps_every_label_of_rows_with_several(sets, seed):
+    rows = several(sets)
+    try:
+        parts, _ = split_off(rows, SHARES, seed, strata=rarest(sets), labels=sets)
+    except DataError:
+        return
+    assert sorted(line for part in parts.values() for line in part.lines) == rows.lines.tolist()
+    kept = {label for row in parts["train"].lines for label in sets[row - 2]}
+    assert kept == {label for labels in sets for label in labels}
+    assert all(len(part) for part in parts.values())
+    again, _ = split_off(rows.take(range(len(rows))[::-1]), SHARES, seed, strata=rarest(sets)[::-1], labels=sets[::-1])
+    assert {name: sorted(part.lines) for name, part in again.items()} == {
+        name: sorted(part.lines) for name, part in parts.items()
+    }
+
+
+def test_equal_texts_with_several_labels_stay_together():
+    sets = [["a"], ["b"], ["a", "c"], []] * 25
+    rows = labelled([f"Text {i % 50}" for i in range(100)], ["|".join(labels) for labels in sets])
+    parts, _ = split_off(rows, SHARES, seed=3, strata=rarest(sets), labels=sets)
+    found = [set(keys(part, ["text"])) for part in parts.values()]
+    assert sum(map(len, found)) == len(set.union(*found)) == 50
 
 
 @pytest.mark.parametrize(

@@ -84,11 +84,19 @@ class Stars(Task):
     def references(self, rows: Rows) -> list[float]:
         return [float(text) for text in rows.texts("stars")]
 
-    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Any]) -> dict[str, Score]:
+    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]) -> dict[str, Score]:
         import numpy as np
 
-        from llmkit.metrics.intervals import bootstrap
+        from llmkit.metrics.intervals import bootstrap_all
 
-        off = np.abs(np.array(references) - np.array(answers))
-        low, high = bootstrap(lambda counts: counts @ off / counts.sum(1), np.ones(len(off), dtype=np.int64))
-        return {name: Score(float(off.mean()), low, high, "mean_error|bca") for name in names}
+        values, n = self.statistic(names, references, answers), len(answers)
+        ((low, high),) = bootstrap_all(values, np.ones(n, dtype=np.int64)).tolist()
+        return {"mean_error": Score(float(values(np.ones((1, n)))[0, 0]), low, high, "mean_error|bca")}
+
+    def statistic(
+        self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]
+    ) -> Callable[[Any], Any]:
+        import numpy as np
+
+        off = np.abs(np.array(references) - np.array([one.answer for one in answers]))
+        return lambda counts: (counts @ off / counts.sum(axis=1))[:, None]

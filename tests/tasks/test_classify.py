@@ -62,12 +62,12 @@ def test_labels_that_are_numbers_are_ordered_as_such(labels: list[str], order: l
 def test_balanced_weights_are_those_of_sklearn(counts: list[int]) -> None:
     labels = [chr(97 + i) for i, count in enumerate(counts) for _ in range(count)]
     expected = compute_class_weight("balanced", classes=np.unique(labels), y=labels)
-    assert fitted(labels, class_weights="balanced").weights == pytest.approx(list(expected), rel=1e-12)
+    assert fitted(labels, class_weights="balanced").kind.weights == pytest.approx(list(expected), rel=1e-12)
 
 
 def test_weights_are_none_or_given_with_one_for_the_others() -> None:
-    assert fitted(["a", "b"]).weights is None
-    assert fitted(["a", "b", "c"], class_weights={"b": 2}).weights == [1.0, 2.0, 1.0]
+    assert fitted(["a", "b"]).kind.weights is None
+    assert fitted(["a", "b", "c"], class_weights={"b": 2}).kind.weights == [1.0, 2.0, 1.0]
 
 
 def test_a_weight_for_a_class_that_is_not_there_is_refused() -> None:
@@ -83,7 +83,7 @@ def test_the_summed_loss_over_the_count_is_torchs_weighted_mean(weights: Any, sm
     task = fitted(["a", "a", "b", "c", "c", "c"], class_weights=weights, label_smoothing=smoothing)
     logits = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
     batch = {"labels": torch.tensor([0, 1, 2, 2, 1, 0, 0])}
-    weight = None if task.weights is None else torch.tensor(task.weights)
+    weight = None if task.kind.weights is None else torch.tensor(task.kind.weights)
     mean = torch.nn.functional.cross_entropy(logits, batch["labels"], weight=weight, label_smoothing=smoothing)
     whole = task.loss(SimpleNamespace(logits=logits), batch) / task.count(batch)
     torch.testing.assert_close(whole, mean)
@@ -141,7 +141,7 @@ def test_references_and_scores_are_the_labels_as_spelled() -> None:
     task = fitted(["01", "1", "1"])
     assert task.labels == ["01", "1"]
     assert task.references(rows(["1", "01"])) == ["1", "01"]
-    assert task.score(["accuracy"], ["1", "01"], ["1", "1"])["accuracy"].value == 0.5
+    assert task.score(["accuracy"], ["1", "01"], [Answer("1"), Answer("1")])["accuracy"].value == 0.5
 
 
 def test_a_saved_models_labels_are_adopted(tiny_classifier: str) -> None:
@@ -153,23 +153,19 @@ def test_a_saved_models_labels_are_adopted(tiny_classifier: str) -> None:
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ({"problem_type": "regression", "num_labels": 2}, "the model's answers are regression, not one class of several; name a model for one class"),
-        ({"num_labels": 1}, "the model's answers are a single number, not one class of several; name a model for one class"),
-        ({"problem_type": "multi_label_classification", "num_labels": 3}, "the model's answers are multi_label_classification, not one class of several; name a model for one class"),
+        ({"problem_type": "ranking", "num_labels": 1}, "the model has 1 output of the problem type ranking; name a model for classes, labels or one number"),
+        ({"problem_type": "regression", "num_labels": 2}, "the model has 2 outputs of the problem type regression; name a model for classes, labels or one number"),
         ({"id2label": {0: "x", 1: "y", 2: "x"}}, "two of the model's classes are called 'x'; give each a name in config.json"),
     ],
 )  # fmt: skip
-def test_a_model_that_does_not_name_one_class_is_refused(config: dict[str, Any], sentence: str) -> None:
+def test_a_model_that_answers_nothing_of_ours_is_refused(config: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ModelError) as caught:
         Classify().adopt(AutoConfig.for_model("bert", **config))
     assert str(caught.value) == sentence
 
 
 def test_probabilities_that_are_no_numbers_are_no_answer() -> None:
-    import numpy as np
-
-    task = Classify()
-    task.labels = ["bad", "good"]
+    task = fitted(["bad", "good"])
     with pytest.raises(InternalError) as fault:
         task.decode([np.array([0.4, 0.6]), np.array([np.nan, np.nan])], [])
     assert str(fault.value) == "the model's probabilities are no numbers; its weights are damaged: train it again"

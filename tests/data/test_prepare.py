@@ -1,0 +1,30 @@
+"""From a recipe's data section to splits."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmkit.data.prepare import read_splits
+from llmkit.recipe.schema import DataSection, SplitSection
+from llmkit.tasks.classify import Classify
+from llmkit.testing import reviews, write_jsonl
+
+
+@pytest.mark.parametrize(
+    ("named", "split", "said"),
+    [
+        (("test",), {"test": 0.2}, ["data.split.test=0.2 has no effect beside data.test"]),
+        (("validation",), {"test": 0.2}, ["data.split.test=0.2 has no effect beside data.validation"]),
+        (("validation",), {"validation": 0.3}, ["data.split.validation=0.3 has no effect beside data.validation"]),
+        (("test",), {"validation": 0.3, "test": 0.1}, []),
+        (("test",), {"test": 0.0}, []),
+        ((), {"test": 0.2, "validation": 0.2}, []),
+    ],
+)
+def test_a_share_beside_a_named_file_has_no_effect_and_that_is_said(
+    named: tuple[str, ...], split: dict[str, float], said: list[str]
+) -> None:
+    train = write_jsonl("train.jsonl", reviews(40))
+    files = {name: write_jsonl(f"{name}.jsonl", reviews(10, seed=3)) for name in named}
+    notes = read_splits(DataSection(train=train, split=SplitSection(**split), **files), Classify()).notes
+    assert [note for note in notes if "no effect" in note] == said
