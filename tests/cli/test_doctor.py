@@ -1,0 +1,114 @@
+"""`llmkit doctor` as a user types it: what is printed, how wide, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from llmkit import cli
+from llmkit.cli.doctor import laid_out
+from llmkit.report import doctor
+from llmkit.report.finding import Finding
+
+OK = Finding("torch", "ok", "2.13.0 (tested >=2.13,<3)")
+NOTE = Finding("Hub", "note", "https://huggingface.co does not answer (OSError: no route); a local run does not need it",
+               "set HF_HUB_OFFLINE=1")  # fmt: skip
+FAULT = Finding("scipy", "fault", "not installed (tested >=1.17,<2)", "pip install 'scipy>=1.17,<2'")
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
+    """What the next look finds."""
+    findings = [OK, NOTE]
+    monkeypatch.setattr(doctor, "examine", lambda: iter(findings))
+    return findings
+
+
+def test_notes_do_not_fail(found: list[Finding], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["doctor"]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out == (
+        "ok    torch               2.13.0 (tested >=2.13,<3)\n"
+        f"note  Hub                 {NOTE.detail}\n"
+        "                          mend: set HF_HUB_OFFLINE=1\n"
+        "\nNothing here stops a run.\n"
+    )
+
+
+def test_a_fault_is_named_last_and_fails(found: list[Finding], capsys: pytest.CaptureFixture[str]) -> None:
+    found += [FAULT, FAULT]
+    assert cli.run(["doctor"]) == 78
+    assert capsys.readouterr().out.endswith("mend: pip install 'scipy>=1.17,<2'\n\nWhat stops a run: scipy.\n")
+
+
+def test_json_is_one_object_and_nothing_else(found: list[Finding], capsys: pytest.CaptureFixture[str]) -> None:
+    found.append(FAULT)
+    assert cli.run(["doctor", "--json"]) == 78
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.count("\n") == 1
+    record = json.loads(said.out)
+    assert (record["schema"], record["faults"], record["notes"]) == (1, 1, 1)
+    assert record["findings"][2] == {
+        "what": "scipy", "status": "fault", "detail": "not installed (tested >=1.17,<2)",
+        "mend": "pip install 'scipy>=1.17,<2'",
+    }  # fmt: skip
+
+
+def test_eighty_columns_hold_every_line(
+    found: list[Finding], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("llmkit.console.on_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.run(["doctor"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:4] == [
+        "note  Hub                 https://huggingface.co does not answer (OSError: no",
+        "                          route); a local run does not need it",
+        "                          mend: set HF_HUB_OFFLINE=1",
+    ]
+
+
+@pytest.mark.parametrize("columns", [1, 40, 80])
+def test_no_width_cuts_anything(columns: int) -> None:
+    path = "/a/very/long/path/" + "x" * 90
+    one = Finding("disk", "note", f"1 GiB free in {path}: little", "an \x1b[31mescape")
+    words = laid_out(one, columns).split()
+    assert words == ["note", "disk", "1", "GiB", "free", "in", f"{path}:", "little", "mend:", "an", "\ufffd[31mescape"]
+
+
+def test_each_command_that_mends_a_package_fits_on_one_line_of_eighty_columns() -> None:
+    for wanted in doctor.requirements():
+        command = f"pip install '{wanted.name}{doctor.in_order(wanted.specifier)}'"
+        assert f"mend: {command}" in laid_out(Finding(wanted.name, "fault", "not installed", command), 80)
+
+
+def test_a_later_process_of_a_launcher_says_why_it_is_silent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    assert cli.run(["doctor"]) == 64
+    sentence = "one of several processes by RANK and WORLD_SIZE; unset RANK WORLD_SIZE, then ask again"
+    assert capsys.readouterr().err == f"error: {sentence}\n"
+
+
+def test_this_very_installation_without_the_network(capsys: pytest.CaptureFixture[str]) -> None:
+    code = cli.run(["doctor", "--json"])
+    found = {one["what"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
+    assert {"system", "Python", "llmkit", "torch", "transformers", "CPU", "threads", "GPU", "memory", "disk here",
+            "disk, Hub cache", "Hub", "proxy", "Hub token", "environment", "default model"} - {"GPU"} <= found.keys()  # fmt: skip
+    assert found["Hub"]["detail"].startswith("not asked: ")
+    assert code == (78 if any(one["status"] == "fault" for one in found.values()) else 0)
+
+
+def test_a_newcomer_without_torch_gets_findings_and_no_traceback() -> None:
+    code = "import sys\nsys.modules['torch'] = None\nfrom llmkit.cli import run\nsys.exit(run(['doctor']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 78
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "mend: pip install --force-reinstall 'torch==" in done.stdout
+    assert "mend: torch first" in done.stdout

@@ -1,0 +1,120 @@
+"""Tables of scores, and the sentences below them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import nan
+
+import pytest
+
+from llmkit.evaluation.compare import Comparison, Difference
+from llmkit.evaluation.judge import Report
+from llmkit.metrics import Score
+from llmkit.report import tables
+
+
+def score(value: float) -> Score:
+    return Score(value, value - 0.1, value + 0.1, "")
+
+
+UNDEFINED = Score(nan, nan, nan, "")
+
+
+def report(own: Score, held: Score, *falls: str, **more: object) -> Report:
+    return replace(
+        Report("classify", "test", 5, ["a", "b"], {"x": own}, {"tfidf": {"x": held}}, lower_is_better=falls), **more
+    )  # type: ignore[arg-type]
+
+
+BEATEN = "run does not beat TF-IDF + logistic regression in x: more rows, more epochs or a higher rate may help"
+
+
+@pytest.mark.parametrize(
+    ("own", "held", "falls", "beaten"),
+    [
+        (score(0.5), score(0.6), (), True),
+        (score(0.5), score(0.5), (), True),
+        (score(0.6), score(0.5), (), False),
+        (score(0.5), score(0.6), ("x",), False),
+        (score(0.6), score(0.5), ("x",), True),
+        (UNDEFINED, score(0.5), (), False),
+        (score(0.5), UNDEFINED, (), False),
+    ],
+)
+def test_a_beaten_model_is_said_so(
+    own: Score, held: Score, falls: tuple[str, ...], beaten: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables.show(report(own, held, *falls), "run")
+    assert (BEATEN in capsys.readouterr().out.splitlines()) is beaten
+
+
+def test_what_is_undefined_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.show(report(score(0.5), UNDEFINED), "run")
+    _, _, _, own, held = capsys.readouterr().out.splitlines()
+    assert own.split() == ["run", "0.500", "[0.400,", "0.600]"]
+    assert held.split()[-1] == "undefined"
+
+
+def test_a_baseline_of_numbers_has_its_own_name(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.show(report(score(0.6), score(0.5), labels=[]), "run")
+    assert "TF-IDF + ridge regression   0.500" in capsys.readouterr().out
+
+
+def test_labels_come_worst_first_and_confusions_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    each = {
+        label: {"precision": score(0.5), "recall": score(0.25), "f1": score(f1), "support": 1234}
+        for label, f1 in (("a", 0.9), ("b", 0.1))
+    }
+    pairs = [("a", f"b{i}", 30 - i) for i in range(22)]
+    tables.show(report(score(0.6), score(0.5), per_label=each, confusions=pairs), "run")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[5:10] == [
+        "",
+        "label              precision                 recall                     f1    rows",
+        lines[7],
+        "b       0.500 [0.400, 0.600]   0.250 [0.150, 0.350]   0.100 [0.000, 0.200]   1,234",
+        "a       0.500 [0.400, 0.600]   0.250 [0.150, 0.350]   0.900 [0.800, 1.000]   1,234",
+    ]
+    assert lines[11].split() == ["reference", "said", "rows"]
+    assert lines[13].split() == ["a", "b0", "30"]
+    assert len(lines) == 34
+    assert lines[-1] == "and 2 more pairs"
+
+
+@pytest.mark.parametrize(
+    ("found", "falls", "sentence"),
+    [
+        ((0.021, 0.004, 0.038), False, "b is better than a in x by 0.021 [0.004, 0.038]"),
+        ((-0.021, -0.038, -0.004), False, "b is worse than a in x by 0.021 [0.004, 0.038]"),
+        ((-0.021, -0.038, -0.004), True, "b is better than a in x by 0.021 [0.004, 0.038]"),
+        ((0.021, 0.004, 0.038), True, "b is worse than a in x by 0.021 [0.004, 0.038]"),
+        (
+            (0.01, -0.002, 0.022),
+            False,
+            "these rows do not tell b and a apart in x: the difference is 0.010 [-0.002, 0.022]",
+        ),
+        ((nan, nan, nan), False, "these rows do not tell b and a apart in x: it is undefined on them"),
+    ],
+)
+def test_differences_are_put_into_words(found: tuple, falls: bool, sentence: str) -> None:
+    assert tables.told("b", "a", "x", Difference(*found), falls) == sentence
+
+
+def test_a_comparison_is_one_table(capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = report(score(0.6), score(0.5)), report(UNDEFINED, score(0.5))
+    tables.show_comparison(Comparison(["a", "b"], [first, second], [{"x": Difference(nan, nan, nan)}]))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines[3:7]] == ["a", "b", "TF-IDF + logistic regression", "b - a"]
+    assert [line.split()[-1] for line in lines[3:7]] == ["0.700]", "undefined", "0.600]", "undefined"]
+    assert lines[7] == "these rows do not tell b and a apart in x: it is undefined on them"
+
+
+def test_differences_in_json_have_null_for_undefined() -> None:
+    found = Comparison(["a", "b"], [], [{"x": Difference(nan, nan, nan), "y": Difference(1, 0, 2)}]).as_dict()
+    assert found["differences"] == [
+        {
+            "model": "b",
+            "against": "a",
+            "metrics": {"x": {"value": None, "low": None, "high": None}, "y": {"value": 1, "low": 0, "high": 2}},
+        }
+    ]
