@@ -10,8 +10,8 @@ that misses for this reason is counted as a miss.
 
 `--kind` simulates another family of metrics, on rows drawn from `FAMILIES`; there the true value is the metric of
 100,000 further rows. probabilities and multilabel: normal evidence, hence posteriors that are calibrated (sharpness 1)
-or overconfident (2). The calibration error of a calibrated model is 0, the least there is, and no sample's is: those
-points are kept although no interval can hold them well.
+or overconfident (2). The calibration error of a calibrated model is 0, the least there is, and that of no sample, of
+100,000 rows either: there 0 itself is the true value.
 
     python benchmarks/coverage.py [--trials 1000] [--processes 2] [--beyond | --kind KIND]
 """
@@ -35,6 +35,7 @@ from llmkit.metrics.classification import from_cells, score_all
 METRICS = ("accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall", "weighted_precision", "mcc")
 LABELS, PRIORS, SHARES, ROWS = (2, 5, 20), ("balanced", "skewed"), (0.6, 0.8, 0.9, 0.95), (500, 100)
 TRUTH = 100_000
+CALIBRATED = 1.0  # the sharpness
 Rows = tuple[Any, ...]  # what score_all and statistic of a family take after the names
 BEYOND = (
     (2, "balanced", 0.99, 100),
@@ -170,6 +171,8 @@ def coverage_of_rows(at: Point, trials: int, seed: int = 0) -> dict[str, float]:
     family = FAMILIES[at.kind]
     rng = np.random.default_rng([seed, family.points.index(at.point), at.n])
     target = family.module.statistic(family.names, *family.draw(rng, TRUTH, *at.point))(np.ones((1, TRUTH)))[0]
+    if "ece" in family.names and at.point[-1] == CALIBRATED:
+        target[list(family.names).index("ece")] = 0
     held = np.zeros(len(family.names))
     for trial in range(trials):
         scores = family.module.score_all(family.names, *family.draw(rng, at.n, *at.point), seed=trial)

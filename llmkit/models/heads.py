@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -53,8 +54,7 @@ def redraw(name: ModelName, model: PreTrainedModel, fresh: Sequence[str]) -> lis
     Raises ModelError where the head has no such layer.
     """
     labels = model.config.num_labels
-    linear = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, nn.Linear)]
-    layers = [(path, layer) for path, layer in linear if layer.out_features == labels and not in_body(model, path)]
+    layers = output_layers(model)
     if not layers:
         raise ModelError(f"{name.given}: its head was trained for other labels and has no layer of one output a label",
                          "name a model without a head")  # fmt: skip
@@ -67,3 +67,28 @@ def redraw(name: ModelName, model: PreTrainedModel, fresh: Sequence[str]) -> lis
             model.set_submodule(path, new)
             drawn += [f"{path}.{key}" for key, _ in new.named_parameters()]
     return drawn
+
+
+def output_layers(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
+    """The layers of the head that give one output a label, by name."""
+    linear = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+    return [
+        (path, layer)
+        for path, layer in linear
+        if layer.out_features == model.config.num_labels and not in_body(model, path)
+    ]
+
+
+def rescale(model: PreTrainedModel, scale: float, shift: float) -> None:
+    """Make the head say `scale * y + shift` where it said y, in place.
+
+    Raises ModelError where its last layer cannot say that.
+    """
+    layers = output_layers(model)
+    if len(layers) != 1 or layers[0][1].bias is None:
+        kind = type(model).__name__
+        raise ModelError(f"{kind} has no single last layer with a bias", "name a BERT-like encoder for numbers")
+    layer = layers[0][1]
+    with torch.no_grad():
+        layer.weight.mul_(scale)
+        layer.bias.mul_(scale).add_(shift)

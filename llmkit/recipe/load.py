@@ -20,6 +20,7 @@ from llmkit.recipe.sentences import HIDDEN, complaints, shown, unknown_key
 if TYPE_CHECKING:
     from llmkit.tasks.base import Task
 
+OUTSIDE = "evaluate:"  # what begins the name of a metric of the evaluate library
 S = TypeVar("S", bound=BaseModel)
 # The flags of every training command, and the words of `llmkit.train`: each is sugar for one key.
 FLAGS = {
@@ -28,6 +29,7 @@ FLAGS = {
     "validation": "data.validation",
     "test": "data.test",
     "text": "data.columns.text",
+    "text_pair": "data.columns.text_pair",
     "label": "data.columns.label",
     "epochs": "train.num_train_epochs",
     "output_dir": "output_dir",
@@ -75,7 +77,7 @@ def check(draft: Draft, wanted: str | None = None) -> Recipe:
         options = validated(kind.Options, draft.values.get(kind.name, {}), (kind.name,), found)
         strange = [key for key in draft.values if key not in core and key != kind.name]
         found += [((key,), unknown_key([key], Recipe)) for key in strange]
-        found += names_known(draft.values, kind)
+        found += names_known(draft.values, kind(options))
     found += patience(draft.values)
     found += [(("train", "hf", key), why) for key in section(draft.values, "train", "hf") if (why := hf.complaint(key))]
     if found:
@@ -162,14 +164,14 @@ def patience(values: Mapping[str, Any]) -> list[tuple[Keys, str]]:
     ]
 
 
-def names_known(values: Mapping[str, Any], kind: type[Task]) -> list[tuple[Keys, str]]:
+def names_known(values: Mapping[str, Any], kind: Task) -> list[tuple[Keys, str]]:
     """Mistakes in the names that only the task knows: metrics, baselines, columns."""
     found: list[tuple[Keys, str]] = []
     judge = section(values, "eval")
     for key, what, known in (("metrics", "metric", kind.known_metrics), ("baselines", "baseline", kind.baselines)):
         given = judge.get(key)
         for name in given if isinstance(given, list) else []:
-            if isinstance(name, str) and name not in known:
+            if isinstance(name, str) and name not in known and not (key == "metrics" and name.startswith(OUTSIDE)):
                 found.append((("eval", key), f"unknown {what} '{name}'; {did_you_mean(name, known)}"))
     for word in section(values, "data", "columns"):
         if word not in kind.columns:

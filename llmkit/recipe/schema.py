@@ -155,6 +155,9 @@ class TrainSection(Section):
     """Processes that build batches; they never change what is in them."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 on a GPU that has it, or on a CPU with AVX-512 bf16 or AMX for hidden sizes from 256; else fp32."""
+    shortcuts: Literal["auto", "off"] = "auto"
+    """auto: on a CPU texts travel without padding and only what is read is computed, where the model allows it; the
+    gradient is the same. off: padded batches, all of them computed."""
     hf: dict[str, Any] = {}
     """Any other field of TrainingArguments."""
 
@@ -196,6 +199,8 @@ class EvalSection(Section):
     """Names of scores; the first chooses the best checkpoint. Default: the task's own."""
     baselines: list[str] | None = None
     """What the scores are held against; default: the task's own, []: none."""
+    per_label: bool = False
+    """Whether metrics.json says the scores of each label too, and which label was taken for which."""
     batch_size: Count = 64
     """Rows scored at once."""
     precision: Literal["fp32", "bf16"] = "fp32"

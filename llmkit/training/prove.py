@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from llmkit.data.rows import Rows
 from llmkit.errors import DiskError, InternalError
 from llmkit.models import load as models
+from llmkit.models.heads import rescale
 from llmkit.models.load import Loaded
 from llmkit.models.names import resolve
 from llmkit.recipe.schema import Recipe
@@ -27,6 +28,10 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
     trained one, DiskError where it could not be written.
     """
     target = folder / "model"
+    loaded.model.config.update(task.model().config)  # what was tuned on validation
+    if (units := task.model().units) is not None:
+        mean, spread = units
+        rescale(loaded.model, spread, mean)
     try:
         models.save(loaded.model, loaded.tokenizer, target, recipe.model.max_length)
     except (OSError, SafetensorError) as fault:
@@ -45,11 +50,14 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
     probe = task.collator(loaded.tokenizer)(features)
     inputs = {key: value.to(loaded.model.device) for key, value in probe.items() if key != "labels"}
     with torch.inference_mode():
-        moved = float((again(**inputs).logits - loaded.model(**inputs).logits).abs().max())
-    if not moved <= SAME:
+        logits = loaded.model(**inputs).logits
+        moved, largest = float((again(**inputs).logits - logits).abs().max()), float(logits.abs().max())
+    if not moved <= SAME * max(1.0, largest):
         raise InternalError(f"{target}: reloaded logits differ by {moved:.1e}", "report this as a bug")
-    if again.config.id2label != loaded.model.config.id2label:
-        raise InternalError(f"{target}: label names did not survive saving", "report this as a bug")
+    for field in task.model().config:
+        if getattr(again.config, field) != getattr(loaded.model.config, field):
+            raise InternalError(f"{target}: '{field}' of its config did not survive saving", "report this as a bug")
+    task.adopt(again.config)  # from here on as any user of the folder
     return again.float()
 
 

@@ -22,6 +22,7 @@ from llmkit.training.trainer import StepTrainer
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 RATE = 0.5
 CUTS = {"8x1": (8, 1), "4x2": (4, 2), "2x4": (2, 4)}
+KINDS = ("multi", "regression", "pairs")
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +39,41 @@ def rows(number: int) -> Any:
     return build(columns, "rows", range(number), by_row=True).rename({"text": "text", "label": "label"})
 
 
-def task_of(train: Any, weights: Any = "none", smoothing: float = 0.0) -> Classify:
-    task = Classify(ClassifyOptions(class_weights=weights, label_smoothing=smoothing))
+def rows_of(kind: str, number: int) -> Any:
+    """The same texts with several labels, a number, or a second text of unequal length."""
+    plain = rows(number)
+    columns = {name: plain.texts(name) for name in ("text", "label")}
+    if kind == "multi":
+        columns["label"] = [
+            "|".join(name for name in "abc" if (i + ord(name)) % 3 < 1 + (i % 2)) for i in range(number)
+        ]
+    if kind == "regression":
+        columns["label"] = [f"{2000 + 7.5 * i}" for i in range(number)]
+    if kind == "pairs":
+        columns["text_pair"] = [" ".join(text.split()[:: 1 + i % 5]) for i, text in enumerate(columns["text"])]
+    return build(columns, "rows", range(number), by_row=True).rename({name: name for name in columns})
+
+
+def task_of(train: Any, weights: Any = "none", smoothing: float = 0.0, kind: Any = "single") -> Classify:
+    task = Classify(ClassifyOptions(kind=kind, class_weights=weights, label_smoothing=smoothing))
     task.fit(train, {})
     return task
 
 
 def trained(
-    model: str, folder: Path, batch: int, accumulation: int, weights: Any, number: int, *more: str
+    model: str,
+    folder: Path,
+    batch: int,
+    accumulation: int,
+    weights: Any,
+    number: int,
+    *more: str,
+    kind: str = "single",
+    shortcuts: str = "auto",
 ) -> dict[str, Any]:
     """The weights after one epoch of `number` rows with plain SGD, and the trainer."""
-    train = rows(number)
-    task = task_of(train, weights)
+    train = rows(number) if kind == "single" else rows_of(kind, number)
+    task = task_of(train, weights, kind="single" if kind == "pairs" else kind)
     recipe = load_recipe(
         None,
         [
@@ -82,7 +106,9 @@ def trained(
         metrics=["accuracy"],
         rows_at_once=rows_at_once(recipe.train),
         max_length=64,
+        shortcuts=shortcuts,
     )
+    assert (trainer.shortcuts.packing is None) == (shortcuts == "off")
     trainer.train()
     return {"weights": flat(loaded.model), "trainer": trainer, "task": task, "model": loaded.model, "rows": train}
 
@@ -115,7 +141,7 @@ def test_a_step_is_the_plain_gradient_of_the_weighted_mean(model: str, tmp_path:
     task, tokenizer = run["task"], run["trainer"].tokenizer
     batch = tokenizer(run["rows"].texts("text"), padding=True, truncation=True, max_length=64, return_tensors="pt")
     labels = torch.tensor([task.labels.index(label) for label in run["rows"].texts("label")])
-    weight = None if task.weights is None else torch.tensor(task.weights)
+    weight = None if task.kind.weights is None else torch.tensor(task.kind.weights)
     loss = torch.nn.functional.cross_entropy(plain(**batch).logits, labels, weight=weight)
     loss.backward()
     with torch.no_grad():
@@ -123,6 +149,44 @@ def test_a_step_is_the_plain_gradient_of_the_weighted_mean(model: str, tmp_path:
             if parameter.grad is not None:
                 parameter -= RATE * parameter.grad
     torch.testing.assert_close(run["weights"], flat(plain), rtol=0, atol=1e-6)
+
+
+def mean_loss(task: Classify, train: Any, logits: torch.Tensor) -> torch.Tensor:
+    """Torch's own mean loss over the rows, written down without the task's."""
+    if task.kind.problem_type == "regression":
+        numbers = torch.tensor([float(text) for text in train.texts("label")], dtype=torch.float64)
+        standard = (numbers - numbers.mean()) / numbers.std(correction=0)
+        return torch.nn.functional.mse_loss(logits[:, 0], standard.float())
+    if task.kind.problem_type == "multi_label_classification":
+        flags = torch.tensor([[float(name in text) for name in "abc"] for text in train.texts("label")])
+        weight = (len(flags) - flags.sum(0)) / flags.sum(0)
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, flags, pos_weight=weight)
+    labels = torch.tensor([task.labels.index(label) for label in train.texts("label")])
+    return torch.nn.functional.cross_entropy(logits, labels)
+
+
+@pytest.mark.parametrize("shortcuts", ["auto", "off"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_steps_as_plain_autograd_however_it_is_cut(
+    model: str, tmp_path: Path, kind: str, shortcuts: str
+) -> None:
+    weights = "balanced" if kind == "multi" else "none"
+    runs = [
+        trained(model, tmp_path / name, *cut, weights, 8, kind=kind, shortcuts=shortcuts) for name, cut in CUTS.items()
+    ]
+    plain = fresh_model(model, runs[0]["task"]).train()
+    tokenizer, train = runs[0]["trainer"].tokenizer, runs[0]["rows"]
+    pairs = train.texts("text_pair") if kind == "pairs" else None
+    batch = tokenizer(train.texts("text"), pairs, padding=True, truncation=True, max_length=64, return_tensors="pt")
+    before = flat(plain)
+    mean_loss(runs[0]["task"], train, plain(**batch).logits).backward()
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            if parameter.grad is not None:
+                parameter -= RATE * parameter.grad
+    assert (flat(plain) - before).abs().max() > 1e-3
+    for run in runs:
+        torch.testing.assert_close(run["weights"], flat(plain), rtol=0, atol=1e-6)
 
 
 def test_rows_and_lengths_alone_decide_the_cut_and_padding_is_little(model: str, tmp_path: Path) -> None:

@@ -1,0 +1,170 @@
+"""CPU time of training, llmkit against three stock Trainer scripts: python benchmarks/training.py SST2_TRAIN.jsonl.
+
+MiniLM, 32 examples a step, max_length 128, in turns in one process, 2 threads. Only `train()` is timed: no reading, no
+evaluation, no saving. The stock scripts are what people write: padding to 128 in float32 (the default of run_glue),
+dynamic padding in float32, and the best that stock flags give (group_by_length, bf16, dynamic padding).
+With --profile: where llmkit's time goes, and what share of this machine's own matrix-product peak it reaches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, TrainingArguments
+
+from llmkit import tasks
+from llmkit.data.prepare import read_splits
+from llmkit.models.load import Loaded, load_model
+from llmkit.models.names import PACKAGED, resolve
+from llmkit.recipe.load import load_recipe
+from llmkit.runs.folder import RunFolder
+from llmkit.training import run as runs
+from llmkit.training.learn import trainer_for
+
+ROWS = 32
+LENGTH = 128
+# Rows a round: as few for the slow sides as a steady mean allows. group_by_length sorts 50 batches at a time.
+SIDES = {
+    "stock: padded to 128, fp32": 256,
+    "stock: dynamic padding, fp32": 640,
+    "stock: group_by_length, bf16": 1600,
+    "llmkit, fp32": 1600,
+    "llmkit, as shipped (bf16)": 1600,
+    "llmkit, bf16, train.shortcuts=off": 1600,
+}
+
+
+def stock(loaded: Loaded, features: Sequence[dict[str, Any]], folder: str, side: str) -> Trainer:
+    """A Trainer as a copied script builds it."""
+    flags: dict[str, Any] = {}
+    collator = DataCollatorWithPadding(loaded.tokenizer)
+    if "128" in side:
+        collator = DataCollatorWithPadding(loaded.tokenizer, padding="max_length", max_length=LENGTH)
+    if "group_by_length" in side:
+        flags = {"train_sampling_strategy": "group_by_length", "bf16": True}
+    arguments = TrainingArguments(folder, per_device_train_batch_size=ROWS, num_train_epochs=1, save_strategy="no",
+                                  use_cpu=True, disable_tqdm=True, learning_rate=1e-4, report_to="none",
+                                  remove_unused_columns="group" not in side, **flags)  # fmt: skip
+    rows = [one | {"length": len(one["input_ids"])} for one in features] if flags else list(features)
+    collate = without_length(collator) if flags else collator
+    trainer = Trainer(loaded.model, arguments, train_dataset=rows, data_collator=collate)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def without_length(collator: Any) -> Callable[[Any], Any]:
+    """The collator, blind to the column that only the sampler reads."""
+    return lambda rows: collator([{k: v for k, v in row.items() if k != "length"} for row in rows])
+
+
+def ours(file: str, rows: Sequence[int], folder: str, side: str) -> Any:
+    """llmkit's trainer on these rows, built as a run builds it."""
+    keys = ["data.split.validation=0", "data.split.test=0", "train.num_train_epochs=1", "train.learning_rate=1e-4",
+            f"train.precision={'fp32' if 'fp32' in side else 'bf16'}",
+            f"train.shortcuts={'off' if 'off' in side else 'auto'}"]  # fmt: skip
+    recipe = load_recipe(None, keys, task="classify", train=file, model=PACKAGED)
+    task = tasks.load("classify")(recipe.options)
+    splits = read_splits(recipe.data, task)
+    task.fit(splits.train, {})
+    splits = replace(splits, train=splits.train.take(rows))
+    recipe, loaded = runs.load(recipe, task, resolve(PACKAGED))
+    encoded = runs.encode(recipe, task, loaded, splits)
+    return trainer_for(recipe, task, loaded, splits, encoded, RunFolder(Path(folder)))
+
+
+def timed(work: Callable[[], object]) -> float:
+    """CPU seconds of the process."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def peak(dtype: torch.dtype) -> float:
+    """Multiply-add operations a CPU second of the best of ten large matrix products, times two, in GFLOP."""
+    left, right = torch.randn(2048, 2048, dtype=dtype), torch.randn(2048, 2048, dtype=dtype)
+    best = min(timed(lambda: left @ right) for _ in range(10))
+    return 2 * 2048**3 / best / 1e9
+
+
+def show_profile(trainer: Any, precision: torch.dtype) -> None:
+    """Where the time goes, by kind of operation, and the share of the peak."""
+    seconds = timed(trainer.train)
+    with FlopCounterMode(display=False) as flops:
+        trainer.train()
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        trainer.train()
+    kinds = {
+        "matrix products": ("mm", "linear"),
+        "optimizer": ("adamw", "Optimizer"),
+        "casts and copies": ("copy",),
+        "activation, softmax, layer norm": ("gelu", "softmax", "layer_norm"),
+        "dropout masks": ("bernoulli", "random"),
+        "zeros": ("fill_", "zero"),
+        "gradient norm and clipping": ("norm", "foreach"),
+        "gather and scatter": ("index", "scatter"),
+    }
+    spent = dict.fromkeys([*kinds, "all else"], 0.0)
+    for event in seen.key_averages():
+        kind = next((k for k, words in kinds.items() if any(word in event.key for word in words)), "all else")
+        spent[kind] += event.self_cpu_time_total
+    total = sum(spent.values())
+    print("\n| kind of work | share of the time |\n|---|---|")
+    for kind, share in sorted(spent.items(), key=lambda item: -item[1]):
+        print(f"| {kind} | {share / total:.0%} |")
+    reached, best = flops.get_total_flops() / seconds / 1e9, peak(precision)
+    print(f"\n{reached:.0f} GFLOP a CPU second of {best:.0f} that a 2048 x 2048 product reaches: {reached / best:.0%}")
+
+
+def main() -> None:
+    """Print one row a side, then the ratios."""
+    words = argparse.ArgumentParser(description=__doc__)
+    words.add_argument("file")
+    words.add_argument("--rounds", type=int, default=5)
+    words.add_argument("--profile", action="store_true")
+    given = words.parse_args()
+    torch.set_num_threads(2)
+    spent: dict[str, list[float]] = {side: [] for side in SIDES}
+    recipe = load_recipe(None, [], task="classify", train=given.file)
+    task = tasks.load("classify")(recipe.options)
+    rows = read_splits(recipe.data, task).train
+    task.fit(rows, {})
+    head = task.model()
+    loaded = load_model(resolve(PACKAGED), head.auto_class, head.config)
+    features = task.encode(rows, loaded.tokenizer, LENGTH).features
+    with TemporaryDirectory() as folder:
+        for turn in range(given.rounds + 1):  # the first warms up
+            for side, count in SIDES.items():
+                some = [(turn * 1600 + i) % len(features) for i in range(count)]
+                if side.startswith("stock"):
+                    trainer = stock(loaded, [features[i] for i in some], folder, side)
+                else:
+                    trainer = ours(given.file, some, folder, side)
+                if turn == 0:
+                    trainer.args.max_steps = 2
+                seconds = timed(trainer.train)
+                if turn:
+                    spent[side].append(1000 * seconds / count)
+                print(f"{turn} {side}: {1000 * seconds / count:.2f}", file=sys.stderr)
+        cost = {side: statistics.median(times) for side, times in spent.items()}
+        shipped = cost["llmkit, as shipped (bf16)"]
+        print("| side | CPU ms an example, median | worst, best round | llmkit as shipped is faster by |")
+        print("|---|---|---|---|")
+        for side, times in spent.items():
+            print(f"| {side} | {cost[side]:.1f} | {max(times):.1f}, {min(times):.1f} | {cost[side] / shipped:.2f}x |")
+        if given.profile:
+            show_profile(ours(given.file, range(1600), folder, "bf16"), torch.bfloat16)
+
+
+if __name__ == "__main__":
+    main()

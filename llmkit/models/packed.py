@@ -1,0 +1,233 @@
+"""Batches without padding: the tokens of all texts in one row, attention within each text only.
+
+All that works on single tokens (most of an encoder) then works on real tokens. Attention alone sees padding, in groups
+of texts of similar length. A head that reads each text's first position gets that position, and where the last layer is
+built as BERT's, the layer is computed only for it. The sums are those of the padded batch, in another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import PreTrainedModel
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from llmkit.models.dropout import dropped_out
+from llmkit.models.load import POSITIONS_AFTER_PAD
+
+NAME = "llmkit_packed"
+USED_ELSEWHERE = ("position_ids", "use_cache")  # words that reach the attention and mean nothing to it
+SAME = 1e-5  # of the largest logit: how far float32 sums in another order may move one
+TOGETHER = 16  # texts whose attention is computed at once: fewer waste less on padding, more are fewer calls
+
+
+class UnpackableError(Exception):
+    """The model asks of its attention what packed rows do not offer."""
+
+
+@dataclass(frozen=True)  # no tuple: the Trainer rebuilds tuples element by element
+class Group:
+    """Texts of similar length: `index` [texts * longest] of their tokens in the packed row, padding anywhere."""
+
+    texts: int
+    index: Tensor
+    padding: Tensor  # [texts, 1, 1, longest], true where no token is
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the texts lie in the packed row of T tokens."""
+
+    groups: list[Group]
+    back: Tensor  # [T]: the row of each token in the groups' outputs, laid end to end
+    first: Tensor  # [texts]: the first token of each
+
+
+def layout_of(lengths: Sequence[int]) -> Layout:
+    """The layout of texts of `lengths` tokens that lie end to end; neighbours should be of similar length."""
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    groups, back, done = [], np.empty(int(ends[-1]), dtype=np.int64), 0
+    for at in range(0, len(lengths), TOGETHER):
+        some = np.asarray(lengths[at : at + TOGETHER])
+        column = np.arange(int(some.max()))
+        real = column < some[:, None]
+        index = np.where(real, starts[at : at + TOGETHER, None] + column, 0)
+        back[index[real]] = done + np.flatnonzero(real)
+        done += index.size
+        padding = torch.from_numpy(~real)[:, None, None, :]
+        groups.append(Group(len(some), torch.from_numpy(index.ravel()), padding))
+    return Layout(groups, torch.from_numpy(back), torch.from_numpy(starts))
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    layout: Layout | None = None,
+    **more: Any,
+) -> tuple[Tensor, None]:
+    """Attention within each text of a packed row: [1, heads, T, d] to [1, T, heads, d], as transformers wants it."""
+    asked = [name for name, what in more.items() if name not in USED_ELSEWHERE and what not in (None, False)]
+    asked += ["a causal mask"] if getattr(module, "is_causal", False) else []
+    if layout is None or attention_mask is not None or asked or key.shape != query.shape:
+        raise UnpackableError(f"its attention asks for {', '.join(asked) or 'other rows'}")
+    tokens = [one[0].transpose(0, 1) for one in (query, key, value)]  # [T, heads, d]
+    parts = []
+    for group in layout.groups:
+        grouped = [gathered(one, group) for one in tokens]
+        out = weighed(grouped[0], grouped[1], grouped[2], group.padding, dropout, scaling)
+        parts.append(out.transpose(1, 2).reshape(-1, *out.shape[1::2]))
+    return torch.cat(parts).index_select(0, layout.back)[None], None
+
+
+def gathered(tokens: Tensor, group: Group) -> Tensor:
+    """[T, heads, d] as [texts, heads, longest, d]."""
+    return tokens.index_select(0, group.index).unflatten(0, (group.texts, -1)).transpose(1, 2)
+
+
+def weighed(
+    query: Tensor, key: Tensor, value: Tensor, padding: Tensor, dropout: float, scaling: float | None
+) -> Tensor:
+    """Softmax attention over [texts, heads, ..., d]; `padding` is true where a key is no token."""
+    if dropout == 0:
+        return scaled_dot_product_attention(query, key, value, ~padding, scale=scaling)
+    # With dropout torch's own takes a slow path on CPUs: float32 throughout, and a serial mask.
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scores = (query * scale) @ key.transpose(2, 3)
+    weights = scores.float().masked_fill(padding, -torch.inf).softmax(-1).to(value.dtype)
+    return dropped_out(weights, dropout) @ value
+
+
+def no_mask(*_: Any, **__: Any) -> None:
+    """The layout says all that a mask would."""
+
+
+ALL_ATTENTION_FUNCTIONS.register(NAME, attention)
+ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, no_mask)
+
+
+def packing_for(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> tuple[Packing | None, str]:
+    """How the model reads packed batches, not installed; or None, and why it cannot.
+
+    Tried on `batch` (padded, at least one long and one short text): the logits must be those of the plain model.
+    """
+    packing, was_training = Packing(model), model.training
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    model.eval()
+    try:
+        with torch.inference_mode():
+            plain = model(**inputs).logits
+            packing.install()
+            moved = model(**packing.pack(inputs)).logits - plain
+    except UnpackableError as why:
+        return None, str(why)
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
+        return None, "it is built otherwise"
+    finally:
+        packing.remove()
+        model.train(was_training)
+    if not moved.abs().max() <= SAME * max(1.0, float(plain.abs().max())):
+        return None, "its logits would differ"
+    return packing, ""
+
+
+class Packing:
+    """A model that reads packed batches between `install` and `remove`."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.own = model.config._attn_implementation
+        text = model.config.get_text_config()
+        self.offset = (text.pad_token_id or 0) + 1 if text.model_type in POSITIONS_AFTER_PAD else 0
+        self.last = bert_layer(model)
+        self.hook: Any = None
+
+    def install(self) -> None:
+        """Let the model read packed batches, and no others."""
+        if not self.model._can_set_attn_implementation():
+            raise UnpackableError("its attention cannot be exchanged")
+        self.model.set_attn_implementation(NAME)
+        if self.last is not None:
+            self.last.forward = first_positions_of(self.last)
+        else:
+            self.hook = body(self.model).register_forward_hook(keep_first_positions, with_kwargs=True)
+
+    def remove(self) -> None:
+        """Make the model what it was."""
+        self.model.set_attn_implementation(self.own)
+        if self.last is not None:
+            self.last.__dict__.pop("forward", None)
+        if self.hook is not None:
+            self.hook.remove()
+        self.hook = None
+
+    def pack(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
+        """A padded batch [texts, length] with its padding taken out: [1, T], positions and layout; labels stay."""
+        mask = batch["attention_mask"].bool()
+        lengths = mask.sum(1).tolist()
+        packed: dict[str, Any] = {
+            name: tensor[mask][None] if tensor.shape == mask.shape and name != "labels" else tensor
+            for name, tensor in batch.items()
+            if name != "attention_mask"
+        }
+        positions = np.concatenate([np.arange(self.offset, self.offset + length) for length in lengths])
+        return packed | {"position_ids": torch.from_numpy(positions)[None], "layout": layout_of(lengths)}
+
+
+def body(model: PreTrainedModel) -> nn.Module:
+    """The module whose output the head reads: the encoder without a pooler, where it is a module of its own."""
+    base = model.base_model
+    for name in ("encoder", "transformer"):
+        if isinstance(getattr(base, name, None), nn.Module):
+            return getattr(base, name)
+    return base
+
+
+def keep_first_positions(_: nn.Module, __: Any, kwargs: dict[str, Any], output: Any) -> Any:
+    """A hook: the encoder's output [1, T, H] as [texts, 1, H]."""
+    output["last_hidden_state"] = output[0][0].index_select(0, kwargs["layout"].first)[:, None]
+    return output
+
+
+def bert_layer(model: PreTrainedModel) -> Any:
+    """The last layer, where it is built as BERT's (RoBERTa's and ELECTRA's are); else None."""
+    layers = getattr(getattr(model.base_model, "encoder", None), "layer", None)
+    last: Any = layers[-1] if layers else None
+    try:
+        parts = [last.attention.self.query, last.attention.self.key, last.attention.self.value, last.attention.output]
+        plain = not last.is_decoder and last.chunk_size_feed_forward == 0 and callable(last.feed_forward_chunk)
+    except AttributeError:
+        return None
+    return last if plain and all(isinstance(part, nn.Module) for part in parts) else None
+
+
+def first_positions_of(layer: Any) -> Callable[..., Tensor]:
+    """The layer's forward for its first positions alone: [1, T, H] to [texts, 1, H]. Keys and values are of all."""
+    own = layer.attention.self
+
+    def forward(hidden: Tensor, *_: Any, layout: Layout, **__: Any) -> Tensor:
+        tokens = hidden[0]
+        first = tokens.index_select(0, layout.first)
+        heads = (-1, own.num_attention_heads, own.attention_head_size)
+        query, key, value = own.query(first).view(heads), own.key(tokens).view(heads), own.value(tokens).view(heads)
+        parts, done, dropout = [], 0, own.dropout.p if own.training else 0.0
+        for group in layout.groups:
+            mine = query[done : done + group.texts, :, None]  # [texts, heads, 1, d]
+            out = weighed(mine, gathered(key, group), gathered(value, group), group.padding, dropout, own.scaling)
+            parts.append(out.flatten(1))
+            done += group.texts
+        return layer.feed_forward_chunk(layer.attention.output(torch.cat(parts), first))[:, None]
+
+    return forward
