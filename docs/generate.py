@@ -169,8 +169,8 @@ def metrics_page() -> str:
         interval = "Wilson" if name in classification.PROPORTIONS else "BCa bootstrap"
         signature = re.sub(r"(scikit-learn) \S+", r"\1 VERSION", classification.signature(name))
         rows.append([f"`{name}`", METRICS[name], interval, f"`{signature}`"])
-    text = HEAD + "# Metrics and baselines\n\nValues are fractions. scikit-learn computes them. Every score has a 95 % "
-    text += "interval and a signature; [numbers.md](numbers.md) says what they mean.\n\n## classify\n\n"
+    text = HEAD + "# Metrics and baselines\n\nValues are fractions, and those that scikit-learn gives. Every score has "
+    text += "a 95 % interval and a signature; [numbers.md](numbers.md) says what they mean.\n\n## classify\n\n"
     text += table(["metric", "what it is", "interval", "signature"], rows)
     baselines = [[f"`{name}`", one_line(function.__doc__)] for name, function in BASELINES.items()]
     return text + "\n## Baselines\n\n" + table(["baseline", "what it answers"], baselines)

@@ -8,16 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
-__all__ = ["evaluate", "load_recipe", "predict", "train"]
+__all__ = ["compare", "evaluate", "load_recipe", "plan", "predict", "train"]
 
 if TYPE_CHECKING:
+    from llmkit.evaluation.compare import compare
     from llmkit.evaluation.evaluate import evaluate
     from llmkit.inference.predict import predict
     from llmkit.recipe.load import load_recipe
+    from llmkit.training.plan import plan
     from llmkit.training.run import train
 
 HOMES = {
     "train": "llmkit.training.run",
+    "plan": "llmkit.training.plan",
+    "compare": "llmkit.evaluation.compare",
     "evaluate": "llmkit.evaluation.evaluate",
     "predict": "llmkit.inference.predict",
     "load_recipe": "llmkit.recipe.load",

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from io import StringIO
 from typing import Any
 
@@ -21,7 +24,9 @@ TOKEN = re.compile(
 )
 
 WIDEST = 40  # columns of a terminal that a table's cell may insist on
-QUIET = 10.0  # seconds between two lines of progress where there is no terminal
+QUIET = 30.0  # seconds between two lines of progress where there is no terminal
+AT_ONCE = 1.0  # seconds that a bar within another waits before it shows
+LEAST_BAR, LONGEST_BAR = 3, 40  # columns of a bar
 
 
 def plain(text: object) -> str:
@@ -81,6 +86,29 @@ def write(text: str) -> None:
         raise SystemExit(0) from None
 
 
+def duration(seconds: float) -> str:
+    """For people: `3.2 s`, `41 s`, `1 m 40 s`, `2 h 5 m`, `3 d 4 h`."""
+    whole, minutes = round(seconds), round(seconds / 60)
+    if whole < 10:
+        return f"{seconds:.2g} s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} m {whole % 60} s"
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60} m"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
+def short(number: float) -> str:
+    """A number of three digits for people: `950`, `12.3k`, `1.05M`."""
+    for unit, size in (("", 1), ("k", 10**3), ("M", 10**6)):
+        text = f"{number / size:.3g}"
+        if abs(float(text)) < 1000:
+            return text + unit
+    return f"{number / 10**9:.3g}G"
+
+
 def encodes(stream: Any) -> bool:
     """Whether `stream` can write any text."""
     return (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "").startswith("utf")
@@ -131,40 +159,111 @@ def table(
     write("\n".join(line.rstrip() for line in drawn.getvalue().split("\n")).rstrip("\n"))
 
 
+@dataclass
+class Bar:
+    """How far something long has come. `facts` stand behind the count; `left` are seconds, where its owner knows."""
+
+    label: str
+    total: int | None
+    began: float
+    drawn: bool
+    spoke: float
+    done: int = 0
+    facts: Sequence[str] = ()
+    left: float | None = None
+
+    def words(self) -> list[str]:
+        """The facts, and the time left where it can be told."""
+        return [*self.facts, *([] if self.left is None else [f"{duration(math.ceil(self.left))} left"])]
+
+
+SHOWN: list[Bar] = []  # on the terminal, the outermost first: one display draws them all
+
+
 @contextmanager
 def progress(label: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-    """A bar on stderr while something long runs; without a terminal a line every ten seconds.
+    """A bar on stderr while something long runs; without a terminal a line every thirty seconds.
 
-    Gives `advance(steps, text="")`, where `text` stands behind the bar.
+    Gives `advance(steps, facts=(), left=None)`: texts that stand behind the bar, and the seconds left where the
+    caller knows better than the mean so far. One within another draws a second bar below the first.
     """
     if not speaks():
         yield lambda *_, **__: None
-    elif sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        return
+    began = time.monotonic()
+    bar = Bar(label, total, began, drawn=can_draw(), spoke=began)
+    with showing(bar) if bar.drawn else nullcontext():
+        yield partial(advance, bar)
 
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[text]}"),
-        )
-        with Progress(*columns, console=Console(stderr=True, highlight=False)) as bar:
-            item = bar.add_task(label, total=total, text="")
-            yield lambda steps=1, text="": bar.update(item, advance=steps, text=plain(text))
-    else:
-        done, spoke = 0, time.monotonic()
 
-        def advance(steps: int = 1, text: str = "") -> None:
-            nonlocal done, spoke
-            done += steps
-            if time.monotonic() - spoke >= QUIET:
-                spoke = time.monotonic()
-                note(
-                    f"{label}: {done:,} of {total:,}  {text}".rstrip()
-                    if total
-                    else f"{label}: {done:,}  {text}".rstrip()
-                )
+def advance(bar: Bar, steps: int = 1, facts: Sequence[str] = (), left: float | None = None) -> None:
+    """Move `bar` on; where it is not drawn, say so now and then."""
+    now = time.monotonic()
+    bar.done, bar.facts = bar.done + steps, [plain(fact) for fact in facts]
+    bar.left = left
+    if left is None and bar.total and bar.done:
+        bar.left = (now - bar.began) * (bar.total - bar.done) / bar.done
+    if not bar.drawn and now - bar.spoke >= QUIET:
+        bar.spoke = now
+        count = f"{bar.done:,} of {bar.total:,}" if bar.total else f"{bar.done:,}"
+        note(f"{bar.label}: {'  '.join([count, *bar.words()])}")
 
-        yield advance
+
+def can_draw() -> bool:
+    """Whether stderr is a terminal whose lines can be written again."""
+    if not sys.stderr.isatty():
+        return False
+    from rich.console import Console
+
+    screen = Console(stderr=True)
+    return screen.is_terminal and not screen.is_dumb_terminal
+
+
+@contextmanager
+def showing(bar: Bar) -> Iterator[None]:
+    """`bar` on the terminal for a while; it leaves no trace."""
+    from rich.console import Console
+    from rich.live import Live
+
+    SHOWN.append(bar)
+    try:
+        if len(SHOWN) > 1:
+            yield
+            return
+        screen = Console(stderr=True, highlight=False)
+        picture = partial(drawn_together, screen)
+        with Live(console=screen, get_renderable=picture, transient=True, refresh_per_second=4):
+            yield
+    finally:
+        SHOWN.remove(bar)
+
+
+def drawn_together(screen: Any) -> Any:
+    """All bars, but for those within others that have only just begun."""
+    from rich.console import Group
+
+    now = time.monotonic()
+    return Group(*(drawn(bar, screen.width) for bar in SHOWN if bar is SHOWN[0] or now - bar.began >= AT_ONCE))
+
+
+def drawn(bar: Bar, width: int) -> Any:
+    """`bar` as rich draws it on `width` columns. Where they are too few the label goes, then the first facts."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    label, words = bar.label, bar.words()
+    count = f"{bar.done:,}/{bar.total:,}" if bar.total else f"{bar.done:,}"
+    room = width - LEAST_BAR - 1  # for the texts
+    if len(label) + 1 + len("  ".join([count, *words])) > room and words:
+        label = ""
+    while len("  ".join([count, *words])) > room and words:
+        del words[0]
+    text = "  ".join([count, *words])
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    cells: list[Any] = [Text(label)] if label else []
+    if bar.total:
+        taken = len(text) + 1 + (len(label) + 1 if label else 0)
+        cells.append(ProgressBar(bar.total, bar.done, width=max(1, min(LONGEST_BAR, width - taken))))
+    grid.add_row(*cells, Text(text, no_wrap=True, overflow="crop"))
+    return grid

@@ -27,6 +27,13 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", connect)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The evaluate library copies scripts into its caches: here they are the tests' own."""
+    home = tmp_path_factory.mktemp("caches")
+    os.environ |= {f"HF_{name}_CACHE": str(home / name.lower()) for name in ("MODULES", "METRICS", "EVALUATE")}
+
+
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Each test runs in an empty folder, so that names in messages are short and nothing is left elsewhere."""

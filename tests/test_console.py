@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -152,29 +154,145 @@ def test_only_the_first_process_speaks(capsys: Captured, monkeypatch: pytest.Mon
     assert capsys.readouterr().err == "error: a mistake is said by whoever made it\n"
 
 
+class Clock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr(console.time, "monotonic", lambda: self.now)
+
+
 def test_without_a_terminal_progress_is_a_line_now_and_then(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter([0.0, 1.0, 10.5, 10.5, 11.0, 99.0, 99.0, 99.0, 200.0, 200.0])
-    monkeypatch.setattr(console.time, "monotonic", lambda: next(times))
+    clock = Clock(monkeypatch)
     with console.progress("train", 4000) as advance:
-        advance(1000)
-        advance(1000, "loss 0.5\x1b")
-        advance(1000)
-        advance(1000)
-    with console.progress("read") as advance:
+        for seconds, facts in [(29, ()), (31, ["loss 0.5\x1b", "9 tokens/s"]), (60, ()), (61.5, ())]:
+            clock.now = seconds
+            advance(1000, facts)
+    with console.progress("read") as advance, console.progress("within") as advance_within:
+        clock.now += 30
         advance(3)
+        advance_within(2, left=3601.0)
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err == f"train: 2,000 of 4,000  loss 0.5{GONE}\ntrain: 4,000 of 4,000\nread: 3\n"
+    assert said.err.splitlines() == [
+        f"train: 2,000 of 4,000  loss 0.5{GONE}  9 tokens/s  31 s left",
+        "train: 4,000 of 4,000  0 s left",
+        "read: 3",
+        "within: 2  1 h 0 m left",
+    ]
 
 
-def test_on_a_terminal_progress_is_a_bar_on_stderr(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+FACTS = ["epoch 0.06", "loss 0.681", "12.3k tokens/s", "pad 4%"]
+
+
+@pytest.mark.parametrize(
+    ("width", "line"),
+    [
+        (200, f"training {'━' * 40} 12,120/63,150  epoch 0.06  loss 0.681  12.3k tokens/s  pad 4%  1 h 40 m left"),
+        (80, "━━━ 12,120/63,150  epoch 0.06  loss 0.681  12.3k tokens/s  pad 4%  1 h 40 m left"),
+        (70, "━━━━━ 12,120/63,150  loss 0.681  12.3k tokens/s  pad 4%  1 h 40 m left"),
+        (20, "━━━━━━ 12,120/63,150"),
+    ],
+)
+def test_a_bar_fits_its_terminal(width: int, line: str) -> None:
+    bar = console.Bar("training", 63_150, 0.0, True, 0.0, 12_120, FACTS, 6000.0)
+    assert rendered(bar, width) == line
+
+
+def test_a_bar_without_a_total_counts() -> None:
+    assert rendered(console.Bar("reading", None, 0.0, True, 0.0, 1200), 80) == "reading 1,200"
+
+
+def test_a_bar_without_time_left_shows_what_it_knows() -> None:
+    assert rendered(console.Bar("[b]", 8, 0.0, True, 0.0, 0), 20) == f"[b] {'━' * 12} 0/8"
+
+
+def rendered(bar: console.Bar, width: int) -> str:
+    return "\n".join(seen(lambda screen: console.drawn(bar, screen.width), width))
+
+
+def seen(draw: Callable[[Any], Any], width: int) -> list[str]:
+    """The lines that a person sees, in colours that are taken out again: without any, a bar's rest is blank."""
+    from rich.console import Console
+
+    stream = io.StringIO()
+    screen = Console(file=stream, width=width, force_terminal=True, color_system="standard", legacy_windows=False)
+    screen.print(draw(screen))
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue()).replace("╸", "━").replace("╺", "━")
+    return [line.rstrip() for line in plain.splitlines()]
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch, columns: int = 80) -> Any:
+    """Stderr as a terminal."""
     stream: Any = Stream(terminal=True)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr(sys, "stderr", stream)
+    return stream
+
+
+def test_on_a_terminal_progress_is_a_bar_on_stderr_that_goes_away(
+    capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = terminal(monkeypatch)
     with console.progress("train", 2) as advance:
-        advance(2, "loss [b]\x1b")
+        advance(2, ["loss [b]\x1b"])
+        console.note("in between")
     assert "train" in stream.getvalue()
-    assert "2/2" in stream.getvalue()
+    assert f"2/2  loss [b]{GONE}" in stream.getvalue()
+    assert "in between\n" in stream.getvalue()
+    assert stream.getvalue().endswith("\x1b[1A\x1b[2K")  # the line is cleared
     assert capsys.readouterr().out == ""
+
+
+def test_bars_within_bars_share_one_display_and_short_ones_stay_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, clock = terminal(monkeypatch), Clock(monkeypatch)
+    with console.progress("outer", 2), console.progress("inner", 3) as advance:
+        early = seen(console.drawn_together, 30)
+        clock.now = 1.0
+        advance(1)
+        late = seen(console.drawn_together, 30)
+    assert early == [f"outer {'━' * 20} 0/2"]
+    assert late == [f"outer {'━' * 20} 0/2", "inner ━━━━━━━━━━ 1/3  2 s left"]
+    assert seen(console.drawn_together, 30) == []
+    assert stream.getvalue().count("\x1b[?25l") == 1  # one display hid the cursor
+    assert stream.getvalue().count("\x1b[?25h") == 1
+
+
+@pytest.mark.parametrize(("name", "value"), [("TERM", "dumb"), ("TTY_COMPATIBLE", "0")])
+def test_a_terminal_that_cannot_draw_gets_lines(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, clock = terminal(monkeypatch), Clock(monkeypatch)
+    monkeypatch.setenv(name, value)
+    with console.progress("train", 2) as advance:
+        clock.now = 30
+        advance(1)
+    assert stream.getvalue() == "train: 1 of 2  30 s left\n"
+
+
+def test_an_interrupt_takes_the_bars_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = terminal(monkeypatch)
+    with pytest.raises(KeyboardInterrupt), console.progress("outer", 2), console.progress("inner", 2):
+        raise KeyboardInterrupt
+    assert console.SHOWN == []
+    assert sys.stderr is stream
+    assert stream.getvalue().endswith("\x1b[1A\x1b[2K")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.031, "0.031 s"), (3, "3 s"), (3.14, "3.1 s"), (9.7, "10 s"), (59.4, "59 s"), (59.6, "1 m 0 s"), (100, "1 m 40 s"),
+     (3599.7, "1 h 0 m"), (7499, "2 h 5 m"), (86_390, "1 d 0 h"), (360_000, "4 d 4 h")],
+)  # fmt: skip
+def test_durations_are_for_people(seconds: float, said: str) -> None:
+    assert console.duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(0, "0"), (0.5, "0.5"), (950, "950"), (999.6, "1k"), (12_345, "12.3k"), (999_999, "1M"), (1.05e6, "1.05M"), (2e9, "2G")],
+)  # fmt: skip
+def test_large_numbers_are_short(number: float, said: str) -> None:
+    assert console.short(number) == said
 
 
 @pytest.mark.parametrize("bad", ["\x7f", "\x9b", "\x85", "\u061c", "\u200f", "\u202e", "\u2066", "\u2028", "\u2029"])

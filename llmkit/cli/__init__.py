@@ -11,7 +11,7 @@ from typing import IO, Any, NoReturn
 import typer
 
 from llmkit import console
-from llmkit.cli import recipes, train, use
+from llmkit.cli import doctor, recipes, train, use
 from llmkit.errors import LlmkitError
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (train, use):
+for module in (train, use, doctor):
     module.add_to(app)
 app.add_typer(recipes.app, name="recipes")
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmkit import console
+
+if TYPE_CHECKING:
+    from llmkit.recipe.schema import Recipe
 
 # What a newcomer types first. Each is sugar for the recipe key in its help; the command line wins.
 Words = Annotated[
@@ -26,9 +29,15 @@ Train = Annotated[str | None, typer.Option(help="The training rows: csv, tsv, js
 Validation = Annotated[str | None, typer.Option(help="Rows to choose the best checkpoint by. [data.validation]")]
 Test = Annotated[str | None, typer.Option(help="Rows to report on. [data.test]")]
 Text = Annotated[str | None, typer.Option(help="The column of the text. [data.columns.text]")]
+TextPair = Annotated[
+    str | None, typer.Option(help="The column of the second text, where rows are pairs. [data.columns.text_pair]")
+]
 Label = Annotated[str | None, typer.Option(help="The column of the label. [data.columns.label]")]
 Epochs = Annotated[float | None, typer.Option(help="How often each row is seen. [train.num_train_epochs]")]
 Output = Annotated[str | None, typer.Option("--output-dir", "-o", help="The run folder. Default: a fresh runs/...")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check all, run a few steps, say what the run would take; keep nothing.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout instead of a table.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
 
@@ -40,18 +49,22 @@ def finetune_classify(
     validation: Validation = None,
     test: Test = None,
     text: Text = None,
+    text_pair: TextPair = None,
     label: Label = None,
     epochs: Epochs = None,
     output_dir: Output = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,  # noqa: ARG001
 ) -> None:
-    """Train a classifier: one text, one of several classes.
+    """Train a classifier of texts, or of pairs of texts.
+
+    One class of several; classify.kind=multi: any number of labels; classify.kind=regression: a number.
 
     llmkit finetune-classify --train reviews.csv
     """
-    carry_out(words, as_json, "classify", model=model, train=train, validation=validation, test=test, text=text,
-              label=label, epochs=epochs, output_dir=output_dir)  # fmt: skip
+    carry_out(words, as_json, dry_run, "classify", model=model, train=train, validation=validation, test=test,
+              text=text, text_pair=text_pair, label=label, epochs=epochs, output_dir=output_dir)  # fmt: skip
 
 
 def train_any(
@@ -62,6 +75,7 @@ def train_any(
     test: Test = None,
     epochs: Epochs = None,
     output_dir: Output = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,  # noqa: ARG001
 ) -> None:
@@ -69,16 +83,19 @@ def train_any(
 
     llmkit train runs/x/recipe.yaml
     """
-    carry_out(words, as_json, None, model=model, train=train, validation=validation, test=test, epochs=epochs,
+    carry_out(words, as_json, dry_run, None, model=model, train=train, validation=validation, test=test, epochs=epochs,
               output_dir=output_dir)  # fmt: skip
 
 
-def carry_out(words: list[str] | None, as_json: bool, task: str | None, **flags: Any) -> None:
-    """Train, print the table, and say what to type next."""
+def carry_out(words: list[str] | None, as_json: bool, dry_run: bool, task: str | None, **flags: Any) -> None:
+    """Train, print the table, and say what to type next; or with `dry_run` print the plan."""
     from llmkit.recipe.load import load_recipe
 
     recipe, overrides = divided(words or [])
     checked = load_recipe(recipe, overrides, task=task, **flags)
+    if dry_run:
+        show_plan(checked, as_json)
+        return
     from llmkit.report.tables import show
     from llmkit.training.run import train
 
@@ -91,6 +108,19 @@ def carry_out(words: list[str] | None, as_json: bool, task: str | None, **flags:
     console.out(f"\nThe model is in {run.path / 'model'}. Next:")
     console.out(f'  llmkit predict {run.path} "some text"')
     console.out(f"  llmkit eval {run.path} --data other.csv")
+
+
+def show_plan(recipe: Recipe, as_json: bool) -> None:
+    """Measure and print what the run would do and take."""
+    from llmkit.report.plan import show
+    from llmkit.training.plan import plan
+
+    found = plan(recipe)
+    if as_json:
+        console.out_json(found.as_dict())
+    else:
+        show(found)
+        console.out("Nothing was kept. The same command without --dry-run runs it.")
 
 
 def divided(words: list[str]) -> tuple[str | None, list[str]]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llmkit.data.rows import Rows
 
 KEY = re.compile(r"data\.[a-z_.]+=")
+ANY_KEY = re.compile(r"[a-z_]+(\.[a-z_]+)+=")  # also one that may not be set here: it is no model
 LONGEST_NAME = 255  # bytes of a file's name
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a Hugging Face folder or a Hub id.")]
@@ -25,20 +26,30 @@ Batch = Annotated[int | None, typer.Option(min=1, help="Rows that go through the
 Precision = Annotated[str | None, typer.Option(metavar="fp32|bf16", help="bf16 moves probabilities by up to 0.01.")]
 TaskFile = Annotated[str | None, typer.Option("--task", help="The task, or the file of your own that defines it.")]
 Text = Annotated[str | None, typer.Option(help="The column of the text.")]
-Keys = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="data.KEY=VALUE", help="How --data is read, as in a recipe.", show_default=False),
-]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
 
 
 def evaluate(
-    model: Model,
-    keys: Keys = None,
-    data: Annotated[str | None, typer.Option(help="Rows to score; default: the run's own test rows.")] = None,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="A run folder, a Hugging Face folder or a Hub id; several are compared. Then data.KEY=VALUE, how "
+            "--data is read, as in a recipe.",
+        ),
+    ],
+    data: Annotated[str | None, typer.Option(help="Rows to score; default: the (first) run's own test rows.")] = None,
     text: Text = None,
     label: Annotated[str | None, typer.Option(help="The column of the label.")] = None,
-    metric: Annotated[list[str] | None, typer.Option(help="A score to show; may be repeated.")] = None,
+    label_map: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DATA=MODEL", help="Which label of the model a label of the data means; repeatable."),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="A score to show, or evaluate:NAME of the evaluate library (runs its code); repeatable."),
+    ] = None,
+    per_label: Annotated[bool, typer.Option("--per-label", help="Show the scores of each label too.")] = False,
     output_dir: Annotated[
         str | None, typer.Option("--output-dir", "-o", help="A fresh folder for metrics.json and predictions.jsonl.")
     ] = None,
@@ -48,22 +59,40 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout instead of a table.")] = False,
     debug: Debug = False,  # noqa: ARG001
 ) -> None:
-    """Score a run or any Hugging Face folder.
+    """Score a run or any Hugging Face folder, or compare several on the same rows.
 
     llmkit eval runs/x --data test.jsonl
     """
-    from llmkit.evaluation.evaluate import report_on
-    from llmkit.inference.saved import checked_use, open_saved
-    from llmkit.report.tables import show
+    models, keys = divided(words)
+    from llmkit.evaluation.compare import comparison
+    from llmkit.evaluation.evaluate import Request, report_on
+    from llmkit.report import tables
 
-    checked_use(batch_size, precision)
-    report = report_on(
-        open_saved(model, task, keys or ()), data, text, label, metric or (), batch_size, precision, output_dir
-    )
+    asked = Request(data, text, label, metric or (), batch_size, precision, task, keys, label_map or (), per_label)
+    if len(models) > 1:
+        compared = comparison(models, asked, output_dir)
+        if as_json:
+            console.out_json(compared.as_dict())
+        else:
+            tables.show_comparison(compared)
+        return
+    report = report_on(models[0], asked, output_dir)
     if as_json:
         console.out_json(report.as_dict())
     else:
-        show(report, model)
+        tables.show(report, models[0])
+
+
+def divided(words: list[str]) -> tuple[list[str], list[str]]:
+    """The models, and the KEY=VALUE texts."""
+    keys = [word for word in words if ANY_KEY.match(word) and not Path(word).exists()]
+    models = [word for word in words if word not in keys]
+    if not models:
+        raise UsageError("no model is named", "write it before the keys: llmkit eval MODEL")
+    for model in models:
+        if Path(model).is_file():
+            raise UsageError(f"{model}: a file, not a model", f"to score its rows write --data {model}")
+    return models, keys
 
 
 def predict(
@@ -103,13 +132,13 @@ def predict(
         parts: Iterable[Rows] = [inference.from_file(saved, data, text)]
     elif texts:
         warn_of_files(texts)
-        parts = [inference.from_texts(texts)]
+        parts = [inference.from_texts(saved, texts)]
     else:
-        parts = inference.from_lines(sys.stdin.buffer)
+        parts = inference.from_lines(saved, sys.stdin.buffer)
     answer = partial(inference.records, saved, batch_size=batch_size or 64, precision=precision or "fp32")
     if output is None and console.on_terminal():
         for rows in parts:
-            show(list(answer(rows)), rows.column(inference.first_word(saved)))
+            show(list(answer(rows)), rows)
         return
     found = (one for rows in parts for one in answer(rows))
     if output is not None:
@@ -126,14 +155,28 @@ def warn_of_files(texts: list[str]) -> None:
             console.note(f"'{one}' is answered as a text; --data {one} reads the file")
 
 
-def show(records: list[dict[str, Any]], column: str) -> None:
-    """Print the answers as a table: what was said, how likely, and the text, which stands in `column`."""
-    rows = []
-    for one in records:
-        text = str(one.get(f"input.{column}", one.get(column, "")))
-        likely = one.get("probabilities", {}).get(one["answer"])
-        rows.append([str(one["answer"]), "" if likely is None else f"{likely:.3f}", " ".join(text.split())])
-    console.table(["answer", "probability", "text"], rows, {1})
+def show(records: list[dict[str, Any]], rows: Rows) -> None:
+    """Print the answers as a table: what was said, how likely, and what was read (both texts of a pair)."""
+    columns = [rows.texts(word) for word in rows.words]
+    cells = [
+        [said(one["answer"]), likely(one), *(" ".join(text.split()) for text in texts)]
+        for one, *texts in zip(records, *columns, strict=True)
+    ]
+    console.table(["answer", "probability", *rows.words], cells, {1})
+
+
+def said(answer: Any) -> str:
+    """An answer for people: labels with commas between them, numbers with four decimals."""
+    if isinstance(answer, list):
+        return ", ".join(map(str, answer)) or "(none)"
+    return f"{answer:.4f}" if isinstance(answer, float) else str(answer)
+
+
+def likely(one: dict[str, Any]) -> str:
+    """The probability of what was said, of each label where it may be several."""
+    answer, chances = one["answer"], one.get("probabilities", {})
+    labels = answer if isinstance(answer, list) else [answer]
+    return ", ".join(f"{chances[label]:.3f}" for label in labels if label in chances)
 
 
 def write(records: Iterable[dict[str, Any]], path: Path) -> None:

@@ -1,4 +1,7 @@
-"""What a score is held against: answers that need no transformer, learned from the same training rows."""
+"""What a score is held against: answers that need no transformer, learned from the same training rows.
+
+Each baseline answers whatever the task's references are: a class, a list of labels, or a number.
+"""
 
 from __future__ import annotations
 
@@ -8,37 +11,94 @@ from typing import Any
 
 from llmkit.data.rows import Rows
 from llmkit.errors import InternalError
-from llmkit.tasks.base import Task
+from llmkit.tasks.base import Answer, Task
 
 # A word of a script without spaces is a run of its characters: Chinese, Japanese, Thai, Lao, Khmer, Burmese.
 UNSPACED = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
 
 
-def majority(train: Rows, rows: Rows) -> list[str]:
-    """The most frequent training label (of equals the first in order) for every row."""
-    counts = Counter(train.texts("label"))
-    best = min(counts, key=lambda label: (-counts[label], label))
-    return [best] * len(rows)
+def majority(task: Task, train: Rows, rows: Rows) -> list[Answer]:
+    """The most frequent training answer (of equals the first in order) for every row; the shares are its chances."""
+    references = [one if isinstance(one, str) else tuple(sorted(one)) for one in task.references(train)]
+    counts = Counter(references)
+    best = min(counts, key=lambda one: (-counts[one], one))
+    holds = Counter(label for one in references for label in ([one] if isinstance(one, str) else one))
+    said = best if isinstance(best, str) else list(best)
+    return [Answer(said, {label: holds[label] / len(references) for label in task.labels})] * len(rows)
 
 
-def tfidf(train: Rows, rows: Rows) -> list[str]:
-    """TF-IDF (1-2 words; 1-3 characters for scripts without spaces) with logistic regression, C=4."""
+def mean(task: Task, train: Rows, rows: Rows) -> list[Answer]:
+    """The mean of the training numbers for every row."""
+    numbers = task.references(train)
+    return [Answer(sum(numbers) / len(numbers))] * len(rows)
+
+
+def tfidf(task: Task, train: Rows, rows: Rows) -> list[Answer]:
+    """TF-IDF (1-2 words; 1-3 characters for scripts without spaces) of each text, and a linear model on it.
+
+    Logistic regression (C=4) for a class and, one a label, for labels; ridge regression for a number.
+    """
+    from scipy.sparse import hstack
+    from sklearn.linear_model import Ridge
+
+    inputs = [word for word in train.words if word != task.target]
+    references = task.references(train)
+    try:
+        seen, asked = zip(*(weighed(train.texts(word), rows.texts(word)) for word in inputs), strict=True)
+    except ValueError:  # no word in any text: nothing to learn from but the references
+        return (majority if task.labels else mean)(task, train, rows)
+    learned, wanted = hstack(seen).tocsr(), hstack(asked).tocsr()
+    if not task.labels:
+        return [Answer(float(number)) for number in Ridge().fit(learned, references).predict(wanted)]
+    if isinstance(references[0], str):
+        return one_class(task.labels, learned, references, wanted)
+    return several_labels(task.labels, learned, references, wanted)
+
+
+def weighed(train: Sequence[str], texts: Sequence[str]) -> tuple[Any, Any]:
+    """The TF-IDF of both, with the words of `train`."""
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
 
-    texts = train.texts("text")
     words = (
         TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True)
-        if unspaced(texts)
+        if unspaced(train)
         else TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", sublinear_tf=True)
     )
-    pipeline = make_pipeline(words, LogisticRegression(C=4.0, max_iter=1000))
-    try:
-        pipeline.fit(texts, train.texts("label"))
-    except ValueError:  # no word in any text: nothing to learn from but the labels
-        return majority(train, rows)
-    return [str(label) for label in pipeline.predict(rows.texts("text"))]
+    return words.fit_transform(train), words.transform(texts)
+
+
+def logistic() -> Any:
+    """The classifier on top of TF-IDF."""
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=4.0, max_iter=1000)
+
+
+def one_class(labels: Sequence[str], learned: Any, references: Sequence[str], wanted: Any) -> list[Answer]:
+    """The likeliest class of each row of `wanted`."""
+    model = logistic().fit(learned, references)
+    chances = dict(zip(map(str, model.classes_), model.predict_proba(wanted).T, strict=True))
+    rows = range(wanted.shape[0])
+    # Train has every class: a class without chances here is one that its rows lost to on_leak=drop.
+    by_row = [{label: float(chances[label][i]) if label in chances else 0.0 for label in labels} for i in rows]
+    said = [str(label) for label in model.predict(wanted)]
+    return [Answer(one, chance) for one, chance in zip(said, by_row, strict=True)]
+
+
+def several_labels(
+    labels: Sequence[str], learned: Any, references: Sequence[Sequence[str]], wanted: Any
+) -> list[Answer]:
+    """The labels of each row of `wanted` that are likelier than not."""
+    sets = [set(one) for one in references]
+    chances = {}
+    for label in labels:
+        has = [label in one for one in sets]
+        both = any(has) and not all(has)
+        chances[label] = (
+            logistic().fit(learned, has).predict_proba(wanted)[:, 1] if both else [float(has[0])] * wanted.shape[0]
+        )
+    by_row = [{label: float(chances[label][i]) for label in labels} for i in range(wanted.shape[0])]
+    return [Answer([label for label, p in one.items() if p >= 0.5], one) for one in by_row]
 
 
 def unspaced(texts: Sequence[str]) -> bool:
@@ -50,12 +110,16 @@ def unspaced(texts: Sequence[str]) -> bool:
     return len(re.findall(UNSPACED, sample)) * 2 > letters
 
 
-BASELINES: Mapping[str, Callable[[Rows, Rows], list[Any]]] = {"majority": majority, "tfidf": tfidf}
+BASELINES: Mapping[str, Callable[[Task, Rows, Rows], list[Answer]]] = {
+    "majority": majority,
+    "mean": mean,
+    "tfidf": tfidf,
+}
 
 
-def answers(task: Task, names: Sequence[str], train: Rows, rows: Rows) -> dict[str, list[Any]]:
+def answers(task: Task, names: Sequence[str], train: Rows, rows: Rows) -> dict[str, list[Answer]]:
     """The answers of each named baseline to `rows`."""
     for name in names:
         if name not in BASELINES:
             raise InternalError(f"{task.name}: no baseline '{name}' in llmkit/evaluation/baselines.py")
-    return {name: BASELINES[name](train, rows) for name in names}
+    return {name: BASELINES[name](task, train, rows) for name in names}

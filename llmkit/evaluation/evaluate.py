@@ -1,95 +1,67 @@
-"""Scores of answers, with intervals and baselines: one definition for training, `llmkit eval` and Python."""
+"""Scores of a saved model: `llmkit eval` and `llmkit.evaluate`."""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from llmkit import console
 from llmkit.data.faults import listed
 from llmkit.data.prepare import Splits, read_splits
-from llmkit.data.rows import Rows, json_line
-from llmkit.errors import DataError, LlmkitError, OutputError, UsageError, did_you_mean
+from llmkit.data.rows import Rows
+from llmkit.errors import DataError, LlmkitError, ModelError, OutputError, UsageError, did_you_mean
 from llmkit.evaluation import baselines
-from llmkit.inference.predict import read_inputs, record
+from llmkit.evaluation.judge import Report, judge, warn_of_thin_labels, write
+from llmkit.evaluation.labels import Given, in_words, matched
+from llmkit.evaluation.scores import check_scripts, divided, load_scripts
+from llmkit.inference.predict import first_word, mapped, read_inputs
 from llmkit.inference.saved import Saved, checked_use, open_saved
-from llmkit.metrics import Score
 from llmkit.recipe.schema import Recipe
 from llmkit.runs import folder, manifest
 from llmkit.tasks.base import Answer, Task
 
-SCHEMA = 1
-THIN = 5  # rows of a label; with fewer, 95 % intervals of macro averages cover less (benchmarks/coverage.py)
-
 
 @dataclass(frozen=True)
-class Report:
-    """What metrics.json says: the scores of a model on some rows, and of its baselines on the same rows."""
+class Request:
+    """What is asked of a model, in the words of `evaluate`."""
 
-    task: str
-    split: str
-    n: int
-    labels: Sequence[str]
-    metrics: Mapping[str, Score]
-    baselines: Mapping[str, Mapping[str, Score]] = field(default_factory=dict)
+    data: Any = None
+    text: str | None = None
+    label: str | None = None
+    metrics: Sequence[str] = ()
+    batch_size: int | None = None
+    precision: str | None = None
+    task: str | None = None
+    keys: Sequence[str] = ()
+    label_map: Given = ()
+    per_label: bool = False
 
-    def as_dict(self) -> dict[str, Any]:
-        """The report as it stands in metrics.json."""
-        scores = {name: score.as_dict() for name, score in self.metrics.items()}
-        held = {kind: {name: score.as_dict() for name, score in by.items()} for kind, by in self.baselines.items()}
-        return {
-            "schema": SCHEMA,
-            "task": self.task,
-            "split": self.split,
-            "n": self.n,
-            "labels": list(self.labels),
-            "metrics": scores,
-            "baselines": held,
-        }
+    def check(self) -> None:
+        """Raise UsageError or MissingInputError for what is wrong before any model is looked at."""
+        checked_use(self.batch_size, self.precision)
+        check_scripts(self.metrics)
 
-
-def metric_names(recipe: Recipe | None, task: Task) -> list[str]:
-    """The metrics that a recipe names, else the task's own."""
-    return list(recipe.eval.metrics if recipe and recipe.eval.metrics else task.metrics)
+    def check_metrics(self, task: Task) -> None:
+        """Raise UsageError for a metric that the task has not, and what `load_scripts` raises."""
+        for name in divided(self.metrics)[0]:
+            if name not in task.known_metrics:
+                raise UsageError(f"--metric {name}: unknown", did_you_mean(name, task.known_metrics))
+        load_scripts(self.metrics)
 
 
-def judge(
-    task: Task,
-    names: Sequence[str],
-    split: str,
-    rows: Rows,
-    answers: Sequence[Answer],
-    held: Mapping[str, Sequence[Any]],
-) -> Report:
-    """The report on `answers` to `rows`, and on the answers `held` against them by baseline."""
-    references = task.references(rows)
-    scores = task.score(names, references, [one.answer for one in answers])
-    by_baseline = {kind: task.score(names, references, said) for kind, said in held.items()}
-    return Report(task.name, split, len(rows), task.labels, scores, by_baseline)
+class Judged(NamedTuple):
+    """What a model said of some rows, and the report on it."""
 
-
-def warn_of_thin_labels(task: Task, rows: Rows) -> None:
-    """Say where labels have so few rows, or none, that macro averages and their intervals mean little."""
-    counts = Counter(task.references(rows)) if task.labels else Counter()
-    thin = sum(count < THIN for count in counts.values())
-    if len(counts) < len(task.labels):
-        console.note(f"these rows hold {len(counts):,} of the {len(task.labels):,} labels: the others are not judged")
-    if thin:
-        console.note(f"{thin:,} of {len(counts):,} labels have fewer than {THIN} rows: read macro scores with care")
-
-
-def write(target: Path, task: Task, report: Report, rows: Rows, answers: Sequence[Answer]) -> None:
-    """Write metrics.json and predictions.jsonl; every score in the first can be computed from the second."""
-    lines = [
-        json_line(record(row, one, rows.columns, reference=reference))
-        for row, one, reference in zip(rows.records(), answers, task.references(rows), strict=True)
-    ]
-    manifest.write_text(target / "predictions.jsonl", "\n".join(lines) + "\n")
-    manifest.write_json(target / "metrics.json", report.as_dict())
+    model: str
+    task: Task
+    names: Sequence[str]  # of the metrics, as they were asked for
+    rows: Rows
+    references: list[Any]
+    answers: Sequence[Answer]
+    report: Report
 
 
 def evaluate(
@@ -104,85 +76,118 @@ def evaluate(
     output_dir: str | None = None,
     task: str | None = None,
     keys: Sequence[str] = (),
+    label_map: Mapping[str, str] | Sequence[str] = (),
+    per_label: bool = False,
 ) -> dict[str, Any]:
     """Score a run or any Hugging Face folder, as metrics.json has it: on `data`, or on the run's own test rows.
 
-    `text` and `label` name the columns of `data`, `keys` say more of how it is read ("data.delimiter=;");
+    `text` and `label` name the columns of `data`, `keys` say more of how it is read ("data.delimiter=;"), `label_map`
+    which label of the model each label of the data means; `per_label` asks for the scores of each label;
     `output_dir` is a fresh folder for metrics.json and predictions.jsonl. Raises DataError for labels that the model
     does not know, UsageError where no rows are named.
     """
-    return report_on(
-        open_saved(os.fspath(model), task, keys), data, text, label, metrics, batch_size, precision, output_dir
-    ).as_dict()
+    asked = Request(data, text, label, metrics, batch_size, precision, task, keys, label_map, per_label)
+    return report_on(os.fspath(model), asked, output_dir).as_dict()
 
 
-def report_on(
-    saved: Saved,
-    data: Any = None,
-    text: str | None = None,
-    label: str | None = None,
-    metrics: Sequence[str] = (),
-    batch_size: int | None = None,
-    precision: str | None = None,
-    output_dir: str | None = None,
-) -> Report:
-    """The work of `evaluate` on an open model."""
+def report_on(model: str, asked: Request, output_dir: str | None = None) -> Report:
+    """The work of `evaluate`."""
+    asked.check()
+    target = output_folder(output_dir)
+    judged = judge_model(model, asked)
+    keep(judged, target)
+    return judged.report
+
+
+def judge_model(model: str, asked: Request, first: Judged | None = None) -> Judged:
+    """The model's answers to the rows, judged. After a `first` model to the same rows, and without baselines."""
+
+    def check(task: Task) -> None:
+        asked.check_metrics(task)
+        if first is not None:
+            check_kind(first, model, task)
+
+    saved = open_saved(model, asked.task, asked.keys, check)
+    task, recipe = saved.task, saved.recipe
+    splits = None if recipe is None or first else own_splits(saved, recipe, needed=asked.data is None)
+    split, rows = rows_of(saved, asked, splits, first)
+    spelled = task.references(rows)
+    label_map = matched(task, rows, spelled, asked.label_map)
+    references = in_words(spelled, label_map)
+    answers = answers_of(saved, asked, rows)
+    held = {} if splits is None else baselines.answers(task, baseline_names(recipe, task), splits.train, rows)
+    by_label = asked.per_label or (recipe is not None and recipe.eval.per_label)
+    names = first.names if first else list(asked.metrics) or trusted(metric_names(recipe, task), task)
+    report = judge(task, names, split, references, answers, held, by_label=by_label, label_map=label_map)
+    if first is None:
+        warn_of_thin_labels(task, references)
+    return Judged(model, task, names, rows, references, answers, report)
+
+
+def check_kind(first: Judged, model: str, task: Task) -> None:
+    """Raise ModelError where a further model does not answer the question of the first."""
+    one = first.task
+    if one.name != task.name or one.known_metrics != task.known_metrics:
+        metrics = f"{listed(task.metrics)}, not by {listed(one.metrics)}"
+        what = f"{model} answers another kind of question than {first.model}: it is scored by {metrics}"
+        raise ModelError(what, "compare models of one kind")
+    if set(one.labels) != set(task.labels):
+        what = f"{model} has the labels {listed(task.labels)}, and {first.model} {listed(one.labels)}"
+        raise ModelError(what, "compare models of the same labels")
+
+
+def rows_of(saved: Saved, asked: Request, splits: Splits | None, first: Judged | None) -> tuple[str, Rows]:
+    """The rows to score, as this model reads them, and their name."""
+    if asked.data is not None:
+        named = ((first_word(saved), asked.text), (saved.task.target, asked.label))
+        given = {word: column for word, column in named if word and column}
+        return str(asked.data), read_inputs(saved, asked.data, given, with_target=True)
+    if first is not None:
+        words = {} if saved.run else {word: own for word, own in first.rows.words.items() if word in saved.task.columns}
+        return first.report.split, mapped(saved, first.rows.rename({}), words, with_target=True)
+    if splits is None:
+        raise UsageError(f"{saved.name}: no run, so it has no rows of its own", "name the rows with --data FILE")
+    return splits.judged()
+
+
+def answers_of(saved: Saved, asked: Request, rows: Rows) -> list[Answer]:
+    """The model's answers, with the batch size and precision that were asked for, else the run's."""
     from llmkit.inference.answers import answer
 
-    checked_use(batch_size, precision)
-    task, recipe = saved.task, saved.recipe
-    target = output_folder(output_dir)
-    names = list(metrics) or metric_names(recipe, task)
-    for name in names:
-        if name not in task.known_metrics:
-            raise UsageError(f"--metric {name}: unknown", did_you_mean(name, task.known_metrics))
-    splits = None if recipe is None else own_splits(saved, recipe, needed=data is None)
-    if data is not None:
-        given = {word: column for word, column in (("text", text), ("label", label)) if column}
-        split, rows = str(data), read_inputs(saved, data, given, with_target=True)
-    elif splits is None:
-        raise UsageError(f"{saved.name}: no run, so it has no rows of its own", "name the rows with --data FILE")
-    else:
-        split, rows = splits.judged()
-    known(task, rows)
-    features = task.encode(rows, saved.tokenizer, saved.max_length).features
-    judged_by = recipe.eval if recipe else None
+    task, own = saved.task, saved.recipe.eval if saved.recipe else None
+    # Without the target: its labels may be other words than the model's.
+    inputs = rows.rename({word: column for word, column in rows.words.items() if word != task.target})
+    features = task.encode(inputs, saved.tokenizer, saved.max_length).features
+    batch_size = asked.batch_size or (own.batch_size if own else 64)
+    precision = asked.precision or (own.precision if own else "fp32")
     with console.progress("evaluating", len(rows)) as advance:
-        answers = answer(
-            task,
-            saved.model,
-            saved.tokenizer,
-            features,
-            batch_size or (judged_by.batch_size if judged_by else 64),
-            precision or (judged_by.precision if judged_by else "fp32"),
-            advance,
-        )
-    held = {} if splits is None else baselines.answers(task, baseline_names(recipe, task), splits.train, rows)
-    report = judge(task, names, split, rows, answers, held)
-    warn_of_thin_labels(task, rows)
+        return answer(task, saved.model, saved.tokenizer, features, batch_size, precision, advance)
+
+
+def keep(judged: Judged, target: Path | None) -> None:
+    """Write both files of it into the folder, where one was named."""
     if target is not None:
         target.mkdir(parents=True, exist_ok=True)
-        write(target, task, report, rows, answers)
-    return report
+        write(target, judged.report, judged.rows, judged.references, judged.answers)
+
+
+def metric_names(recipe: Recipe | None, task: Task) -> list[str]:
+    """The metrics that a recipe names, else the task's own."""
+    return list(recipe.eval.metrics if recipe and recipe.eval.metrics else task.metrics)
+
+
+def trusted(names: Sequence[str], task: Task) -> list[str]:
+    """The names that run no foreign code: a run may come from a stranger. Says which are left out."""
+    own, foreign = divided(names)
+    if foreign:
+        again = " ".join(f"--metric {name}" for name in foreign)
+        console.note(f"left out: {', '.join(foreign)}, code that only the run's recipe names; {again} runs it")
+    return own or list(task.metrics)
 
 
 def baseline_names(recipe: Recipe | None, task: Task) -> Sequence[str]:
     """The baselines that a recipe names, else the task's own."""
     return task.baselines if recipe is None or recipe.eval.baselines is None else recipe.eval.baselines
-
-
-def known(task: Task, rows: Rows) -> None:
-    """Raise DataError where a reference is none of the model's labels."""
-    labels = set(task.labels)
-    wrong = [(i, label) for i, label in enumerate(task.references(rows)) if labels and label not in labels]
-    column = rows.words.get(task.target or "", "")
-    if wrong:
-        row, label = wrong[0]
-        raise DataError(
-            f"{rows.where(row)}: label '{label}' of column '{column}' is none of the model's ({listed(task.labels)})",
-            "name the column that holds the labels with --label, or mend them",
-            [f"{rows.where(i)}: '{label}'" for i, label in wrong] if len(wrong) > 1 else (),
-        )
 
 
 def own_splits(saved: Saved, recipe: Recipe, *, needed: bool) -> Splits | None:

@@ -10,9 +10,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from llmkit import console
-from llmkit.data.columns import guess, need
+from llmkit.data.columns import guess
+from llmkit.data.decode import text as decoded_text
+from llmkit.data.decode import unpack
 from llmkit.data.faults import counted
-from llmkit.data.prepare import options
+from llmkit.data.packages import locate
+from llmkit.data.prepare import checked, options, sources
 from llmkit.data.read import read
 from llmkit.data.rows import Rows, build, parsed
 from llmkit.errors import DataError, UsageError
@@ -21,13 +24,12 @@ from llmkit.tasks.base import Answer
 
 BOTH = ("texts and data together", "give one of them")
 AT_ONCE = 4096  # rows that are sorted by length together; answers flow out after so many
-DIGITS = 7  # of a probability in JSON: fp32 has no more
 TAKEN = ("answer", "probabilities", "reference")
 
 
 def predict(
     model: str,
-    texts: Sequence[str] | str | None = None,
+    texts: Sequence[str] | Sequence[tuple[str, str]] | str | None = None,
     *,
     data: Any = None,
     text: str | None = None,
@@ -50,31 +52,70 @@ def predict(
     if texts is None:
         rows = from_file(saved, data, text)
     else:
-        rows = from_texts([texts] if isinstance(texts, str) else texts)
+        rows = from_texts(saved, [texts] if isinstance(texts, str) else texts)
     return [parsed(one) for one in records(saved, rows, batch_size, precision)]
 
 
-def from_texts(texts: Sequence[str], name: str = "texts") -> Rows:
-    """The texts as rows with one column, `text`."""
-    return build({"text": list(texts)}, name, range(1, len(texts) + 1), by_row=True).rename({"text": "text"})
+def from_texts(
+    saved: Saved, texts: Sequence[str] | Sequence[tuple[str, str]], name: str = "texts", lines: Sequence[int] = ()
+) -> Rows:
+    """The texts as rows with the column `text`, and `text_pair` where the run answers pairs.
+
+    A pair is a tuple of two texts; plain texts are then taken two by two. Raises UsageError where one is missing.
+    """
+    words = (first_word(saved), *(word for word in saved.task.optional if word in saved.data.columns))
+    wide: list[Any] = list(texts)
+    if len(words) > 1 and all(isinstance(text, str) for text in wide):
+        if len(wide) % 2:
+            raise UsageError(f"{saved.name} answers pairs, and {name} are {len(wide)}", "give them two by two")
+        wide = list(zip(wide[::2], wide[1::2], strict=True))
+    rows = [(text,) if isinstance(text, str) else tuple(text) for text in wide]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(words):
+            what = f"{name}: row {number} holds {len(row)} texts, and {saved.name} answers {' and '.join(words)}"
+            raise UsageError(what, "give a text a row, or a tuple of two for a run of pairs")
+    columns = {word: [row[i] for row in rows] for i, word in enumerate(words)}
+    numbers = lines or range(1, len(rows) + 1)
+    return build(columns, name, numbers, by_row=not lines).rename({word: word for word in words})
 
 
 def from_file(saved: Saved, data: Any, text: str | None = None) -> Rows:
     """The rows of a file with the text column found: as named, as in the run's recipe, or guessed."""
-    return read_inputs(saved, data, {} if text is None else {first_word(saved): text}, with_target=False)
+    rows = read_inputs(saved, data, {} if text is None else {first_word(saved): text}, with_target=False)
+    if blank := blank_lines(data, saved.data.encoding):
+        console.note(f"{rows.name}: {counted(blank, 'blank line')} left out, without an answer")
+    return rows
+
+
+def blank_lines(data: Any, encoding: str) -> int:
+    """The number of blank lines in the .txt files among the sources in `data`, where each other line is a text."""
+    blank = 0
+    for name in sources(data):
+        if (path := locate(name)).is_file():
+            raw, ending = unpack(path, name)
+            lines = decoded_text(raw, name, encoding).removesuffix("\n").split("\n") if ending == ".txt" else []
+            blank += sum(not line.strip() for line in lines)
+    return blank
 
 
 def read_inputs(saved: Saved, data: Any, given: dict[str, str], *, with_target: bool) -> Rows:
     """The rows of `data` with their columns mapped; the recipe's mapping holds where the file has those columns."""
+    return mapped(saved, read(data, split_role="test", options=options(saved.data)), given, with_target=with_target)
+
+
+def mapped(saved: Saved, rows: Rows, given: dict[str, str], *, with_target: bool) -> Rows:
+    """The rows with their columns mapped, as `read_inputs` maps them."""
     task, section = saved.task, saved.data
-    rows = read(data, split_role="test", options=options(section))
     words = {word: what for word, what in task.columns.items() if with_target or word != task.target}
+    if saved.run is not None:  # the run says whether its rows are pairs
+        words = {word: what for word, what in words.items() if word not in task.optional or word in section.columns}
     recorded = {word: column for word, column in section.columns.items() if word in words and column in rows.columns}
-    mapping, guessed = guess(rows, words, recorded | given)
-    mapped, left_out = need(rows, mapping, on_empty=section.on_empty)
+    optional = task.optional if saved.run is None else ()
+    mapping, guessed = guess(rows, words, recorded | given, optional)
+    found, left_out = checked(rows, mapping, section, task)
     for text in guessed + left_out:
         console.note(text)
-    return mapped
+    return found
 
 
 def first_word(saved: Saved) -> str:
@@ -101,8 +142,6 @@ def record(row: dict[str, Any], answer: Answer, columns: Sequence[str] = (), **m
     as many `input.` as make it a name of its own. `columns`: all of the file's, so that it has one name in every row.
     """
     said = answer.as_dict() | more
-    if answer.probabilities is not None:
-        said["probabilities"] = {label: round(p, DIGITS) for label, p in answer.probabilities.items()}
     names = own_names({**dict.fromkeys(columns), **row}, {*TAKEN, *said})
     return {names.get(key, key): value for key, value in row.items()} | said
 
@@ -120,20 +159,30 @@ def own_names(columns: Collection[str], taken: Collection[str]) -> dict[str, str
     return names
 
 
-def from_lines(stream: BinaryIO) -> Iterator[Rows]:
+def from_lines(saved: Saved, stream: BinaryIO) -> Iterator[Rows]:
     """The lines of a UTF-8 stream as rows, a few thousand at a time; blank lines are no texts.
 
-    Raises DataError, naming the line, for what is not UTF-8.
+    The two texts of a pair are parted by a tab. Raises DataError, naming the line, for what is not UTF-8 or no pair.
     """
+    paired = any(word in saved.data.columns for word in saved.task.optional)
     numbered, blank = enumerate(stream, start=1), 0
     while part := list(islice(numbered, AT_ONCE)):
         lines = [(number, text) for number, raw in part if (text := decoded(raw, number)).strip()]
         blank += len(part) - len(lines)
         if lines:
             numbers, texts = zip(*lines, strict=True)
-            yield build({"text": list(texts)}, "stdin", numbers).rename({"text": "text"})
+            pairs = [two_texts(text, number) for number, text in lines] if paired else texts
+            yield from_texts(saved, pairs, "stdin", numbers)
     if blank:
         console.note(f"stdin: {counted(blank, 'blank line')} left out, without an answer")
+
+
+def two_texts(line: str, number: int) -> tuple[str, str]:
+    """The pair on a line of stdin."""
+    first, *rest = line.split("\t")
+    if len(rest) != 1 or not first.strip() or not rest[0].strip():
+        raise DataError(f"stdin:{number}: {len(rest) + 1} texts, and the run answers pairs", "part two texts by a tab")
+    return first, rest[0]
 
 
 def decoded(raw: bytes, line: int) -> str:

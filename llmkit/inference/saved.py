@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,22 +46,26 @@ def checked_use(batch_size: int | None, precision: str | None) -> None:
         raise UsageError(f"precision {precision}: unknown", "write fp32 or bf16")
 
 
-def open_saved(name: str, task: str | None = None, keys: Sequence[str] = ()) -> Saved:
+Check = Callable[[Task], None]
+
+
+def open_saved(name: str, task: str | None = None, keys: Sequence[str] = (), check: Check = lambda _: None) -> Saved:
     """The model `name` with every weight in place, in fp32, on the device. `keys` are data.KEY=VALUE texts.
 
+    `check` sees the task before the weights load and may raise what is wrong with what is asked of it.
     Raises ModelError where a weight is missing or no task answers with it, InternalError where a run's files are not
     those that it sealed. A run of a user's own task file needs the file named again, or unchanged.
     """
     found = resolve(name)
     run = Path(name).expanduser()
     if (run / "run.json").is_file():
-        return open_run(run, found, task, keys)
+        return open_run(run, found, task, keys, check)
     from llmkit.models import load
 
     config = load.load_config(found)
     chosen = task or task_of(found, config)
     reading = load_recipe(None, [*data_keys(keys), f"task={json.dumps(chosen)}"]).data
-    return ready(found, tasks.load(chosen)(), None, None, reading)
+    return ready(found, tasks.load(chosen)(), None, None, reading, check)
 
 
 def data_keys(keys: Sequence[str]) -> Sequence[str]:
@@ -72,7 +76,7 @@ def data_keys(keys: Sequence[str]) -> Sequence[str]:
     return keys
 
 
-def open_run(run: Path, found: ModelName, task: str | None, keys: Sequence[str]) -> Saved:
+def open_run(run: Path, found: ModelName, task: str | None, keys: Sequence[str], check: Check) -> Saved:
     """The model of a finished run."""
     about = manifest.read(run)
     if not about["sealed"]:
@@ -83,7 +87,7 @@ def open_run(run: Path, found: ModelName, task: str | None, keys: Sequence[str])
     named = [] if task is None else [f"task={json.dumps(task)}"]
     recipe = load_recipe(run / "recipe.yaml", named)
     reading = load_recipe(run / "recipe.yaml", [*named, *data_keys(keys)]).data if keys else recipe.data
-    return ready(found, tasks.load(recipe.task)(recipe.options), recipe, run, reading)
+    return ready(found, tasks.load(recipe.task)(recipe.options), recipe, run, reading, check)
 
 
 def check_outputs(run: Path, about: Mapping[str, Any]) -> None:
@@ -120,13 +124,16 @@ def check_task_file(run: Path, about: Mapping[str, Any]) -> None:
         raise RecipeError(f"{run}: its task file {file} is gone or changed", f"name it again with --task {file}")
 
 
-def ready(found: ModelName, task: Task, recipe: Recipe | None, run: Path | None, data: DataSection) -> Saved:
+def ready(
+    found: ModelName, task: Task, recipe: Recipe | None, run: Path | None, data: DataSection, check: Check
+) -> Saved:
     """Load the weights, all of them, and move them to the device."""
     from llmkit.models import load
     from llmkit.models.device import device
 
     config = load.load_config(found)
     task.adopt(config)
+    check(task)
     loaded = load.load_model(found, task.model().auto_class, {}, strict=True)
     loaded.model.to(device())
     loaded.model.eval()

@@ -30,6 +30,8 @@ def calibration_interval(
     Noise alone gives calibrated probabilities an error above 0, and resampling adds more noise. The interval holds
     each error that, with the gaps of the bins in the proportions found and resampled noise on top, gives a value that
     is neither too large nor too small for the one found (an inverted test). It reaches 0 where noise explains it all.
+    A value below what noise alone gives is luck: `high` is then that of the median of noise (Cowan et al. 2011,
+    arXiv:1105.3166), or it would be narrowest where luck is greatest.
     """
     gaps = _gaps(probabilities, happened) / probabilities.size
     found = gaps.sum(axis=0)
@@ -39,18 +41,19 @@ def calibration_interval(
         return value, value
     shape = found if value > 0 else noise.std(axis=0)
     shape = shape / np.abs(shape).sum()
-    far = value + float(np.abs(noise).sum(axis=1).max())
+    of_noise = np.abs(noise).sum(axis=1)
+    far, usual = value + 2 * float(of_noise.max()), float(np.median(of_noise))
 
-    def crossing(level: float) -> float:
-        """The error at which this quantile of the values is the value; 0 where it always is more."""
+    def crossing(level: float, seen: float) -> float:
+        """The error at which this quantile of the values is the one seen; 0 where it always is more."""
         low, high = 0.0, far
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            below = np.quantile(np.abs(middle * shape + noise).sum(axis=1), level) < value
+            below = np.quantile(np.abs(middle * shape + noise).sum(axis=1), level) < seen
             low, high = (middle, high) if below else (low, middle)
         return low
 
-    low, high = crossing((1 + confidence) / 2), crossing((1 - confidence) / 2)
+    low, high = crossing((1 + confidence) / 2, value), crossing((1 - confidence) / 2, max(value, usual))
     return min(low, value), max(high, value)
 
 
@@ -69,7 +72,9 @@ def _gaps(probabilities: Floats, happened: Flags) -> Floats:
     """What happened less what was given in each row's cells, [n, BINS]."""
     n = len(probabilities)
     place = (np.arange(n)[:, None] * BINS + _bins(probabilities)).ravel()
-    return np.bincount(place, (happened - probabilities).ravel(), n * BINS).reshape(n, BINS)
+    gaps = np.zeros(n * BINS)
+    np.add.at(gaps, place, (happened - probabilities).ravel())
+    return gaps.reshape(n, BINS)
 
 
 def _noise(gaps: Floats, probabilities: Floats, resamples: int, seed: int) -> Floats:
@@ -81,4 +86,4 @@ def _noise(gaps: Floats, probabilities: Floats, resamples: int, seed: int) -> Fl
     noise = np.concatenate([counts @ gaps for counts in resample(rows, resamples, seed)]) - gaps.sum(axis=0)
     likely = np.bincount(_bins(probabilities).ravel(), (probabilities * (1 - probabilities)).ravel(), BINS)
     missing = np.sqrt(np.maximum(likely / probabilities.size**2 - noise.var(axis=0), 0))
-    return noise + missing * np.random.default_rng(seed).normal(size=noise.shape)
+    return noise + missing * np.random.default_rng([seed, BINS]).normal(size=noise.shape)

@@ -1,33 +1,107 @@
-"""Scores as a table: the model, then each baseline, every number with its interval."""
+"""Scores as tables: models, baselines, differences, and labels; every number with its interval."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from llmkit import console
+from llmkit.data.faults import counted
 
 if TYPE_CHECKING:
-    from llmkit.evaluation.evaluate import Report
-    from llmkit.metrics import Score
+    from llmkit.evaluation.compare import Comparison, Difference
+    from llmkit.evaluation.judge import Report
 
-NAMES = {"majority": "majority class", "tfidf": "TF-IDF + logistic regression"}
+NAMES = {"majority": "majority class", "mean": "mean of the numbers", "tfidf": "TF-IDF + logistic regression"}
+OF_NUMBERS = NAMES | {"tfidf": "TF-IDF + ridge regression"}
+CONFUSIONS = 20  # pairs of labels that are shown
 
 
 def show(report: Report, model: str) -> None:
-    """Print the report's table to stdout."""
+    """Print the report's table to stdout, and below it those of the labels where it has them."""
     names = list(report.metrics)
-    rows = [[model, *cells(report.metrics, names)]]
-    rows += [[NAMES.get(kind, kind), *cells(scores, names)] for kind, scores in report.baselines.items()]
-    title = f"{report.split}: {report.n:,} rows, scores with 95 % intervals"
+    print_scores(report, names, [[model, *cells(report.metrics, names)]], [])
+    say_beaten(report, model)
+    show_labels(report)
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """Print one table of all models, the baselines and the differences, and what the rows tell in the first metric."""
+    report, models = comparison.reports[0], comparison.models
+    names, pairs = list(report.metrics), list(zip(models[1:], comparison.differences, strict=True))
+    every = [[model, *cells(one.metrics, names)] for model, one in zip(models, comparison.reports, strict=True)]
+    print_scores(report, names, every, [[f"{model} - {models[0]}", *cells(by, names)] for model, by in pairs])
+    say_beaten(report, models[0])
+    for model, by in pairs:
+        console.out(told(model, models[0], names[0], by[names[0]], names[0] in report.lower_is_better))
+    for model, one in zip(models, comparison.reports, strict=True):
+        if one.per_label is not None:
+            console.out(f"\n{model}")
+            show_labels(one)
+
+
+def print_scores(report: Report, names: Sequence[str], models: list[list[str]], below: list[list[str]]) -> None:
+    """Print the table of scores: a row for each model, each baseline, and what is `below`."""
+    rows = models + [[called(kind, report), *cells(by, names)] for kind, by in report.baselines.items()] + below
+    title = f"{report.split}: {counted(report.n, 'row')}, scores with 95 % intervals"
     console.table(["", *names], rows, set(range(1, len(names) + 1)), title)
-    first = names[0]
-    better = [kind for kind, by in report.baselines.items() if by[first].value >= report.metrics[first].value]
+
+
+def called(kind: str, report: Report) -> str:
+    """A baseline's name for people."""
+    return (NAMES if report.labels else OF_NUMBERS).get(kind, kind)
+
+
+def say_beaten(report: Report, model: str) -> None:
+    """Say where a baseline is as good as the model in the first metric."""
+    first, own = next(iter(report.metrics.items()))
+    sign = -1 if first in report.lower_is_better else 1
+    better = [kind for kind, by in report.baselines.items() if sign * by[first].value >= sign * own.value]
     if better:
-        console.out(f"{model} does not beat {' nor '.join(NAMES.get(kind, kind) for kind in better)} in {first}: "
-                    "more rows, more epochs or a higher rate may help")  # fmt: skip
+        beaten = " nor ".join(called(kind, report) for kind in better)
+        console.out(f"{model} does not beat {beaten} in {first}: more rows, more epochs or a higher rate may help")
 
 
-def cells(scores: Mapping[str, Score], names: list[str]) -> list[str]:
-    """Each score as `0.891 [0.863, 0.915]`."""
-    return [f"{scores[n].value:.3f} [{scores[n].low:.3f}, {scores[n].high:.3f}]" for n in names]
+def told(model: str, against: str, metric: str, found: Difference, lower_is_better: bool) -> str:
+    """What the rows tell of two models, in words."""
+    if math.isnan(found.value) or math.isnan(found.low):
+        return f"these rows do not tell {model} and {against} apart in {metric}: it is undefined on them"
+    if found.low <= 0 <= found.high:
+        return f"these rows do not tell {model} and {against} apart in {metric}: the difference is {cell(found)}"
+    word = "better" if (found.value > 0) != lower_is_better else "worse"
+    size = found if found.value > 0 else type(found)(-found.value, -found.high, -found.low)
+    return f"{model} is {word} than {against} in {metric} by {cell(size)}"
+
+
+def show_labels(report: Report) -> None:
+    """Print each label's scores, the worst F1 first, and which label was taken for which."""
+    if report.per_label is not None:
+        by_f1 = sorted(report.per_label.items(), key=lambda one: score_of(one[1]["f1"]))
+        kinds = ("precision", "recall", "f1")
+        rows = [[label, *cells(by, kinds), f"{by['support']:,}"] for label, by in by_f1]
+        console.out()
+        console.table(["label", *kinds, "rows"], rows, {1, 2, 3, 4})
+    if report.confusions:
+        pairs = [[true, said, f"{rows:,}"] for true, said, rows in report.confusions[:CONFUSIONS]]
+        console.out()
+        console.table(["reference", "said", "rows"], pairs, {2})
+        if (more := len(report.confusions) - CONFUSIONS) > 0:
+            console.out(f"and {counted(more, 'more pair')}")
+
+
+def score_of(score: Any) -> float:
+    """The value to sort by."""
+    return float(score.value)
+
+
+def cells(scores: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """The score of each name, empty where there is none."""
+    return [cell(scores[name]) if name in scores else "" for name in names]
+
+
+def cell(score: Any) -> str:
+    """A score as `0.891 [0.863, 0.915]`, `undefined` where it has no value."""
+    if math.isnan(score.value):
+        return "undefined"
+    return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"

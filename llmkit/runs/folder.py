@@ -35,7 +35,8 @@ class RunFolder:
         """Take back what the run wrote so far: it is refused after all."""
         for name in ("recipe.yaml", "run.json", "log.jsonl"):
             (self.path / name).unlink(missing_ok=True)
-        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+        for name in ("checkpoints", "tensorboard"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
         self.started = False
 
 

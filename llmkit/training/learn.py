@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from transformers import EarlyStoppingCallback, PrinterCallback
+from transformers.integrations import TensorBoardCallback
 
 from llmkit import console
 from llmkit.data.prepare import Splits
@@ -16,8 +17,11 @@ from llmkit.models.load import Loaded
 from llmkit.recipe.schema import Recipe
 from llmkit.runs.folder import RunFolder
 from llmkit.tasks.base import Encoded, Task
+from llmkit.training import trackers
 from llmkit.training.arguments import rows_at_once, training_arguments
 from llmkit.training.callbacks import Journal
+from llmkit.training.meter import Meter
+from llmkit.training.trackers import Board
 from llmkit.training.trainer import StepTrainer
 
 MIXED = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # Accelerate's words for a precision
@@ -38,6 +42,10 @@ def trainer_for(
         arguments = training_arguments(
             recipe, folder.path, recipe.train.precision, names[0], names[0] not in task.lower_is_better
         )
+        trackers.check(arguments.report_to)
+        arguments.run_name = arguments.run_name and console.redacted(arguments.run_name)  # trackers send it away
+        boards = [Board(folder / "tensorboard")] if "tensorboard" in arguments.report_to else []
+        meter = Meter()
         patience = recipe.eval.early_stopping_patience
         stopping = [EarlyStoppingCallback(patience)] if patience and arguments.load_best_model_at_end else []
         trainer = StepTrainer(
@@ -53,8 +61,11 @@ def trainer_for(
             max_length=recipe.model.max_length,
             where=splits.train.where,
             eval_precision=recipe.eval.precision,
-            callbacks=[Journal(folder / "log.jsonl"), *stopping],
+            shortcuts=recipe.train.shortcuts,
+            meter=meter,
+            callbacks=[*boards, Journal(folder / "log.jsonl", meter), *stopping],
         )
+        trainer.pop_callback(TensorBoardCallback)  # the first: the library's own
         trainer.remove_callback(PrinterCallback)
         trainer.create_optimizer_and_scheduler(num_training_steps=1)
         trainer.lr_scheduler = None  # only tried: the real one knows the number of steps
@@ -70,20 +81,20 @@ def learn(trainer: StepTrainer, folder: RunFolder, passed_through: bool) -> None
     Raises RecipeError for keys that were `passed_through` to the library and that only the first step refuses: then
     the folder is given up again.
     """
+    names = trainer.args.report_to
+    faults = (Exception,) if names else LIBRARY_FAULTS  # a tracker raises what it likes
     try:
-        with without_launcher_settings():
+        with without_launcher_settings(), trackers.asking_nobody() if names else nullcontext():
             trainer.train()
-    except LIBRARY_FAULTS as fault:
-        if trainer.state.global_step or not passed_through:
+    except faults as fault:
+        if isinstance(fault, LlmkitError) or trainer.state.global_step or not passed_through:
             raise
         folder.give_up()
-        raise blamed(fault) from fault
+        raise (blamed(fault) if isinstance(fault, LIBRARY_FAULTS) else trackers.failed(names, fault)) from fault
     finally:
         trainer.end_progress()
     if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is None:
         console.note("training ended before its first evaluation: the last weights are kept")
-    # The autocast that Accelerate put around it goes: judging is a new matter.
-    trainer.model.__dict__.pop("forward", None)
 
 
 @contextmanager

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmkit import console, tasks
 from llmkit.data.prepare import Splits, read_splits, source_name
-from llmkit.errors import UsageError
+from llmkit.errors import RecipeError, UsageError
 from llmkit.evaluation import baselines
-from llmkit.evaluation.evaluate import Report, baseline_names, judge, metric_names, warn_of_thin_labels, write
+from llmkit.evaluation.evaluate import baseline_names, metric_names
+from llmkit.evaluation.judge import Report, judge, warn_of_thin_labels, write
+from llmkit.evaluation.scores import check_scripts, load_scripts
 from llmkit.models.names import ModelName, default_name, resolve
 from llmkit.recipe.load import dump, load_recipe
 from llmkit.recipe.schema import Recipe
@@ -46,24 +51,10 @@ def train(recipe: str | Path | Recipe | None = None, *overrides: str, task: str 
     of the command line (model, train, validation, test, text, label, epochs, output_dir). Raises an LlmkitError for
     whatever is wrong with them; a refused run leaves nothing behind.
     """
-    if isinstance(recipe, Recipe) and (overrides or task or words):
-        raise UsageError("a Recipe object and changes to it together", "give the changes to load_recipe")
-    if not isinstance(recipe, Recipe):
-        words = {word: os.fspath(value) if isinstance(value, os.PathLike) else value for word, value in words.items()}
-        recipe = load_recipe(recipe, overrides, task=task, **words)
-    refuse_many_processes()
-    kind = tasks.load(recipe.task)(recipe.options)
-    recipe, model_name = name_model(recipe)
-    fingerprint = manifest.text_hash(dump(recipe))
-    name = f"{kind.name}-{source_name(recipe.data)}"
-    path = folders.chosen(recipe.output_dir, name, fingerprint)
-    splits = read_splits(recipe.data, kind)
-    for text in splits.notes + kind.fit(splits.train, splits.others):
-        console.note(text)
-    opened = folders.open_folder(path, fingerprint) if recipe.output_dir else folders.open_fresh(name, fingerprint)
-    with opened as folder:
+    start = prepare(named(recipe, overrides, task, words))
+    with start.folder() as folder:
         try:
-            return carry_out(recipe, kind, model_name, splits, folder, fingerprint)
+            return carry_out(start, folder)
         finally:
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             if folder.started and not manifest.read(folder.path)["sealed"]:
@@ -71,20 +62,68 @@ def train(recipe: str | Path | Recipe | None = None, *overrides: str, task: str 
                 console.note(f"{folder.path}: unfinished; {again}")
 
 
-def carry_out(
-    recipe: Recipe, task: Task, model_name: ModelName, splits: Splits, folder: RunFolder, fingerprint: str
-) -> Run:
+@dataclass(frozen=True)
+class Start:
+    """What is known before a model loads: the recipe with a model named, and checked rows."""
+
+    recipe: Recipe
+    task: Task
+    model: ModelName
+    splits: Splits
+    name: str
+    path: Path
+    fingerprint: str  # of the recipe as it was asked for
+
+    def folder(self) -> AbstractContextManager[RunFolder]:
+        """The run folder, made and locked."""
+        if self.recipe.output_dir:
+            return folders.open_folder(self.path, self.fingerprint)
+        return folders.open_fresh(self.name, self.fingerprint)
+
+
+def named(
+    recipe: str | Path | Recipe | None, overrides: Sequence[str], task: str | None, words: dict[str, Any]
+) -> Recipe:
+    """The recipe that the arguments of `train` describe."""
+    if isinstance(recipe, Recipe):
+        if overrides or task or words:
+            raise UsageError("a Recipe object and changes to it together", "give the changes to load_recipe")
+        return recipe
+    words = {word: os.fspath(value) if isinstance(value, os.PathLike) else value for word, value in words.items()}
+    return load_recipe(recipe, overrides, task=task, **words)
+
+
+def prepare(recipe: Recipe) -> Start:
+    """All that can be checked without a model; says what there is to say about the rows."""
+    refuse_many_processes()
+    task = tasks.load(recipe.task)(recipe.options)
+    recipe, model = name_model(recipe)
+    check_scripts(metric_names(recipe, task))
+    fingerprint = manifest.text_hash(dump(recipe))
+    name = f"{task.name}-{source_name(recipe.data)}"
+    path = folders.chosen(recipe.output_dir, name, fingerprint)
+    splits = read_splits(recipe.data, task)
+    for text in splits.notes + task.fit(splits.train, splits.others):
+        console.note(text)
+    return Start(recipe, task, model, splits, name, path, fingerprint)
+
+
+def carry_out(start: Start, folder: RunFolder) -> Run:
     """The story of a run in an open folder, from checked rows to the seal."""
     from llmkit.training.learn import learn, trainer_for
     from llmkit.training.prove import save_and_prove, size_of
 
-    recipe, loaded = load(recipe, task, model_name)
+    task, splits = start.task, start.splits
+    recipe, loaded = load(start.recipe, task, start.model)
     encoded = encode(recipe, task, loaded, splits)
     recipe, precision = settle(recipe, splits, loaded)
     folders.check_room(folder.path, COPIES * size_of(loaded.model))
+    load_scripts(metric_names(recipe, task))
     trainer = trainer_for(recipe, task, loaded, splits, encoded, folder)
-    begin(recipe, task, model_name, folder, splits, fingerprint, precision)
+    console.note(trainer.shortcuts.said())
+    begin(recipe, task, start.model, folder, splits, start.fingerprint, precision)
     learn(trainer, folder, passed_through=bool(recipe.train.hf))
+    tune(recipe, task, loaded, splits, encoded)
     model = save_and_prove(recipe, task, loaded, splits.train, folder)
     report = judge_and_write(recipe, task, model, loaded, splits, encoded, folder)
     manifest.seal(folder.path, OUTPUTS)
@@ -113,6 +152,7 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
     """
     from transformers import set_seed
 
+    from llmkit.models import heads
     from llmkit.models import load as models
 
     console.note(f"model: {name.given}" + (f" ({name.why})" if name.why else ""))
@@ -127,6 +167,12 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
     head = task.model()
     set_seed(recipe.train.seed)
     loaded = models.load_model(name, head.auto_class, recipe.model.config | head.config, dtype=recipe.model.dtype)
+    if head.units is not None and recipe.model.dtype != "float32":
+        raise RecipeError(f"model.dtype: {recipe.model.dtype} holds a number to three digits", "leave it out")
+    if head.units is not None:  # a head that was trained before answers in the user's units
+        mean, spread = head.units
+        fresh_head = any(f"{path}.weight" in loaded.fresh for path, _ in heads.output_layers(loaded.model))
+        heads.rescale(loaded.model, 1.0 if fresh_head else 1 / spread, 0.0 if fresh_head else -mean / spread)
     size = loaded.model.num_parameters()
     dropped = f"; left out of the files: {models.modules(loaded.dropped)}" if loaded.dropped else ""
     fresh = f"; fresh: {models.modules(loaded.fresh)}" if loaded.fresh else ""
@@ -192,6 +238,22 @@ def begin(
     manifest.write_text(folder / "recipe.yaml", console.redacted(text))
 
 
+def tune(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits, encoded: dict[str, Encoded]) -> None:
+    """Let the task learn from the validation rows, by the weights that were kept, what its answers need."""
+    from llmkit.inference.answers import answer
+
+    if not task.tunes:
+        return
+    if "validation" not in splits.others:
+        console.note("no validation rows: thresholds are not tuned")
+        return
+    # Weights held in bf16 answer as `llmkit predict` will: widened to fp32.
+    model = loaded.model if recipe.model.dtype == "float32" else copy.deepcopy(loaded.model).float()
+    features = encoded["validation"].features
+    answers = answer(task, model, loaded.tokenizer, features, recipe.eval.batch_size, recipe.eval.precision)
+    task.tune(task.references(splits.others["validation"]), answers)
+
+
 def judge_and_write(
     recipe: Recipe,
     task: Task,
@@ -214,7 +276,8 @@ def judge_and_write(
             task, model, loaded.tokenizer, features, recipe.eval.batch_size, recipe.eval.precision, advance
         )
     held = baselines.answers(task, baseline_names(recipe, task), splits.train, rows)
-    report = judge(task, metric_names(recipe, task), split, rows, answers, held)
-    warn_of_thin_labels(task, rows)
-    write(folder.path, task, report, rows, answers)
+    references, names = task.references(rows), metric_names(recipe, task)
+    report = judge(task, names, split, references, answers, held, by_label=recipe.eval.per_label)
+    warn_of_thin_labels(task, references)
+    write(folder.path, report, rows, references, answers)
     return report

@@ -8,6 +8,7 @@ step; its loss is the sum over the step's rows divided by the step's count, howe
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,16 +18,21 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
-from llmkit.data.batching import Steps, micro_batches, padded
+from llmkit import console
+from llmkit.data.batching import Steps, micro_batches, packs, padded
 from llmkit.errors import InternalError, OutOfMemoryError
+from llmkit.evaluation.scores import leading, scores_of
 from llmkit.inference.answers import answer
 from llmkit.tasks.base import Feature, Task
 from llmkit.training import checkpoint
 from llmkit.training.callbacks import Journal
+from llmkit.training.meter import Meter, Totals
+from llmkit.training.shortcuts import shortcuts_for
+from llmkit.training.trackers import Board
 
 # What one more pass costs, in tokens: on a CPU it touches the gradients of all weights again (benchmarks/passes.py:
 # 50 to 63 in fp32, 182 to 198 in bf16). A GPU idles on a pass of few tokens; its values are guesses, not measured.
-OVERHEAD = {"cpu": {"fp32": 64, "bf16": 256}, "cuda": {"fp32": 4096, "bf16": 8192, "fp16": 8192}, "mps": {"fp32": 1024}}
+OVERHEAD = {"cpu": {"fp32": 56, "bf16": 192}, "cuda": {"fp32": 4096, "bf16": 8192, "fp16": 8192}, "mps": {"fp32": 1024}}
 ROWS_MULTIPLE = 8
 
 
@@ -61,6 +67,15 @@ def own_forward(model: PreTrainedModel) -> Iterator[None]:
             model.__dict__["forward"] = wrapped
 
 
+def facts(some: Totals, whole: Totals) -> dict[str, float]:
+    """What a training event of log.jsonl and of every tracker says beside the loss."""
+    return {
+        "tokens_per_second": round(some.tokens_per_second, 1),
+        "padding": round(some.padding, 4),
+        "tokens_seen": whole.tokens,
+    }
+
+
 class StepTrainer(Trainer):
     """Trains `task` on whole steps and judges with the task's own metrics."""
 
@@ -79,6 +94,8 @@ class StepTrainer(Trainer):
         max_length: int,
         where: Callable[[int], str] = str,
         eval_precision: str = "fp32",
+        shortcuts: str = "auto",
+        meter: Meter | None = None,
         callbacks: Sequence[Any] = (),
     ) -> None:
         super().__init__(
@@ -88,18 +105,32 @@ class StepTrainer(Trainer):
             eval_dataset=list(validation),
             callbacks=list(callbacks),
         )
+        self.meter = meter or Meter()
         self.task, self.tokenizer, self.references = task, tokenizer, references
         self.metrics, self.eval_precision, self.where = metrics, eval_precision, where
         self.rows_at_once, self.longest = rows_at_once, int(padded([max_length])[0])
         self.rows_multiple = min(ROWS_MULTIPLE, rows_at_once)
         self.overhead = OVERHEAD[args.device.type]["bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"]
         self.collate = task.collator(tokenizer)
+        self.steps = Steps(len(train), args.per_device_train_batch_size, args.seed)
+        self.shortcuts = shortcuts_for(model, args, shortcuts, train, self.collate)
+
+    def train(self, *args: Any, **words: Any) -> Any:
+        """The Trainer's own training, with the shortcuts installed meanwhile."""
+        self.shortcuts.install()
+        self.meter.begin()
+        try:
+            return super().train(*args, **words)
+        finally:
+            self.shortcuts.remove()
+            # The autocast that Accelerate put around it goes: what follows is a new matter.
+            self.model.__dict__.pop("forward", None)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         args, dataset = self.args, self.train_dataset
         return StepLoader(
             dataset,
-            batch_sampler=Steps(len(dataset), args.per_device_train_batch_size, args.seed),
+            batch_sampler=self.steps,
             collate_fn=self.cut,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.device.type == "cuda",
@@ -110,8 +141,12 @@ class StepTrainer(Trainer):
     def cut(self, rows: Sequence[tuple[int, Feature]]) -> dict[str, Any]:
         """One step: its micro-batches, what its summed loss is divided by, its row numbers, and its tokens."""
         lengths = [len(feature["input_ids"]) for _, feature in rows]
-        groups = micro_batches(lengths, self.rows_at_once * self.longest, self.overhead, self.rows_multiple)
-        batches = [self.collate([rows[i][1] for i in group]) for group in groups]
+        most = self.rows_at_once * self.longest
+        if self.shortcuts.packing is not None:
+            groups = packs(lengths, most)
+        else:
+            groups = micro_batches(lengths, most, self.overhead, self.rows_multiple)
+        batches = [self.shortcuts.batch(self.collate([rows[i][1] for i in group])) for group in groups]
         return {
             "batches": batches,
             "count": sum(self.task.count(batch) for batch in batches),
@@ -136,6 +171,7 @@ class StepTrainer(Trainer):
                 ) from fault
         if not torch.isfinite(total):
             self.stop_on("loss", float(total))
+        self.meter.step(len(inputs["rows"]), inputs["tokens"], inputs["padded"], float(total))
         return total
 
     def backward(self, model: Any, batch: dict[str, torch.Tensor], count: float) -> torch.Tensor:
@@ -168,20 +204,42 @@ class StepTrainer(Trainer):
             "lower train.learning_rate, or train in fp32 with train.precision=fp32",
         )
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log `logs`, in training with what the meter counted; a value that is no finite number is left out."""
+        if "loss" in logs:
+            logs = logs | facts(self.meter.late(), self.meter.whole())
+        elif "train_runtime" in logs:
+            whole = facts(self.meter.whole(), self.meter.whole())
+            logs = logs | {f"train_{name}": value for name, value in whole.items()}
+            logs.pop("total_flos", None)  # not counted
+        super().log({name: value for name, value in logs.items() if math.isfinite(value)}, start_time)
+
     def floating_point_ops(self, inputs: Any) -> int:  # noqa: ARG002
         return 0  # the stock estimate reads one flat batch
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the validation rows with the task's own metrics: `eval_NAME` for each."""
-        with own_forward(self.model):
+        showing = console.progress("validation", len(self.eval_dataset))
+        with self.meter.paused(), showing as advance, self.shortcuts.removed(), own_forward(self.model):
             # Weights held in bf16 are scored as `llmkit eval` scores them: widened to fp32.
             model = self.model if self.model.dtype == torch.float32 else copy.deepcopy(self.model).float()
-            answers = answer(
-                self.task, model, self.tokenizer, self.eval_dataset, self.args.eval_batch_size, self.eval_precision
+            raw = answer(
+                self.task,
+                model,
+                self.tokenizer,
+                self.eval_dataset,
+                self.args.eval_batch_size,
+                self.eval_precision,
+                advance,
             )
-        scores = self.task.score(self.metrics, self.references, [one.answer for one in answers])
+            answers = self.task.tune(self.references, raw)
+            scores = scores_of(self.task, self.metrics, self.references, answers, intervals=False)
         values = {f"eval_{name}": score.value for name, score in scores.items()}
         self.log(dict(values))
+        first = leading(scores, self.metrics[0]).value
+        # Nothing is better than NaN, and NaN better than nothing.
+        worst = -math.inf if self.args.greater_is_better else math.inf
+        values[f"eval_{self.metrics[0]}"] = worst if math.isnan(first) else first
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, values)  # type: ignore[has-type]
         return values
 
@@ -193,14 +251,15 @@ class StepTrainer(Trainer):
         return better
 
     def end_progress(self) -> None:
-        """Take the progress bar away, however training ended."""
+        """Take the progress bar away and close what trackers of ours hold, however training ended."""
         for callback in self.callback_handler.callbacks:
-            if isinstance(callback, Journal):
+            if isinstance(callback, (Journal, Board)):
                 callback.close()
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ARG002
         root = Path(self.args.output_dir)
-        path = checkpoint.save(self.accelerator.unwrap_model(self.model), self.state, root)
+        with self.meter.paused():
+            path = checkpoint.save(self.accelerator.unwrap_model(self.model), self.state, root)
         if self.state.best_global_step == self.state.global_step:
             self.state.best_model_checkpoint = str(path)
         checkpoint.keep(root, {self.state.global_step, self.state.best_global_step or 0})

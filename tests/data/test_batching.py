@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmkit.data.batching import Steps, by_length, micro_batches, order, padded
+from llmkit.data.batching import Steps, by_length, micro_batches, order, packs, padded
 
 LENGTHS = st.lists(st.integers(1, 128), min_size=1, max_size=40)
 
@@ -87,3 +87,16 @@ def test_evaluation_batches_hold_every_row_once_longest_first(lengths: list[int]
     assert sorted(flat) == list(range(len(lengths)))
     assert [lengths[i] for i in flat] == sorted(lengths, reverse=True)
     assert all(len(batch) == size for batch in batches[:-1])
+
+
+@given(st.lists(st.integers(1, 128), max_size=60), st.integers(1, 400))
+def test_packs_hold_every_row_once_within_the_limit_longest_first(lengths: list[int], most: int) -> None:
+    groups = packs(lengths, most)
+    flat = list(itertools.chain(*groups))
+    assert sorted(flat) == list(range(len(lengths)))
+    assert [lengths[i] for i in flat] == sorted(lengths, reverse=True)
+    sums = [sum(lengths[i] for i in group) for group in groups]
+    assert all(total <= most or len(group) == 1 for total, group in zip(sums, groups, strict=True))
+    opened = [lengths[group[0]] for group in groups[1:]]
+    assert all(total + first > most for total, first in zip(sums[:-1], opened, strict=True))
+    assert packs(lengths, most) == groups

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 import llmkit
-from llmkit.errors import DataError, OutputError, UsageError
+from llmkit.errors import DataError, MissingInputError, NetworkError, OutputError, UsageError
 from llmkit.evaluation import baselines
-from llmkit.testing import reviews, tiny_model, write_jsonl
+from llmkit.runs import manifest
+from llmkit.testing import reviews, write_jsonl
 
 
 def metrics_of(run: Path) -> dict:
@@ -50,17 +51,6 @@ def test_labels_are_mapped_by_name_whatever_their_order_and_column(finished: Pat
     assert report["metrics"]["accuracy"]["value"] >= 0.8
 
 
-def test_labels_that_the_model_does_not_know_are_refused_and_counted(finished: Path) -> None:
-    rows = [row | {"label": {"bad": "neg", "good": "pos"}[row["label"]]} for row in reviews(6)]
-    with pytest.raises(DataError) as fault:
-        llmkit.evaluate(str(finished), write_jsonl("o.jsonl", rows))
-    assert str(fault.value) == (
-        "o.jsonl:1: label 'neg' of column 'label' is none of the model's (bad, good); "
-        "name the column that holds the labels with --label, or mend them\n"
-        "  o.jsonl:1: 'neg'\n  o.jsonl:2: 'pos'\n  o.jsonl:3: 'neg'\n  o.jsonl:4: 'pos'\n  o.jsonl:5: 'neg'\n  ... and 1 more"
-    )
-
-
 def test_a_changed_training_file_is_said_and_refused_only_where_it_is_needed(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,16 +73,10 @@ def test_a_plain_folder_needs_rows(finished: Path) -> None:
     )
 
 
-def test_a_foreign_model_with_numbered_labels_is_refused_by_name() -> None:
-    foreign = tiny_model("foreign", auto_class="AutoModelForSequenceClassification", num_labels=2)
-    with pytest.raises(DataError) as fault:
-        llmkit.evaluate(foreign, write_jsonl("o.jsonl", reviews(2)))
-    assert str(fault.value).startswith(
-        "o.jsonl:1: label 'bad' of column 'label' is none of the model's (LABEL_0, LABEL_1); "
-    )
-
-
-def test_an_unknown_metric_and_a_taken_folder_are_refused_before_the_work(home: Path, tmp_path: Path) -> None:
+def test_an_unknown_metric_and_a_taken_folder_are_refused_before_the_weights_load(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmkit.models.load.load_model", None)
     with pytest.raises(UsageError) as fault:
         llmkit.evaluate(str(home), metrics=["acuracy"])
     assert str(fault.value) == "--metric acuracy: unknown; did you mean 'accuracy'?"
@@ -100,6 +84,8 @@ def test_an_unknown_metric_and_a_taken_folder_are_refused_before_the_work(home: 
     (tmp_path / "taken/file").touch()
     with pytest.raises(OutputError):
         llmkit.evaluate(str(home), output_dir=str(tmp_path / "taken"))
+    monkeypatch.undo()
+    monkeypatch.chdir(home.parent)
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
     llmkit.evaluate(str(home))
     assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
@@ -112,3 +98,82 @@ def test_an_unknown_metric_and_a_taken_folder_are_refused_before_the_work(home: 
 )  # fmt: skip
 def test_scripts_without_spaces_are_cut_into_characters(texts: list[str], without_spaces: bool) -> None:
     assert baselines.unspaced(texts) is without_spaces
+
+
+MINE = """import datasets
+import evaluate
+
+
+class Mine(evaluate.Metric):
+    def _info(self):
+        one = datasets.Value("string")
+        features = datasets.Features({"predictions": one, "references": one})
+        return evaluate.MetricInfo(description="", citation="", inputs_description="", features=features)
+
+    def _compute(self, predictions, references):
+        return {"mine": sum(a == b for a, b in zip(predictions, references)) / len(references)}
+"""
+
+
+def test_a_metric_of_the_evaluate_library_stands_beside_the_tasks_own(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE)
+    name = f"evaluate:{tmp_path / 'mine.py'}"
+    report = llmkit.evaluate(str(home), metrics=["accuracy", name])
+    assert list(report["metrics"]) == ["accuracy", name]
+    assert report["metrics"][name]["value"] == report["metrics"]["accuracy"]["value"]
+    assert report["baselines"]["majority"][name]["value"] == report["baselines"]["majority"]["accuracy"]["value"]
+
+
+def test_a_missing_metric_script_is_said_before_anything_else() -> None:
+    with pytest.raises(MissingInputError) as fault:
+        llmkit.evaluate("no/such/run", metrics=["evaluate:./none"])
+    assert str(fault.value) == (
+        "evaluate:./none: no metric script 'none/none.py'; name a .py file, or a folder with one of its name"
+    )
+
+
+def test_a_metric_that_the_hub_does_not_give_is_said_before_the_weights_load(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmkit.models.load.load_model", None)
+    with pytest.raises(NetworkError) as fault:
+        llmkit.evaluate(str(home), metrics=["evaluate:accuracy"])
+    assert str(fault.value) == (
+        "evaluate:accuracy: the Hub gave no such metric (HF_HUB_OFFLINE is set); "
+        "a copy of its folder here works offline: evaluate:./accuracy"
+    )
+
+
+def test_a_run_names_no_code_that_runs(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Path(shutil.copytree(home, tmp_path / "run"))
+    recipe, about = run / "recipe.yaml", run / "run.json"
+    text = recipe.read_text(encoding="utf-8")
+    recipe.write_text(text.replace("  metrics: []\n", "  metrics: [mcc, 'evaluate:./evil']\n"), encoding="utf-8")
+    known = json.loads(about.read_text(encoding="utf-8"))
+    known["outputs"]["recipe.yaml"] = manifest.file_hash(recipe)
+    about.write_text(json.dumps(known), encoding="utf-8")
+    assert list(llmkit.evaluate(str(run))["metrics"]) == ["mcc"]
+    assert (
+        "left out: evaluate:./evil, code that only the run's recipe names; --metric evaluate:./evil runs it\n"
+        in capsys.readouterr().err
+    )
+
+
+def test_the_scores_of_each_label_are_said_where_asked_for(home: Path, tmp_path: Path) -> None:
+    rows = [row | {"label": "good"} if i < 2 else row for i, row in enumerate(reviews(20, seed=8))]
+    report = llmkit.evaluate(str(home), write_jsonl(tmp_path / "o.jsonl", rows), per_label=True)
+    assert list(report["per_label"]) == ["bad", "good"]
+    assert report["per_label"]["bad"]["support"] == 9
+    assert report["per_label"]["bad"]["recall"].keys() == {"value", "low", "high", "signature"}
+    wrong = round(20 * (1 - report["metrics"]["accuracy"]["value"]))
+    assert sum(pair["rows"] for pair in report["confusions"]) == wrong
+    assert report["confusions"][0].keys() == {"reference", "answer", "rows"}
+    assert {"per_label", "confusions", "label_map"}.isdisjoint(llmkit.evaluate(str(home)))
+
+
+def test_a_recipe_can_ask_for_the_scores_of_each_label(tiny: str) -> None:
+    data = write_jsonl("r.jsonl", reviews(20))
+    run = llmkit.train(None, "eval.per_label=true", "train.max_steps=1", "train.eval_strategy=no",
+                       task="classify", model=tiny, train=data, output_dir="run")  # fmt: skip
+    assert list(metrics_of(run.path)["per_label"]) == ["bad", "good"]
+    assert llmkit.evaluate("run") == metrics_of(run.path)

@@ -36,23 +36,23 @@ def near(left: list[dict], right: list[dict]) -> bool:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 64])
 def test_the_batch_size_changes_no_answer(saved: Saved, batch_size: int) -> None:
-    one = list(records(saved, from_texts(TEXTS), 64, "fp32"))
+    one = list(records(saved, from_texts(saved, TEXTS), 64, "fp32"))
     assert [record["text"] for record in one] == TEXTS
-    assert near(one, list(records(saved, from_texts(TEXTS), batch_size, "fp32")))
+    assert near(one, list(records(saved, from_texts(saved, TEXTS), batch_size, "fp32")))
 
 
 @settings(max_examples=10, deadline=None)
 @given(order=st.permutations(range(len(TEXTS))))
 def test_the_order_of_rows_changes_no_answer(saved: Saved, order: list[int]) -> None:
-    one = list(records(saved, from_texts(TEXTS), 8, "fp32"))
-    shuffled = list(records(saved, from_texts([TEXTS[i] for i in order]), 8, "fp32"))
+    one = list(records(saved, from_texts(saved, TEXTS), 8, "fp32"))
+    shuffled = list(records(saved, from_texts(saved, [TEXTS[i] for i in order]), 8, "fp32"))
     assert near([one[i] for i in order], shuffled)
 
 
 def test_answers_come_in_parts_with_nothing_lost(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = list(records(saved, from_texts(TEXTS), 8, "fp32"))
+    whole = list(records(saved, from_texts(saved, TEXTS), 8, "fp32"))
     monkeypatch.setattr("llmkit.inference.predict.AT_ONCE", 7)
-    assert near(whole, list(records(saved, from_texts(TEXTS), 8, "fp32")))
+    assert near(whole, list(records(saved, from_texts(saved, TEXTS), 8, "fp32")))
 
 
 def test_a_file_keeps_its_columns_and_colliding_names_are_set_aside(finished: Path) -> None:
@@ -81,12 +81,12 @@ def test_another_text_column_can_be_named(finished: Path) -> None:
     assert llmkit.predict(str(finished), data=path, text="story")[0]["answer"] == "bad"
 
 
-def test_lines_of_a_stream_are_texts() -> None:
-    (rows,) = from_lines(io.BytesIO("\ufeffone\r\n\n  \ntwo 我\n".encode()))
+def test_lines_of_a_stream_are_texts(saved: Saved) -> None:
+    (rows,) = from_lines(saved, io.BytesIO("\ufeffone\r\n\n  \ntwo 我\n".encode()))
     assert rows.texts("text") == ["one", "two 我"]
     assert rows.where(1) == "stdin:4"
     with pytest.raises(DataError) as fault:
-        list(from_lines(io.BytesIO(b"one\ncaf\xe9\n")))
+        list(from_lines(saved, io.BytesIO(b"one\ncaf\xe9\n")))
     assert str(fault.value) == "stdin:2: not UTF-8 (byte 0xe9); convert it, for example with iconv -t utf-8"
 
 
@@ -94,8 +94,8 @@ def test_lines_of_a_stream_are_texts() -> None:
     ("text", "end"),
     [("a", "\n"), (" a\x0b", "\n"), *((text, end) for text in ("a", "a\r", "\ra\r\r") for end in ("", "\r\n"))],
 )
-def test_a_line_of_a_stream_loses_its_line_end_alone(text: str, end: str) -> None:
-    (rows,) = from_lines(io.BytesIO(f"{text}{end}".encode()))
+def test_a_line_of_a_stream_loses_its_line_end_alone(saved: Saved, text: str, end: str) -> None:
+    (rows,) = from_lines(saved, io.BytesIO(f"{text}{end}".encode()))
     assert rows.texts("text") == [text]
 
 
@@ -175,7 +175,19 @@ def test_a_plain_hugging_face_folder_answers_like_its_run(finished: Path) -> Non
 
 
 def test_bf16_moves_probabilities_a_little_and_only_when_asked(saved: Saved) -> None:
-    exact = list(records(saved, from_texts(TEXTS), 8, "fp32"))
-    coarse = list(records(saved, from_texts(TEXTS), 8, "bf16"))
+    exact = list(records(saved, from_texts(saved, TEXTS), 8, "fp32"))
+    coarse = list(records(saved, from_texts(saved, TEXTS), 8, "bf16"))
     moved = [abs(a["probabilities"]["bad"] - b["probabilities"]["bad"]) for a, b in zip(exact, coarse, strict=True)]
     assert 0 < max(moved) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("content", "blank"),
+    [("a great film\n\n \t\ndull\n", "2 blank lines"), ("a film\n\n", "1 blank line"), ("a film\n", "")],
+)
+def test_blank_lines_of_a_text_file_are_counted(
+    finished: Path, content: str, blank: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("in.txt").write_text(content, encoding="utf-8")
+    assert len(llmkit.predict(str(finished), data="in.txt")) == len(content.split("\n")) - 1 - int(blank[:1] or 0)
+    assert capsys.readouterr().err == (f"in.txt: {blank} left out, without an answer\n" if blank else "")

@@ -42,9 +42,9 @@ def test_nearly_faultless_answers_are_covered(simulation: ModuleType) -> None:
 @pytest.mark.parametrize(
     ("kind", "point", "names"),
     [
-        ("probabilities", (2, "balanced", 1.0, 2.0), ["roc_auc", "average_precision", "log_loss"]),
-        ("multilabel", (10, 0.4, 1.5, 1.0), ["micro_f1", "hamming_loss", "roc_auc"]),
-        ("regression", ("normal", 0.7), ["pearson", "spearman", "mae", "r2"]),
+        ("probabilities", (2, "balanced", 1.0, 2.0), ["roc_auc", "average_precision", "log_loss", "ece"]),
+        ("multilabel", (10, 0.4, 1.5, 1.0), ["micro_f1", "hamming_loss", "roc_auc", "ece"]),
+        ("regression", ("normal", 0.7), ["pearson", "spearman", "mae", "rmse", "r2"]),
     ],
 )
 def test_other_families_hold_theirs(

@@ -165,11 +165,36 @@ def test_a_value_beyond_every_resample_is_inside_its_mirrored_interval() -> None
     assert 1.25 < high < 1.5
 
 
+def test_distances_from_the_perfect_value_are_mirrored_on_a_log_scale() -> None:
+    values, ones = np.random.default_rng(0).lognormal(size=80), np.ones(80, int)
+    low, high = bootstrap(mean_of(values), ones, method="percentile")
+    mirrored = bootstrap(mean_of(values), ones, method="log(x)")
+    assert mirrored == pytest.approx((values.mean() ** 2 / high, values.mean() ** 2 / low))
+    below_one = bootstrap(lambda counts: 1 - mean_of(values)(counts), ones, method="log(1-x)")
+    assert below_one == pytest.approx((1 - mirrored[1], 1 - mirrored[0]))
+
+
+def test_resamples_without_a_fault_do_not_reach_to_infinity() -> None:
+    """One faulty row of fifty: every third resample misses it."""
+    values = np.eye(50)[0]
+    assert bootstrap(mean_of(values), np.ones(50, int), method="log(x)")[1] == pytest.approx(4 / 50)
+    assert bootstrap(mean_of(0 * values), np.ones(50, int), method="log(x)") == (0.0, 0.0)
+
+
+def test_each_statistic_may_have_a_method_of_its_own() -> None:
+    values, ones = np.random.default_rng(0).lognormal(size=40), np.ones(40, int)
+    methods: list[Method] = ["bca", "inverted", "log(x)"]
+    found = bootstrap_all(lambda counts: np.repeat(mean_of(values)(counts)[:, None], 3, axis=1), ones, method=methods)
+    assert tuple(found[0]) == bootstrap(mean_of(values), ones)
+    assert np.isnan(found[1]).all()
+    assert tuple(found[2]) == bootstrap(mean_of(values), ones, method="log(x)")
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.sampled_from([0.0, 0.1, 0.5, 1.0, -3.0, 1e6]), min_size=1, max_size=12),
     st.integers(1, 400),
-    st.sampled_from(["bca", "percentile"]),
+    st.sampled_from(["bca", "percentile", "log(x)", "log(1-x)"]),
 )
 def test_low_value_high_are_in_order(values: list[float], size: int, method: Method) -> None:
     rows, sizes = np.array(values), np.full(len(values), size)

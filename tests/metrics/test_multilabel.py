@@ -134,10 +134,10 @@ def test_signatures_name_metric_variant_interval_and_library() -> None:
         **{name: f"{name}|zero_division:0|{rest}" for name in COUNTED if not name.startswith("macro")},
         **{name: f"{name}|labels:present|zero_division:0|{rest}" for name in COUNTED if name.startswith("macro")},
         "roc_auc": f"roc_auc|average:macro|labels:present|{rest}",
-        "average_precision": f"average_precision|average:macro|labels:present|{rest}",
+        "average_precision": f"average_precision|average:macro|labels:present|{rest.replace('bca', 'log(1-x)')}",
         "brier": f"brier|over:cells|{rest}",
         "log_loss": f"log_loss|over:cells|clip:2.2e-16|{rest}",
-        "ece": f"ece|over:cells|bins:15|{rest}",
+        "ece": f"ece|over:cells|bins:15|{rest.replace('bca', 'inverted')}",
     }
 
 

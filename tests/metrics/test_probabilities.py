@@ -132,10 +132,10 @@ def test_signatures_name_metric_variant_interval_and_library() -> None:
     found = score_all(NAMES, references, given, LABELS[:3], seed=7)
     assert {name: score.signature for name, score in found.items()} == {
         "roc_auc": f"roc_auc|multi_class:ovr|average:macro|labels:present|{rest}",
-        "average_precision": f"average_precision|multi_class:ovr|average:macro|labels:present|{rest}",
+        "average_precision": f"average_precision|multi_class:ovr|average:macro|labels:present|{rest.replace('bca', 'log(1-x)')}",
         "brier": f"brier|scale_by_half:auto|{rest}",
         "log_loss": f"log_loss|clip:2.2e-16|{rest}",
-        "ece": f"ece|bins:15|of:top|{rest}",
+        "ece": f"ece|bins:15|of:top|{rest.replace('bca', 'inverted')}",
     }
 
 

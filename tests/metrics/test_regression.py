@@ -104,8 +104,8 @@ def test_signatures_name_metric_variant_interval_and_library() -> None:
         "pearson": f"pearson|{rest}",
         "spearman": f"spearman|ties:midrank|{rest}",
         "mae": f"mae|{rest}",
-        "rmse": f"rmse|{rest}",
-        "r2": f"r2|force_finite:true|{rest}",
+        "rmse": f"rmse|{rest.replace('bca', 'log(x)')}",
+        "r2": f"r2|force_finite:true|{rest.replace('bca', 'log(1-x)')}",
     }
 
 

@@ -54,3 +54,12 @@ def test_an_undefined_value_has_no_interval() -> None:
 def test_a_signature_is_what_computed_the_score() -> None:
     assert signed("x", [], None) == f"x|interval:wilson|llmkit {__version__}"
     assert signed("x", ["a:b"], 3) == f"x|a:b|interval:bca,2000,seed=3|llmkit {__version__}"
+    assert signed("rmse", [], 3) == f"rmse|interval:log(x),2000,seed=3|llmkit {__version__}"
+
+
+def test_an_inverted_interval_is_that_of_its_metric_within_its_limits() -> None:
+    values = np.array([0.0, 0.0, 0.0, 1.0])
+    statistic = lambda c: np.stack([mean_of(values)(c)] * 2, axis=1)  # noqa: E731
+    found = score_rows(["x", "ece"], statistic, 4, ["s"] * 2, limits={}, seed=0, inverted=lambda: (-0.1, 1.5))
+    assert (found["ece"].low, found["ece"].value, found["ece"].high) == (0, 0.25, 1)
+    assert found["x"].high < 1

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from llmkit.errors import LlmkitError, MissingInputError, RecipeError
-from llmkit.metrics import classification
 from llmkit.recipe.load import load_recipe
+from llmkit.tasks.classify import Classify
 
 HEAD = "task: classify\n"
-METRICS = ", ".join(classification.NAMES)
+METRICS = ", ".join(Classify.known_metrics)
 TRAIN_ONLY = "train:\n  "
 CASES = {
     "near": ("train:\n  lerning_rate: 1\n", "r.yaml:3: train.lerning_rate: unknown key; did you mean 'learning_rate'?"),
@@ -47,7 +47,7 @@ CASES = {
     "no source": ("data:\n  train: []\n", "r.yaml:3: data.train: must be a path, a list of paths, or a mapping label: file"),
     "column": ("data:\n  columns: {text: 1}\n", "r.yaml:3: data.columns.text: 1 is not text"),
     "column word": ("data:\n  columns: {texts: a}\n", "r.yaml:3: data.columns.texts: classify has no such word; did you mean 'text'?"),
-    "strange word": ("data:\n  columns: {zzz: a}\n", "r.yaml:3: data.columns.zzz: classify has no such word; known: text, label"),
+    "strange word": ("data:\n  columns: {zzz: a}\n", "r.yaml:3: data.columns.zzz: classify has no such word; known: text, text_pair, label"),
     "shares": ("data:\n  split: {validation: 0.5, test: 0.5}\n", "r.yaml:3: data.split: the shares leave no rows to train on; make their sum less than 1"),
     "share": ("data:\n  split: {test: 1}\n", "r.yaml:3: data.split.test: 1 is out of range; it must be below 1"),
     "metric": ("eval:\n  metrics: [acuracy]\n", "r.yaml:3: eval.metrics: unknown metric 'acuracy'; did you mean 'accuracy'?"),

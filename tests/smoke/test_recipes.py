@@ -10,25 +10,42 @@ from pathlib import Path
 import pytest
 
 from llmkit.recipe import catalog
-from llmkit.testing import reviews
+from llmkit.testing import reviews, write_jsonl
 
-# What each recipe's data is called where it is no package: made here, small.
-FILES = {"classify/own-file": "reviews.csv", "classify/imbalanced": "tickets.csv"}
-RECIPES = ["classify/bbc-headlines", "classify/imbalanced", "classify/own-file"]
+ROWS = reviews(40)
+# What each recipe's data is called and holds where it is no package: made here, small.
+FILES = {
+    "classify/own-file": ("reviews.csv", ROWS),
+    "classify/imbalanced": ("tickets.csv", ROWS),
+    "classify/multi-label": ("tickets.jsonl", [{"text": row["text"], "labels": [row["label"]]} for row in ROWS]),
+    "classify/pairs": (
+        "pairs.jsonl",
+        [{"premise": row["text"], "hypothesis": f"it is {row['label']}", "label": row["label"]} for row in ROWS],
+    ),
+    "classify/regression": (
+        "ratings.csv",
+        [{"text": row["text"], "rating": str(len(row["text"]))} for row in ROWS],
+    ),
+}
+RECIPES = ["classify/bbc-headlines", *sorted(FILES)]
 COMMANDS = {"classify": "finetune-classify"}
 
 
 def test_every_shipped_recipe_is_smoked() -> None:
-    assert sorted(catalog.listed()) == RECIPES
-    assert len(RECIPES) == 3
+    assert sorted(catalog.listed()) == sorted(RECIPES)
+    assert len(RECIPES) == 6
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe(name: str, tiny: str) -> None:
     if name in FILES:
-        lines = ["text,label"] + [f"{row['text']},{row['label']}" for row in reviews(40)]
-        Path(FILES[name]).write_text("\n".join(lines), encoding="utf-8")
+        file, rows = FILES[name]
+        if file.endswith(".jsonl"):
+            write_jsonl(file, rows)
+        else:
+            lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
+            Path(file).write_text("\n".join(lines), encoding="utf-8")
     command = COMMANDS[name.split("/")[0]]
     words = [command, name, "--model", tiny, "train.max_steps=2", "--output-dir", "run"]
     done = subprocess.run([sys.executable, "-m", "llmkit", *words], capture_output=True, text=True, check=False)

@@ -36,7 +36,6 @@ def train(model: str, data: str, *keys: str, out: str | None = "run") -> Any:
     "keys",
     [
         ("train.hf.debug=foo",),
-        ("train.hf.report_to=wandb",),
         ("train.hf.log_level=foo",),
         ("train.hf.lr_scheduler_kwargs={nope: 1}",),
         ("train.hf.optim_args=nope",),
@@ -190,7 +189,7 @@ def test_baselines_learn_from_the_training_rows_alone(tiny: str, data: str) -> N
         None, *QUICK[:3], task="classify", model=tiny, train=data, test=write_jsonl("t.jsonl", turned), output_dir="run"
     )
     assert run.report.baselines["tfidf"]["accuracy"].value < 0.2
-    assert set(run.report.baselines) == set(baselines.BASELINES)
+    assert set(run.report.baselines) == {"majority", "tfidf"} < set(baselines.BASELINES)
 
 
 def test_a_recipe_object_stands_alone(tiny: str, data: str) -> None:

@@ -1,0 +1,129 @@
+"""Models side by side: each scored on the same rows, and what the rows tell of the difference."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from llmkit import console
+from llmkit.data.faults import counted
+from llmkit.data.rows import Rows
+from llmkit.errors import DataError, UsageError
+from llmkit.evaluation.evaluate import Judged, Request, judge_model, keep, output_folder
+from llmkit.evaluation.judge import Report
+from llmkit.evaluation.scores import by_content, divided, measured
+from llmkit.metrics import outside
+from llmkit.metrics.paired import difference
+
+STRANGE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+class Difference(NamedTuple):
+    """How much more a model scores than the first, with the paired 95 % interval; NaN where undefined."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_dict(self) -> dict[str, float | None]:
+        """As JSON has it."""
+        return {key: None if math.isnan(part) else part for key, part in self._asdict().items()}
+
+
+UNDEFINED = Difference(math.nan, math.nan, math.nan)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Reports on the same rows, a model each, and the differences of all further models from the first."""
+
+    models: Sequence[str]
+    reports: Sequence[Report]
+    differences: Sequence[Mapping[str, Difference]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As `--json` prints it."""
+        differences = [
+            {"model": model, "against": self.models[0], "metrics": {name: one.as_dict() for name, one in by.items()}}
+            for model, by in zip(self.models[1:], self.differences, strict=True)
+        ]
+        return {"models": [report.as_dict() for report in self.reports], "differences": differences}
+
+
+def compare(models: Sequence[str], data: Any = None, *, output_dir: str | None = None, **words: Any) -> dict[str, Any]:
+    """Two models or more on the same rows: {"models": [what `evaluate` returns ...], "differences": [...]}.
+
+    Each difference holds `model`, `against` (the first model) and, by metric, value, low and high of `model - against`.
+    The rows are `data`, else the first run's own; `words` are those of `evaluate`; `output_dir` gets a folder a model.
+    Raises ModelError for models that answer other questions, DataError where they do not read the same rows.
+    """
+    return comparison([os.fspath(model) for model in models], Request(data, **words), output_dir).as_dict()
+
+
+def comparison(models: Sequence[str], asked: Request, output_dir: str | None = None) -> Comparison:
+    """The work of `compare`."""
+    if len(models) < 2:
+        raise UsageError(f"{counted(len(models), 'model')} to compare", "name two or more")
+    asked.check()
+    target = output_folder(output_dir)
+    first = judge_model(models[0], asked)
+    if asked.data is None:
+        console.note(f"all are scored on the {first.report.split} rows of {models[0]}: what another run has learned "
+                     "from them would flatter it; --data names other rows")  # fmt: skip
+    every = [first]
+    for model in models[1:]:
+        every.append(judge_model(model, asked, first))
+        check_rows(first, every[-1])
+    if target is not None:
+        for judged, name in zip(every, folder_names(models), strict=True):
+            keep(judged, target / name)
+    return Comparison(models, [one.report for one in every], [differences(first, one) for one in every[1:]])
+
+
+def check_rows(first: Judged, other: Judged) -> None:
+    """Raise DataError where two models have not read the same rows with the same references."""
+    if place(first.rows) != place(other.rows):
+        what = f"{other.model} reads {counted(len(other.rows), 'row')} of {other.rows.name}, and {first.model} "
+        raise DataError(f"{what}{len(first.rows):,}", "say how the file is read for all: data.on_empty=error")
+    for row, (mine, yours) in enumerate(zip(first.references, other.references, strict=True)):
+        if mine != yours:
+            what = f"{first.rows.where(row)}: {other.model} reads the reference {yours!r}, and {first.model} {mine!r}"
+            raise DataError(what, "name the column for all with --label")
+
+
+def place(rows: Rows) -> tuple[list[str], list[int]]:
+    """Where each row stands."""
+    return [rows.files[i] for i in rows.file_index], rows.lines.tolist()
+
+
+def differences(first: Judged, other: Judged) -> dict[str, Difference]:
+    """Value and paired interval of `other - first` for each metric."""
+    own, foreign = divided(first.names)
+    order = by_content(first.references, first.answers, other.answers)
+    references = [first.references[i] for i in order]
+    found: dict[str, Difference] = {}
+    if own:
+        one, two = (side.task.statistic(own, references, [side.answers[i] for i in order]) for side in (first, other))
+        numbers = difference(one, two, len(order)).tolist()
+        found = {name: Difference(*three) for name, three in zip(own, numbers, strict=True)}
+    for name in foreign:
+        sides = (measured(side.task, name, side.references, side.answers, order) for side in (first, other))
+        found |= {key: Difference(*three) for key, three in outside.differences(*sides).items()}
+    return {name: found.get(name, UNDEFINED) for name in first.report.metrics}
+
+
+def folder_names(models: Sequence[str]) -> list[str]:
+    """A folder's name for each model, each another one: what is no letter, digit, dot, dash or underscore is a dash."""
+    names: list[str] = []
+    for model in models:
+        safe = STRANGE.sub("-", model).strip("-.") or "model"
+        number = 2
+        name = safe
+        while name in names:
+            name, number = f"{safe}-{number}", number + 1
+        names.append(name)
+    return names

@@ -1,0 +1,93 @@
+"""Trackers that a recipe names under `train.hf.report_to`: there before the first step, and asking nobody."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers.integrations import TensorBoardCallback
+
+from llmkit.console import redacted
+from llmkit.errors import RecipeError, did_you_mean
+
+# The Trainer's name of each: the package to install, and the modules of which one must be there.
+PACKAGES = {
+    "azure_ml": ("azureml-core", ("azureml",)),
+    "clearml": ("clearml", ("clearml",)),
+    "codecarbon": ("codecarbon", ("codecarbon",)),
+    "comet_ml": ("comet-ml", ("comet_ml",)),
+    "dagshub": ("dagshub mlflow", ("dagshub",)),
+    "dvclive": ("dvclive", ("dvclive",)),
+    "flyte": ("flytekit", ("flytekit",)),
+    "kubeflow": ("kubeflow", ("kubeflow",)),
+    "mlflow": ("mlflow", ("mlflow",)),
+    "neptune": ("neptune", ("neptune",)),
+    "swanlab": ("swanlab", ("swanlab",)),
+    "tensorboard": ("tensorboardX", ("tensorboard", "tensorboardX")),
+    "trackio": ("trackio", ("trackio",)),
+    "wandb": ("wandb", ("wandb",)),
+}
+
+
+def check(names: Sequence[Any]) -> None:
+    """Raise RecipeError unless the package of every tracker is installed."""
+    for name in map(str, names):
+        if name not in PACKAGES:
+            raise RecipeError(f"train.hf.report_to: no tracker '{name}'", did_you_mean(name, sorted(PACKAGES)))
+        package, modules = PACKAGES[name]
+        if not any(find_spec(module) for module in modules):
+            raise RecipeError(f"train.hf.report_to: {name} is not installed", f"pip install {package}")
+
+
+def failed(names: Sequence[str], fault: BaseException) -> RecipeError:
+    """What a tracker raised when it was to start, as a mistake in the recipe."""
+    said = " ".join(f"{type(fault).__name__}: {redacted(str(fault))}".split())[:300].rstrip(".")
+    mend = "set it up first (nothing is asked here), or leave it out"
+    return RecipeError(f"train.hf.report_to: {', '.join(names)}: {said}", mend)
+
+
+class Board(TensorBoardCallback):
+    """TensorBoard's files, in `folder` unless TENSORBOARD_LOGGING_DIR names another. No token gets into them."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.tb_writer: Any = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **words: Any
+    ) -> None:
+        if not os.environ.get("TENSORBOARD_LOGGING_DIR"):
+            shutil.rmtree(self.folder, ignore_errors=True)  # of the same run, which did not finish
+            self.logging_dir = str(self.folder)
+        super().on_train_begin(args, state, control, **words)
+
+    def _init_summary_writer(self, args: TrainingArguments) -> None:
+        super()._init_summary_writer(args)
+        add_text = self.tb_writer.add_text
+        self.tb_writer.add_text = lambda tag, text, *more: add_text(tag, redacted(text), *more)
+
+    def close(self) -> None:
+        """Let go of the files, however training ended."""
+        if self.tb_writer is not None:
+            self.tb_writer.close()
+            self.tb_writer = None
+
+
+@contextmanager
+def asking_nobody() -> Iterator[None]:
+    """Take stdin away for a while: a tracker that wants to ask for a key fails instead of waiting for an answer."""
+    kept = sys.stdin
+    with Path(os.devnull).open() as nothing:
+        sys.stdin = nothing
+        try:
+            yield
+        finally:
+            sys.stdin = kept

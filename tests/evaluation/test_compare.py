@@ -1,0 +1,184 @@
+"""Models side by side: the same rows, paired differences, and words for them; others are refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import llmkit
+from llmkit import cli
+from llmkit.errors import DataError, ModelError, UsageError
+from llmkit.evaluation.compare import folder_names
+from llmkit.testing import reviews, tiny_model, write_jsonl
+
+
+@pytest.fixture
+def home(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which the run was made: its recipe names reviews.jsonl there."""
+    monkeypatch.chdir(finished.parent)
+    return finished
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> str:
+    return write_jsonl(tmp_path / "other.jsonl", reviews(60, seed=8))
+
+
+def test_two_models_are_scored_on_the_same_rows(home: Path, tiny_classifier: str, other: str) -> None:
+    found = llmkit.compare([home, tiny_classifier], other, metrics=["accuracy", "log_loss"])
+    assert found["models"][0] == llmkit.evaluate(str(home), other, metrics=["accuracy", "log_loss"])
+    assert found["models"][1]["baselines"] == {}
+    (change,) = found["differences"]
+    assert (change["model"], change["against"]) == (tiny_classifier, str(home))
+    for name in ("accuracy", "log_loss"):
+        first, second = (report["metrics"][name]["value"] for report in found["models"])
+        numbers = change["metrics"][name]
+        assert numbers["value"] == pytest.approx(second - first, abs=1e-12)
+        assert numbers["low"] <= numbers["value"] <= numbers["high"]
+
+
+def test_the_order_of_the_rows_changes_no_bit(home: Path, tiny_classifier: str, tmp_path: Path) -> None:
+    rows = reviews(40, seed=8)
+    files = [write_jsonl(tmp_path / name, some) for name, some in (("a.jsonl", rows), ("b.jsonl", rows[::-1]))]
+    one, two = (llmkit.compare([home, tiny_classifier], file)["differences"] for file in files)
+    assert one == two
+
+
+def test_the_table_has_models_baselines_and_differences(
+    home: Path, tiny_classifier: str, other: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["eval", home.name, tiny_classifier, "--data", other, "--metric", "accuracy"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if " does not beat " not in line]
+    *_, one, two, most, words, change, told = lines
+    firsts = [line.split("  ")[0] for line in (one, two, most, words, change)]
+    held = ["majority class", "TF-IDF + logistic regression"]
+    assert firsts == [home.name, tiny_classifier, *held, f"{tiny_classifier} - {home.name}"]
+    assert told.startswith(f"{tiny_classifier} is worse than {home.name} in accuracy by 0.")
+
+
+def test_without_data_the_first_runs_own_rows_are_used_and_said(
+    home: Path, tiny_classifier: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["eval", home.name, tiny_classifier, home.name, "--json"]) == 0
+    said = capsys.readouterr()
+    assert (
+        "all are scored on the test rows of run: what another run has learned from them would flatter it; "
+        "--data names other rows\n"
+    ) in said.err
+    found = json.loads(said.out)
+    assert [report["split"] for report in found["models"]] == ["test", "test", "test"]
+    assert found["models"][0]["metrics"] == found["models"][2]["metrics"]
+    assert found["differences"][1]["metrics"]["accuracy"] == {"value": 0, "low": 0, "high": 0}
+
+
+def test_models_that_the_rows_do_not_tell_apart(home: Path, other: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["eval", home.name, f"{home.name}/model", "--data", other, "data.encoding=utf-8"]) == 0
+    assert (
+        "these rows do not tell run/model and run apart in accuracy: the difference is 0.000 [0.000, 0.000]"
+        in capsys.readouterr().out
+    )
+
+
+def test_each_model_gets_a_folder_of_its_own(home: Path, tiny_classifier: str, other: str, tmp_path: Path) -> None:
+    found = llmkit.compare([home.name, tiny_classifier], other, output_dir=str(tmp_path / "out"))
+    one, two = folder_names([home.name, tiny_classifier])
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([one, two])
+    for name, report in zip((one, two), found["models"], strict=True):
+        assert json.loads((tmp_path / "out" / name / "metrics.json").read_text(encoding="utf-8")) == report
+        assert len((tmp_path / "out" / name / "predictions.jsonl").read_text(encoding="utf-8").splitlines()) == 60
+
+
+def test_names_of_folders_are_safe_and_differ() -> None:
+    assert folder_names(["runs/a", "../runs/a", "runs a", "..", "我", "x/y@main"]) == [
+        "runs-a", "runs-a-2", "runs-a-3", "model", "model-2", "x-y-main",
+    ]  # fmt: skip
+
+
+def test_other_questions_are_refused_before_the_weights_load(
+    home: Path, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = {"auto_class": "AutoModelForSequenceClassification"}
+    numbers, three = tiny_model("numbers", num_labels=1, **head), tiny_model("three", num_labels=3, **head)
+    for model in (numbers, three):
+        (Path(model) / "model.safetensors").unlink()
+    with pytest.raises(ModelError) as fault:
+        llmkit.compare([home.name, numbers], other)
+    assert str(fault.value) == (
+        "numbers answers another kind of question than run: it is scored by pearson, spearman, rmse, not by accuracy, "
+        "macro_f1; compare models of one kind"
+    )
+    with pytest.raises(ModelError) as fault:
+        llmkit.compare([home.name, three], other)
+    assert str(fault.value) == (
+        "three has the labels LABEL_0, LABEL_1, LABEL_2, and run bad, good; compare models of the same labels"
+    )
+    with pytest.raises(UsageError) as usage:
+        llmkit.compare([home.name], other)
+    assert str(usage.value) == "1 model to compare; name two or more"
+
+
+def test_another_reference_is_refused(tiny: str, home: Path, tmp_path: Path) -> None:
+    rows = [row | {"verdict": {"bad": "good", "good": "bad"}[row["label"]]} for row in reviews(30)]
+    file = write_jsonl(tmp_path / "r.jsonl", rows)
+    keys = ("train.max_steps=1", "train.eval_strategy=no")
+    run = llmkit.train(
+        None, *keys, task="classify", model=tiny, train=file, label="verdict", output_dir=str(tmp_path / "b")
+    )
+    with pytest.raises(DataError) as fault:
+        llmkit.compare([home.name, run.path], file)
+    assert str(fault.value) == (
+        f"{file}:1: {run.path} reads the reference 'good', and run 'bad'; name the column for all with --label"
+    )
+    assert llmkit.compare([home.name, run.path], file, label="label")["differences"]
+
+
+def test_rows_that_one_run_skips_are_refused(tiny: str, home: Path, tmp_path: Path) -> None:
+    keys = ("train.max_steps=1", "train.eval_strategy=no", "data.on_empty=skip")
+    data = write_jsonl(tmp_path / "r.jsonl", reviews(30))
+    llmkit.train(None, *keys, task="classify", model=tiny, train=data, output_dir=str(tmp_path / "b"))
+    file = write_jsonl(tmp_path / "o.jsonl", [*reviews(6), {"text": " ", "label": "bad"}])
+    with pytest.raises(DataError):
+        llmkit.compare([str(tmp_path / "b"), home.name], file)
+    assert llmkit.compare([str(tmp_path / "b"), home.name], file, keys=["data.on_empty=skip"])["models"][1]["n"] == 6
+
+
+def test_a_metric_of_the_evaluate_library_is_compared(
+    home: Path, tiny_classifier: str, other: str, tmp_path: Path
+) -> None:
+    script = """import datasets
+import evaluate
+
+
+class Mine(evaluate.Metric):
+    def _info(self):
+        one = datasets.Value("int32")
+        features = datasets.Features({"predictions": one, "references": one})
+        return evaluate.MetricInfo(description="", citation="", inputs_description="", features=features)
+
+    def _compute(self, predictions, references):
+        right = [float(a == b) for a, b in zip(predictions, references)]
+        return {"share": sum(right) / len(right), "each": right}
+"""
+    (tmp_path / "mine.py").write_text(script)
+    name = f"evaluate:{tmp_path / 'mine.py'}"
+    found = llmkit.compare([home.name, tiny_classifier], other, metrics=[name, "accuracy"])
+    by = found["differences"][0]["metrics"]
+    assert list(by) == [f"{name}.each", f"{name}.share", "accuracy"]
+    assert by[f"{name}.each"]["value"] == pytest.approx(by["accuracy"]["value"])
+    assert by[f"{name}.share"]["value"] == pytest.approx(by["accuracy"]["value"])
+    assert by[f"{name}.share"]["low"] < by[f"{name}.share"]["value"] < by[f"{name}.share"]["high"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["run", "other.csv"], "other.csv: a file, not a model; to score its rows write --data other.csv"),
+        (["data.encoding=utf-8"], "no model is named; write it before the keys: llmkit eval MODEL"),
+    ],
+)
+def test_words_that_are_no_models(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("other.csv").touch()
+    assert cli.run(["eval", *words]) == 64
+    assert capsys.readouterr().err == f"error: {sentence}\n"

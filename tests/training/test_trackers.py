@@ -1,0 +1,152 @@
+"""Trackers that a recipe asks for: what they are told, where it goes, and that they never ask."""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import TrainerCallback
+from transformers.integrations import integration_utils
+
+import llmkit
+from llmkit.errors import RecipeError
+from llmkit.testing import reviews, write_jsonl
+from llmkit.training import trackers
+
+QUICK = (
+    "train.max_steps=4", "train.logging_steps=2", "train.eval_strategy=steps", "train.eval_steps=4",
+    "train.save_strategy=steps", "train.save_steps=4", "eval.baselines=[]",
+)  # fmt: skip
+BOARD = "train.hf.report_to=tensorboard"
+
+
+@pytest.fixture(autouse=True)
+def no_folder_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+
+
+def train(model: str, *keys: str, out: str | None = "run") -> Any:
+    data = write_jsonl("r.jsonl", reviews(60))
+    return llmkit.train(None, *QUICK, *keys, task="classify", model=model, train=data, output_dir=out)
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What the event files of a folder hold: step and value of each tag."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found: dict[str, list[tuple[int, float]]] = {}
+    for path in folder.iterdir():
+        raw, at = path.read_bytes(), 0
+        while at < len(raw):  # length, its checksum, the event, its checksum
+            (length,) = struct.unpack("<Q", raw[at : at + 8])
+            event = Event.FromString(raw[at + 12 : at + 12 + length])
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append((event.step, value.simple_value))
+            at += length + 16
+    return found
+
+
+def test_tensorboard_gets_what_log_jsonl_gets(tiny: str) -> None:
+    run = train(tiny, BOARD)
+    told = scalars(run.path / "tensorboard")
+    events = [json.loads(line) for line in (run.path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    training = [event for event in events if "loss" in event]
+    assert [event["step"] for event in training] == [2, 4]
+    for key in ("loss", "grad_norm", "learning_rate", "tokens_per_second", "padding", "tokens_seen"):
+        assert told[f"train/{key}"] == [(event["step"], pytest.approx(event[key])) for event in training]
+    (scored,) = [event for event in events if "eval_accuracy" in event]
+    assert told["eval/accuracy"] == [(4, pytest.approx(scored["eval_accuracy"]))]
+    assert told["eval/macro_f1"] == [(4, pytest.approx(scored["eval_macro_f1"]))]
+    (end,) = [event for event in events if "train_runtime" in event]
+    assert end["train_tokens_seen"] == training[-1]["tokens_seen"] > training[0]["tokens_seen"] > 0
+    assert "total_flos" not in end
+
+
+def test_the_seal_holds_beside_the_event_files(tiny: str) -> None:
+    run = train(tiny, BOARD)
+    about = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
+    assert about["sealed"]
+    assert not [name for name in about["outputs"] if "tensorboard" in name]
+    assert llmkit.evaluate(str(run.path), "r.jsonl")
+
+
+def test_the_folder_of_the_environment_wins(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("mine").mkdir()
+    Path("mine/kept").touch()
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "mine")
+    run = train(tiny, BOARD)
+    assert not (run.path / "tensorboard").exists()
+    assert Path("mine/kept").exists()
+    Path("mine/kept").unlink()
+    assert "train/loss" in scalars(Path("mine"))
+
+
+def test_no_token_gets_into_the_event_files(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_SecretSecretSecret")
+    run = train(tiny, BOARD, "train.hf.run_name=https://me:SecretSecret@host/x", "train.hf.project=hf_SecretSecret12")
+    written = b"".join(path.read_bytes() for path in (run.path / "tensorboard").iterdir())
+    assert b"https://***@host/x" in written
+    assert b"SecretSecret" not in written
+
+
+def test_a_run_that_starts_again_begins_new_event_files(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("llmkit.training.run.judge_and_write", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny, BOARD)
+    (old,) = Path("run/tensorboard").iterdir()
+    old.rename(old.with_name("events.out.tfevents.0.old"))
+    run = train(tiny, BOARD)
+    assert not [path for path in (run.path / "tensorboard").iterdir() if path.name.endswith(".old")]
+    assert [step for step, _ in scalars(run.path / "tensorboard")["train/loss"]] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ("wandb", "train.hf.report_to: wandb is not installed; pip install wandb"),
+        ("[tensorboard,mlflow]", "train.hf.report_to: mlflow is not installed; pip install mlflow"),
+        ("tensorbord", "train.hf.report_to: no tracker 'tensorbord'; did you mean 'tensorboard'?"),
+        ("5", f"train.hf.report_to: no tracker '5'; known: {', '.join(sorted(trackers.PACKAGES))}"),
+    ],
+)
+def test_a_tracker_that_is_not_there_is_said_before_the_first_step(
+    tiny: str, value: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trackers, "find_spec", lambda name: name == "tensorboardX")
+    with pytest.raises(RecipeError) as fault:
+        train(tiny, f"train.hf.report_to={value}", out="deep/run")
+    assert str(fault.value) == sentence
+    assert [path.name for path in Path().iterdir()] == ["r.jsonl"]
+
+
+def test_every_tracker_of_the_library_is_in_the_table() -> None:
+    assert set(trackers.PACKAGES) == set(integration_utils.INTEGRATION_TO_CALLBACK)
+
+
+class Asking(TrainerCallback):
+    """A tracker that wants a key from whoever sits at the terminal."""
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        input("key: ")
+
+
+def test_a_tracker_that_asks_is_refused_instead_of_waited_for(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers, "find_spec", lambda name: True)
+    monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "wandb", Asking)
+    stdin = sys.stdin
+    with pytest.raises(RecipeError) as fault:
+        train(tiny, "train.hf.report_to=[tensorboard,wandb]", out="deep/run")
+    assert str(fault.value) == (
+        "train.hf.report_to: tensorboard, wandb: EOFError: EOF when reading a line; set it up first (nothing is asked "
+        "here), or leave it out"
+    )
+    assert [path.name for path in Path().iterdir()] == ["r.jsonl"]
+    assert sys.stdin is stdin
