@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from llmkit.testing import reviews
+from llmkit.testing import reviews, write_jsonl
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(
@@ -51,6 +51,12 @@ def write_files(folder: Path) -> None:
             writer = csv.writer(file)
             writer.writerow(["review", "sentiment"])
             writer.writerows(row.values() for row in reviews(60, seed, LABELS))
+    rows = reviews(60)
+    write_jsonl(folder / "tickets.jsonl", [{"text": row["text"], "labels": [row["label"], "film"]} for row in rows])
+    ratings = [f"{row['text']},{len(row['text'])}" for row in rows]
+    (folder / "ratings.csv").write_text("\n".join(["text,rating", *ratings]) + "\n", encoding="utf-8")
+    pairs = [f"{row['text']},a {row['label']} film,{i % 2}" for i, row in enumerate(rows)]
+    (folder / "pairs.csv").write_text("\n".join(["question1,question2,label", *pairs]) + "\n", encoding="utf-8")
     (folder / "lines.txt").write_text("a warm and funny film\na dull , clumsy story\n", encoding="utf-8")
     for name, data in MISTAKES.items():
         (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
@@ -119,7 +125,7 @@ def readme(home: Path) -> Counter[str]:
 
 
 def test_the_readme_runs(readme: Counter[str], home: Path) -> None:
-    assert readme == {"commands": 13, "scripts": 1, "files": 1}
+    assert readme == {"commands": 19, "scripts": 1, "files": 1}
     assert sorted(path.name for path in (home / "runs").iterdir()) == ["again", "python", "recipe", "reviews"]
     assert len((home / "answers.jsonl").read_text(encoding="utf-8").splitlines()) == 60
 

@@ -9,6 +9,7 @@ from llmkit.metrics.rows import Codes, Flags
 
 BINS = 15
 HALVINGS = 25
+PRIOR = 5  # cells; from 2 to 10 the intervals cover alike
 
 
 def calibration_error(probabilities: Floats, happened: Flags) -> Statistic:
@@ -80,10 +81,13 @@ def _gaps(probabilities: Floats, happened: Flags) -> Floats:
 def _noise(gaps: Floats, probabilities: Floats, resamples: int, seed: int) -> Floats:
     """How far resampled gaps of the bins are from those of the rows, [resamples, BINS].
 
-    A bin in which all came true shows too little: normal noise fills up what cells as likely as said would have.
+    A bin of few cells, all of which came true, shows too little: each bin's variance is taken together with that of
+    `PRIOR` further cells that are as likely as said, and normal noise adds what that makes it more.
     """
     rows = np.ones(len(gaps), np.int64)
     noise = np.concatenate([counts @ gaps for counts in resample(rows, resamples, seed)]) - gaps.sum(axis=0)
-    likely = np.bincount(_bins(probabilities).ravel(), (probabilities * (1 - probabilities)).ravel(), BINS)
-    missing = np.sqrt(np.maximum(likely / probabilities.size**2 - noise.var(axis=0), 0))
+    bins, shown = _bins(probabilities).ravel(), noise.var(axis=0)
+    cells = np.bincount(bins, minlength=BINS)
+    likely = np.bincount(bins, (probabilities * (1 - probabilities)).ravel(), BINS) / probabilities.size**2
+    missing = np.sqrt(np.maximum(likely - shown, 0) * PRIOR / (cells + PRIOR))
     return noise + missing * np.random.default_rng([seed, BINS]).normal(size=noise.shape)

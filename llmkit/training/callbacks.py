@@ -122,5 +122,6 @@ def summary(meter: Meter) -> str:
     whole = meter.whole()
     apart = f" ({console.duration(meter.apart)} of it evaluating and saving)" if meter.apart else ""
     padding = f"{whole.padding:.1%} padding" if whole.sent > whole.tokens else "no padding"
-    took = f"{whole.steps:,} step{'s' if whole.steps != 1 else ''} in {console.duration(whole.seconds + meter.apart)}{apart}"
+    steps = f"{whole.steps:,} step{'s' if whole.steps != 1 else ''}"
+    took = f"{steps} in {console.duration(whole.seconds + meter.apart)}{apart}"
     return f"trained {took}: {console.short(whole.tokens_per_second)} tokens/s, {padding}"
