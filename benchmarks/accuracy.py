@@ -2,7 +2,7 @@
 
 FOLDER holds train, validation and test .jsonl with `text` and `label`. MiniLM, 2 epochs, rate 1e-4, 32 examples a step,
 warm-up and decay as llmkit's defaults on both sides; the epoch with the best validation accuracy is judged on test. The
-stock script pads to the longest of a batch and computes in float32; llmkit runs as shipped.
+stock script pads to the longest of a batch, with bf16=True; llmkit runs as shipped.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def stock(folder: Path, seed: int, out: str) -> float:
     arguments = TrainingArguments(
         f"{out}/stock", per_device_train_batch_size=ROWS, num_train_epochs=EPOCHS, learning_rate=RATE, warmup_steps=0.1,
         weight_decay=0.01, eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True, use_cpu=True,
-        metric_for_best_model="accuracy", save_only_model=True, seed=seed, report_to="none", disable_tqdm=True,
+        metric_for_best_model="accuracy", save_only_model=True, bf16=True, seed=seed, report_to="none", disable_tqdm=True,
     )  # fmt: skip
     trainer = Trainer(
         model, arguments, train_dataset=encoded("train"), eval_dataset=encoded("validation"),
@@ -79,7 +79,7 @@ def main() -> None:
     words.add_argument("folder", type=Path)
     words.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2])
     given = words.parse_args()
-    found: dict[str, list[float]] = {"llmkit": [], "stock, dynamic padding, fp32": []}
+    found: dict[str, list[float]] = {"llmkit": [], "stock, dynamic padding, bf16": []}
     for seed in given.seeds:
         for side, train in zip(found, (ours, stock), strict=True):
             with TemporaryDirectory() as out:

@@ -50,6 +50,7 @@ def root(
 def main(words: list[str] | None = None) -> NoReturn:
     """Run one command and leave with its exit code (sysexits; 130 for Ctrl-C)."""
     words = sys.argv[1:] if words is None else words
+    wait_briefly()
     # A stream that was closed before we started is None: what would go there goes nowhere.
     streams: Any = sys
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
@@ -78,6 +79,16 @@ def run(words: list[str], debug: bool = False) -> int:
         sentence, code = explained(fault)
         console.error(sentence)
         return code
+
+
+def wait_briefly() -> None:
+    """Let torch's threads give their core away soon when they wait, unless the environment says otherwise.
+
+    libgomp's threads spin 300,000 rounds for the next piece of work: on a machine that others use too that is most of
+    the CPU time, and none of it is work. It reads the variable when torch loads it.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 
 def nowhere(mode: str) -> IO[str]:

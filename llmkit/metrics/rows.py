@@ -15,11 +15,11 @@ from llmkit.metrics.scores import Score
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-# BCa where nothing else is said. These four are biased or skewed more than BCa mends at 500 rows; each has the method
-# that covered best of percentile, BCa, mirrored, mirrored on a log or logit scale, and (rmse) studentised. Their
-# spread grows with the distance from the perfect value, which a logarithm evens out (Davison and Hinkley 1997, section
-# 5.2); the mirror takes off the upward bias of average_precision. Noise alone gives a calibrated model an error that
-# no mirror takes off: for ece the errors are asked which of them explain the value (the same, section 5.5).
+# BCa where nothing else is said. These four are biased or skewed more than BCa mends at 500 rows; each has the
+# simplest method that covers as promised (benchmarks/RESULTS.md has those tried). Their spread grows with the
+# distance from the perfect value, which a logarithm evens out (Davison and Hinkley 1997, section 5.2); the mirror
+# takes off the upward bias of average_precision. Noise alone gives a calibrated model an error that no mirror takes
+# off: for ece the errors are asked which of them explain the value (the same, section 5.5).
 METHODS: Mapping[str, Method] = {
     "average_precision": "log(1-x)",
     "r2": "log(1-x)",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 BITS = 16  # of an element's draw: the rate is rounded to 1 / 65,536, and the scale is that of the rounded rate
 
@@ -20,6 +22,26 @@ def dropped_out(values: Tensor, rate: float) -> Tensor:
     if threshold == 2**BITS:
         return values * 0
     seed = int(torch.randint(2**62, ()))
-    drawn = np.random.Generator(np.random.SFC64(seed)).bytes(values.numel() * BITS // 8)
-    keep = torch.from_numpy(np.frombuffer(drawn, dtype=np.uint16) >= threshold).view(values.shape)
+    generator, words = np.random.Generator(np.random.SFC64(seed)), -(-values.numel() * BITS // 64)
+    drawn = generator.integers(2**64 - 1, size=words, dtype=np.uint64, endpoint=True).view(np.uint16)
+    keep = torch.from_numpy(drawn[: values.numel()] >= threshold).view(values.shape)
     return values * keep.to(values.dtype).mul_(1 / (1 - threshold / 2**BITS))
+
+
+def draw_many(model: nn.Module) -> None:
+    """Let the model's dropout modules draw this way until `draw_as_torch`."""
+    for module in model.modules():
+        if type(module) is nn.Dropout:
+            module.forward = partial(dropout_of, module)
+
+
+def draw_as_torch(model: nn.Module) -> None:
+    """Undo `draw_many`."""
+    for module in model.modules():
+        if type(module) is nn.Dropout:
+            module.__dict__.pop("forward", None)
+
+
+def dropout_of(module: nn.Dropout, values: Tensor) -> Tensor:
+    """What the module says of `values`."""
+    return dropped_out(values, module.p) if module.training else values

@@ -34,11 +34,12 @@ class UnpackableError(Exception):
 
 @dataclass(frozen=True)  # no tuple: the Trainer rebuilds tuples element by element
 class Group:
-    """Texts of similar length: `index` [texts * longest] of their tokens in the packed row, padding anywhere."""
+    """Texts of similar length, end to end in the packed row: n tokens, or [texts * longest] with padding."""
 
     texts: int
-    index: Tensor
-    padding: Tensor  # [texts, 1, 1, longest], true where no token is
+    index: Tensor  # [texts * longest]: the token at each place; at padding any
+    back: Tensor  # [n]: the place of each token
+    padding: Tensor  # [texts, 1, 1, longest]: true where no token is
 
 
 @dataclass(frozen=True)
@@ -46,25 +47,53 @@ class Layout:
     """Where the texts lie in the packed row of T tokens."""
 
     groups: list[Group]
-    back: Tensor  # [T]: the row of each token in the groups' outputs, laid end to end
+    sizes: list[int]  # tokens of each group
     first: Tensor  # [texts]: the first token of each
 
 
 def layout_of(lengths: Sequence[int]) -> Layout:
     """The layout of texts of `lengths` tokens that lie end to end; neighbours should be of similar length."""
-    ends = np.cumsum(lengths)
-    starts = ends - lengths
-    groups, back, done = [], np.empty(int(ends[-1]), dtype=np.int64), 0
+    groups, sizes = [], []
     for at in range(0, len(lengths), TOGETHER):
         some = np.asarray(lengths[at : at + TOGETHER])
         column = np.arange(int(some.max()))
         real = column < some[:, None]
-        index = np.where(real, starts[at : at + TOGETHER, None] + column, 0)
-        back[index[real]] = done + np.flatnonzero(real)
-        done += index.size
+        index = np.where(real, (np.cumsum(some) - some)[:, None] + column, 0)
         padding = torch.from_numpy(~real)[:, None, None, :]
-        groups.append(Group(len(some), torch.from_numpy(index.ravel()), padding))
-    return Layout(groups, torch.from_numpy(back), torch.from_numpy(starts))
+        back = torch.from_numpy(np.flatnonzero(real))
+        groups.append(Group(len(some), torch.from_numpy(index.ravel()), back, padding))
+        sizes.append(int(some.sum()))
+    return Layout(groups, sizes, torch.from_numpy(np.cumsum(lengths) - lengths))
+
+
+class Spread(torch.autograd.Function):
+    """The tokens [n, ...] of a group at their places [texts * longest, ...]; padding holds any token.
+
+    Nothing may come back from padding: its gradient is left out. Torch's own would add up all places, serially.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, group: Group) -> Tensor:
+        ctx.group = group
+        return tokens.index_select(0, group.index)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0].index_select(0, ctx.group.back), None
+
+
+class Gather(torch.autograd.Function):
+    """The other way: from the places [texts * longest, ...] of a group the tokens [n, ...]."""
+
+    @staticmethod
+    def forward(ctx: Any, places: Tensor, group: Group) -> Tensor:
+        ctx.group = group
+        return places.index_select(0, group.back)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        back = gradients[0].index_select(0, ctx.group.index)
+        return back.masked_fill_(ctx.group.padding.view(-1, *[1] * (back.dim() - 1)), 0.0), None
 
 
 def attention(
@@ -83,18 +112,18 @@ def attention(
     asked += ["a causal mask"] if getattr(module, "is_causal", False) else []
     if layout is None or attention_mask is not None or asked or key.shape != query.shape:
         raise UnpackableError(f"its attention asks for {', '.join(asked) or 'other rows'}")
-    tokens = [one[0].transpose(0, 1) for one in (query, key, value)]  # [T, heads, d]
+    by_group = [one[0].transpose(0, 1).split(layout.sizes) for one in (query, key, value)]  # each [n, heads, d]
     parts = []
-    for group in layout.groups:
-        grouped = [gathered(one, group) for one in tokens]
+    for group, *tokens in zip(layout.groups, *by_group, strict=True):
+        grouped = [spread(one, group) for one in tokens]
         out = weighed(grouped[0], grouped[1], grouped[2], group.padding, dropout, scaling)
-        parts.append(out.transpose(1, 2).reshape(-1, *out.shape[1::2]))
-    return torch.cat(parts).index_select(0, layout.back)[None], None
+        parts.append(Gather.apply(out.transpose(1, 2).flatten(0, 1), group))
+    return torch.cat(parts)[None], None
 
 
-def gathered(tokens: Tensor, group: Group) -> Tensor:
-    """[T, heads, d] as [texts, heads, longest, d]."""
-    return tokens.index_select(0, group.index).unflatten(0, (group.texts, -1)).transpose(1, 2)
+def spread(tokens: Tensor, group: Group) -> Tensor:
+    """A group's tokens [n, heads, d] as [texts, heads, longest, d]."""
+    return Spread.apply(tokens, group).unflatten(0, (group.texts, -1)).transpose(1, 2)
 
 
 def weighed(
@@ -222,12 +251,13 @@ def first_positions_of(layer: Any) -> Callable[..., Tensor]:
         first = tokens.index_select(0, layout.first)
         heads = (-1, own.num_attention_heads, own.attention_head_size)
         query, key, value = own.query(first).view(heads), own.key(tokens).view(heads), own.value(tokens).view(heads)
-        parts, done, dropout = [], 0, own.dropout.p if own.training else 0.0
-        for group in layout.groups:
-            mine = query[done : done + group.texts, :, None]  # [texts, heads, 1, d]
-            out = weighed(mine, gathered(key, group), gathered(value, group), group.padding, dropout, own.scaling)
-            parts.append(out.flatten(1))
-            done += group.texts
+        dropout = own.dropout.p if own.training else 0.0
+        queries = query[:, :, None].split([group.texts for group in layout.groups])  # each [texts, heads, 1, d]
+        by_group = zip(layout.groups, queries, key.split(layout.sizes), value.split(layout.sizes), strict=True)
+        parts = [
+            weighed(mine, spread(keys, group), spread(values, group), group.padding, dropout, own.scaling).flatten(1)
+            for group, mine, keys, values in by_group
+        ]
         return layer.feed_forward_chunk(layer.attention.output(torch.cat(parts), first))[:, None]
 
     return forward

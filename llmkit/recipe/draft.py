@@ -21,6 +21,7 @@ SCALARS = (
     (re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), float),
     (re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"), lambda word: float(word.replace(".", ""))),
 )
+SEPARATOR = re.compile(r"\t| *[,;|/:>^?-]+ *")  # what parts two cells or labels, and is YAML's own too
 
 
 @dataclass
@@ -71,11 +72,16 @@ def read(path: Path) -> Draft:
 
 
 def parse_override(text: str) -> tuple[Keys, Any]:
-    """`train.learning_rate=3e-5` as (("train", "learning_rate"), 3e-5); the value follows the YAML rules."""
+    """`train.learning_rate=3e-5` as (("train", "learning_rate"), 3e-5); the value follows the YAML rules.
+
+    A separator, such as `,` or ` | `, is itself: a shell takes the quotes away that YAML wants around it.
+    """
     key, equals, value = text.partition("=")
     path = tuple(key.split("."))
     if not equals or not all(path):
         raise RecipeError(f"command line: '{text}' is no KEY=VALUE", "write for example train.learning_rate=3e-5")
+    if SEPARATOR.fullmatch(value):
+        return path, value
     try:
         tree = nodes(value, "")
         # A comment, or a block after | or >, would take away from what was typed.

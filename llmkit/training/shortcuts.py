@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, TrainingArguments
 
+from llmkit.models.dropout import draw_as_torch, draw_many
 from llmkit.models.embedding import collect_as_torch, collect_in_place
 from llmkit.models.packed import Packing, packing_for
 from llmkit.tasks.base import Batch, Feature
@@ -37,6 +38,7 @@ class Shortcuts:
         if self.packing is not None:
             self.packing.install()
             collect_in_place(self.model)
+            draw_many(self.model)
             self.installed = True
 
     def remove(self) -> None:
@@ -44,6 +46,7 @@ class Shortcuts:
         if self.packing is not None:
             self.packing.remove()
             collect_as_torch(self.model)
+            draw_as_torch(self.model)
             self.installed = False
 
     @contextmanager

@@ -122,7 +122,7 @@ def test_an_override_is_key_and_value(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["[1", "'a", "#", "a #b", "|", "> a", "@x", "!!str 3", "*x", "{a: 1, a: 2}", "\0", "a: b: c"]
+    "value", ["[1", "'a", "#", "a #b", "> a", "@x", "!!str 3", "*x", "{a: 1, a: 2}", "\0", "a: b: c"]
 )
 def test_an_override_that_yaml_would_cut_or_refuse_wants_quotes(value: str) -> None:
     with pytest.raises(RecipeError) as caught:
@@ -149,3 +149,8 @@ def test_a_folder_and_a_missing_file_are_said_as_such() -> None:
     with pytest.raises(RecipeError) as caught:
         read(Path("folder"))
     assert str(caught.value) == "folder: Is a directory; name a readable file"
+
+
+@pytest.mark.parametrize("separator", [",", "|", " | ", "\t", ";", "||", ", ", "/", ">", ":", "-", "?"])
+def test_a_separator_is_itself_though_the_shell_took_its_quotes(separator: str) -> None:
+    assert parse_override(f"data.delimiter={separator}") == (("data", "delimiter"), separator)

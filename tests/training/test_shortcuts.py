@@ -120,7 +120,7 @@ def test_what_is_judged_and_saved_is_the_plain_model(
     llmkit.train(None, *keys, task="classify", model=model, train=home / "reviews.jsonl", output_dir="run")
     assert judged == [[]] * 3
     assert len(saved) == len(learning) == 3
-    assert all(NAME in found and len(found) == 3 for found in learning)
+    assert all(NAME in found and len(found) >= 3 for found in learning)
     assert not any(NAME in text for text in [*saved, Path("run/model/config.json").read_text(encoding="utf-8")])
 
 
