@@ -61,7 +61,8 @@ def stock(folder: Path, seed: int, out: str) -> float:
     arguments = TrainingArguments(
         f"{out}/stock", per_device_train_batch_size=ROWS, num_train_epochs=EPOCHS, learning_rate=RATE, warmup_steps=0.1,
         weight_decay=0.01, eval_strategy="epoch", save_strategy="epoch", load_best_model_at_end=True, use_cpu=True,
-        metric_for_best_model="accuracy", save_only_model=True, bf16=True, seed=seed, report_to="none", disable_tqdm=True,
+        metric_for_best_model="accuracy", save_only_model=True, bf16=True, seed=seed, report_to="none",
+        disable_tqdm=True,
     )  # fmt: skip
     trainer = Trainer(
         model, arguments, train_dataset=encoded("train"), eval_dataset=encoded("validation"),

@@ -126,7 +126,9 @@ def readme(home: Path) -> Counter[str]:
 
 def test_the_readme_runs(readme: Counter[str], home: Path) -> None:
     assert readme == {"commands": 19, "scripts": 1, "files": 1}
-    assert sorted(path.name for path in (home / "runs").iterdir()) == ["again", "python", "recipe", "reviews"]
+    assert sorted(path.name for path in (home / "runs").iterdir()) == [
+        "again", "labels", "pairs", "python", "rating", "recipe", "reviews",
+    ]  # fmt: skip
     assert len((home / "answers.jsonl").read_text(encoding="utf-8").splitlines()) == 60
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterable
@@ -26,6 +27,7 @@ Batch = Annotated[int | None, typer.Option(min=1, help="Rows that go through the
 Precision = Annotated[str | None, typer.Option(metavar="fp32|bf16", help="bf16 moves probabilities by up to 0.01.")]
 TaskFile = Annotated[str | None, typer.Option("--task", help="The task, or the file of your own that defines it.")]
 Text = Annotated[str | None, typer.Option(help="The column of the text.")]
+TextPair = Annotated[str | None, typer.Option(help="The column of the second text, where rows are pairs.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
 
 
@@ -40,6 +42,7 @@ def evaluate(
     ],
     data: Annotated[str | None, typer.Option(help="Rows to score; default: the (first) run's own test rows.")] = None,
     text: Text = None,
+    text_pair: TextPair = None,
     label: Annotated[str | None, typer.Option(help="The column of the label.")] = None,
     label_map: Annotated[
         list[str] | None,
@@ -64,6 +67,7 @@ def evaluate(
     llmkit eval runs/x --data test.jsonl
     """
     models, keys = divided(words)
+    keys += second_text(text_pair)
     from llmkit.evaluation.compare import comparison
     from llmkit.evaluation.evaluate import Request, report_on
     from llmkit.report import tables
@@ -81,6 +85,11 @@ def evaluate(
         console.out_json(report.as_dict())
     else:
         tables.show(report, models[0])
+
+
+def second_text(column: str | None) -> list[str]:
+    """The key that --text-pair is short for."""
+    return [] if column is None else [f"data.columns.text_pair={json.dumps(column)}"]
 
 
 def divided(words: list[str]) -> tuple[list[str], list[str]]:
@@ -106,6 +115,7 @@ def predict(
     ] = None,
     data: Annotated[str | None, typer.Option(help="A file of rows to answer; its columns are kept.")] = None,
     text: Text = None,
+    text_pair: TextPair = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="A file to write the JSON lines to.")] = None,
     batch_size: Batch = None,
     precision: Precision = None,
@@ -118,6 +128,8 @@ def predict(
 
     llmkit predict runs/x "some text"
     """
+    if text_pair and not data:
+        raise UsageError("--text-pair without --data", "give the texts of a pair one after the other")
     if data and any(not KEY.match(word) for word in texts or ()):
         raise UsageError("texts and --data together", "give one of them")
     if not texts and not data and sys.stdin.isatty():
@@ -127,7 +139,7 @@ def predict(
     from llmkit.inference.saved import checked_use, open_saved
 
     checked_use(batch_size, precision)
-    saved = open_saved(model, task, texts or () if data else ())
+    saved = open_saved(model, task, [*(texts or ()), *second_text(text_pair)] if data else ())
     if data:
         parts: Iterable[Rows] = [inference.from_file(saved, data, text)]
     elif texts:

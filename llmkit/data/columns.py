@@ -65,7 +65,7 @@ def guess(
         elif word not in optional:
             unsure.append((word, could_be))
     left = [column for column in rows.columns if column not in mapping.values()]
-    if len(unsure) == len(left) == 1 and len(rows.columns) == len(mapping) + 1:
+    if len(unsure) == len(left) == 1 and unsure[0][0] != "text_pair" and len(rows.columns) == len(mapping) + 1:
         guessed.append(unsure[0][0])
         mapping[unsure.pop()[0]] = left[0]
     if unsure:

@@ -64,6 +64,10 @@ class Shortcuts:
         """The batch as the model reads it."""
         return padded if self.packing is None else self.packing.pack(padded)
 
+    def sent(self, padded: Batch) -> int:
+        """The tokens of the batch that go through the model."""
+        return padded["input_ids"].numel() if self.packing is None else self.packing.size(padded)
+
 
 def shortcuts_for(
     model: PreTrainedModel,

@@ -146,13 +146,13 @@ class StepTrainer(Trainer):
             groups = packs(lengths, most)
         else:
             groups = micro_batches(lengths, most, self.overhead, self.rows_multiple)
-        batches = [self.shortcuts.batch(self.collate([rows[i][1] for i in group])) for group in groups]
+        batches = [self.collate([rows[i][1] for i in group]) for group in groups]
         return {
             "batches": batches,
             "count": sum(self.task.count(batch) for batch in batches),
             "rows": [row for row, _ in rows],
             "tokens": sum(lengths),
-            "padded": sum(batch["input_ids"].numel() for batch in batches),
+            "padded": sum(self.shortcuts.sent(batch) for batch in batches),
         }
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:  # noqa: ARG002
@@ -183,7 +183,8 @@ class StepTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
         """The task's summed loss."""
-        outputs = model(**{key: value for key, value in inputs.items() if key != "labels"})
+        given = self.shortcuts.batch({key: value for key, value in inputs.items() if key != "labels"})
+        outputs = model(**given)  # a task's own loss may look at the padded batch, so that stays as it is
         loss = self.task.loss(outputs, inputs)
         return (loss, outputs) if return_outputs else loss
 

@@ -257,3 +257,22 @@ def test_a_file_of_pairs_is_read_by_its_columns(runs: Callable[[str], Path]) -> 
     (said,) = llmkit.predict(str(runs("pairs")), data=write_jsonl("in.jsonl", rows))
     assert (said["id"], said["text_pair"]) == (7, "great")
     assert said["probabilities"] == llmkit.predict(str(runs("pairs")), [("a great film", "great")])[0]["probabilities"]
+
+
+def test_a_second_text_is_named_or_refused_never_the_column_that_is_left(
+    tiny: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from llmkit.cli import run
+
+    rows = [{"a": row["text"], "b": f"it is {row['label']}", "label": row["label"]} for row in reviews(40)]
+    write_jsonl("pairs.jsonl", rows)
+    write_jsonl("single.jsonl", [{"text": row["a"], "label": row["label"]} for row in rows])
+    words = ["finetune-classify", "--train", "pairs.jsonl", "--text", "a", "--text-pair", "b", "--model", tiny]
+    assert run([*words, "train.max_steps=1", "-o", "pairs"]) == 0
+    capsys.readouterr()
+    assert run(["predict", "pairs", "--data", "single.jsonl"]) == 65
+    assert "no column 'text_pair'" in capsys.readouterr().err
+    renamed = [{"x": row["a"], "y": row["b"], "label": row["label"]} for row in rows]
+    write_jsonl("other.jsonl", renamed)
+    for command in ("eval", "predict"):
+        assert run([command, "pairs", "--data", "other.jsonl", "--text", "x", "--text-pair", "y"]) == 0

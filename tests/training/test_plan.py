@@ -34,7 +34,7 @@ def test_the_counts_are_those_of_the_run(tiny: str, data: str) -> None:
     assert plan.steps == max(event["step"] for event in log) == 3 * math.ceil(plan.rows["train"] / 8)
     assert plan.rows_per_step == 8
     assert plan.truncated > 0
-    assert plan.padding == 0
+    assert 0 <= plan.padding < 0.5  # a packed row is filled up to 32 tokens
     assert plan.tokens_per_second > 0
     assert min(plan.seconds.values()) > 0
     assert plan.total_seconds == sum(plan.seconds.values())

@@ -148,3 +148,47 @@ def test_why_there_are_none_is_said(
     keys = ("train.max_steps=1", "eval.baselines=[]", key)
     llmkit.train(None, *keys, task="classify", model=tiny, train=home / "reviews.jsonl", output_dir="run")
     assert f"shortcuts: none ({why}); batches are padded\n" in capsys.readouterr().err
+
+
+OWN = '''
+"""A loss that looks at the padded batch."""
+from torch.nn.functional import cross_entropy
+
+from llmkit.tasks.classify import Classify
+
+
+class Own(Classify):
+    def loss(self, outputs, batch):
+        weight = batch["attention_mask"].sum(1) * (batch["input_ids"] > 3).sum(1)
+        return (cross_entropy(outputs.logits.float(), batch["labels"], reduction="none") * weight).sum()
+'''
+
+
+def test_a_tasks_own_loss_sees_the_padded_batch(home: Path, tiny: str) -> None:
+    Path("own.py").write_text(OWN, encoding="utf-8")
+    losses = []
+    for shortcuts in ("auto", "off"):
+        keys = ("train.max_steps=2", "train.logging_steps=1", f"train.shortcuts={shortcuts}", "eval.baselines=[]",
+                "model.config={hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0}")  # fmt: skip
+        run = llmkit.train(None, *keys, task="./own.py", model=tiny, train=home / "reviews.jsonl", output_dir=shortcuts)
+        log = [json.loads(line) for line in (run.path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        losses.append([event["loss"] for event in log if "loss" in event])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0])
+def test_a_head_that_looks_at_all_positions_is_found_however_small_its_logits(tmp_path: Path, scale: float) -> None:
+    from llmkit.models.load import load_model
+    from llmkit.models.names import resolve
+    from llmkit.models.packed import packing_for
+    from llmkit.models.tokens import encode, pad
+
+    folder = tiny_model(tmp_path / "mean", "modernbert", classifier_pooling="mean")
+    loaded = load_model(resolve(folder), "AutoModelForSequenceClassification", {"num_labels": 1})
+    with torch.no_grad():
+        loaded.model.classifier.weight.mul_(scale)
+        loaded.model.classifier.bias.zero_()
+    features, _ = encode(loaded.tokenizer, ["a warm and funny film with its story", "dull"], 32)
+    packing, why = packing_for(loaded.model, pad(loaded.tokenizer, features))
+    assert packing is None
+    assert why == "its logits would differ, or are all alike"
