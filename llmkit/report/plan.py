@@ -45,4 +45,5 @@ def show(plan: Plan) -> None:
     parts = ", ".join(f"{part} {console.duration(seconds)}" for part, seconds in plan.seconds.items())
     console.out(f"time       about {console.duration(plan.total_seconds)}: {parts}")
     console.out(f"rate       {plan.tokens_per_second:,.0f} tokens/s, as busy as the machine is now")
-    console.out(f"memory     {plan.memory / 2**30:.1f} GiB so far, a run takes some more; disk {plan.disk / 2**30:.2f} GiB while it runs")
+    console.out(f"memory     {plan.memory / 2**30:.1f} GiB so far; a run takes some more")
+    console.out(f"disk       {plan.disk / 2**30:.2f} GiB while it runs")

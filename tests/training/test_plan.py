@@ -111,7 +111,7 @@ def test_no_rows_held_back(tiny: str, data: str) -> None:
 def test_the_command_prints_the_plan(tiny: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["finetune-classify", "--train", data, "--model", tiny, "--dry-run"]) == 0
     said = capsys.readouterr().out.splitlines()
-    heads = ["rows", "steps", "truncated", "padding", "precision", "time", "rate", "memory", "Nothing"]
+    heads = ["rows", "steps", "truncated", "padding", "precision", "time", "rate", "memory", "disk", "Nothing"]
     assert [line.split()[0] for line in said] == heads
     assert said[0] == "rows       train 48, validation 6, test 6"
     assert said[-1] == "Nothing was kept. The same command without --dry-run runs it."
