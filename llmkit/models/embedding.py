@@ -1,7 +1,7 @@
 """The gradient of a word embedding, collected in place: a step touches the rows of its own words only.
 
-Torch makes a gradient of the whole table in each backward pass, zeros for every word of the language; for a small
-encoder on a CPU that takes a fifth of the step. Here the table's gradient is made once and only rows that the last step
+Torch makes a gradient of the whole table in each backward pass, zeros for every word of the language; in a small
+encoder the table is half of all weights. Here the table's gradient is made once and only rows that the last step
 touched are set to zero again. Optimizers and clipping see what they always see: a dense gradient.
 """
 

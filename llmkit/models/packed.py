@@ -25,7 +25,7 @@ from llmkit.models.load import POSITIONS_AFTER_PAD
 NAME = "llmkit_packed"
 USED_ELSEWHERE = ("position_ids", "use_cache")  # words that reach the attention and mean nothing to it
 SAME = 1e-5  # of the largest logit: how far float32 sums in another order may move one
-ROUNDED = 32  # tokens to which a packed row is filled up: torch keeps what it builds for each shape, some 600 MB in all
+ROUNDED = 32  # tokens to which a packed row is filled up: torch keeps what it builds for each shape
 ALIKE = 1e-2  # of the difference between two texts
 TOGETHER = 16  # texts whose attention is computed at once: fewer waste less on padding, more are fewer calls
 
