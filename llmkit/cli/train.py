@@ -26,6 +26,19 @@ Model = Annotated[
     str | None, typer.Option(help="The weights to start from: a folder, a Hub id, pkg://PACKAGE/PATH. [model.name]")
 ]
 Train = Annotated[str | None, typer.Option(help="The training rows: csv, tsv, jsonl, parquet, a folder. [data.train]")]
+Corpus = Annotated[
+    str | None, typer.Option("--train", help="The corpus: txt, jsonl, parquet, a folder of them. [data.train]")
+]
+FromConfig = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHAPE", help="Fresh weights of a shape, such as bert-mini or modernbert-tiny. [model.from_config]"
+    ),
+]
+TokenizerName = Annotated[
+    str | None,
+    typer.Option("--tokenizer", help="The tokenizer, where it is not the model's own. [model.tokenizer]"),
+]
 Validation = Annotated[str | None, typer.Option(help="Rows to choose the best checkpoint by. [data.validation]")]
 Test = Annotated[str | None, typer.Option(help="Rows to report on. [data.test]")]
 Text = Annotated[str | None, typer.Option(help="The column of the text. [data.columns.text]")]
@@ -65,6 +78,31 @@ def finetune_classify(
     """
     carry_out(words, as_json, dry_run, "classify", model=model, train=train, validation=validation, test=test,
               text=text, text_pair=text_pair, label=label, epochs=epochs, output_dir=output_dir)  # fmt: skip
+
+
+def pretrain_mlm(
+    words: Words = None,
+    train: Corpus = None,
+    validation: Validation = None,
+    test: Test = None,
+    text: Text = None,
+    model: Model = None,
+    from_config: FromConfig = None,
+    tokenizer: TokenizerName = None,
+    epochs: Epochs = None,
+    output_dir: Output = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    debug: Debug = False,  # noqa: ARG001
+) -> None:
+    """Train a masked language model on text: from fresh weights, or on from those of a model.
+
+    llmkit pretrain-mlm --train corpus.txt --model google-bert/bert-base-uncased
+
+    llmkit pretrain-mlm --train corpus.txt --from-config bert-mini --tokenizer tok/
+    """
+    carry_out(words, as_json, dry_run, "mlm", model=model, from_config=from_config, tokenizer=tokenizer, train=train,
+              validation=validation, test=test, text=text, epochs=epochs, output_dir=output_dir)  # fmt: skip
 
 
 def train_any(
@@ -132,5 +170,6 @@ def divided(words: list[str]) -> tuple[str | None, list[str]]:
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
+    app.command("pretrain-mlm")(pretrain_mlm)
     app.command("finetune-classify")(finetune_classify)
     app.command("train")(train_any)

@@ -8,9 +8,13 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from llmkit.data import hub
 from llmkit.data.columns import SYNONYMS
@@ -28,6 +32,8 @@ Unit = Literal["line", "block", "file"]
 TEXTS = (".txt", ".text", ".md", ".html", ".htm")  # files of lines, whatever the lines hold
 TABLES = (*DELIMITED, ".jsonl", ".ndjson", ".json", ".parquet")
 PACKED = ".gz"
+LINED = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab")  # tables whose rows have lines
+AT_ONCE = 10_000  # documents that are held twice
 
 
 class Document(NamedTuple):
@@ -55,10 +61,11 @@ def documents(
 ) -> Iterator[Document]:
     """Each document of `source`, in the order of the files' names and lines; blank ones are none.
 
-    source: a text file (also .gz), a table (.jsonl, .parquet, .csv ...), a folder of such files at any depth, a folder
-    of `save_to_disk`, `pkg://PACKAGE/PATH`, a Hub id, or a list of these. `unit` says what a document of a text file is,
-    `column` where a table holds its texts (default: the one that is called as texts are). Text files, JSON lines and
-    Parquet are read piece by piece. Raises DataError and MissingInputError as `read` does, when it comes to the place.
+    source: a text file (also .gz), a table (.jsonl, .parquet, .csv ...), a folder of such files at any depth, a
+    folder of `save_to_disk`, `pkg://PACKAGE/PATH`, a Hub id, or a list of these. `unit` says what a document of a text
+    file is, `column` where a table holds its texts (default: the one that is called as texts are). Text files, JSON
+    lines and Parquet are read piece by piece. Raises DataError and MissingInputError as `read` does, when it comes to
+    the place.
     """
     for one in several(source):
         name, path = str(one), locate(str(one))
@@ -69,6 +76,25 @@ def documents(
         else:
             for part in parts(name, path):
                 yield from of_file(part, unit, column, options)
+
+
+def gathered(found: Iterable[Document], column: str, name: str) -> Rows:
+    """The documents as rows of one column, in memory. Raises DataError where there are none, `name` says of what."""
+    import pyarrow as pa
+
+    parts, numbers, files = [], array("q"), array("q")
+    names: dict[str, int] = {}
+    rest = iter(found)
+    while some := list(islice(rest, AT_ONCE)):
+        parts.append(pa.array([one.text for one in some], pa.large_string()))
+        numbers.extend(one.number for one in some)
+        files.extend(names.setdefault(one.name, len(names)) for one in some)
+    if not parts:
+        raise DataError(f"{name}: no text in it", "name a file with texts")
+    lines, places = (np.frombuffer(one, dtype=np.int64) for one in (numbers, files))
+    by_row = frozenset(one for one in names if ending(Path(one)) in (*TABLES, "") and not one.endswith(LINED))
+    table = pa.table({column: pa.chunked_array(parts)})
+    return Rows(table, {column: "text"}, tuple(names), places, lines, by_row)
 
 
 def several(source: Source) -> Sequence[str | Path]:

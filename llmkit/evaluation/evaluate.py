@@ -157,6 +157,7 @@ def answers_of(saved: Saved, asked: Request, rows: Rows) -> list[Answer]:
     task, own = saved.task, saved.recipe.eval if saved.recipe else None
     # Without the target: its labels may be other words than the model's.
     inputs = rows.rename({word: column for word, column in rows.words.items() if word != task.target})
+    task.ask(asked.metrics or metric_names(saved.recipe, task))
     features = task.encode(inputs, saved.tokenizer, saved.max_length).features
     batch_size = asked.batch_size or (own.batch_size if own else 64)
     precision = asked.precision or (own.precision if own else "fp32")
