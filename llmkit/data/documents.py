@@ -186,8 +186,9 @@ def numbered(part: Part, encoding: str) -> Iterator[tuple[int, str]]:
     try:
         with opened(part.path) as file:
             if wide:
-                for number, line in enumerate(io.TextIOWrapper(file, codec_name(encoding), newline="\n"), start=1):
-                    yield number, ended(line.removeprefix("\ufeff") if number == 1 else line)
+                with io.TextIOWrapper(file, codec_name(encoding), newline="\n") as lines:
+                    for number, line in enumerate(lines, start=1):
+                        yield number, ended(line.removeprefix("\ufeff") if number == 1 else line)
             else:
                 yield from decoded(file, part.name, encoding)
     except UnicodeDecodeError as fault:
@@ -213,7 +214,9 @@ def decoded(lines: Iterable[bytes], name: str, encoding: str) -> Iterator[tuple[
         other += not bad and not raw.isascii()
         if not faults:
             yield number, line.removesuffix("\r")
-    if faults and "," not in encoding and "NUL" not in faults[0].what:
+    if faults and wrong.count(0) * 4 < len(wrong) and "NUL" in faults[0].what:
+        faults = [fault._replace(mend="no text holds one: take it out") for fault in faults]
+    elif faults and "," not in encoding:
         mixed = codec_name(encoding) == "utf-8" and other * MIXED > len(faults)
         faults = [fault._replace(mend=advice(guess(wrong), codec_name(encoding), mixed)) for fault in faults]
     refuse(faults)
