@@ -134,6 +134,7 @@ def carry_out(words: list[str] | None, as_json: bool, dry_run: bool, task: str |
     if dry_run:
         show_plan(checked, as_json)
         return
+    from llmkit import tasks
     from llmkit.report.tables import show
     from llmkit.training.run import train
 
@@ -144,8 +145,8 @@ def carry_out(words: list[str] | None, as_json: bool, dry_run: bool, task: str |
     if run.report:
         show(run.report, "this run")
     console.out(f"\nThe model is in {run.path / 'model'}. Next:")
-    console.out(f'  llmkit predict {run.path} "some text"')
-    console.out(f"  llmkit eval {run.path} --data other.csv")
+    for line in tasks.load(checked.task).next_commands:
+        console.out(f"  llmkit {line.replace('{run}', str(run.path))}")
 
 
 def show_plan(recipe: Recipe, as_json: bool) -> None:

@@ -116,6 +116,8 @@ def judge_model(model: str, asked: Request, first: Judged | None = None) -> Judg
     references = in_words(spelled, label_map)
     answers = answers_of(saved, asked, rows)
     held = {} if splits is None else baselines.answers(task, baseline_names(recipe, task), splits.train, rows)
+    if task.corpus and splits is None and first is None:
+        held = {f"{name} of these": said for name, said in baselines.answers(task, task.baselines, rows, rows).items()}
     by_label = asked.per_label or (recipe is not None and recipe.eval.per_label)
     names = first.names if first else list(asked.metrics) or trusted(metric_names(recipe, task), task)
     report = judge(task, names, split, references, answers, held, by_label=by_label, label_map=label_map)

@@ -1,4 +1,4 @@
-"""Shapes of encoders by name, for fresh weights: `model.from_config` in a recipe."""
+"""A model of fresh weights, of a shape with a name."""
 
 from __future__ import annotations
 
@@ -9,48 +9,17 @@ import torch
 import transformers
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from llmkit.errors import RecipeError, did_you_mean
 from llmkit.models.changes import allowed
 from llmkit.models.load import POSITIONS_AFTER_PAD, Loaded, can_do, own_length, quiet
 from llmkit.models.names import ModelName
-
-# Layers and width. Heads are 64 wide, the inner layer is four times as wide as the outer.
-# Source of the small ones: Turc et al. 2019, arXiv:1908.08962.
-SIZES: Mapping[str, tuple[int, int]] = {
-    "tiny": (2, 128),
-    "mini": (4, 256),
-    "small": (4, 512),
-    "medium": (8, 512),
-    "base": (12, 768),
-}
-# The words of each family's config for: layers, width, heads, inner width.
-BERT = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
-WORDS: Mapping[str, tuple[str, str, str, str]] = {
-    "bert": BERT,
-    "roberta": BERT,
-    "electra": BERT,
-    "modernbert": BERT,
-    "distilbert": ("n_layers", "dim", "n_heads", "hidden_dim"),
-}
-HEAD = 64
-POSITIONS = 512
-
-
-def names() -> list[str]:
-    """All that `from_config` may name."""
-    return [f"{family}-{size}" for family in WORDS for size in SIZES]
+from llmkit.models.shapes import HEAD, POSITIONS, SIZES, WORDS
 
 
 def config_of(
     name: str, tokenizer: PreTrainedTokenizerBase, max_length: int, changes: Mapping[str, Any]
 ) -> PreTrainedConfig:
-    """The config of that shape, with `changes`, for a tokenizer and texts of up to `max_length` tokens.
-
-    Raises RecipeError for no such name.
-    """
+    """The config of that shape, with `changes`, for a tokenizer and texts of up to `max_length` tokens."""
     family, _, size = name.partition("-")
-    if name not in names():
-        raise RecipeError(f"model.from_config: no shape '{name}'", did_you_mean(name, names()))
     layers, width = SIZES[size]
     inner = 4 * width if family != "modernbert" else 3 * width // 2  # its inner layer is gated: twice the weights
     fields: dict[str, Any] = dict(zip(WORDS[family], (layers, width, max(1, width // HEAD), inner), strict=True))

@@ -75,6 +75,11 @@ class Mlm(Task):
     lower_is_better = LOWER_IS_BETTER
     baselines = ("unigram",)
     Options = MlmOptions
+    next_commands = (
+        'predict {run} "The [MASK] sat on the mat."',
+        "eval {run} --data other.txt",
+        "finetune-classify --model {run} --train labelled.csv",
+    )
 
     def __init__(self, options: Section | None = None) -> None:
         super().__init__(options)
@@ -215,11 +220,12 @@ class Mlm(Task):
         if "row" not in features[0]:
             return [self.filled(feature["input_ids"], masks) for feature, masks in zip(features, outputs, strict=True)]
         names = ("loss", "masked", "correct", *(("pseudo_loss", "tokens") if self.each_token else ()))
-        totals = [dict.fromkeys(names, 0.0) for _ in range(features[-1]["row"] + 1)]
+        totals: dict[int, dict[str, float]] = {}
         for feature, sums in zip(features, outputs, strict=True):
+            total = totals.setdefault(feature["row"], dict.fromkeys(names, 0.0))
             for name in names:
-                totals[feature["row"]][name] += sums[name]
-        return [Answer(None, more={"sums": one}) for one in totals]
+                total[name] += sums[name]
+        return [Answer(None, more={"sums": totals[row]}) for row in sorted(totals)]
 
     def filled(self, ids: Sequence[int], masks: Sequence[Sequence[tuple[int, float]]]) -> Answer:
         """The text with the likeliest token in each mask, and the likeliest ones with their probabilities."""

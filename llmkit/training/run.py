@@ -18,6 +18,7 @@ from llmkit.evaluation import baselines
 from llmkit.evaluation.evaluate import baseline_names, metric_names
 from llmkit.evaluation.judge import Report, judge, warn_of_thin_labels, write
 from llmkit.evaluation.scores import check_scripts, load_scripts
+from llmkit.models import shapes
 from llmkit.models.names import ModelName, default_name, resolve
 from llmkit.recipe.load import dump, load_recipe
 from llmkit.recipe.schema import Recipe
@@ -98,6 +99,7 @@ def prepare(recipe: Recipe) -> Start:
     refuse_many_processes()
     task = tasks.load(recipe.task)(recipe.options)
     recipe, model = name_model(recipe)
+    tokenizer_name(recipe, model)  # that it is there
     check_scripts(metric_names(recipe, task))
     fingerprint = manifest.text_hash(dump(recipe))
     name = f"{task.name}-{source_name(recipe.data)}"
@@ -140,6 +142,7 @@ def refuse_many_processes() -> None:
 def name_model(recipe: Recipe) -> tuple[Recipe, ModelName]:
     """The recipe with a model in it, and where that model is."""
     if recipe.model.from_config is not None:
+        shapes.check(recipe.model.from_config)
         return recipe, ModelName(recipe.model.from_config, "", why="fresh weights of this shape")
     if recipe.model.name is None:
         given, why = default_name()
