@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -13,6 +14,9 @@ from llmkit.models.pipelines import KINDS, PREFIX, SPECIAL, UNKNOWN
 MIN_FREQUENCY = 2  # how often a pair must occur to become a piece
 STEP = 1e-4  # between the scores of characters that a unigram trainer would have dropped
 DIGITS = 6  # of a unigram piece's score: those behind them hang on the order in which sums are taken
+LONGEST = 16  # characters of a unigram piece, as SentencePiece has it
+SPACE = "▁"
+END = "\uffff"  # no character: no text holds it
 SPECIALS = list(SPECIAL.values())
 Texts = Callable[[str], Iterator[str]]  # a stream of the texts for a purpose, which its progress is called by
 
@@ -36,7 +40,8 @@ def learned(
     elif kind == "bpe":
         tokenizer = byte_pairs(empty, texts("its words"), vocab_size, min_frequency or MIN_FREQUENCY, letters)
     else:
-        tokenizer = weighed_pieces(empty, texts("its words"), vocab_size, corpus)
+        seeds = whole_words(lowercase, texts("its words"))
+        tokenizer = weighed_pieces(empty, chain(texts("how to weigh them"), seeds), vocab_size)
     made = tokenizer.get_vocab_size()
     if made < vocab_size:
         raise DataError(f"{corpus}: enough text for {made:,} pieces, not for --vocab-size {vocab_size:,}",
@@ -53,8 +58,9 @@ def alphabet(kind: str, lowercase: bool, texts: Iterator[str]) -> list[str]:
     """The characters of the texts as the tokenizer sees them, within a word apart from those that begin one."""
     probe = KINDS[kind](lowercase)
     probe.model = models.BPE()
-    prefix = {"continuing_subword_prefix": PREFIX} if kind == "wordpiece" else {}
-    probe.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=0, show_progress=False, **prefix))
+    prefix = PREFIX if kind == "wordpiece" else None
+    trainer = trainers.BpeTrainer(vocab_size=0, show_progress=False, continuing_subword_prefix=prefix)
+    probe.train_from_iterator(texts, trainer)
     return sorted(probe.get_vocab())
 
 
@@ -103,20 +109,30 @@ def byte_pairs(
     return tokenizer
 
 
-def weighed_pieces(tokenizer: Tokenizer, texts: Iterator[str], vocab_size: int, corpus: str) -> Tokenizer:
+def whole_words(lowercase: bool, texts: Iterator[str]) -> list[str]:
+    """Each word of the texts that occurs twice, with END behind it, to be learned from beside the texts.
+
+    The unigram trainer looks for pieces among different words only, and takes those that go on in two ways: `had`
+    never came to be a piece where no longer word begins with it, however often it occurs. END is the second way.
+    https://github.com/huggingface/tokenizers/issues/1027
+    """
+    probe = KINDS["unigram"](lowercase)
+    probe.model = models.WordLevel()
+    trainer = trainers.WordLevelTrainer(vocab_size=2**31, min_frequency=MIN_FREQUENCY, show_progress=False)
+    probe.train_from_iterator(texts, trainer)
+    words = sorted(word for word in probe.get_vocab() if word.startswith(SPACE) and 1 < len(word) <= LONGEST)
+    return [word.removeprefix(SPACE) + END for word in words]
+
+
+def weighed_pieces(tokenizer: Tokenizer, texts: Iterator[str], vocab_size: int) -> Tokenizer:
     """`tokenizer` with the pieces of the texts and their scores, in an order that says nothing of the training's."""
     trainer = trainers.UnigramTrainer(
-        vocab_size=vocab_size, show_progress=False, special_tokens=SPECIALS, unk_token=UNKNOWN
-    )
-    try:
-        tokenizer.train_from_iterator(texts, trainer)
-    except BaseException as fault:
-        if type(fault).__name__ != "PanicException":  # no Exception, and of a module that cannot be imported
-            raise
-        raise DataError(f"{corpus}: a text without a space or a full stop that is too long to weigh its pieces",
-                        "cut it up, or write --kind bpe") from None  # fmt: skip
+        vocab_size=vocab_size + 1, show_progress=False, special_tokens=SPECIALS, unk_token=UNKNOWN,
+        max_piece_length=LONGEST,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(texts, trainer)
     found = {piece: round(score, DIGITS) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"]}
-    scores = in_order({piece: score for piece, score in found.items() if piece not in SPECIALS})
+    scores = in_order({piece: score for piece, score in found.items() if piece not in (*SPECIALS, END)})
     pieces = [*((name, 0.0) for name in SPECIALS), *sorted(scores.items(), key=lambda one: (-one[1], one[0]))]
     tokenizer.model = models.Unigram(pieces, unk_id=SPECIALS.index(UNKNOWN))
     return tokenizer

@@ -11,7 +11,7 @@ SPECIAL = {
 }  # fmt: skip
 UNKNOWN = SPECIAL["unk_token"]
 PREFIX = "##"  # of a WordPiece that does not begin its word
-# Where a text has no spaces its sentences would be words, longer than a unigram model can weigh.
+# Where a text has no spaces, pieces would begin in one sentence and end in the next.
 FULL_STOPS = Regex(r"[\u3000-\u303f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]")
 
 

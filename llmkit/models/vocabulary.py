@@ -27,6 +27,7 @@ from llmkit.models.pieces import MIN_FREQUENCY, learned
 from llmkit.models.pipelines import KINDS, SPECIAL
 from llmkit.runs import folder
 
+MOST_PIECES = 2**20  # the trainers take room for all that are asked for before they read a word
 MOST_HELD = 0.5  # share of the documents
 FEW = 30  # texts held back that tell little
 
@@ -99,7 +100,7 @@ def check(kind: str, vocab_size: int, max_length: int, min_frequency: int | None
     """Raise UsageError for a value that no corpus makes right."""
     if kind not in KINDS:
         raise UsageError(f"--kind {kind}: unknown", did_you_mean(kind, list(KINDS)))
-    if vocab_size < 1:
+    if not 0 < vocab_size <= MOST_PIECES:
         raise UsageError(f"--vocab-size {vocab_size}: out of range", "write some thousands")
     if max_length < 3:
         raise UsageError(f"--max-length {max_length}: no room for text between [CLS] and [SEP]", "write 3 or more")

@@ -113,6 +113,13 @@ def test_a_fault_while_the_texts_are_read_comes_through() -> None:
         learned("wordpiece", broken, 300, False, 2, "corpus.txt")
 
 
+def test_unigram_learns_frequent_words_that_no_longer_word_begins_with() -> None:
+    corpus = [f"{name} had told {other}" for name in ("Ann", "Bob", "Cy") for other in ("Dan", "Eve", "Flo")] * 30
+    made = learned("unigram", lambda _: iter(corpus), 30, False, None, "corpus")
+    assert made.encode("Ann had told Dan", add_special_tokens=False).tokens == ["▁Ann", "▁had", "▁told", "▁Dan"]
+    assert "\uffff" not in made.get_vocab()
+
+
 def test_characters_that_no_word_needs_take_their_scores_in_their_order() -> None:
     scores = {"ab": -12.0, "c": -3.0, "x": -8.9998, "z": -8.9999, "y": -9.0, "w": -9.0, "v": -8.99986}
     assert in_order(scores) == {

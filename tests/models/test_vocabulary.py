@@ -84,6 +84,7 @@ def test_an_empty_folder_is_taken_and_little_held_back_is_said(capsys: pytest.Ca
         ({"kind": "word"}, UsageError, "--kind word: unknown; did you mean 'wordpiece'?"),
         ({"document": "lines"}, UsageError, "--document lines: unknown; did you mean 'line'?"),
         ({"vocab_size": 0}, UsageError, "--vocab-size 0: out of range; write some thousands"),
+        ({"vocab_size": 10**9}, UsageError, "--vocab-size 1000000000: out of range; write some thousands"),
         ({"max_length": 2}, UsageError, "--max-length 2: no room for text between [CLS] and [SEP]; write 3 or more"),
         ({"min_frequency": 0}, UsageError, "--min-frequency 0: out of range; write 1 or more"),
         ({"min_frequency": 2, "kind": "unigram"}, UsageError, "--min-frequency with --kind unigram: it weighs its pieces in another way; leave it out"),
