@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Train a tokenizer, or see what one makes of a corpus.", rich_markup_mode=None)
 # What a recipe calls a setting of the corpus, and what these commands call it.
-FLAGS = {"data.encoding=": "--encoding ", "data.encoding:": "--encoding:", "--text": "--column"}
+FLAGS = {"data.encoding=": "--encoding ", "data.encoding:": "--encoding:", "--text": "--column", " with --model": ""}
 
 Corpus = Annotated[
     list[str],

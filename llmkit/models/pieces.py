@@ -33,7 +33,7 @@ def learned(
         letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     else:
         letters = alphabet(kind, lowercase, texts("its characters"))
-    roomy(vocab_size, len(letters), kind, corpus)
+    least = roomy(vocab_size, len(letters), kind, corpus)
     empty = KINDS[kind](lowercase)
     if kind == "wordpiece":
         tokenizer = word_pieces(empty, texts("its words"), vocab_size, min_frequency or MIN_FREQUENCY, letters)
@@ -44,36 +44,34 @@ def learned(
         tokenizer = weighed_pieces(empty, chain(texts("how to weigh them"), seeds), vocab_size)
     made = tokenizer.get_vocab_size()
     if made < vocab_size:
+        size = f"--vocab-size {made}{' or less' if made > least else ''}"
+        frequency = ", lower --min-frequency" if min_frequency is not None and min_frequency > 1 else ""
         raise DataError(f"{corpus}: enough text for {made:,} pieces, not for --vocab-size {vocab_size:,}",
-                        f"write --vocab-size {made} or less{lower(min_frequency)}, or name more text")  # fmt: skip
+                        f"write {size}{frequency}, or name more text")  # fmt: skip
     return tokenizer
-
-
-def lower(min_frequency: int | None) -> str:
-    """What else makes more pieces of the same text."""
-    return ", lower --min-frequency" if min_frequency is not None and min_frequency > 1 else ""
 
 
 def alphabet(kind: str, lowercase: bool, texts: Iterator[str]) -> list[str]:
     """The characters of the texts as the tokenizer sees them, within a word apart from those that begin one."""
     probe = KINDS[kind](lowercase)
     probe.model = models.BPE()
-    prefix = PREFIX if kind == "wordpiece" else None
-    trainer = trainers.BpeTrainer(vocab_size=0, show_progress=False, continuing_subword_prefix=prefix)
+    trainer = trainers.BpeTrainer(vocab_size=0, show_progress=False)
+    if kind == "wordpiece":
+        trainer.continuing_subword_prefix = PREFIX
     probe.train_from_iterator(texts, trainer)
     return sorted(probe.get_vocab())
 
 
-def roomy(vocab_size: int, letters: int, kind: str, corpus: str) -> None:
-    """Raise DataError where the special tokens and the characters leave no room for a single longer piece."""
-    least = len(SPECIALS) + letters + 1
+def roomy(vocab_size: int, letters: int, kind: str, corpus: str) -> int:
+    """The least size that holds the special tokens and all characters. Raises DataError where that is too large."""
+    least = len(SPECIALS) + letters + (kind == "unigram")  # whose trainer knows no end without a longer piece
     if vocab_size >= least:
-        return
+        return least
     asked = f"--vocab-size {vocab_size:,}"
     if kind == "bpe":
-        what = f"{asked}: no room beside {letters} bytes and {len(SPECIALS)} special tokens"
+        what = f"{asked}: no room for {letters} bytes and {len(SPECIALS)} special tokens"
         raise DataError(what, f"write --vocab-size {least} or more")
-    what = f"{corpus}: {asked} leaves no room beside its {letters:,} characters and {len(SPECIALS)} special tokens"
+    what = f"{corpus}: {asked} leaves no room for its {letters:,} characters and {len(SPECIALS)} special tokens"
     raise DataError(what, f"write --vocab-size {least} or more, or --kind bpe, which spells characters in bytes")
 
 

@@ -79,6 +79,19 @@ def test_a_vocabulary_that_the_text_does_not_fill_is_refused_with_what_it_fills(
     assert learned("bpe", texts, made, False, 2, "corpus").get_vocab_size() == made
 
 
+def test_where_each_character_is_a_word_there_is_one_size_only() -> None:
+    def said(size: int) -> str:
+        with pytest.raises(DataError) as caught:
+            learned("wordpiece", lambda _: iter(["天地玄黄", "宇宙洪荒"] * 9), size, False, 2, "c")
+        return str(caught.value)
+
+    assert said(20) == (
+        "c: enough text for 13 pieces, not for --vocab-size 20; write --vocab-size 13, lower --min-frequency, "
+        "or name more text"
+    )
+    assert said(12).startswith("c: --vocab-size 12 leaves no room for its 8 characters and 5 special tokens; ")
+
+
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
 def test_what_a_refusal_says_can_be_made_can_be_made(kind: str) -> None:
     said = refusal(kind, 50_000, FREQUENCY[kind])
@@ -89,19 +102,19 @@ def test_what_a_refusal_says_can_be_made_can_be_made(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
 def test_a_vocabulary_without_room_for_the_characters_is_refused_with_the_least(kind: str) -> None:
     letters = len(alphabet(kind, False, texts("")))
-    least = letters + 6
+    least = letters + 5 + (kind == "unigram")
     assert refusal(kind, least - 1) == (
-        f"corpus.txt: --vocab-size {least - 1} leaves no room beside its {letters} characters and 5 special tokens; "
+        f"corpus.txt: --vocab-size {least - 1} leaves no room for its {letters} characters and 5 special tokens; "
         f"write --vocab-size {least} or more, or --kind bpe, which spells characters in bytes"
     )
     assert learned(kind, texts, least, False, FREQUENCY[kind], "corpus").get_vocab_size() == least
 
 
 def test_so_is_one_without_room_for_the_bytes() -> None:
-    assert refusal("bpe", 261) == (
-        "--vocab-size 261: no room beside 256 bytes and 5 special tokens; write --vocab-size 262 or more"
+    assert refusal("bpe", 260) == (
+        "--vocab-size 260: no room for 256 bytes and 5 special tokens; write --vocab-size 261 or more"
     )
-    assert learned("bpe", texts, 262, False, 2, "corpus").get_vocab_size() == 262
+    assert learned("bpe", texts, 261, False, 2, "corpus").get_vocab_size() == 261
 
 
 def test_a_fault_while_the_texts_are_read_comes_through() -> None:
