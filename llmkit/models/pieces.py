@@ -44,10 +44,11 @@ def learned(
         tokenizer = weighed_pieces(empty, chain(texts("how to weigh them"), seeds), vocab_size)
     made = tokenizer.get_vocab_size()
     if made < vocab_size:
-        size = f"--vocab-size {made}{' or less' if made > least else ''}"
-        frequency = ", lower --min-frequency" if min_frequency is not None and min_frequency > 1 else ""
+        size = f"--vocab-size {made}"
+        if made > least:
+            size += " or less, lower --min-frequency" if (min_frequency or 1) > 1 else " or less"
         raise DataError(f"{corpus}: enough text for {made:,} pieces, not for --vocab-size {vocab_size:,}",
-                        f"write {size}{frequency}, or name more text")  # fmt: skip
+                        f"write {size}, or name more text")  # fmt: skip
     return tokenizer
 
 

@@ -86,8 +86,7 @@ def test_where_each_character_is_a_word_there_is_one_size_only() -> None:
         return str(caught.value)
 
     assert said(20) == (
-        "c: enough text for 13 pieces, not for --vocab-size 20; write --vocab-size 13, lower --min-frequency, "
-        "or name more text"
+        "c: enough text for 13 pieces, not for --vocab-size 20; write --vocab-size 13, or name more text"
     )
     assert said(12).startswith("c: --vocab-size 12 leaves no room for its 8 characters and 5 special tokens; ")
 
