@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmkit import console
+from llmkit.data.faults import counted
 from llmkit.errors import LlmkitError
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def train(
         ),
     ] = None,
     held_back: Annotated[
-        float, typer.Option(help="Share of the documents to report on, not to train on; 10,000 at most.")
+        float, typer.Option(help="Share of the documents to report on, not to train on; 10,000 at most. 0: none.")
     ] = 0.05,
     document: Document = "line",
     column: Column = None,
@@ -87,10 +88,9 @@ def train(
     if as_json:
         console.out_json(trained.as_dict())
         return
-    show(
-        trained.held_back,
-        f"{output_dir}: {kind}, {trained.training['documents']:,} documents learned from; of those held back:",
-    )
+    which = "those held back" if held_back else "the same ones"
+    learned = counted(trained.training["documents"], "document")
+    show(trained.held_back, f"{output_dir}: {kind}, {learned} learned from; of {which}:")
 
 
 @app.command()

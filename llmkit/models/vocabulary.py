@@ -63,7 +63,7 @@ def train_tokenizer(
 
     corpus: whatever `llmkit.data.documents` reads; it is streamed, several times. kind: wordpiece, bpe or unigram.
     min_frequency: how often a pair must occur to become a piece, default 2; unigram has none. held_back: the share of
-    documents (10,000 at most) that are not trained on but reported on. max_length: where texts are cut, in tokens.
+    documents (10,000 at most) that are not trained on but reported on; 0: none. max_length: where texts are cut, in tokens.
     Raises UsageError for a value out of range, OutputError where the folder holds files or cannot be made, DataError
     where the corpus is no text, or too little of it for `vocab_size`. Nothing is written then.
     """
@@ -77,8 +77,11 @@ def train_tokenizer(
     def read(what: str, total: int | None = None) -> Iterator[str]:
         return watched(texts_of(corpus, document, column, encoding), what, total)
 
-    apart = hold_back(lambda: read("reading the corpus"), held_back)
-    enough(apart, corpus)
+    apart = hold_back(lambda: read("reading the corpus"), held_back or 1.0)
+    enough(apart, corpus, held_back)
+    if not held_back:  # such a corpus is too small to spare any
+        apart = Held(apart.texts, 0, apart.rest + len(apart.texts))
+        console.note("nothing is held back: the report is on texts that it was trained on")
 
     def rest(what: str) -> Iterator[str]:
         total = apart.rest + len(apart.texts)
@@ -108,8 +111,8 @@ def check(kind: str, vocab_size: int, max_length: int, min_frequency: int | None
         raise UsageError("--min-frequency with --kind unigram: it weighs its pieces in another way", "leave it out")
     if min_frequency is not None and min_frequency < 1:
         raise UsageError(f"--min-frequency {min_frequency}: out of range", "write 1 or more")
-    if not 0 < held_back <= MOST_HELD:
-        raise UsageError(f"--held-back {held_back:g}: out of range", f"write a share above 0, at most {MOST_HELD}")
+    if not 0 <= held_back <= MOST_HELD:
+        raise UsageError(f"--held-back {held_back:g}: out of range", f"write a share from 0 to {MOST_HELD}")
 
 
 def refuse_full(path: Path) -> None:
@@ -134,15 +137,15 @@ def watched(texts: Iterable[str], what: str, total: int | None) -> Iterator[str]
             advance()
 
 
-def enough(apart: Held, corpus: Source) -> None:
+def enough(apart: Held, corpus: Source, held_back: float) -> None:
     """Raise DataError where there is nothing to train on; say where there is little to report on."""
     name, all_of_it = called(corpus), apart.rest + len(apart.texts)
     mend = "name more text, or part it otherwise with --document"
-    if all_of_it < 2:
+    if all_of_it < (2 if held_back else 1):
         raise DataError(f"{name}: {'a single document' if all_of_it else 'no text in it'}", mend)
-    if not apart.rest:
+    if held_back and not apart.rest:
         raise DataError(f"{name}: {counted(all_of_it, 'document')}, all the same", mend)
-    if len(apart.texts) < FEW:
+    if held_back and len(apart.texts) < FEW:
         held = counted(len(apart.texts), "document")
         console.note(f"only {held} held back: the report says little; more text or a larger --held-back mends it")
 

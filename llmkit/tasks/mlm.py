@@ -179,6 +179,7 @@ class Mlm(Task):
             if feature["input_ids"].count(tokenizer.mask_token_id) < text.count(tokenizer.mask_token):
                 what = f"{rows.where(at)}: a {WRITTEN} stands beyond the {max_length} tokens that the model reads"
                 raise DataError(what, "give a shorter text")
+            feature["text"] = text
         return Encoded(features, cut_short)
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Feature]], Batch]:
@@ -218,7 +219,7 @@ class Mlm(Task):
         if not features:
             return []
         if "row" not in features[0]:
-            return [self.filled(feature["input_ids"], masks) for feature, masks in zip(features, outputs, strict=True)]
+            return [self.filled(feature["text"], masks) for feature, masks in zip(features, outputs, strict=True)]
         names = ("loss", "masked", "correct", *(("pseudo_loss", "tokens") if self.each_token else ()))
         totals: dict[int, dict[str, float]] = {}
         for feature, sums in zip(features, outputs, strict=True):
@@ -227,18 +228,14 @@ class Mlm(Task):
                 total[name] += sums[name]
         return [Answer(None, more={"sums": totals[row]}) for row in sorted(totals)]
 
-    def filled(self, ids: Sequence[int], masks: Sequence[Sequence[tuple[int, float]]]) -> Answer:
+    def filled(self, text: str, masks: Sequence[Sequence[tuple[int, float]]]) -> Answer:
         """The text with the likeliest token in each mask, and the likeliest ones with their probabilities."""
         assert self.reading is not None
         tokenizer = self.reading[0]
-        best = iter([options[0][0] for options in masks])
-        whole = [next(best) if one == tokenizer.mask_token_id else one for one in ids]
-        text = tokenizer.decode(whole, skip_special_tokens=True)
         options = [{spelled(tokenizer, token): chance for token, chance in one} for one in masks]
+        for one in options:
+            text = text.replace(tokenizer.mask_token, next(iter(one)), 1)
         return Answer(text, options[0]) if len(options) == 1 else Answer(text, more={"masks": options})
-
-    def references(self, rows: Rows) -> list[Any]:
-        return [None] * len(rows)
 
     def without_context(self, train: Rows, rows: Rows) -> list[Answer]:
         """What the shares of the tokens in `train` say of the hidden tokens of `rows`; one is added to each count."""

@@ -95,6 +95,8 @@ def shortcuts_for(
     """The shortcuts that this model, machine and recipe allow; tried on two of the features."""
     by_length = sorted(features[:PROBE], key=lambda feature: -len(feature["input_ids"]))
     probe = collate([by_length[0], by_length[-1]])
+    if reads == "labels":  # of every token: a drawn mask may hide one alone, which nothing can be compared with
+        probe["labels"] = probe["input_ids"].masked_fill(~probe["attention_mask"].bool(), IGNORED)
     why = ""
     if wanted == "off":
         why = "train.shortcuts=off"

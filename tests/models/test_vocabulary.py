@@ -88,8 +88,8 @@ def test_an_empty_folder_is_taken_and_little_held_back_is_said(capsys: pytest.Ca
         ({"max_length": 2}, UsageError, "--max-length 2: no room for text between [CLS] and [SEP]; write 3 or more"),
         ({"min_frequency": 0}, UsageError, "--min-frequency 0: out of range; write 1 or more"),
         ({"min_frequency": 2, "kind": "unigram"}, UsageError, "--min-frequency with --kind unigram: it weighs its pieces in another way; leave it out"),
-        ({"held_back": 0.0}, UsageError, "--held-back 0: out of range; write a share above 0, at most 0.5"),
-        ({"held_back": float("nan")}, UsageError, "--held-back nan: out of range; write a share above 0, at most 0.5"),
+        ({"held_back": 0.6}, UsageError, "--held-back 0.6: out of range; write a share from 0 to 0.5"),
+        ({"held_back": float("nan")}, UsageError, "--held-back nan: out of range; write a share from 0 to 0.5"),
         ({"output_dir": "full"}, OutputError, "full: not an empty folder: it holds a, b, c and 1 more; name another -o FOLDER"),
         ({"output_dir": "stands"}, OutputError, "stands: a file stands there; name another -o FOLDER"),
         ({"output_dir": "."}, OutputError, ".: the folder that you are in; name one to make with -o FOLDER"),
@@ -151,3 +151,10 @@ def test_a_folder_that_reloads_to_other_ids_never_appears(corpus: str, monkeypat
     with pytest.raises(InternalError, match="the saved tokenizer cuts texts up in another way"):
         train_tokenizer(corpus, output_dir="tok", vocab_size=300)
     assert list(Path().iterdir()) == [Path(corpus)]
+
+
+def test_three_sentences_may_all_be_learned_from(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("three.txt").write_text("我喜欢看电影。\n我喜欢听音乐。\n我喜欢阅读。\n", encoding="utf-8")
+    trained = train_tokenizer("three.txt", output_dir="tok", vocab_size=17, held_back=0)
+    assert trained.training["documents"] == 3
+    assert "nothing is held back: the report is on texts that it was trained on" in capsys.readouterr().err
