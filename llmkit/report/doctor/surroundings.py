@@ -9,7 +9,7 @@ from threading import Thread
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from llmkit.report.finding import Finding, Status, said, short
+from llmkit.report.doctor.finding import Finding, Status, said, short
 
 SECONDS = 3.0
 WITHOUT = "name a local folder or pkg://PACKAGE/PATH, or set HF_HUB_OFFLINE=1 to use the cache at once"
