@@ -25,6 +25,7 @@ from llmkit.metrics.rows import mean_of, side_by_side
 from llmkit.metrics.scores import Score
 from llmkit.runs.manifest import file_hash
 
+FAULTS = (Exception, SystemExit)  # what a script may raise; only Ctrl-C is not its own
 FEW = 200  # resamples of what must be computed anew each time: 3 ms each on 1,000 rows for the cheapest of metrics
 INPUTS = {"predictions", "references"}
 LOCAL = (".", "/", "~")  # what begins a path; any other name is the Hub's unless a folder here has it
@@ -73,7 +74,7 @@ def measure(name: str, references: Sequence[Any], answers: Sequence[Any], labels
     n = len(true)
     try:
         found = numbers(np.arange(n))
-    except Exception as fault:
+    except FAULTS as fault:
         raise failure(name, fault) from fault
     if not found:
         raise DataError(f"{name}: gives no number", "name a metric that does")
@@ -84,7 +85,7 @@ def measure(name: str, references: Sequence[Any], answers: Sequence[Any], labels
         for b, count in enumerate(counts.astype(np.int64)):
             try:
                 drawn = numbers(np.repeat(np.arange(n), count))
-            except Exception:  # undefined on these rows, as the metric sees it
+            except FAULTS:  # undefined on these rows, as the metric sees it
                 continue
             values[b] = [drawn.get(key, np.nan) for key in whole]
         return values
@@ -157,7 +158,7 @@ def loaded(name: str, where: str, _: str | None = None) -> tuple[Any, str]:
         was_offline, evaluate.config.HF_EVALUATE_OFFLINE = evaluate.config.HF_EVALUATE_OFFLINE, constants.HF_HUB_OFFLINE
         try:
             module = evaluate.load(where, keep_in_memory=True, seed=0)
-        except Exception as fault:  # the script may raise anything, and so may a Hub client
+        except FAULTS as fault:  # the script may raise anything, and so may a Hub client
             raise (failure if Path(where).is_absolute() else refusal)(name, fault) from fault
         finally:
             evaluate.config.HF_EVALUATE_OFFLINE = was_offline
@@ -167,7 +168,7 @@ def loaded(name: str, where: str, _: str | None = None) -> tuple[Any, str]:
     return module, hashlib.sha256(code).hexdigest()
 
 
-def refusal(name: str, fault: Exception) -> LlmkitError:
+def refusal(name: str, fault: BaseException) -> LlmkitError:
     """What to say where the Hub gave no metric."""
     if not isinstance(fault, OSError):
         return failure(name, fault)
@@ -179,12 +180,12 @@ def refusal(name: str, fault: Exception) -> LlmkitError:
     )
 
 
-def failure(name: str, fault: Exception) -> LlmkitError:
+def failure(name: str, fault: BaseException) -> LlmkitError:
     """A metric's own words on what went wrong in it."""
     if isinstance(fault, LlmkitError):
         return fault
-    said = " ".join(str(fault).split())
-    return DataError(f"{name}: {type(fault).__name__}: {said}", "mend the metric, or leave it out")
+    said = " ".join(f"{type(fault).__name__}: {fault}".split()).removesuffix(":")
+    return DataError(f"{name}: {said}", "mend the metric, or leave it out")
 
 
 @contextmanager

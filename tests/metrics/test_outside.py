@@ -152,6 +152,28 @@ def test_a_metric_that_fails_speaks_for_itself() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [("raise SystemExit", "SystemExit"), ("exit('enough')", "SystemExit: enough"), ("assert 0", "AssertionError")],
+)
+def test_a_metric_that_leaves_takes_nobody_along(act: str, words: str) -> None:
+    sentence = f"evaluate:./mine: {words}; mend the metric, or leave it out"
+    assert said(metric(TEXT, act), ["good"], ["good"]) == sentence
+    Path("mine/mine.py").write_text(f"{act}\n")
+    assert said("evaluate:./mine", ["good"], ["good"]) == sentence
+
+
+def test_a_metric_that_leaves_on_some_rows_is_undefined_there() -> None:
+    name = metric(TEXT, f"if len(set(references)) < 2: raise SystemExit\n        {SHARE}")
+    (score,) = outside.scores(outside.measure(name, ["good", "bad"], ["good", "bad"], ("bad", "good"))).values()
+    assert (score.value, score.low, score.high) == (1, 1, 1)
+
+
+def test_an_interrupt_passes() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        outside.measure(metric(TEXT, "raise KeyboardInterrupt"), ["good"], ["good"], ("good",))
+
+
 def test_rows_without_a_value_are_left_out_of_the_interval() -> None:
     name = metric(TEXT, f'assert len(set(references)) == 2, "one class"\n        {SHARE}')
     (score,) = outside.scores(outside.measure(name, ["good", "bad"], ["good", "bad"], ("bad", "good"))).values()
