@@ -15,7 +15,7 @@ from llmkit.data.rows import Rows
 from llmkit.errors import DataError, LlmkitError, ModelError, OutputError, UsageError, did_you_mean
 from llmkit.evaluation import baselines
 from llmkit.evaluation.judge import Report, judge, warn_of_thin_labels, write
-from llmkit.evaluation.labels import Given, in_words, matched
+from llmkit.evaluation.labels import Given, check_map, in_words, matched
 from llmkit.evaluation.scores import check_scripts, divided, load_scripts
 from llmkit.inference.predict import first_word, mapped, read_inputs
 from llmkit.inference.saved import Saved, checked_use, open_saved
@@ -42,6 +42,7 @@ class Request:
     def check(self) -> None:
         """Raise UsageError or MissingInputError for what is wrong before any model is looked at."""
         checked_use(self.batch_size, self.precision)
+        check_map(self.label_map)
         check_scripts(self.metrics)
 
     def check_metrics(self, task: Task) -> None:

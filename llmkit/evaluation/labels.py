@@ -18,6 +18,21 @@ Given = Mapping[str, str] | Sequence[str]  # {DATA: MODEL}, or `DATA=MODEL` text
 LONGEST = 10  # labels that a mend spells out
 
 
+def check_map(given: Any) -> None:
+    """Raise UsageError for what is no `Given`, before any model is looked at."""
+    write = "write {'label of the data': 'label of the model'}"
+    if isinstance(given, Mapping):
+        for label, own in given.items():
+            if not isinstance(label, str) or not isinstance(own, str):
+                raise UsageError(f"label_map {{{label!r}: {own!r}}}: labels are text", "put both in quotes")
+    elif not isinstance(given, Sequence) or isinstance(given, str | bytes):
+        raise UsageError(f"label_map {given!r}: no mapping", write)
+    else:
+        for one in given:
+            if not isinstance(one, str):
+                raise UsageError(f"label_map {one!r}: no 'DATA=MODEL' text", write)
+
+
 def labels_of(reference: Any) -> Sequence[str]:
     """The labels in a reference: itself, or the several that it holds."""
     return [reference] if isinstance(reference, str) else reference

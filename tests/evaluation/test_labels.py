@@ -113,6 +113,26 @@ def test_maps_that_do_not_fit_are_refused(given_: Any, sentence: str) -> None:
     assert refused(("bad", "good"), ["fine", "bad"], given_) == sentence
 
 
+@pytest.mark.parametrize(
+    ("given_", "sentence"),
+    [
+        ({0: "bad"}, "label_map {0: 'bad'}: labels are text; put both in quotes"),
+        ({"0": "bad", "1": 1}, "label_map {'1': 1}: labels are text; put both in quotes"),
+        (None, "label_map None: no mapping; write {'label of the data': 'label of the model'}"),
+        ("0=bad", "label_map '0=bad': no mapping; write {'label of the data': 'label of the model'}"),
+        (b"0=bad", "label_map b'0=bad': no mapping; write {'label of the data': 'label of the model'}"),
+        (7, "label_map 7: no mapping; write {'label of the data': 'label of the model'}"),
+        (["0=bad", ("1", "good")], "label_map ('1', 'good'): no 'DATA=MODEL' text; write {'label of the data': 'label of the model'}"),
+        ([None], "label_map None: no 'DATA=MODEL' text; write {'label of the data': 'label of the model'}"),
+    ],
+)  # fmt: skip
+def test_what_is_no_map_is_refused_before_the_model_is_looked_at(given_: Any, sentence: str) -> None:
+    for scored in (llmkit.evaluate, lambda model, *more, **words: llmkit.compare([model, "another"], *more, **words)):
+        with pytest.raises(UsageError) as fault:
+            scored("no/such/run", "o.jsonl", label_map=given_)
+        assert str(fault.value) == sentence
+
+
 def test_a_map_is_split_where_both_sides_are_labels() -> None:
     assert cut("a=b=c", ["a=b"], ["c"]) == ("a=b", "c")
     assert cut("a=b=c", ["a"], ["b=c"]) == ("a", "b=c")
