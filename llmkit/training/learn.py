@@ -42,7 +42,6 @@ def trainer_for(
         arguments = training_arguments(
             recipe, folder.path, recipe.train.precision, names[0], names[0] not in task.lower_is_better
         )
-        trackers.check(arguments.report_to)
         arguments.run_name = arguments.run_name and console.redacted(arguments.run_name)  # trackers send it away
         boards = [Board(folder / "tensorboard")] if "tensorboard" in arguments.report_to else []
         meter = Meter()

@@ -19,6 +19,7 @@ from llmkit.evaluation.evaluate import baseline_names, metric_names
 from llmkit.evaluation.judge import Report, judge, warn_of_thin_labels, write
 from llmkit.evaluation.scores import check_scripts, load_scripts
 from llmkit.models.names import ModelName, default_name, resolve
+from llmkit.recipe import report_to
 from llmkit.recipe.load import dump, load_recipe
 from llmkit.recipe.schema import Recipe
 from llmkit.runs import folder as folders
@@ -97,6 +98,7 @@ def prepare(recipe: Recipe) -> Start:
     """All that can be checked without a model; says what there is to say about the rows."""
     refuse_many_processes()
     task = tasks.load(recipe.task)(recipe.options)
+    report_to.check(recipe.train.hf.get("report_to", "none"))
     recipe, model = name_model(recipe)
     check_scripts(metric_names(recipe, task))
     fingerprint = manifest.text_hash(dump(recipe))
