@@ -70,6 +70,17 @@ def comparison(models: Sequence[str], asked: Request, output_dir: str | None = N
         raise UsageError(f"{counted(len(models), 'model')} to compare", "name two or more")
     asked.check()
     target = output_folder(output_dir)
+    with console.once():
+        every = judged_alike(models, asked)
+    first = every[0]
+    if target is not None:
+        for judged, name in zip(every, folder_names(models), strict=True):
+            keep(judged, target / name)
+    return Comparison(models, [one.report for one in every], [differences(first, one) for one in every[1:]])
+
+
+def judged_alike(models: Sequence[str], asked: Request) -> list[Judged]:
+    """Each model's answers to the same rows, judged."""
     first = judge_model(models[0], asked)
     if asked.data is None:
         console.note(f"all are scored on the {first.report.split} rows of {models[0]}: what another run has learned "
@@ -78,10 +89,7 @@ def comparison(models: Sequence[str], asked: Request, output_dir: str | None = N
     for model in models[1:]:
         every.append(judge_model(model, asked, first))
         check_rows(first, every[-1])
-    if target is not None:
-        for judged, name in zip(every, folder_names(models), strict=True):
-            keep(judged, target / name)
-    return Comparison(models, [one.report for one in every], [differences(first, one) for one in every[1:]])
+    return every
 
 
 def check_rows(first: Judged, other: Judged) -> None:

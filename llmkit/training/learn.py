@@ -37,7 +37,6 @@ def trainer_for(
     if judged is None:
         quiet = {"eval_strategy": "no", "eval_steps": None, "save_strategy": "no", "save_steps": None}
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=quiet)})
-        console.note("no validation rows: the last weights are kept")
     with blaming_the_recipe(), without_launcher_settings():
         arguments = training_arguments(
             recipe, folder.path, recipe.train.precision, names[0], names[0] not in task.lower_is_better

@@ -206,6 +206,8 @@ def settle(recipe: Recipe, splits: Splits, loaded: Loaded) -> tuple[Recipe, str]
     precision, why = choose_precision(recipe.train.precision, hidden, device())
     said = f"precision: {precision} ({why}), scores in {recipe.eval.precision}; {torch.get_num_threads()} threads"
     console.note(said)
+    if "validation" not in splits.others:
+        console.note("no validation rows: the last weights are kept")
     data = recipe.data.model_copy(update={"columns": splits.columns})
     learning = recipe.train.model_copy(update={"precision": precision})
     return recipe.model_copy(update={"data": data, "train": learning}), said

@@ -13,6 +13,8 @@ from llmkit.errors import DataError, ModelError, UsageError
 from llmkit.evaluation.compare import folder_names
 from llmkit.testing import reviews, tiny_model, write_jsonl
 
+NAMES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+
 
 @pytest.fixture
 def home(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -56,6 +58,19 @@ def test_the_table_has_models_baselines_and_differences(
     held = ["majority class", "TF-IDF + logistic regression"]
     assert firsts == [home.name, tiny_classifier, *held, f"{tiny_classifier} - {home.name}"]
     assert told.startswith(f"{tiny_classifier} is worse than {home.name} in accuracy by 0.")
+
+
+def test_what_two_models_make_of_the_same_rows_is_said_once(
+    tiny_classifier: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = tiny_model("second", auto_class="AutoModelForSequenceClassification", **NAMES)
+    rows = [{"review": row["text"], "verdict": row["label"].upper()} for row in reviews(20, seed=8)]
+    file = write_jsonl("o.jsonl", [*rows, {"review": " ", "verdict": "BAD"}])
+    llmkit.compare([tiny_classifier, second], file, metrics=["accuracy"], keys=["data.on_empty=skip"])
+    said = capsys.readouterr().err.splitlines()
+    for word in ("review", "on_empty", "labels matched"):
+        assert sum(word in line for line in said) == 1, said
+    assert len(set(said)) == len(said)
 
 
 def test_without_data_the_first_runs_own_rows_are_used_and_said(

@@ -65,6 +65,13 @@ def test_a_changed_training_file_is_said_and_refused_only_where_it_is_needed(
     assert "no baselines: reviews.jsonl: not the file that run was trained on\n" in capsys.readouterr().err
 
 
+def test_a_file_that_cannot_be_read_is_said_once(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("reviews.jsonl").write_text("{\n")
+    assert cli.run(["eval", str(finished), "--data", "reviews.jsonl"]) == 65
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: reviews.jsonl:1:")
+
+
 def test_a_plain_folder_needs_rows(finished: Path) -> None:
     with pytest.raises(UsageError) as fault:
         llmkit.evaluate(str(finished / "model"))
