@@ -51,6 +51,7 @@ def test_labels_that_differ_by_case_and_space_alone_are_matched_and_said(capsys:
     assert match(("so so", "good"), ["Good", "SO  so ", "GOOD"]) == {"Good": "good", "SO  so ": "so so", "GOOD": "good"}
     assert capsys.readouterr().err == (
         "labels matched but for case and space: 'Good' is 'good', 'SO  so ' is 'so so', 'GOOD' is 'good'\n"
+        "several labels count as one: 'Good' and 'GOOD' as 'good'\n"
     )
 
 
@@ -92,6 +93,16 @@ def test_an_explicit_map_may_join_labels_and_leave_equal_ones_out() -> None:
     assert match(("bad", "good"), ["fine", "ok", "bad"], given_) == {"fine": "good", "ok": "good"}
     assert match(("bad", "good"), ["fine", "ok", "bad"], {"fine": "good", "ok": "bad"}) == {"fine": "good", "ok": "bad"}
     assert match(("bad", "good"), ["good", "bad"], {"good": "bad", "bad": "good"}) == {"good": "bad", "bad": "good"}
+
+
+def test_labels_that_become_one_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    match(("bad", "good"), ["fine", "bad", "ok", "good", "poor"], ["fine=good", "ok=good", "poor=bad"])
+    sentence = "several labels count as one: 'fine' and 'ok' and 'good' as 'good', 'bad' and 'poor' as 'bad'\n"
+    assert capsys.readouterr().err == sentence
+    match(("bad", "good"), [["fine", "good"], []], {"fine": "good"})
+    assert capsys.readouterr().err == "several labels count as one: 'fine' and 'good' as 'good'\n"
+    match(("bad", "good"), ["good", "bad"], {"good": "bad", "bad": "good"})
+    assert capsys.readouterr().err == ""
 
 
 def test_the_rest_beside_a_map_is_matched_as_ever() -> None:
