@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,9 +75,10 @@ def test_what_two_models_make_of_the_same_rows_is_said_once(
 
 
 def test_without_data_the_first_runs_own_rows_are_used_and_said(
-    home: Path, tiny_classifier: str, capsys: pytest.CaptureFixture[str]
+    home: Path, tiny_classifier: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["eval", home.name, tiny_classifier, home.name, "--json"]) == 0
+    copy = str(shutil.copytree(home, tmp_path / "copy"))
+    assert cli.run(["eval", home.name, tiny_classifier, copy, "--json"]) == 0
     said = capsys.readouterr()
     assert (
         "all are scored on the test rows of run: what another run has learned from them would flatter it; "
@@ -132,6 +134,21 @@ def test_other_questions_are_refused_before_the_weights_load(
     with pytest.raises(UsageError) as usage:
         llmkit.compare([home.name], other)
     assert str(usage.value) == "1 model to compare; name two or more"
+
+
+@pytest.mark.parametrize(
+    ("models", "sentence"),
+    [
+        (["run", "run"], "run: named twice; name each model once"),
+        (["run", "a/hub-id", "./run/"], "./run/: named twice (as run too); name each model once"),
+        (["a/hub-id", "a/hub-id"], "a/hub-id: named twice; name each model once"),
+    ],
+)
+def test_a_model_is_not_compared_with_itself(
+    models: list[str], sentence: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["eval", *models]) == 64
+    assert capsys.readouterr().err == f"error: {sentence}\n"
 
 
 def test_another_reference_is_refused(tiny: str, home: Path, tmp_path: Path) -> None:
