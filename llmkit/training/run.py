@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmkit import console, tasks
+from llmkit.data.faults import counted
 from llmkit.data.prepare import Splits, read_splits, source_name
 from llmkit.errors import RecipeError, UsageError
 from llmkit.evaluation import baselines
@@ -192,7 +193,7 @@ def encode(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits) -> dict[s
     if unknown > UNKNOWN:
         console.note(f"the tokenizer does not know {unknown:.0%} of the tokens: --model names a model of this language")
     if cut:
-        console.note(f"max_length {recipe.model.max_length} cuts {cut:,} of {rows:,} texts ({cut / rows:.1%})")
+        console.note(f"max_length {recipe.model.max_length} cuts {cut:,} of {counted(rows, 'text')} ({cut / rows:.1%})")
     return encoded
 
 
