@@ -16,6 +16,7 @@ from llmkit.evaluation.evaluate import metric_names
 from llmkit.models.load import Loaded
 from llmkit.recipe.schema import Recipe
 from llmkit.runs.folder import RunFolder
+from llmkit.runs.launchers import MARKS
 from llmkit.tasks.base import Encoded, Task
 from llmkit.training import trackers
 from llmkit.training.arguments import rows_at_once, training_arguments
@@ -116,8 +117,9 @@ def blamed(fault: BaseException) -> RecipeError:
 
 @contextmanager
 def without_launcher_settings() -> Iterator[None]:
-    """Hide ACCELERATE_* from the Trainer: what an old launcher left in the environment must not change the recipe."""
-    hidden = {key: os.environ.pop(key) for key in list(os.environ) if key.startswith("ACCELERATE_")}
+    """Hide from the Trainer what an old launcher left in the environment: it must not change the recipe."""
+    left = [key for key in os.environ if key.startswith("ACCELERATE_") or key in MARKS]
+    hidden = {key: os.environ.pop(key) for key in left}
     try:
         yield
     finally:

@@ -24,7 +24,7 @@ from llmkit.recipe import report_to
 from llmkit.recipe.load import dump, load_recipe
 from llmkit.recipe.schema import Recipe
 from llmkit.runs import folder as folders
-from llmkit.runs import manifest
+from llmkit.runs import launchers, manifest
 from llmkit.tasks.base import Encoded, Task
 
 if TYPE_CHECKING:
@@ -135,8 +135,10 @@ def carry_out(start: Start, folder: RunFolder) -> Run:
 
 def refuse_many_processes() -> None:
     """Raise UsageError under a launcher: each process would train a model of its own on the same rows."""
-    if os.environ.get("WORLD_SIZE", "1").strip() not in ("", "0", "1"):
-        raise UsageError("started as several processes", "this version trains on one; start it without a launcher")
+    if found := launchers.several(os.environ):
+        said = ", ".join(f"{name}={size}" for name, size in found.items())
+        mend = f"this version trains on one: start it without a launcher, or unset {' '.join(found)}"
+        raise UsageError(f"started as several processes ({said})", mend)
 
 
 def name_model(recipe: Recipe) -> tuple[Recipe, ModelName]:

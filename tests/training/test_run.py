@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import llmkit
 from llmkit.errors import DataError, InternalError, LlmkitError, OutputError, RecipeError, UsageError
 from llmkit.metrics.classification import score_all
+from llmkit.runs.launchers import SIZES
 from llmkit.testing import reviews, tiny_model, write_jsonl
 from llmkit.training import trainer
 
@@ -243,11 +244,12 @@ def test_a_loss_that_is_no_number_stops_the_run_before_weights_are_saved(tiny: s
     assert not list(Path("run").rglob("*.safetensors"))
 
 
-def test_several_processes_are_refused(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
+@pytest.mark.parametrize("name", SIZES)
+def test_several_processes_are_refused(tiny: str, data: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "2")
     refused(
         UsageError,
-        "started as several processes; this version trains on one; start it without a launcher",
+        f"started as several processes ({name}=2); this version trains on one: start it without a launcher, or unset {name}",
         lambda: train(tiny, data),
     )
 
