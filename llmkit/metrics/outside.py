@@ -95,7 +95,8 @@ def measure(name: str, references: Sequence[Any], answers: Sequence[Any], labels
 
 
 def scores(measured: Measured, intervals: bool = True) -> dict[str, Score]:
-    """The scores by name. One number a row: the mean with its BCa interval; else a percentile bootstrap of `FEW`.
+    """The scores by name. One number a row: the mean with its BCa interval; else a percentile bootstrap of `FEW`,
+    whose signature says how many resamples left the metric undefined.
 
     Without `intervals` low and high are NaN, and nothing is computed again.
     """
@@ -106,9 +107,11 @@ def scores(measured: Measured, intervals: bool = True) -> dict[str, Score]:
         )
         found[name] = score(name, float(numbers.mean()), bounds, f"bca,{RESAMPLES}", measured.digest)
     if measured.whole:
-        bounds = few(measured.again, n) if intervals else np.full((len(measured.whole), 2), np.nan)
-        for (name, value), pair in zip(measured.whole.items(), bounds, strict=True):
-            found[name] = score(name, value, pair, f"percentile,{FEW}", measured.digest)
+        unknown = np.full((len(measured.whole), 2), np.nan), [0] * len(measured.whole)
+        bounds, lost = few(measured.again, n) if intervals else unknown
+        for (name, value), pair, times in zip(measured.whole.items(), bounds, lost, strict=True):
+            undefined = f",undefined:{times}" if times else ""
+            found[name] = score(name, value, pair, f"percentile,{FEW}{undefined}", measured.digest)
     return found
 
 
@@ -120,15 +123,23 @@ def differences(first: Measured, second: Measured) -> dict[str, tuple[float, flo
         found[name] = tuple(difference(one, other, n)[0].tolist())
     if first.whole and first.whole.keys() == second.whole.keys():
         order = [list(second.whole).index(name) for name in first.whole]
-        bounds = few(lambda counts: second.again(counts)[:, order] - first.again(counts), n)
+        bounds, _ = few(lambda counts: second.again(counts)[:, order] - first.again(counts), n)
         for (name, value), (low, high) in zip(first.whole.items(), bounds.tolist(), strict=True):
             found[name] = (second.whole[name] - value, low, high)
     return found
 
 
-def few(statistic: Statistic, n: int) -> Floats:
-    """The percentile intervals [M, 2] of a statistic that is slow."""
-    return bootstrap_all(statistic, np.ones(n, np.int64), resamples=FEW, method="percentile")
+def few(statistic: Statistic, n: int) -> tuple[Floats, list[int]]:
+    """The percentile intervals [M, 2] of a statistic that is slow, and how many resamples left each undefined."""
+    lost: list[Floats] = []
+
+    def watched(counts: Floats) -> Floats:
+        values = statistic(counts)
+        lost.append(np.isnan(values).sum(axis=0))
+        return values
+
+    bounds = bootstrap_all(watched, np.ones(n, np.int64), resamples=FEW, method="percentile")
+    return bounds, np.sum(lost, axis=0).tolist()
 
 
 def score(name: str, value: float, bounds: Sequence[float], interval: str, digest: str) -> Score:

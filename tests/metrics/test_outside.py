@@ -13,7 +13,7 @@ import pytest
 
 from llmkit.errors import DataError, MissingInputError, NetworkError
 from llmkit.metrics import outside
-from llmkit.metrics.intervals import bootstrap
+from llmkit.metrics.intervals import bootstrap, resample
 from llmkit.metrics.rows import mean_of
 
 SCRIPT = """import datasets
@@ -176,8 +176,14 @@ def test_an_interrupt_passes() -> None:
 
 def test_rows_without_a_value_are_left_out_of_the_interval() -> None:
     name = metric(TEXT, f'assert len(set(references)) == 2, "one class"\n        {SHARE}')
-    (score,) = outside.scores(outside.measure(name, ["good", "bad"], ["good", "bad"], ("bad", "good"))).values()
+    measured = outside.measure(name, ["good", "bad"], ["good", "bad"], ("bad", "good"))
+    (score,) = outside.scores(measured).values()
     assert (score.value, score.low, score.high) == (1, 1, 1)
+    drawn = np.concatenate(list(resample(np.ones(2, np.int64), outside.FEW, seed=0)))
+    lost = int((drawn == 2).any(axis=1).sum())
+    assert 0 < lost < outside.FEW
+    assert score.signature.split("|")[2] == f"interval:percentile,200,undefined:{lost},seed=0"
+    assert outside.differences(measured, measured) == {name: (0, 0, 0)}
 
 
 def test_a_missing_path_is_named() -> None:
