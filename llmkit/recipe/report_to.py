@@ -38,7 +38,7 @@ def check(given: Any) -> None:
         return
     found = [f"train.hf.report_to: {why}" for name in names if (why := complaint(name))]
     if found:
-        raise RecipeError("\nerror: ".join(dict.fromkeys(found)))
+        raise RecipeError(list(dict.fromkeys(found)))
 
 
 def complaint(name: Any) -> str | None:
