@@ -1,6 +1,6 @@
 """llmkit: from a file of text to a model that you can trust.
 
-`train`, `evaluate`, `predict` and `load_recipe` are loaded when first used, so that `import llmkit` is instant.
+What `__all__` names is loaded when first used, so that `import llmkit` is instant.
 """
 
 from __future__ import annotations
@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
-__all__ = ["compare", "evaluate", "load_recipe", "plan", "predict", "train"]
+__all__ = ["compare", "evaluate", "load_recipe", "plan", "predict", "tokenizer_report", "train", "train_tokenizer"]
 
 if TYPE_CHECKING:
     from llmkit.evaluation.compare import compare
     from llmkit.evaluation.evaluate import evaluate
     from llmkit.inference.predict import predict
+    from llmkit.models.fertility import tokenizer_report
+    from llmkit.models.vocabulary import train_tokenizer
     from llmkit.recipe.load import load_recipe
     from llmkit.training.plan import plan
     from llmkit.training.run import train
@@ -24,6 +26,8 @@ HOMES = {
     "compare": "llmkit.evaluation.compare",
     "evaluate": "llmkit.evaluation.evaluate",
     "predict": "llmkit.inference.predict",
+    "tokenizer_report": "llmkit.models.fertility",
+    "train_tokenizer": "llmkit.models.vocabulary",
     "load_recipe": "llmkit.recipe.load",
 }
 

@@ -28,6 +28,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "global_attn_every_n_layers": 1,
     },
 }
+SYLLABLES = ["ka", "to", "ri", "mu", "sel", "an", "bor", "ti", "ne", "Ul", "é", "zon"]
+CHARACTERS = "却说那唐僧忧愁随着国王至后宫只听得鼓乐喧天闻异香扑鼻低头不敢仰视行者暗里欣然"
 LONGEST = 128  # tokens that a tiny model has positions for
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = {
@@ -110,6 +112,22 @@ def reviews(rows: int = 40, seed: int = 0, labels: Sequence[str] = ("bad", "good
         chance.shuffle(words)
         made.append({"text": f"{' '.join(words)} {i}", "label": labels[i % 2]})
     return made
+
+
+def sentences(number: int = 300, seed: int = 0, chinese: bool = False) -> list[str]:
+    """Lines of a corpus: up to 15 of 600 made-up words, or up to 30 Chinese characters without a space."""
+    chance = random.Random(seed)
+    words = list(CHARACTERS) if chinese else [
+        "".join(chance.choices(SYLLABLES, k=chance.randint(1, 4))) for _ in range(600)
+    ]  # fmt: skip
+    space, end, longest = ("", "。", 30) if chinese else (" ", ".", 15)
+    return [space.join(chance.choices(words, k=chance.randint(1, longest))) + end for _ in range(number)]
+
+
+def write_lines(path: str | Path, texts: Sequence[str]) -> str:
+    """The path of a file with a text a line."""
+    Path(path).write_text("\n".join(texts) + "\n", encoding="utf-8")
+    return str(path)
 
 
 def write_jsonl(path: str | Path, rows: Sequence[dict[str, Any]]) -> str:

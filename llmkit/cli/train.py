@@ -26,6 +26,19 @@ Model = Annotated[
     str | None, typer.Option(help="The weights to start from: a folder, a Hub id, pkg://PACKAGE/PATH. [model.name]")
 ]
 Train = Annotated[str | None, typer.Option(help="The training rows: csv, tsv, jsonl, parquet, a folder. [data.train]")]
+Corpus = Annotated[
+    str | None, typer.Option("--train", help="The corpus: txt, jsonl, parquet, a folder of them. [data.train]")
+]
+FromConfig = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHAPE", help="Fresh weights of a shape, such as bert-mini or modernbert-tiny. [model.from_config]"
+    ),
+]
+TokenizerName = Annotated[
+    str | None,
+    typer.Option("--tokenizer", help="The tokenizer, where it is not the model's own. [model.tokenizer]"),
+]
 Validation = Annotated[str | None, typer.Option(help="Rows to choose the best checkpoint by. [data.validation]")]
 Test = Annotated[str | None, typer.Option(help="Rows to report on. [data.test]")]
 Text = Annotated[str | None, typer.Option(help="The column of the text. [data.columns.text]")]
@@ -67,6 +80,31 @@ def finetune_classify(
               text=text, text_pair=text_pair, label=label, epochs=epochs, output_dir=output_dir)  # fmt: skip
 
 
+def pretrain_mlm(
+    words: Words = None,
+    train: Corpus = None,
+    validation: Validation = None,
+    test: Test = None,
+    text: Text = None,
+    model: Model = None,
+    from_config: FromConfig = None,
+    tokenizer: TokenizerName = None,
+    epochs: Epochs = None,
+    output_dir: Output = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    debug: Debug = False,  # noqa: ARG001
+) -> None:
+    """Train a masked language model on text: from fresh weights, or on from those of a model.
+
+    llmkit pretrain-mlm --train corpus.txt --model google-bert/bert-base-uncased
+
+    llmkit pretrain-mlm --train corpus.txt --from-config bert-mini --tokenizer tok/
+    """
+    carry_out(words, as_json, dry_run, "mlm", model=model, from_config=from_config, tokenizer=tokenizer, train=train,
+              validation=validation, test=test, text=text, epochs=epochs, output_dir=output_dir)  # fmt: skip
+
+
 def train_any(
     words: Words = None,
     model: Model = None,
@@ -96,6 +134,7 @@ def carry_out(words: list[str] | None, as_json: bool, dry_run: bool, task: str |
     if dry_run:
         show_plan(checked, as_json)
         return
+    from llmkit import tasks
     from llmkit.report.tables import show
     from llmkit.training.run import train
 
@@ -106,8 +145,8 @@ def carry_out(words: list[str] | None, as_json: bool, dry_run: bool, task: str |
     if run.report:
         show(run.report, "this run")
     console.out(f"\nThe model is in {run.path / 'model'}. Next:")
-    console.out(f'  llmkit predict {run.path} "some text"')
-    console.out(f"  llmkit eval {run.path} --data other.csv")
+    for line in tasks.load(checked.task).next_commands:
+        console.out(f"  llmkit {line.replace('{run}', str(run.path))}")
 
 
 def show_plan(recipe: Recipe, as_json: bool) -> None:
@@ -132,5 +171,6 @@ def divided(words: list[str]) -> tuple[str | None, list[str]]:
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
+    app.command("pretrain-mlm")(pretrain_mlm)
     app.command("finetune-classify")(finetune_classify)
     app.command("train")(train_any)

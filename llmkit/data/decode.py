@@ -102,7 +102,7 @@ def _decode_whole(data: bytes, name: str, encoding: str) -> tuple[str, list[Faul
 
 def _decode_lines(data: bytes, name: str, encodings: str) -> tuple[str, list[Fault]]:
     names = [codec_name(encoding.strip()) for encoding in encodings.split(",")]
-    wide = next((codec for codec in names if not _has_byte_lines(codec)), None)
+    wide = next((codec for codec in names if not has_byte_lines(codec)), None)
     if wide:
         raise RecipeError(
             f"data.encoding: {wide} cannot stand in a list", "its lines cannot be told apart: name it alone"
@@ -134,13 +134,13 @@ def _undecodable(data: bytes, name: str, encoding: str, codec: str, error: Unico
     shown = "UTF-8" if codec == "utf-8" else encoding
     likely = guess(data)
     bad, good = [], 0
-    for number, line in enumerate(data.split(b"\n") if _has_byte_lines(codec) else [], start=1):
+    for number, line in enumerate(data.split(b"\n") if has_byte_lines(codec) else [], start=1):
         try:
             line.decode(codec)
             good += not line.isascii()
         except UnicodeDecodeError as e:
             bad.append((number, line[e.start]))
-    wide = likely is not None and not _has_byte_lines(likely)
+    wide = likely is not None and not has_byte_lines(likely)
     if wide or not bad:  # lines of wide or stateful characters cannot be told apart before decoding
         bad = [(data[: error.start].decode(codec, "ignore").count("\n") + 1, data[error.start])]
     mend = advice(likely, codec, mixed=codec == "utf-8" and good * MIXED > len(bad))
@@ -151,12 +151,12 @@ def advice(likely: str | None, codec: str, mixed: bool) -> str:
     """The mend for bytes that `codec` does not read and `likely` does. mixed: other lines or files do hold UTF-8."""
     if not likely or codec_name(likely) == codec:
         return "name its encoding with data.encoding=NAME"
-    if mixed and _has_byte_lines(likely):
+    if mixed and has_byte_lines(likely):
         return f"it looks like {likely} among UTF-8: data.encoding=utf-8,{likely} reads each line in the one that fits"
     return f"{LOOKS_LIKE}{likely}: data.encoding={likely} reads it"
 
 
-def _has_byte_lines(codec: str) -> bool:
+def has_byte_lines(codec: str) -> bool:
     """Whether a line end is the one byte that it is in ASCII, and means nothing for the lines around it."""
     return "\n".encode(codec) == b"\n" and codec != "utf-7"
 

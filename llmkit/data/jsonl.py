@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any
 
@@ -39,7 +39,7 @@ def read_json(text: str, name: str, array: bool) -> Rows:
         rows = list(_elements(text, name, faults))
     else:
         _refuse_other_forms(text, name, begins)
-        rows = list(_lines(text, name, faults))
+        rows = list(objects(enumerate(text.split("\n"), start=1), name, faults))
     refuse(faults)
     if not rows:
         raise DataError(f"{name}: an empty array", "write the rows into it")
@@ -49,8 +49,9 @@ def read_json(text: str, name: str, array: bool) -> Rows:
     return build({key: [row.get(key) for _, row in rows] for key in keys}, name, (line for line, _ in rows))
 
 
-def _lines(text: str, name: str, faults: list[Fault]) -> Iterator[tuple[int, dict[str, str]]]:
-    for number, line in enumerate(text.split("\n"), start=1):
+def objects(lines: Iterable[tuple[int, str]], name: str, faults: list[Fault]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The number and columns of each line that is not blank; what is wrong with others goes into `faults`."""
+    for number, line in lines:
         start = _skip(line, 0)
         if start == len(line):
             continue

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from llmkit.data import leaks
 from llmkit.data.columns import KINDS, guess, need
 from llmkit.data.decode import ReadOptions
+from llmkit.data.documents import documents, gathered
+from llmkit.data.faults import listed
 from llmkit.data.packages import locate
 from llmkit.data.read import read
 from llmkit.data.rows import Rows
@@ -33,6 +35,8 @@ class Reader(Protocol):
     def cells(self) -> Any: ...
     @property
     def may_be_empty(self) -> Any: ...
+    @property
+    def corpus(self) -> bool: ...
     def strata(self, rows: Rows) -> Any: ...
 
 
@@ -99,7 +103,7 @@ def read_splits(section: DataSection, task: Reader) -> Splits:
         raise RecipeError("data.train: missing", "name the training rows with --train FILE")
     named = {"train": section.train, "validation": section.validation, "test": section.test}
     read_rows = {
-        name: read(one, split_role=name, options=options(section)) for name, one in named.items() if one is not None
+        name: read_source(one, name, section, task, section.columns) for name, one in named.items() if one is not None
     }
     columns, notes = guess(read_rows["train"], task.columns, section.columns, task.optional)
     mapped = {}
@@ -116,8 +120,17 @@ def read_splits(section: DataSection, task: Reader) -> Splits:
         parts, said = split_off(train, shares, section.split.seed, inputs, classes, sets)
         train, mapped = parts.pop("train"), mapped | parts
         notes += said
-    train, said = leaks.apply(train, mapped, section.on_leak, inputs)
+    train, said = (train, []) if task.corpus else leaks.apply(train, mapped, section.on_leak, inputs)
     return Splits(train, mapped, dict(columns), sources(*named.values()), notes + said)
+
+
+def read_source(source: Any, role: str, section: DataSection, task: Reader, columns: Mapping[str, str]) -> Rows:
+    """The rows of a source: as its file has them, or for a corpus its documents."""
+    if not task.corpus:
+        return read(source, split_role=role, options=options(section))
+    column = columns.get(next(iter(task.columns)))
+    found = documents(source, unit=section.document, column=column, options=options(section), split_role=role)
+    return gathered(found, column or "text", listed(sources(source), shown=1))
 
 
 def checked(rows: Rows, columns: Mapping[str, str], section: DataSection, task: Reader) -> tuple[Rows, list[str]]:

@@ -53,9 +53,9 @@ def read(source: Source, *, split_role: str = "train", options: ReadOptions = Re
         return _read_folder(path, inside, name, split_role, options)
     if exists:
         return _read_file(path, name, options)
-    if _may_be_hub_id(name):
+    if may_be_hub_id(name):
         return hub.read_hub(name, split_role)
-    raise _missing(name, path)
+    raise missing(name, path)
 
 
 def _read_file(path: Path, name: str, options: ReadOptions) -> Rows:
@@ -90,7 +90,7 @@ def _labelled(label: str, source: Source, options: ReadOptions) -> Rows:
     except OSError as e:
         raise _unreadable(name, e) from e
     if not is_file:
-        raise _missing(name, path)
+        raise missing(name, path)
     data, ending = unpack(path, name)
     if ending in ENDINGS and ending != ".txt":
         what = f"{name}: the file of label '{label}' ends in {ending}, where each line is to be one text"
@@ -116,7 +116,8 @@ def _read_folder(folder: Path, inside: list[Path], name: str, split: str, option
     )
 
 
-def _may_be_hub_id(name: str) -> bool:
+def may_be_hub_id(name: str) -> bool:
+    """Whether a name that is no path here can be that of a set on the Hub."""
     matched = hub.HUB_ID.fullmatch(name)
     if not matched or name.startswith(SCHEME):
         return False
@@ -128,7 +129,8 @@ def _unreadable(name: str, error: OSError) -> MissingInputError:
     return MissingInputError(f"{name}: cannot be read: {error.strerror}", "check the name and its permissions")
 
 
-def _missing(name: str, path: Path) -> MissingInputError:
+def missing(name: str, path: Path) -> MissingInputError:
+    """What to say of a path where no file is."""
     if path.is_dir():
         return MissingInputError(f"{name}: a folder, where a file is wanted", "name a file")
     if "*" in name or "?" in name:

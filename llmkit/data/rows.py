@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -95,6 +96,13 @@ class Rows:
             row = cells.index(None)
             raise DataError(f"{self.where(row)}: no '{self.column(name)}'", "write it in every row")
         return texts
+
+    def digest(self, name: str) -> str:
+        """The sha256 of the texts of a column, in order."""
+        found = hashlib.sha256()
+        for text in self.texts(name):
+            found.update(f"{len(text)}:{text}".encode())
+        return found.hexdigest()
 
     def where(self, row: int | np.integer[Any]) -> str:
         """`reviews.csv:7`, or `reviews.parquet: row 7` for a source without lines."""

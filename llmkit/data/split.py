@@ -111,6 +111,7 @@ def _checked(fractions: Mapping[str, float]) -> dict[str, float]:
 def _too_few(rows: Rows, shares: Mapping[str, float], texts: int, classes: int) -> DataError:
     wanted = " and ".join(f"{name} ({100 * share:g} %)" for name, share in shares.items())
     of = f" of {classes} classes" if classes > 1 else ""
-    what = f"{rows.name}: {counted(texts, 'different text')}{of} are too few to split off {wanted}"
+    are = "is" if texts == 1 else "are"
+    what = f"{rows.name}: {counted(texts, 'different text')}{of} {are} too few to split off {wanted}"
     files = " and ".join(f"data.{name}" for name in shares)
     return DataError(what, f"give more rows, or name files with {files}")

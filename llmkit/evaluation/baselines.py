@@ -55,6 +55,12 @@ def tfidf(task: Task, train: Rows, rows: Rows) -> list[Answer]:
     return several_labels(task.labels, learned, references, wanted)
 
 
+def unigram(task: Task, train: Rows, rows: Rows) -> list[Answer]:
+    """For each hidden token the chances of the training documents' tokens, whatever stands around it."""
+    said: list[Answer] = task.without_context(train, rows)  # type: ignore[attr-defined]  # it knows what is hidden
+    return said
+
+
 def weighed(train: Sequence[str], texts: Sequence[str]) -> tuple[Any, Any]:
     """The TF-IDF of both, with the words of `train`."""
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -114,6 +120,7 @@ BASELINES: Mapping[str, Callable[[Task, Rows, Rows], list[Answer]]] = {
     "majority": majority,
     "mean": mean,
     "tfidf": tfidf,
+    "unigram": unigram,
 }
 
 

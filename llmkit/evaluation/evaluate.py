@@ -123,6 +123,8 @@ def judge_model(model: str, asked: Request, first: Judged | None = None) -> Judg
     references = in_words(spelled, label_map)
     answers = answers_of(saved, asked, rows)
     held = {} if splits is None else baselines.answers(task, baseline_names(recipe, task), splits.train, rows)
+    if task.corpus and splits is None and first is None:
+        held = {f"{name} of these": said for name, said in baselines.answers(task, task.baselines, rows, rows).items()}
     by_label = asked.per_label or (recipe is not None and recipe.eval.per_label)
     names = first.names if first else list(asked.metrics) or trusted(metric_names(recipe, task), task)
     report = judge(task, names, split, references, answers, held, by_label=by_label, label_map=label_map)
@@ -162,6 +164,7 @@ def answers_of(saved: Saved, asked: Request, rows: Rows) -> list[Answer]:
     task, own = saved.task, saved.recipe.eval if saved.recipe else None
     # Without the target: its labels may be other words than the model's.
     inputs = rows.rename({word: column for word, column in rows.words.items() if word != task.target})
+    task.ask(asked.metrics or metric_names(saved.recipe, task))
     features = task.encode(inputs, saved.tokenizer, saved.max_length).features
     batch_size = asked.batch_size or (own.batch_size if own else 64)
     precision = asked.precision or (own.precision if own else "fp32")

@@ -126,7 +126,7 @@ def warn_of_thin_labels(task: Task, references: Sequence[Any]) -> None:
 def write(target: Path, report: Report, rows: Rows, references: Sequence[Any], answers: Sequence[Answer]) -> None:
     """Write metrics.json and predictions.jsonl; every score in the first can be computed from the second."""
     lines = [
-        json_line(record(row, one, rows.columns, reference=reference))
+        json_line(record(row, one, rows.columns, **({} if reference is None else {"reference": reference})))
         for row, one, reference in zip(rows.records(), answers, references, strict=True)
     ]
     manifest.write_text(target / "predictions.jsonl", "\n".join(lines) + "\n")

@@ -15,8 +15,7 @@ from llmkit.data.decode import text as decoded_text
 from llmkit.data.decode import unpack
 from llmkit.data.faults import counted
 from llmkit.data.packages import locate
-from llmkit.data.prepare import checked, options, sources
-from llmkit.data.read import read
+from llmkit.data.prepare import checked, read_source, sources
 from llmkit.data.rows import Rows, build, parsed
 from llmkit.errors import DataError, UsageError
 from llmkit.inference.saved import Saved, checked_use, open_saved
@@ -101,7 +100,8 @@ def blank_lines(data: Any, encoding: str) -> int:
 
 def read_inputs(saved: Saved, data: Any, given: dict[str, str], *, with_target: bool) -> Rows:
     """The rows of `data` with their columns mapped; the recipe's mapping holds where the file has those columns."""
-    return mapped(saved, read(data, split_role="test", options=options(saved.data)), given, with_target=with_target)
+    rows = read_source(data, "test", saved.data, saved.task, dict(saved.data.columns) | given)
+    return mapped(saved, rows, given, with_target=with_target)
 
 
 def mapped(saved: Saved, rows: Rows, given: dict[str, str], *, with_target: bool) -> Rows:
@@ -132,7 +132,7 @@ def records(
 
     for start in range(0, len(rows), AT_ONCE):
         part = rows.take(np.arange(start, min(start + AT_ONCE, len(rows))))
-        features = saved.task.encode(part, saved.tokenizer, saved.max_length).features
+        features = saved.task.encode_asked(part, saved.tokenizer, saved.max_length).features
         answers = answer(saved.task, saved.model, saved.tokenizer, features, batch_size, precision, advance)
         for row, one in zip(part.records(), answers, strict=True):
             yield record(row, one, rows.columns)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # Which task answers with a model whose folder was not made by llmkit.
-BY_ARCHITECTURE = {"ForSequenceClassification": "classify"}
+BY_ARCHITECTURE = {"ForSequenceClassification": "classify", "ForMaskedLM": "mlm"}
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,8 @@ def ready(
     config = load.load_config(found)
     task.adopt(config)
     check(task)
-    loaded = load.load_model(found, task.model().auto_class, {}, strict=True)
+    tokenizer = load.load_tokenizer(found, task.needs)
+    loaded = load.load_model(found, task.model().auto_class, {}, strict=True, tokenizer=tokenizer)
     loaded.model.to(device())
     loaded.model.eval()
     length = min(recipe.model.max_length, loaded.length) if recipe else loaded.length

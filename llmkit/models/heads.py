@@ -97,6 +97,20 @@ def output_layers(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
     ]
 
 
+def begin_at(model: PreTrainedModel, fresh: Iterable[str], start: Sequence[float]) -> bool:
+    """Give the last layer's bias the values of `start`, one an output, where it is `fresh`; whether it was."""
+    layers = [layer for _, layer in output_layers(model)]
+    layer = model.get_output_embeddings() or (layers[0] if len(layers) == 1 else None)
+    bias = getattr(layer, "bias", None)
+    names = {name for name, one in model.named_parameters(remove_duplicate=False) if one is bias}
+    if bias is None or len(bias) < len(start) or not names.intersection(fresh):
+        return False
+    with torch.no_grad():
+        bias.fill_(min(start))  # a vocabulary may be rounded up: nothing has those numbers
+        bias[: len(start)] = torch.tensor(start)
+    return True
+
+
 def rescale(model: PreTrainedModel, scale: float, shift: float) -> None:
     """Make the head say `scale * y + shift` where it said y, in place.
 

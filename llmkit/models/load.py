@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +58,7 @@ def read_config(name: ModelName, changes: Mapping[str, Any]) -> PreTrainedConfig
         return AutoConfig.from_pretrained(name.id, trust_remote_code=False, **source(name), **changes)
 
 
-def load_tokenizer(name: ModelName, needs: tuple[str, ...] = ("pad",)) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: ModelName, needs: Sequence[str] = ("pad",)) -> PreTrainedTokenizerBase:
     """The tokenizer, with padding and truncation that its file may carry turned off: llmkit decides both.
 
     `needs` names special tokens that the task cannot do without. Raises ModelError where one is missing.
@@ -96,16 +96,23 @@ def unlimited(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def load_model(
-    name: ModelName, auto_class: str, changes: dict[str, Any], *, dtype: str = "float32", strict: bool = False
+    name: ModelName,
+    auto_class: str,
+    changes: dict[str, Any],
+    *,
+    dtype: str = "float32",
+    strict: bool = False,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> Loaded:
-    """The model with its tokenizer, in `dtype`, on the CPU, with `changes` (the recipe's and the task's) in its config.
+    """The model with its tokenizer (its own unless one is given), in `dtype`, on the CPU.
 
+    `changes` (the recipe's and the task's) are in its config.
     Weights that the files do not hold are drawn afresh (seed torch first) and listed in `fresh`, and so is the head
     where it was trained for other labels; with `strict` a missing one is a ModelError, because a random head must never
     answer. Raises ModelError too where the architecture has no such head, where the files do not fit the config, or
     where most weights would be fresh; RecipeError for a change that is not the recipe's to make.
     """
-    tokenizer, own = load_tokenizer(name), load_config(name)
+    tokenizer, own = tokenizer or load_tokenizer(name), load_config(name)
     can_do(name, own, auto_class)
     free = {key: value for key, value in changes.items() if key not in BY_TASK}
     allowed(name, own, free)
@@ -179,6 +186,11 @@ def check_length(
     if most is not None and max_length > most:
         raise ModelError(f"{name.given}: model.max_length {max_length:,} exceeds its {most:,} positions",
                          f"set model.max_length={most}")  # fmt: skip
+    check_room(name, tokenizer, max_length)
+
+
+def check_room(name: ModelName, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+    """Raise ModelError where the special tokens leave no room for text."""
     least = tokenizer.num_special_tokens_to_add() + 1
     if max_length < least:
         raise ModelError(

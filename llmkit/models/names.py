@@ -32,11 +32,14 @@ def default_name() -> tuple[str, str]:
     return FALLBACK, "from the Hub, the default; --model names another"
 
 
-def resolve(given: str, revision: str | None = None) -> ModelName:
-    """Where the model `given` is. MissingInputError for a missing path, ModelError for a folder without a model."""
+def resolve(given: str, revision: str | None = None, needs: str = "config.json") -> ModelName:
+    """Where the model `given` is; `needs` is the file that makes a folder one.
+
+    Raises MissingInputError for a missing path, ModelError for a folder without a model.
+    """
     if given.startswith(SCHEME):
         folder = locate(given)
-        return ModelName(given, str(checked(folder, given)), folder)
+        return ModelName(given, str(checked(folder, given, needs)), folder)
     path = Path(given)
     try:
         path = path.expanduser()
@@ -48,7 +51,7 @@ def resolve(given: str, revision: str | None = None) -> ModelName:
         raise MissingInputError(f"{given}: no such folder ({said})", "name a model folder or a Hub id") from None
     if path.is_dir():
         folder = path / "model" if (path / "run.json").is_file() else path
-        return ModelName(given, str(checked(folder, given)), folder)
+        return ModelName(given, str(checked(folder, given, needs)), folder)
     if path.exists():
         raise ModelError(f"{given}: a file, not a model folder", "name the folder that holds config.json")
     if any(char.isspace() for char in given.strip()):
@@ -65,11 +68,11 @@ def resolve(given: str, revision: str | None = None) -> ModelName:
     return ModelName(given, name, None, at or revision)
 
 
-def checked(folder: Path, given: str) -> Path:
+def checked(folder: Path, given: str, needs: str) -> Path:
     """`folder`, where it holds a whole model; a ModelError that says what it holds where it does not."""
     if not folder.is_dir():
         raise MissingInputError(f"{given}: no model in it", "the run did not finish; run it again")
-    if (folder / "config.json").is_file():
+    if (folder / needs).is_file():
         return folder
     adapter = folder / "adapter_config.json"
     if adapter.is_file():
@@ -79,6 +82,7 @@ def checked(folder: Path, given: str) -> Path:
             base = None
         whose = f"of {base}" if base else "that names no base"
         raise ModelError(f"{given}: an adapter {whose}, without its base", "merge it with PEFT, or name a whole model")
+    what = needs.removesuffix(".json").replace("config", "model")
     names = sorted(p.name for p in folder.iterdir())
     holds = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "") or "nothing"
-    raise ModelError(f"{given}: not a model folder: no config.json (it holds {holds})", "name the folder that has one")
+    raise ModelError(f"{given}: not a {what} folder: no {needs} (it holds {holds})", "name the folder that has one")

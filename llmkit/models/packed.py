@@ -1,15 +1,16 @@
 """Batches without padding: the tokens of all texts in one row, attention within each text only.
 
 All that works on single tokens (most of an encoder) then works on real tokens. Attention alone sees padding, in groups
-of texts of similar length. A head that reads each text's first position gets that position, and where the last layer is
-built as BERT's, the layer is computed only for it. The sums are those of the padded batch, in another order.
+of texts of similar length. The head gets only the positions that it reads (each text's first, or those with a label),
+and where the last layer is built as BERT's, the layer is computed only for them. The sums are those of the padded
+batch, in another order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from transformers import PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from llmkit.data.masking import IGNORED
 from llmkit.models.dropout import dropped_out
 from llmkit.models.load import POSITIONS_AFTER_PAD
 
@@ -27,6 +29,7 @@ USED_ELSEWHERE = ("position_ids", "use_cache")  # words that reach the attention
 SAME = 1e-5  # of the largest logit: how far float32 sums in another order may move one
 ROUNDED = 32  # tokens to which a packed row is filled up: torch keeps what it builds for each shape
 ALIKE = 1e-2  # of the difference between two texts
+Reads = Literal["first", "labels"]  # the positions that a head reads
 TOGETHER = 16  # texts whose attention is computed at once: fewer waste less on padding, more are fewer calls
 
 
@@ -46,18 +49,30 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the texts lie in the packed row of T tokens."""
+    """Where the texts lie in the packed row of T tokens, and which tokens the head reads."""
 
     groups: list[Group]
     sizes: list[int]  # tokens of each group, then those that fill the row up and belong to no text
-    first: Tensor  # [texts]: the first token of each
+    read: Tensor  # [n]: the tokens that the head reads, in order
+    read_groups: list[Group]  # where those lie, text by text, when they alone ask
+    read_sizes: list[int]  # how many of them are in each group
 
 
-def layout_of(lengths: Sequence[int]) -> Layout:
-    """The layout of texts of `lengths` tokens that lie end to end; neighbours should be of similar length."""
+def layout_of(lengths: Sequence[int], reads: np.ndarray, counts: np.ndarray) -> Layout:
+    """The layout of texts of `lengths` tokens that lie end to end; neighbours should be of similar length.
+
+    The head reads the tokens `reads` of the row, `counts` of each text.
+    """
+    groups, sizes = grouped(np.asarray(lengths))
+    read_groups, read_sizes = grouped(counts)
+    return Layout(groups, [*sizes, -sum(lengths) % ROUNDED], torch.from_numpy(reads), read_groups, read_sizes)
+
+
+def grouped(lengths: np.ndarray) -> tuple[list[Group], list[int]]:
+    """The groups of texts of `lengths` tokens that lie end to end, and the tokens in each."""
     groups, sizes = [], []
     for at in range(0, len(lengths), TOGETHER):
-        some = np.asarray(lengths[at : at + TOGETHER])
+        some = lengths[at : at + TOGETHER]
         column = np.arange(int(some.max()))
         real = column < some[:, None]
         index = np.where(real, (np.cumsum(some) - some)[:, None] + column, 0)
@@ -65,8 +80,7 @@ def layout_of(lengths: Sequence[int]) -> Layout:
         back = torch.from_numpy(np.flatnonzero(real))
         groups.append(Group(len(some), torch.from_numpy(index.ravel()), back, padding))
         sizes.append(int(some.sum()))
-    sizes.append(-sum(lengths) % ROUNDED)
-    return Layout(groups, sizes, torch.from_numpy(np.cumsum(lengths) - lengths))
+    return groups, sizes
 
 
 class Spread(torch.autograd.Function):
@@ -150,19 +164,23 @@ ALL_ATTENTION_FUNCTIONS.register(NAME, attention)
 ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, no_mask)
 
 
-def packing_for(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> tuple[Packing | None, str]:
+def packing_for(
+    model: PreTrainedModel, batch: Mapping[str, Tensor], reads: Reads = "first"
+) -> tuple[Packing | None, str]:
     """How the model reads packed batches, not installed; or None, and why it cannot.
 
     Tried on `batch` (padded, at least one long and one short text): the logits must be those of the plain model.
     """
-    packing, was_training = Packing(model), model.training
+    packing, was_training = Packing(model, reads), model.training
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     model.eval()
     try:
         with torch.inference_mode():
             plain = model(**inputs).logits
+            if reads == "labels":
+                plain = plain[labelled(batch)]
             packing.install()
-            moved = model(**packing.pack(inputs)).logits - plain
+            moved = model(**packing.pack(batch)).logits.flatten(0, -2) - plain
     except UnpackableError as why:
         return None, str(why)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
@@ -180,8 +198,8 @@ def packing_for(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> tuple[Pa
 class Packing:
     """A model that reads packed batches between `install` and `remove`."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        self.model = model
+    def __init__(self, model: PreTrainedModel, reads: Reads = "first") -> None:
+        self.model, self.reads = model, reads
         self.own = model.config._attn_implementation
         text = model.config.get_text_config()
         self.offset = (text.pad_token_id or 0) + 1 if text.model_type in POSITIONS_AFTER_PAD else 0
@@ -194,9 +212,9 @@ class Packing:
             raise UnpackableError("its attention cannot be exchanged")
         self.model.set_attn_implementation(NAME)
         if self.last is not None:
-            self.last.forward = first_positions_of(self.last)
+            self.last.forward = read_positions_of(self.last, self.shaped)
         else:
-            self.hook = body(self.model).register_forward_hook(keep_first_positions, with_kwargs=True)
+            self.hook = body(self.model).register_forward_hook(self.keep_read, with_kwargs=True)
 
     def remove(self) -> None:
         """Make the model what it was."""
@@ -212,18 +230,33 @@ class Packing:
         """The tokens of the batch when it is packed."""
         return -(-int(batch["attention_mask"].sum()) // ROUNDED) * ROUNDED
 
+    def layout(self, batch: Mapping[str, Tensor], mask: Tensor, lengths: list[int]) -> Layout:
+        """Where the texts of a batch lie when it is packed."""
+        if self.reads == "first":
+            ends = np.cumsum(lengths)
+            return layout_of(lengths, ends - lengths, np.ones(len(lengths), dtype=np.int64))
+        asked = labelled(batch)
+        return layout_of(lengths, np.flatnonzero(asked[mask].numpy()), asked.sum(1).numpy())
+
+    def shaped(self, read: Tensor) -> Tensor:
+        """What the head reads [n, H] as it wants it: a text each [n, 1, H], or one text of them all [1, n, H]."""
+        return read[:, None] if self.reads == "first" else read[None]
+
+    def keep_read(self, _: nn.Module, __: Any, kwargs: dict[str, Any], output: Any) -> Any:
+        """A hook: the encoder's output [1, T, H] without the positions that the head does not read."""
+        output["last_hidden_state"] = self.shaped(output[0][0].index_select(0, kwargs["layout"].read))
+        return output
+
     def pack(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
         """A padded batch [texts, length] with its padding taken out, filled up to a multiple of `ROUNDED`: [1, T],
-        positions and layout; labels stay."""
+        positions and layout, without labels."""
         mask = batch["attention_mask"].bool()
         lengths = mask.sum(1).tolist()
-        layout = layout_of(lengths)
+        layout = self.layout(batch, mask, lengths)
         packed: dict[str, Any] = {
-            name: pad(tensor[mask], (0, layout.sizes[-1]))[None]
-            if tensor.shape == mask.shape and name != "labels"
-            else tensor
+            name: pad(tensor[mask], (0, layout.sizes[-1]))[None] if tensor.shape == mask.shape else tensor
             for name, tensor in batch.items()
-            if name != "attention_mask"
+            if name not in ("attention_mask", "labels")
         }
         positions = [np.arange(length) for length in lengths] + [np.zeros(layout.sizes[-1], dtype=np.int64)]
         return packed | {
@@ -241,10 +274,9 @@ def body(model: PreTrainedModel) -> nn.Module:
     return base
 
 
-def keep_first_positions(_: nn.Module, __: Any, kwargs: dict[str, Any], output: Any) -> Any:
-    """A hook: the encoder's output [1, T, H] as [texts, 1, H]."""
-    output["last_hidden_state"] = output[0][0].index_select(0, kwargs["layout"].first)[:, None]
-    return output
+def labelled(batch: Mapping[str, Tensor]) -> Tensor:
+    """Which positions [texts, length] have a label."""
+    return batch["labels"] != IGNORED
 
 
 def bert_layer(model: PreTrainedModel) -> Any:
@@ -259,22 +291,24 @@ def bert_layer(model: PreTrainedModel) -> Any:
     return last if plain and all(isinstance(part, nn.Module) for part in parts) else None
 
 
-def first_positions_of(layer: Any) -> Callable[..., Tensor]:
-    """The layer's forward for its first positions alone: [1, T, H] to [texts, 1, H]. Keys and values are of all."""
+def read_positions_of(layer: Any, shaped: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    """The layer's forward for the positions that the head reads: [1, T, H] to [n, H], `shaped`. Keys and values are of
+    all."""
     own = layer.attention.self
 
     def forward(hidden: Tensor, *_: Any, layout: Layout, **__: Any) -> Tensor:
         tokens = hidden[0]
-        first = tokens.index_select(0, layout.first)
+        read = tokens.index_select(0, layout.read)
         heads = (-1, own.num_attention_heads, own.attention_head_size)
-        query, key, value = own.query(first).view(heads), own.key(tokens).view(heads), own.value(tokens).view(heads)
+        query, key, value = own.query(read).view(heads), own.key(tokens).view(heads), own.value(tokens).view(heads)
         dropout = own.dropout.p if own.training else 0.0
-        queries = query[:, :, None].split([group.texts for group in layout.groups])  # each [texts, heads, 1, d]
-        by_group = zip(layout.groups, queries, key.split(layout.sizes), value.split(layout.sizes), strict=False)
-        parts = [
-            weighed(mine, spread(keys, group), spread(values, group), group.padding, dropout, own.scaling).flatten(1)
-            for group, mine, keys, values in by_group
-        ]
-        return layer.feed_forward_chunk(layer.attention.output(torch.cat(parts), first))[:, None]
+        queries, keys, values = query.split(layout.read_sizes), key.split(layout.sizes), value.split(layout.sizes)
+        parts = []
+        for at, (group, asking) in enumerate(zip(layout.groups, layout.read_groups, strict=True)):
+            if layout.read_sizes[at]:
+                mine, known, held = spread(queries[at], asking), spread(keys[at], group), spread(values[at], group)
+                out = weighed(mine, known, held, group.padding, dropout, own.scaling)
+                parts.append(Gather.apply(out.transpose(1, 2).flatten(0, 1), asking).flatten(1))
+        return shaped(layer.feed_forward_chunk(layer.attention.output(torch.cat(parts), read)))
 
     return forward

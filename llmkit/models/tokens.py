@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
@@ -28,6 +29,27 @@ def encode(
     cut = sum(bool(one.overflowing) for one in encoded.encodings or ())
     names = list(encoded.keys())
     return [dict(zip(names, values, strict=True)) for values in zip(*encoded.values(), strict=True)], cut
+
+
+def pad_labelled(
+    tokenizer: PreTrainedTokenizerBase, features: Sequence[dict[str, Any]], ignored: int
+) -> dict[str, torch.Tensor]:
+    """Features of `input_ids` (and, in all or none, `labels` for each of them) as tensors [rows, length] with their
+    attention mask; padding has the label `ignored`."""
+    longest = max(len(row["input_ids"]) for row in features)
+    rounded = -(-longest // MULTIPLE) * MULTIPLE
+    width = rounded if rounded <= tokenizer.model_max_length else longest
+    ids = np.full((len(features), width), tokenizer.pad_token_id, dtype=np.int64)
+    batch = {"input_ids": ids, "attention_mask": np.zeros_like(ids)}
+    if "labels" in features[0]:
+        batch["labels"] = np.full_like(ids, ignored)
+    for at, row in enumerate(features):
+        size = len(row["input_ids"])
+        batch["attention_mask"][at, :size] = 1
+        for name in ("input_ids", "labels"):
+            if name in batch:
+                batch[name][at, :size] = row[name]
+    return {name: torch.from_numpy(values) for name, values in batch.items()}
 
 
 def pad(tokenizer: PreTrainedTokenizerBase, features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:

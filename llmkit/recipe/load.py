@@ -25,6 +25,8 @@ S = TypeVar("S", bound=BaseModel)
 # The flags of every training command, and the words of `llmkit.train`: each is sugar for one key.
 FLAGS = {
     "model": "model.name",
+    "from_config": "model.from_config",
+    "tokenizer": "model.tokenizer",
     "train": "data.train",
     "validation": "data.validation",
     "test": "data.test",

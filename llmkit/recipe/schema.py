@@ -52,6 +52,11 @@ class ModelSection(Section):
     name: Text | None = None
     """A local folder, a run folder, a Hub id, or pkg://PACKAGE/PATH. Default: the packaged MiniLM where it is
     installed, else google-bert/bert-base-uncased."""
+    from_config: Text | None = None
+    """Start from fresh weights of this shape instead of `name`: bert-tiny, bert-mini, bert-small, bert-base,
+    modernbert-tiny and others (an unknown one lists them). Needs `tokenizer`."""
+    tokenizer: Text | None = None
+    """A folder or Hub id whose tokenizer is taken instead of the model's own."""
     revision: Text | None = None
     """The Hub revision (branch, tag or commit) of `name`."""
     max_length: Count = 128
@@ -60,6 +65,18 @@ class ModelSection(Section):
     """Fields of the model's own config to change, such as hidden_dropout_prob: 0.0."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """The type that the weights are held in while training. Keep float32 unless memory forbids it."""
+
+    @model_validator(mode="after")
+    def agree(self) -> ModelSection:
+        found = []
+        if self.from_config is not None and self.name is not None:
+            found.append(Quarrel(("from_config", "name"), "fresh weights, or those of a model; leave one out"))
+        if self.from_config is not None and self.tokenizer is None:
+            mend = "fresh weights have none; name one, `llmkit tokenizer train` makes it"
+            found.append(Quarrel(("from_config", "tokenizer"), f"needs model.tokenizer: {mend}"))
+        if found:
+            raise PydanticCustomError("quarrel", "keys do not go together", {"quarrels": found})
+        return self
 
 
 class SplitSection(Section):
@@ -92,8 +109,10 @@ class DataSection(Section):
     """The task's word: the file's column, such as {text: title, label: section}. Default: guessed where it is plain."""
     split: SplitSection = SplitSection()
     """What is held back from train."""
+    document: Literal["line", "block", "file"] = "line"
+    """What a document of a corpus of text files is: a line, a block of lines between blank ones, or a whole file."""
     on_leak: Literal["report", "error", "drop", "ignore"] = "report"
-    """What to do with training rows that also stand in validation or test."""
+    """What to do with training rows that also stand in validation or test; the lines of a corpus are no leak."""
     on_empty: Literal["error", "skip"] = "error"
     """What to do with rows whose text is empty."""
     encoding: Text = "utf-8"

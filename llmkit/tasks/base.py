@@ -37,7 +37,10 @@ class Task:
     baselines: Sequence[str] = ()  # names of llmkit/evaluation/baselines.py
     Options: type[Section] = Section  # the recipe section that carries the task's name
     labels: Sequence[str] = ()  # the classes in the order of the model's outputs; a task without classes has none
+    next_commands: Sequence[str] = ('predict {run} "some text"', "eval {run} --data other.csv")  # shown after training
     tunes = False  # whether `tune` learns anything
+    corpus = False  # whether rows are the documents of a corpus: no labels, and equal ones in two splits are no leak
+    needs: Sequence[str] = ("pad",)  # special tokens that the tokenizer must have
 
     def __init__(self, options: Section | None = None) -> None:
         self.options: Any = options or self.Options()
@@ -58,9 +61,27 @@ class Task:
         """The head, after `fit` or `adopt`."""
         raise NotImplementedError
 
+    def ask(self, names: Sequence[str]) -> None:
+        """Hear which metrics will be scored, before the rows are encoded."""
+
     def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """One feature a row; `labels` only where the rows have the target column."""
         raise NotImplementedError
+
+    def encode_train(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+        """The features to train on, where they are other ones."""
+        return self.encode(rows, tokenizer, max_length)
+
+    def encode_asked(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+        """The features of rows to answer for a user, where they are other ones."""
+        return self.encode(rows, tokenizer, max_length)
+
+    def drawn(self, feature: Feature, key: Sequence[int]) -> Sequence[Feature]:
+        """What a step sees of a feature of `encode_train`: one or several features, each whole for the collator.
+
+        All chance in it follows from `key` (seed, epoch, number of the feature) alone.
+        """
+        return [feature]
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Feature]], Batch]:
         """A function from features to one padded batch, each tensor [rows, ...]."""

@@ -124,7 +124,7 @@ class Classify(Task):
         self.kind.adopt(config)
 
     def model(self) -> Head:
-        return Head("AutoModelForSequenceClassification", self.kind.config(), self.kind.units)
+        return Head("AutoModelForSequenceClassification", self.kind.config(), self.kind.units, self.kind.start())
 
     def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         from llmkit.models import tokens

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import torch
@@ -18,12 +18,14 @@ Batch = dict[str, "torch.Tensor"]
 class Answer:
     """What the model says of a row, in the user's words, and the probabilities that its metrics need."""
 
-    answer: Any
+    answer: Any  # None where nothing is said and only `more` counts
     probabilities: Mapping[str, float] | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)  # what metrics need beside them, such as sums
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as it stands in predictions.jsonl."""
-        return {"answer": self.answer} | ({"probabilities": dict(self.probabilities)} if self.probabilities else {})
+        said = {} if self.answer is None else {"answer": self.answer}
+        return said | ({"probabilities": dict(self.probabilities)} if self.probabilities else {}) | dict(self.more)
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,10 @@ class Head:
     config: dict[str, Any] = field(default_factory=dict)
     # Mean and spread of a number that is learned in standard units; saving writes them into the head's last layer.
     units: tuple[float, float] | None = None
+    # What a fresh last layer says where nothing else is known, one logit an output: its bias, when learning begins.
+    start: Sequence[float] | None = None
+    # Which positions of the last layer the head reads: of each text the first, those with a label, or all.
+    reads: Literal["first", "labels", "all"] = "first"
 
 
 class Strata(NamedTuple):
@@ -46,5 +52,6 @@ class Strata(NamedTuple):
 class Encoded(NamedTuple):
     """The features of some rows, in their order, and how many of them max_length cut."""
 
-    features: list[Feature]
+    features: Sequence[Feature]
     cut: int
+    row: Callable[[int], int] = int  # the number of the row that a feature is of, where it is not its own number

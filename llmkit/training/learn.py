@@ -58,7 +58,7 @@ def trainer_for(
             metrics=names,
             rows_at_once=rows_at_once(recipe.train),
             max_length=recipe.model.max_length,
-            where=splits.train.where,
+            where=lambda feature: splits.train.where(encoded["train"].row(feature)),
             eval_precision=recipe.eval.precision,
             shortcuts=recipe.train.shortcuts,
             meter=meter,

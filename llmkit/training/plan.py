@@ -70,6 +70,7 @@ def rehearsed(start: runs.Start, folder: RunFolder, began: float) -> Plan:
     task, splits = start.task, start.splits
     recipe, loaded = runs.load(start.recipe, task, start.model)
     encoded = runs.encode(recipe, task, loaded, splits)
+    runs.start_head(task, loaded)
     recipe, precision = runs.settle(recipe, splits, loaded)
     disk = runs.COPIES * size_of(loaded.model)
     folders.check_room(folder.path, disk)
@@ -149,9 +150,9 @@ def time_steps(trainer: StepTrainer, steps: Sequence[list[int]]) -> tuple[float,
         trainer.train()
     finally:
         trainer.end_progress()
-    counted = [trainer.cut([(row, features[row]) for row in rows]) for rows in islice(steps, SAMPLED)]
+    counted = [trainer.cut(trainer.items(rows)) for rows in islice(steps, SAMPLED)]
     real, through = sum(step["tokens"] for step in counted), sum(step["padded"] for step in counted)
-    timed_steps = [trainer.cut([(row, features[row]) for row in rows]) for rows in chosen[: len(clock.seconds)]]
+    timed_steps = [trainer.cut(trainer.items(rows)) for rows in chosen[: len(clock.seconds)]]
     a_token = [took / step["padded"] for took, step in zip(clock.seconds, timed_steps, strict=True)]
     # The median, so that one step that the machine was busy in does not count; the first warms up.
     return statistics.median(a_token[1:] or a_token), 1 - real / through

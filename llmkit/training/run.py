@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,13 +19,14 @@ from llmkit.evaluation import baselines
 from llmkit.evaluation.evaluate import baseline_names, metric_names
 from llmkit.evaluation.judge import Report, judge, warn_of_thin_labels, write
 from llmkit.evaluation.scores import check_scripts, load_scripts
+from llmkit.models import shapes
 from llmkit.models.names import ModelName, default_name, resolve
 from llmkit.recipe import report_to
 from llmkit.recipe.load import dump, load_recipe
 from llmkit.recipe.schema import Recipe
 from llmkit.runs import folder as folders
 from llmkit.runs import launchers, manifest
-from llmkit.tasks.base import Encoded, Task
+from llmkit.tasks.base import Encoded, Feature, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -101,6 +102,7 @@ def prepare(recipe: Recipe) -> Start:
     task = tasks.load(recipe.task)(recipe.options)
     report_to.check(recipe.train.hf.get("report_to", "none"))
     recipe, model = name_model(recipe)
+    tokenizer_name(recipe, model)  # that it is there
     check_scripts(metric_names(recipe, task))
     fingerprint = manifest.text_hash(dump(recipe))
     name = f"{task.name}-{source_name(recipe.data)}"
@@ -119,6 +121,7 @@ def carry_out(start: Start, folder: RunFolder) -> Run:
     task, splits = start.task, start.splits
     recipe, loaded = load(start.recipe, task, start.model)
     encoded = encode(recipe, task, loaded, splits)
+    start_head(task, loaded)
     recipe, precision = settle(recipe, splits, loaded)
     folders.check_room(folder.path, COPIES * size_of(loaded.model))
     load_scripts(metric_names(recipe, task))
@@ -143,6 +146,9 @@ def refuse_many_processes() -> None:
 
 def name_model(recipe: Recipe) -> tuple[Recipe, ModelName]:
     """The recipe with a model in it, and where that model is."""
+    if recipe.model.from_config is not None:
+        shapes.check(recipe.model.from_config)
+        return recipe, ModelName(recipe.model.from_config, "", why="fresh weights of this shape")
     if recipe.model.name is None:
         given, why = default_name()
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": given})})
@@ -161,42 +167,87 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
     from llmkit.models import load as models
 
     console.note(f"model: {name.given}" + (f" ({name.why})" if name.why else ""))
-    config = models.load_config(name, recipe.model.config)
-    models.can_do(name, config, task.model().auto_class)
-    tokenizer = models.load_tokenizer(name)
-    longest = models.longest(config, tokenizer) or recipe.model.max_length
-    if "max_length" not in recipe.model.model_fields_set and recipe.model.max_length > longest:
+    tokenizer = models.load_tokenizer(tokenizer_name(recipe, name), task.needs)
+    head, section = task.model(), recipe.model
+    if section.from_config is not None:
+        from llmkit.models.presets import fresh_model
+
+        models.check_room(name, tokenizer, section.max_length)
+        set_seed(recipe.train.seed)
+        changes = section.config | head.config
+        loaded = fresh_model(name, head.auto_class, changes, tokenizer, section.max_length, section.dtype)
+        said_of(loaded)
+        return recipe, loaded
+    config = models.load_config(name, section.config)
+    models.can_do(name, config, head.auto_class)
+    longest = models.longest(config, tokenizer) or section.max_length
+    if "max_length" not in section.model_fields_set and section.max_length > longest:
         console.note(f"max_length: {longest}, as long as the model can read")
-        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"max_length": longest})})
+        recipe = recipe.model_copy(update={"model": section.model_copy(update={"max_length": longest})})
     models.check_length(name, config, tokenizer, recipe.model.max_length)
-    head = task.model()
     set_seed(recipe.train.seed)
-    loaded = models.load_model(name, head.auto_class, recipe.model.config | head.config, dtype=recipe.model.dtype)
+    changes = section.config | head.config
+    loaded = models.load_model(name, head.auto_class, changes, dtype=section.dtype, tokenizer=tokenizer)
     if head.units is not None and recipe.model.dtype != "float32":
         raise RecipeError(f"model.dtype: {recipe.model.dtype} holds a number to three digits", "leave it out")
     if head.units is not None:  # a head that was trained before answers in the user's units
         mean, spread = head.units
         fresh_head = any(f"{path}.weight" in loaded.fresh for path, _ in heads.output_layers(loaded.model))
         heads.rescale(loaded.model, 1.0 if fresh_head else 1 / spread, 0.0 if fresh_head else -mean / spread)
+    said_of(loaded)
+    return recipe, loaded
+
+
+def tokenizer_name(recipe: Recipe, name: ModelName) -> ModelName:
+    """Where the tokenizer is: the model's own unless the recipe names another."""
+    return name if recipe.model.tokenizer is None else resolve(recipe.model.tokenizer, needs="tokenizer.json")
+
+
+def said_of(loaded: Loaded) -> None:
+    """Say how large the model is, and what of it is not from its files."""
+    from llmkit.models import load as models
+
     size = loaded.model.num_parameters()
     dropped = f"; left out of the files: {models.modules(loaded.dropped)}" if loaded.dropped else ""
-    fresh = f"; fresh: {models.modules(loaded.fresh)}" if loaded.fresh else ""
+    everything = len(loaded.fresh) == len(loaded.model.state_dict())
+    fresh = f"; fresh: {'all' if everything else models.modules(loaded.fresh)}" if loaded.fresh else ""
     console.note(f"{f'{size / 1e6:.1f}M' if size >= 1e6 else f'{size:,}'} parameters{fresh}{dropped}")
-    return recipe, loaded
 
 
 def encode(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits) -> dict[str, Encoded]:
     """The features of every split; says what share max_length cuts."""
-    every = {"train": splits.train, **splits.others}
-    encoded = {name: task.encode(rows, loaded.tokenizer, recipe.model.max_length) for name, rows in every.items()}
+    task.ask(metric_names(recipe, task))
+    length = recipe.model.max_length
+    encoded = {"train": task.encode_train(splits.train, loaded.tokenizer, length)}
+    encoded |= {name: task.encode(rows, loaded.tokenizer, length) for name, rows in splits.others.items()}
     cut, rows = sum(one.cut for one in encoded.values()), sum(len(one.features) for one in encoded.values())
-    every_token = [token for one in encoded.values() for feature in one.features for token in feature["input_ids"]]
-    unknown = every_token.count(loaded.tokenizer.unk_token_id) / max(1, len(every_token))
+    unknown = share_of(loaded.tokenizer.unk_token_id, (one.features for one in encoded.values()))
     if unknown > UNKNOWN:
         console.note(f"the tokenizer does not know {unknown:.0%} of the tokens: --model names a model of this language")
     if cut:
         console.note(f"max_length {recipe.model.max_length} cuts {cut:,} of {counted(rows, 'text')} ({cut / rows:.1%})")
     return encoded
+
+
+def start_head(task: Task, loaded: Loaded) -> None:
+    """Let a fresh head begin with what can be said without reading, where the task knows it."""
+    from llmkit.models import heads
+
+    start = task.model().start
+    if start is not None and heads.begin_at(loaded.model, loaded.fresh, start):
+        console.note("the fresh head starts from the shares in the training rows")
+
+
+def share_of(token: int | None, some: Iterable[Sequence[Feature]]) -> float:
+    """The share of one token in all of the features."""
+    import numpy as np
+
+    found = total = 0
+    for features in some:
+        for feature in features:
+            ids = np.asarray(feature["input_ids"])
+            found, total = found + int(np.count_nonzero(ids == token)), total + len(ids)
+    return found / max(1, total)
 
 
 def settle(recipe: Recipe, splits: Splits, loaded: Loaded) -> tuple[Recipe, str]:
@@ -225,6 +276,8 @@ def begin(
     task_file = Path(recipe.task) if recipe.task.endswith(".py") else None
     text = dump(recipe, [f"llmkit train {folder / 'recipe.yaml'} repeats this run", said])
     model_hashes = None if name.folder is None else manifest.tree_hashes(name.folder, name.folder)
+    words = tokenizer_name(recipe, name)
+    word_hashes = None if words is name or words.folder is None else manifest.tree_hashes(words.folder, words.folder)
     facts = {
         "recipe_sha256": fingerprint,
         "task": task.name,
@@ -234,6 +287,7 @@ def begin(
         "rows": {"train": len(splits.train)} | {split: len(rows) for split, rows in splits.others.items()},
         "data": splits.files(),
         "model": {"name": name.given, "revision": name.revision, "files": model_hashes},
+        "tokenizer": None if words is name else {"name": words.given, "files": word_hashes},
         "hardware": hardware(),
     }
     if (folder / "run.json").exists():

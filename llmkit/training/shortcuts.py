@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from transformers import PreTrainedModel, TrainingArguments
 
+from llmkit.data.masking import IGNORED
 from llmkit.models.dropout import draw_as_torch, draw_many
 from llmkit.models.embedding import collect_as_torch, collect_in_place
 from llmkit.models.packed import Packing, packing_for
+from llmkit.models.sparse_head import Sparse, can_be_sparse
 from llmkit.tasks.base import Batch, Feature
 
 PROBE = 64  # features among which a long and a short one are looked for
@@ -19,19 +21,24 @@ PROBE = 64  # features among which a long and a short one are looked for
 
 @dataclass
 class Shortcuts:
-    """The shortcuts of one model: none where `packing` is None."""
+    """The shortcuts of one model: none where neither `packing` nor `sparse` is there."""
 
     model: PreTrainedModel
     packing: Packing | None
     why_not: str = ""
+    sparse: Sparse | None = None  # where there is no packing, which does the same and more
     installed: bool = False
 
     def said(self) -> str:
         """One line for the user."""
-        if self.packing is None:
-            return f"shortcuts: none ({self.why_not}); batches are padded"
-        last = ", the last layer only where it is read" if self.packing.last is not None else ""
-        return f"shortcuts: texts without padding{last} (same gradient; train.shortcuts=off)"
+        off = "(same gradient; train.shortcuts=off)"
+        if self.packing is not None:
+            last = ", the last layer only where it is read" if self.packing.last is not None else ""
+            head = ", the head only where a label is" if self.packing.reads == "labels" else ""
+            return f"shortcuts: texts without padding{last}{head} {off}"
+        if self.sparse is not None:
+            return f"shortcuts: the head only where a label is {off}; batches are padded ({self.why_not})"
+        return f"shortcuts: none ({self.why_not}); batches are padded"
 
     def install(self) -> None:
         """Begin."""
@@ -39,7 +46,9 @@ class Shortcuts:
             self.packing.install()
             collect_in_place(self.model)
             draw_many(self.model)
-            self.installed = True
+        if self.sparse is not None:
+            self.sparse.install()
+        self.installed = True
 
     def remove(self) -> None:
         """Make the model what it was."""
@@ -47,7 +56,9 @@ class Shortcuts:
             self.packing.remove()
             collect_as_torch(self.model)
             draw_as_torch(self.model)
-            self.installed = False
+        if self.sparse is not None:
+            self.sparse.remove()
+        self.installed = False
 
     @contextmanager
     def removed(self) -> Iterator[None]:
@@ -61,8 +72,12 @@ class Shortcuts:
                 self.install()
 
     def batch(self, padded: Batch) -> dict[str, Any]:
-        """The batch as the model reads it."""
-        return padded if self.packing is None else self.packing.pack(padded)
+        """The batch as the model reads it, without labels."""
+        if self.packing is not None:
+            return self.packing.pack(padded)
+        if self.sparse is not None:
+            self.sparse.wanted = padded["labels"] != IGNORED
+        return {name: tensor for name, tensor in padded.items() if name != "labels"}
 
     def sent(self, padded: Batch) -> int:
         """The tokens of the batch that go through the model."""
@@ -75,19 +90,30 @@ def shortcuts_for(
     wanted: str,
     features: Sequence[Feature],
     collate: Callable[[Sequence[Feature]], Batch],
+    reads: Literal["first", "labels", "all"] = "first",
 ) -> Shortcuts:
     """The shortcuts that this model, machine and recipe allow; tried on two of the features."""
+    by_length = sorted(features[:PROBE], key=lambda feature: -len(feature["input_ids"]))
+    probe = collate([by_length[0], by_length[-1]])
     why = ""
     if wanted == "off":
         why = "train.shortcuts=off"
+    elif reads == "all":
+        why = "the head reads all positions"
     elif args.device.type != "cpu":
         why = f"not tested on {args.device.type}"
     elif args.gradient_checkpointing:
         why = "beside gradient checkpointing"
     elif args.world_size > 1:
         why = "on one process only"
-    if why:
-        return Shortcuts(model, None, why)
-    by_length = sorted(features[:PROBE], key=lambda feature: -len(feature["input_ids"]))
-    packing, why = packing_for(model, collate([by_length[0], by_length[-1]]))
-    return Shortcuts(model, packing, why)
+    if reads != "all" and not why:
+        packing, why = packing_for(model, probe, reads)
+        if packing is not None:
+            return Shortcuts(model, packing)
+    if (
+        reads == "labels"
+        and wanted != "off"
+        and can_be_sparse(model, {k: v.to(model.device) for k, v in probe.items()})
+    ):
+        return Shortcuts(model, None, why, Sparse(model))
+    return Shortcuts(model, None, why)

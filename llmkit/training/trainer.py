@@ -12,10 +12,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from llmkit import console
@@ -34,10 +34,19 @@ from llmkit.training.trackers import Board
 # 50 to 63 in fp32, 182 to 198 in bf16). A GPU idles on a pass of few tokens; its values are guesses, not measured.
 OVERHEAD = {"cpu": {"fp32": 56, "bf16": 192}, "cuda": {"fp32": 4096, "bf16": 8192, "fp16": 8192}, "mps": {"fp32": 1024}}
 ROWS_MULTIPLE = 8
+PROBED = 64  # features on which shortcuts are tried
 
 
-class Numbered(Dataset[tuple[int, Feature]]):
-    """Features with their row numbers, so that a bad step can name its rows."""
+class Item(NamedTuple):
+    """A feature, its number, and the epoch that asks for it: all that chance may follow from, and what names it."""
+
+    epoch: int
+    number: int
+    feature: Feature
+
+
+class Numbered(Dataset[Item]):
+    """Features with their numbers, so that a bad step can name its rows."""
 
     def __init__(self, features: Sequence[Feature]) -> None:
         self.features = features
@@ -45,8 +54,26 @@ class Numbered(Dataset[tuple[int, Feature]]):
     def __len__(self) -> int:
         return len(self.features)
 
-    def __getitem__(self, row: int) -> tuple[int, Feature]:
-        return row, self.features[row]
+    def __getitem__(self, at: tuple[int, int]) -> Item:
+        return Item(*at, self.features[at[1]])
+
+
+class Keyed(Sampler[list[tuple[int, int]]]):
+    """The steps of an epoch, each feature's number with the epoch: loader processes outlive epochs."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.steps, self.epoch = steps, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that comes next."""
+        self.epoch = epoch
+        self.steps.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return ([(self.epoch, row) for row in rows] for rows in self.steps)
 
 
 class StepLoader(DataLoader[Any]):
@@ -113,7 +140,8 @@ class StepTrainer(Trainer):
         self.overhead = OVERHEAD[args.device.type]["bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"]
         self.collate = task.collator(tokenizer)
         self.steps = Steps(len(train), args.per_device_train_batch_size, args.seed)
-        self.shortcuts = shortcuts_for(model, args, shortcuts, train, self.collate)
+        some = [piece for i in range(min(PROBED, len(train))) for piece in task.drawn(train[i], (args.seed, 0, i))]
+        self.shortcuts = shortcuts_for(model, args, shortcuts, some, self.collate, task.model().reads)
 
     def train(self, *args: Any, **words: Any) -> Any:
         """The Trainer's own training, with the shortcuts installed meanwhile."""
@@ -131,7 +159,7 @@ class StepTrainer(Trainer):
         args, dataset = self.args, self.train_dataset
         return StepLoader(
             dataset,
-            batch_sampler=self.steps,
+            batch_sampler=Keyed(self.steps),
             collate_fn=self.cut,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.device.type == "cuda",
@@ -139,19 +167,27 @@ class StepTrainer(Trainer):
             prefetch_factor=args.dataloader_prefetch_factor,
         )
 
-    def cut(self, rows: Sequence[tuple[int, Feature]]) -> dict[str, Any]:
-        """One step: its micro-batches, what its summed loss is divided by, its row numbers, and its tokens."""
-        lengths = [len(feature["input_ids"]) for _, feature in rows]
+    def items(self, rows: Sequence[int], epoch: int = 0) -> list[Item]:
+        """The features of these numbers as a loader gives them."""
+        return [self.train_dataset[epoch, row] for row in rows]
+
+    def cut(self, items: Sequence[Item]) -> dict[str, Any]:
+        """One step: its micro-batches, what its summed loss is divided by, its features' numbers, and its tokens."""
+        seed = self.args.seed
+        pieces = [
+            piece for epoch, number, feature in items for piece in self.task.drawn(feature, (seed, epoch, number))
+        ]
+        lengths = [len(piece["input_ids"]) for piece in pieces]
         most = self.rows_at_once * self.longest
         if self.shortcuts.packing is not None:
             groups = packs(lengths, most)
         else:
             groups = micro_batches(lengths, most, self.overhead, self.rows_multiple)
-        batches = [self.collate([rows[i][1] for i in group]) for group in groups]
+        batches = [self.collate([pieces[i] for i in group]) for group in groups]
         return {
             "batches": batches,
             "count": sum(self.task.count(batch) for batch in batches),
-            "rows": [row for row, _ in rows],
+            "rows": [item.number for item in items],
             "tokens": sum(lengths),
             "padded": sum(self.shortcuts.sent(batch) for batch in batches),
         }
@@ -184,8 +220,9 @@ class StepTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
         """The task's summed loss."""
-        given = self.shortcuts.batch({key: value for key, value in inputs.items() if key != "labels"})
-        outputs = model(**given)  # a task's own loss may look at the padded batch, so that stays as it is
+        outputs = model(
+            **self.shortcuts.batch(inputs)
+        )  # a task's own loss may look at the padded batch, so that stays as it is
         loss = self.task.loss(outputs, inputs)
         return (loss, outputs) if return_outputs else loss
 
@@ -251,6 +288,13 @@ class StepTrainer(Trainer):
         if better and self.args.save_strategy != "no":
             self.control.should_save = True
         return better
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # Tied weights stand in a checkpoint once; any other missing one would leave the model half another's.
+        tied = set(getattr(self.model, "all_tied_weights_keys", None) or ())
+        if missing := sorted({*load_result.missing_keys} - tied):
+            what = f"the best checkpoint lacks {', '.join(missing[:5])}"
+            raise InternalError(what, "report this as a bug")
 
     def end_progress(self) -> None:
         """Take the progress bar away and close what trackers of ours hold, however training ended."""

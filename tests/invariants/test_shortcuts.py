@@ -111,7 +111,7 @@ def test_the_loss_and_every_gradient_are_those_of_the_padded_batch(
     collect_in_place(model)
     assert "forward" in model.get_input_embeddings().__dict__
     try:
-        packed = gradients(model, packing.pack(batch))
+        packed = gradients(model, packing.pack(batch) | {"labels": batch["labels"]})
     finally:
         packing.remove()
         collect_as_torch(model)

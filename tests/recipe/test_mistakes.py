@@ -21,7 +21,7 @@ CASES = {
     "top": ("zzz: 1\n", "r.yaml:2: zzz: unknown key; known: task, model, data, train, eval, output_dir"),
     "hidden": ("options: {}\n", "r.yaml:2: options: unknown key; did you mean 'train.optim'?"),
     "in the task": ("classify:\n  class_wights: none\n", "r.yaml:3: classify.class_wights: unknown key; did you mean 'class_weights'?"),
-    "merge key": ("data:\n  <<: {train: x}\n", "r.yaml:3: data.<<: unknown key; known: train, validation, test, columns, split, on_leak, on_empty, encoding, delimiter, quoting"),
+    "merge key": ("data:\n  <<: {train: x}\n", "r.yaml:3: data.<<: unknown key; known: train, validation, test, columns, split, document, on_leak, on_empty, encoding, delimiter, quoting"),
     "quoted number": ("train:\n  learning_rate: '5e-5'\n", "r.yaml:3: train.learning_rate: '5e-5' is not a number; write it without quotes"),
     "word for number": ("train:\n  seed: many\n", "r.yaml:3: train.seed: 'many' is not a whole number; write it without quotes"),
     "fraction": ("train:\n  seed: 1.5\n", "r.yaml:3: train.seed: 1.5 is not a whole number"),
@@ -134,11 +134,11 @@ def test_an_unknown_task_hides_no_other_mistake(refusal: Callable[..., str]) -> 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("data: {}\n", "r.yaml: task: missing; write task: classify"),
-        ("task:\n", "r.yaml:1: task: missing; write task: classify"),
+        ("data: {}\n", "r.yaml: task: missing; write task: classify | mlm"),
+        ("task:\n", "r.yaml:1: task: missing; write task: classify | mlm"),
         ("task: [classify]\n", "r.yaml:1: task: ['classify'] is not text"),
-        ("task: zzz\n", "r.yaml:1: task: unknown task 'zzz'; known: classify (or a file: ./my_task.py)"),
-        ("task: base\n", "r.yaml:1: task: unknown task 'base'; known: classify (or a file: ./my_task.py)"),
+        ("task: zzz\n", "r.yaml:1: task: unknown task 'zzz'; known: classify, mlm (or a file: ./my_task.py)"),
+        ("task: base\n", "r.yaml:1: task: unknown task 'base'; known: classify, mlm (or a file: ./my_task.py)"),
     ],
 )
 def test_a_recipe_names_one_task(text: str, sentence: str, refusal: Callable[..., str]) -> None:

@@ -101,10 +101,10 @@ def test_the_loss_is_summed_in_float32() -> None:
 def test_features_carry_labels_only_where_the_rows_have_them(tokenizer: Any) -> None:
     task = fitted(["bad", "good"])
     given = rows(["good", "bad"], ["a fine film", "dull " * 20])
-    features, cut = task.encode(given, tokenizer, 8)
+    features, cut, *_ = task.encode(given, tokenizer, 8)
     assert [feature["labels"] for feature in features] == [1, 0]
     assert ([len(feature["input_ids"]) for feature in features], cut) == ([5, 8], 1)
-    bare, _ = task.encode(given.rename({"text": "text"}), tokenizer, 8)
+    bare = task.encode(given.rename({"text": "text"}), tokenizer, 8).features
     assert all("labels" not in feature for feature in bare)
     collate = task.collator(tokenizer)
     assert set(collate(bare)) == {"input_ids", "attention_mask"}
@@ -117,7 +117,7 @@ def test_features_carry_labels_only_where_the_rows_have_them(tokenizer: Any) -> 
 def test_the_model_is_not_told_the_labels_and_answers_with_probabilities(tiny_classifier: str, tokenizer: Any) -> None:
     task = fitted(["bad", "good"])
     model = AutoModelForSequenceClassification.from_pretrained(tiny_classifier).eval()
-    features, _ = task.encode(rows(["good", "bad"]), tokenizer, 16)
+    features = task.encode(rows(["good", "bad"]), tokenizer, 16).features
     batch = task.collator(tokenizer)(features)
     with torch.inference_mode():
         outputs = task.predict(model, batch)

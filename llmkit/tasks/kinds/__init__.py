@@ -48,6 +48,10 @@ class Kind:
         """What the model's config must say."""
         raise NotImplementedError
 
+    def start(self) -> list[float] | None:
+        """As `Head.start`."""
+        return None
+
     def targets(self, references: Sequence[Any]) -> list[Any]:
         """What the loss compares with, one a row: a class number, a row of zeros and ones, or a number."""
         raise NotImplementedError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from math import log
 from typing import TYPE_CHECKING, Any
 
 from llmkit.data.faults import counted
@@ -34,6 +35,7 @@ class Multi(Kind):
     holds = ("a list", "text")
 
     weights: list[float] | None = None
+    shares: Sequence[float] = ()  # of the training rows, by label
     thresholds: Sequence[float] = ()
 
     def __init__(self, options: Any) -> None:
@@ -54,7 +56,9 @@ class Multi(Kind):
         notes = self.repeated(train)
         notes += labels.check_sets(sets, train, {name: (self.references(rows), rows) for name, rows in others.items()})
         self.labels = labels.set_names(sets)
-        self.weights = self.class_weights(Counter(label for some in sets for label in some), len(sets))
+        counts = Counter(label for some in sets for label in some)
+        self.weights = self.class_weights(counts, len(sets))
+        self.shares = [(counts[label] + HALF) / (len(sets) + 1) for label in self.labels]
         self.thresholds = self.given_thresholds()
         return notes
 
@@ -89,6 +93,11 @@ class Multi(Kind):
 
     def config(self) -> dict[str, Any]:
         return named(self.labels, self.problem_type) | {"thresholds": list(self.thresholds)}
+
+    def start(self) -> list[float] | None:
+        # From even chances a model of many rare labels spends its first epochs on saying no to all of them.
+        weights = self.weights or [1.0] * len(self.shares)
+        return [log(weight * p / (1 - p)) for weight, p in zip(weights, self.shares, strict=True)] or None
 
     def targets(self, references: Sequence[Any]) -> list[Any]:
         return [[float(label in some) for label in self.labels] for some in map(set, references)]

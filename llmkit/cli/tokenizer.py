@@ -1,0 +1,164 @@
+"""Commands about tokenizers: `train` makes one, `report` says what one makes of a corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmkit import console
+from llmkit.errors import LlmkitError
+
+if TYPE_CHECKING:
+    from llmkit.models.fertility import Fertility
+
+app = typer.Typer(help="Train a tokenizer, or see what one makes of a corpus.", rich_markup_mode=None)
+# What a recipe calls a setting of the corpus, and what these commands call it.
+FLAGS = {"data.encoding=": "--encoding ", "data.encoding:": "--encoding:", "--text": "--column", " with --model": ""}
+
+Corpus = Annotated[
+    list[str],
+    typer.Argument(metavar="CORPUS...", help="Files of text (.txt, also .gz), tables, folders of them, or Hub ids."),
+]
+Document = Annotated[
+    str, typer.Option(metavar="line|block|file", help="What a document of a text file is; blank lines part blocks.")
+]
+Column = Annotated[str | None, typer.Option(help="The column of the texts, where the corpus is a table.")]
+Encoding = Annotated[str, typer.Option(help="The encoding of the files.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a table.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
+
+
+@app.callback(invoke_without_command=True)
+def tokenizer(context: typer.Context) -> None:
+    """Train a tokenizer, or see what one makes of a corpus."""
+    if context.invoked_subcommand is None:
+        console.out(context.get_help())
+
+
+@app.command()
+def train(
+    corpus: Corpus,
+    output_dir: Annotated[str, typer.Option("--output-dir", "-o", help="The folder to make.")],
+    kind: Annotated[
+        str,
+        typer.Option(
+            metavar="wordpiece|bpe|unigram",
+            help="wordpiece: as BERT, each Chinese character a word. bpe: as RoBERTa, in bytes, so nothing is unknown. "
+            "unigram: as XLM-R and T5; long Chinese words too.",
+        ),
+    ] = "wordpiece",
+    vocab_size: Annotated[int, typer.Option(help="Pieces in all, the 5 special tokens among them.")] = 8000,
+    max_length: Annotated[int, typer.Option(help="Tokens at which texts will be cut.")] = 512,
+    lowercase: Annotated[
+        bool, typer.Option("--lowercase/--no-lowercase", help="Take A for a. Accents stay either way.")
+    ] = False,
+    min_frequency: Annotated[
+        int | None,
+        typer.Option(
+            help="How often two pieces must meet to become one. Default: 2. Not for unigram.", show_default=False
+        ),
+    ] = None,
+    held_back: Annotated[
+        float, typer.Option(help="Share of the documents to report on, not to train on; 10,000 at most.")
+    ] = 0.05,
+    document: Document = "line",
+    column: Column = None,
+    encoding: Encoding = "utf-8",
+    as_json: Json = False,
+    debug: Debug = False,  # noqa: ARG001
+) -> None:
+    """Train a tokenizer on texts, and report on texts that it has not seen.
+
+    The folder is a plain Hugging Face one; report.json lies in it. Corpora larger than memory work.
+
+    llmkit tokenizer train corpus.txt --vocab-size 8000 -o tok
+    """
+    from llmkit.models.vocabulary import train_tokenizer
+
+    with in_flags():
+        trained = train_tokenizer(
+            corpus, output_dir=output_dir, kind=kind, vocab_size=vocab_size, lowercase=lowercase,
+            max_length=max_length, min_frequency=min_frequency, held_back=held_back, document=document,  # type: ignore[arg-type]
+            column=column, encoding=encoding,
+        )  # fmt: skip
+    if as_json:
+        console.out_json(trained.as_dict())
+        return
+    show(
+        trained.held_back,
+        f"{output_dir}: {kind}, {trained.training['documents']:,} documents learned from; of those held back:",
+    )
+
+
+@app.command()
+def report(
+    tokenizer: Annotated[
+        str, typer.Argument(metavar="TOKENIZER", help="A tokenizer's folder, a run, a model's folder or a Hub id.")
+    ],
+    corpus: Corpus,
+    max_length: Annotated[
+        int | None, typer.Option(help="Tokens at which texts are cut. Default: what the tokenizer says.")
+    ] = None,
+    document: Document = "line",
+    column: Column = None,
+    encoding: Encoding = "utf-8",
+    as_json: Json = False,
+    debug: Debug = False,  # noqa: ARG001
+) -> None:
+    """Say what a tokenizer makes of a corpus: tokens a word, unknown ones, texts that are too long.
+
+    llmkit tokenizer report google-bert/bert-base-uncased corpus.txt
+    """
+    from llmkit.models.fertility import tokenizer_report
+
+    with in_flags():
+        found = tokenizer_report(
+            tokenizer, corpus, max_length=max_length, document=document,  # type: ignore[arg-type]
+            column=column, encoding=encoding,
+        )  # fmt: skip
+    if as_json:
+        console.out_json({"tokenizer": tokenizer, **found.as_dict()})
+        return
+    show(found, tokenizer)
+
+
+def show(found: Fertility, title: str) -> None:
+    """Print the report as a table of two columns."""
+    length = found.tokens_a_text
+    rows = [
+        ["pieces in the vocabulary", f"{found.vocabulary:,}"],
+        [f"tokens a {found.per}", f"{found.fertility:.3f}"],
+        ["unknown tokens", share(found.unknown_rate)],
+        ["tokens a text, median", f"{length['median']:,.0f}"],
+        ["  a quarter has at most", f"{length['q1']:,.0f}"],
+        ["  a quarter has at least", f"{length['q3']:,.0f}"],
+        ["  the longest", f"{length['longest']:,}"],
+    ]
+    if found.cut_rate is not None:
+        rows.append([f"texts cut at {found.max_length:,} tokens", share(found.cut_rate)])
+    console.out(title)
+    console.table(["texts read", f"{found.texts:,}"], rows, {1})
+
+
+def share(value: float) -> str:
+    """`0.25 %`; a small share is not said to be none."""
+    return f"{value:.2%}".replace("%", " %") if value == 0 or value >= 0.0001 else "under 0.01 %"
+
+
+@contextmanager
+def in_flags() -> Iterator[None]:
+    """Mistakes in these commands' own words: what reads a corpus speaks of the keys of a recipe."""
+    try:
+        yield
+    except LlmkitError as fault:
+        message, hint = (translated(text, FLAGS) for text in (fault.message, fault.hint))
+        raise type(fault)(message, hint, fault.places, fault.count) from fault
+
+
+def translated(text: str, words: Mapping[str, Any]) -> str:
+    for one, other in words.items():
+        text = text.replace(one, other)
+    return text

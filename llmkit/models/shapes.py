@@ -1,0 +1,39 @@
+"""Shapes of encoders by name, for fresh weights: `model.from_config` in a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llmkit.errors import RecipeError, did_you_mean
+
+# Layers and width. Heads are 64 wide, the inner layer is four times as wide as the outer.
+# Source of the small ones: Turc et al. 2019, arXiv:1908.08962.
+SIZES: Mapping[str, tuple[int, int]] = {
+    "tiny": (2, 128),
+    "mini": (4, 256),
+    "small": (4, 512),
+    "medium": (8, 512),
+    "base": (12, 768),
+}
+# The words of each family's config for: layers, width, heads, inner width.
+BERT = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
+WORDS: Mapping[str, tuple[str, str, str, str]] = {
+    "bert": BERT,
+    "roberta": BERT,
+    "electra": BERT,
+    "modernbert": BERT,
+    "distilbert": ("n_layers", "dim", "n_heads", "hidden_dim"),
+}
+HEAD = 64
+POSITIONS = 512
+
+
+def names() -> list[str]:
+    """All that `from_config` may name."""
+    return [f"{family}-{size}" for family in WORDS for size in SIZES]
+
+
+def check(name: str) -> None:
+    """Raise RecipeError where there is no such shape."""
+    if name not in names():
+        raise RecipeError(f"model.from_config: no shape '{name}'", did_you_mean(name, names()))

@@ -1,0 +1,115 @@
+"""Which tokens continue a word, for masks that hide whole words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from llmkit.errors import MissingInputError, RecipeError
+from llmkit.runs.manifest import text_hash
+
+CONTINUES = "##"  # WordPiece: what begins a token that continues a word
+BEGINS = ("Ġ", "▁", "Ċ")  # byte-level BPE and SentencePiece: what begins a token that begins one
+UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
+
+Segmenter = Callable[[str], Iterable[str]]
+
+
+class Joiner:
+    """Tells of each token whether it belongs to the word before it.
+
+    `words`: a file of words, one a line, or `jieba`, for scripts that part no words; without it each of their
+    characters is a word. Raises MissingInputError for no such file, RecipeError where jieba is not installed.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, words: str | None = None) -> None:
+        spelled = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        self.spelled = [token or "" for token in spelled]
+        pieces = any(token.startswith(CONTINUES) for token in self.spelled)
+        spaced = not pieces and any(token.startswith(BEGINS) for token in self.spelled)
+        special = set(tokenizer.all_special_ids)
+        self.continues = np.array([i not in special and self.follows(token, pieces, spaced)
+                                   for i, token in enumerate(self.spelled)], dtype=bool)  # fmt: skip
+        self.unspaced = np.array([bool(UNSPACED.fullmatch(token)) for token in self.spelled], dtype=bool)
+        self.segment, self.name = segmenter(words)
+
+    @staticmethod
+    def follows(token: str, pieces: bool, spaced: bool) -> bool:
+        """Whether a token of this spelling continues a word."""
+        if pieces:
+            return token.startswith(CONTINUES)
+        return spaced and not token.startswith(BEGINS) and token[:1].isalnum()
+
+    def joined(self, ids: NDArray[Any], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """For the tokens [T] of documents end to end: whether each continues the word before it."""
+        flags: NDArray[np.bool_] = self.continues[ids]
+        begins = np.cumsum(sizes) - sizes
+        flags[begins[begins < len(flags)]] = False
+        if self.segment is not None:
+            self.join_segments(ids, begins, flags)
+        return flags
+
+    def join_segments(self, ids: NDArray[Any], begins: NDArray[np.int64], flags: NDArray[np.bool_]) -> None:
+        """Join the tokens of a word of a script without spaces, as the segmenter parts it."""
+        assert self.segment is not None
+        alone = self.unspaced[ids]
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], alone, [False]]).astype(np.int8)))
+        borders = set(begins.tolist())
+        for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+            tokens = [self.spelled[i] for i in ids[start:end]]
+            inside = inner(tokens, list(self.segment("".join(tokens))))
+            for place in inside:
+                if start + place not in borders:
+                    flags[start + place] = True
+
+
+def inner(tokens: Sequence[str], words: Sequence[str]) -> list[int]:
+    """The places of the tokens that begin where no word does; both spell the same text."""
+    starts, at = set(), 0
+    for word in words:
+        starts.add(at)
+        at += len(word)
+    places, at = [], 0
+    for place, token in enumerate(tokens):
+        if at not in starts:
+            places.append(place)
+        at += len(token)
+    return places
+
+
+def segmenter(words: str | None) -> tuple[Segmenter | None, str]:
+    """What parts a run of characters into words, and a name that follows from what it does."""
+    if words is None:
+        return None, "tokens"
+    if words == "jieba":
+        if find_spec("jieba") is None:
+            raise RecipeError("mlm.words: jieba is not installed", "pip install jieba, or name a file of words")
+        import jieba
+
+        jieba.setLogLevel(60)
+        return jieba.lcut, f"jieba {jieba.__version__}"
+    path = Path(words)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise MissingInputError(f"mlm.words: {words}: {fault}", "name a UTF-8 file with a word a line") from fault
+    known = frozenset(line.split()[0] for line in text.split("\n") if line.strip())
+    longest = max(map(len, known), default=1)
+    return (lambda run: longest_match(run, known, longest)), text_hash(text)
+
+
+def longest_match(run: str, known: frozenset[str], longest: int) -> list[str]:
+    """`run` cut from the left into the longest words of `known`, or single characters."""
+    found, at = [], 0
+    while at < len(run):
+        size = next((n for n in range(min(longest, len(run) - at), 1, -1) if run[at : at + n] in known), 1)
+        found.append(run[at : at + size])
+        at += size
+    return found

@@ -1,0 +1,77 @@
+"""`llmkit tokenizer train` and `report`, as typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llmkit import cli
+from llmkit.testing import sentences, write_jsonl, write_lines
+
+
+def test_train_then_report(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = sentences(800)
+    words = [
+        "tokenizer",
+        "train",
+        write_lines("corpus.txt", lines),
+        "--vocab-size",
+        "200",
+        "-o",
+        "tok",
+        "--max-length",
+        "9",
+    ]
+    assert cli.run(words) == 0
+    shown = capsys.readouterr().out
+    about = json.loads(Path("tok/report.json").read_text())
+    assert f"tok: wordpiece, {800 - about['texts']} documents learned from" in shown
+    said = [" ".join(line.split()) for line in shown.splitlines()]
+    assert f"texts read {about['texts']}" in said
+    assert "pieces in the vocabulary 200" in said
+    assert f"tokens a word {about['fertility']:.3f}" in said
+    assert f"texts cut at 9 tokens {about['cut_rate']:.2%}".replace("%", " %") in said
+
+    assert cli.run(["tokenizer", "report", "tok", "corpus.txt", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["tokenizer"], record["texts"], record["max_length"]) == ("tok", 800, 9)
+
+
+def test_json_is_the_report_that_lies_in_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = write_jsonl("c.jsonl", [{"body": line} for line in sentences(300)])
+    words = ["tokenizer", "train", corpus, "--column", "body", "--kind", "bpe", "--vocab-size", "300", "--lowercase"]
+    assert cli.run([*words, "-o", "tok", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record == json.loads(Path("tok/report.json").read_text())
+    assert (
+        record["training"].items() >= {"kind": "bpe", "lowercase": True, "min_frequency": 2, "document": "line"}.items()
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["train", "c.txt"], 64, "Missing option '--output-dir'"),
+        (["train", "-o", "tok"], 64, "Missing argument 'CORPUS...'"),
+        (["train", "c.txt", "-o", "tok", "--kind", "bert"], 64, "--kind bert: unknown; known: wordpiece, bpe, unigram"),
+        (["train", "none/c.txt", "-o", "tok"], 66, "none/c.txt: no such file; there is no folder 'none'; check the path"),
+        (["train", "c.txt", "-o", "tok"], 65, "c.txt:2: byte 0xfc is not UTF-8; it looks like cp1252: --encoding cp1252 reads it"),
+        (["train", "c.txt", "-o", "tok", "--encoding", "utf8x"], 78, "--encoding: no text encoding is called 'utf8x'"),
+        (["report", "runs/none", "c.txt"], 66, "runs/none: no such folder"),
+    ],
+)  # fmt: skip
+def test_mistakes(words: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("c.txt").write_bytes("a line\nMünchen, café, über Straßen — “so”\n".encode("cp1252"))
+    assert cli.run(["tokenizer", *words]) == code
+    said = capsys.readouterr()
+    assert said.err.splitlines()[-1].startswith(f"error: {sentence}")
+    assert said.out == ""
+    assert list(Path().iterdir()) == [Path("c.txt")]
+
+
+def test_alone_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["tokenizer"]) == 0
+    assert "train" in capsys.readouterr().out
