@@ -28,6 +28,8 @@ QUIET = 30.0  # seconds between two lines of progress where there is no terminal
 AT_ONCE = 1.0  # seconds that a bar within another waits before it shows
 LEAST_BAR, LONGEST_BAR = 3, 40  # columns of a bar
 
+SAID: list[set[str]] = []  # the notes of each `once` that is open
+
 
 def plain(text: object) -> str:
     """`text` without control characters: what a file says never steers the terminal."""
@@ -46,8 +48,20 @@ def speaks() -> bool:
 
 def note(text: str) -> None:
     """Print one line to stderr."""
-    if speaks():
+    if speaks() and not any(text in said for said in SAID):
+        for said in SAID:
+            said.add(text)
         print(redacted(plain(text)), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def once() -> Iterator[None]:
+    """A while in which no note is said twice: where several models read the same rows, each would say it."""
+    SAID.append(set())
+    try:
+        yield
+    finally:
+        SAID.pop()
 
 
 def error(text: str) -> None:

@@ -20,17 +20,19 @@ def plain(text: object) -> str:
 class LlmkitError(Exception):
     """A mistake that llmkit can name. `str()` gives `what; mend`, then up to five indented places.
 
-    `message` says what was found and where (`FILE:LINE: what`), `hint` what mends it, `places` lists further
-    `FILE:LINE: detail` lines, and `count` how many there are in all when `places` is only the beginning. Each is made
-    `plain`, so that a cell, label or file name that a sentence quotes never makes a line of its own.
+    `message` says what was found and where (`FILE:LINE: what`), or is a list of several such sentences, a line each;
+    `hint` says what mends it, `places` lists further `FILE:LINE: detail` lines, and `count` how many there are in all
+    when `places` is only the beginning. Each is made `plain`, so that a cell, label or file name that a sentence quotes
+    never makes a line of its own.
     """
 
     exit_code = 70
-    own_lines = False  # whether the line ends of `message` are its writer's
 
-    def __init__(self, message: str, hint: str = "", places: Sequence[str] = (), count: int | None = None) -> None:
-        lines = message.split("\n") if self.own_lines else [message]
-        self.message, self.hint = "\n".join(map(plain, lines)), plain(hint)
+    def __init__(
+        self, message: str | Sequence[str], hint: str = "", places: Sequence[str] = (), count: int | None = None
+    ) -> None:
+        sentences = [message] if isinstance(message, str) else message
+        self.message, self.hint = "\nerror: ".join(map(plain, sentences)), plain(hint)
         self.places, self.count = tuple(map(plain, places)), len(places) if count is None else count
         super().__init__(str(self))
 
@@ -100,7 +102,6 @@ class RecipeError(LlmkitError):
     """A recipe or an override is wrong; every mistake in it is listed."""
 
     exit_code = 78
-    own_lines = True
 
 
 def nearest(word: str, known: Sequence[str]) -> str | None:

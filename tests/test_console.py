@@ -79,6 +79,16 @@ def test_tokens_are_redacted(text: str, redacted: str) -> None:
     assert console.redacted(text) == redacted
 
 
+def test_a_while_in_which_no_note_is_said_twice(capsys: Captured) -> None:
+    with console.once():
+        with console.once():
+            console.note("one")
+        for text in ("one", "two", "two"):
+            console.note(text)
+    console.note("two")
+    assert capsys.readouterr().err == "one\ntwo\ntwo\n"
+
+
 def test_notes_and_mistakes_go_to_stderr_without_tokens(capsys: Captured) -> None:
     console.note("a\nb hf_abcdefgh12345678")
     console.error("what\x1b; mend\n  token=x")

@@ -80,6 +80,6 @@ def test_what_stands_in_data_never_makes_a_line_of_its_own() -> None:
 
 
 def test_a_recipes_mistakes_stand_on_lines_of_their_own() -> None:
-    assert str(errors.RecipeError("r.yaml:1: one\nerror: r.yaml:2: two\x1b")) == (
-        "r.yaml:1: one\nerror: r.yaml:2: two\ufffd"
+    assert str(errors.RecipeError(["r.yaml:1: one", "r.yaml:2: two\x1b\n"])) == (
+        "r.yaml:1: one\nerror: r.yaml:2: two\ufffd\ufffd"
     )

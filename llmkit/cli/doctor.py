@@ -13,7 +13,7 @@ from llmkit import console
 from llmkit.errors import UsageError
 
 if TYPE_CHECKING:
-    from llmkit.report.finding import Finding
+    from llmkit.report.doctor.finding import Finding
 
 # EX_CONFIG of sysexits, something is configured wrongly: as a recipe may be, so may an installation. 70 would call it
 # a fault of llmkit, and a Hub that does not answer (69) stops no local run.
@@ -32,7 +32,7 @@ def doctor(
 
     llmkit doctor
     """
-    from llmkit.report.doctor import examine
+    from llmkit.report.doctor.examine import examine
 
     if not console.speaks():
         raise UsageError("one of several processes by RANK and WORLD_SIZE", "unset RANK WORLD_SIZE, then ask again")

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmkit import console
@@ -18,6 +19,7 @@ from llmkit.evaluation.judge import Report
 from llmkit.evaluation.scores import by_content, divided, measured
 from llmkit.metrics import outside
 from llmkit.metrics.paired import difference
+from llmkit.models.names import resolve
 
 STRANGE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -69,7 +71,32 @@ def comparison(models: Sequence[str], asked: Request, output_dir: str | None = N
     if len(models) < 2:
         raise UsageError(f"{counted(len(models), 'model')} to compare", "name two or more")
     asked.check()
+    refuse_twins(models)
     target = output_folder(output_dir)
+    with console.once():
+        every = judged_alike(models, asked)
+    first = every[0]
+    if target is not None:
+        for judged, name in zip(every, folder_names(models), strict=True):
+            keep(judged, target / name)
+    return Comparison(models, [one.report for one in every], [differences(first, one) for one in every[1:]])
+
+
+def refuse_twins(models: Sequence[str]) -> None:
+    """Raise UsageError where a model is named twice, and what `resolve` raises for one that is not there."""
+    known: dict[tuple[str, str | None], str] = {}
+    for model in models:
+        found = resolve(model)
+        # A run and the plain model in it are two: one is read by its recipe.
+        place = (str(Path(model).expanduser().resolve()) if found.folder else found.id, found.revision)
+        if place in known:
+            also = "" if known[place] == model else f" (as {known[place]} too)"
+            raise UsageError(f"{model}: named twice{also}", "name each model once")
+        known[place] = model
+
+
+def judged_alike(models: Sequence[str], asked: Request) -> list[Judged]:
+    """Each model's answers to the same rows, judged."""
     first = judge_model(models[0], asked)
     if asked.data is None:
         console.note(f"all are scored on the {first.report.split} rows of {models[0]}: what another run has learned "
@@ -78,10 +105,7 @@ def comparison(models: Sequence[str], asked: Request, output_dir: str | None = N
     for model in models[1:]:
         every.append(judge_model(model, asked, first))
         check_rows(first, every[-1])
-    if target is not None:
-        for judged, name in zip(every, folder_names(models), strict=True):
-            keep(judged, target / name)
-    return Comparison(models, [one.report for one in every], [differences(first, one) for one in every[1:]])
+    return every
 
 
 def check_rows(first: Judged, other: Judged) -> None:

@@ -15,7 +15,7 @@ from llmkit.data.rows import Rows
 from llmkit.errors import DataError, LlmkitError, ModelError, OutputError, UsageError, did_you_mean
 from llmkit.evaluation import baselines
 from llmkit.evaluation.judge import Report, judge, warn_of_thin_labels, write
-from llmkit.evaluation.labels import Given, in_words, matched
+from llmkit.evaluation.labels import Given, check_map, in_words, matched
 from llmkit.evaluation.scores import check_scripts, divided, load_scripts
 from llmkit.inference.predict import first_word, mapped, read_inputs
 from llmkit.inference.saved import Saved, checked_use, open_saved
@@ -42,6 +42,7 @@ class Request:
     def check(self) -> None:
         """Raise UsageError or MissingInputError for what is wrong before any model is looked at."""
         checked_use(self.batch_size, self.precision)
+        check_map(self.label_map)
         check_scripts(self.metrics)
 
     def check_metrics(self, task: Task) -> None:
@@ -94,7 +95,8 @@ def report_on(model: str, asked: Request, output_dir: str | None = None) -> Repo
     """The work of `evaluate`."""
     asked.check()
     target = output_folder(output_dir)
-    judged = judge_model(model, asked)
+    with console.once():
+        judged = judge_model(model, asked)
     keep(judged, target)
     return judged.report
 
@@ -109,8 +111,13 @@ def judge_model(model: str, asked: Request, first: Judged | None = None) -> Judg
 
     saved = open_saved(model, asked.task, asked.keys, check)
     task, recipe = saved.task, saved.recipe
-    splits = None if recipe is None or first else own_splits(saved, recipe, needed=asked.data is None)
-    split, rows = rows_of(saved, asked, splits, first)
+    named = rows_of(saved, asked, first)
+    splits = None if recipe is None or first else own_splits(saved, recipe, needed=named is None)
+    if named is None:
+        if splits is None:
+            raise UsageError(f"{saved.name}: no run, so it has no rows of its own", "name the rows with --data FILE")
+        named = splits.judged()
+    split, rows = named
     spelled = task.references(rows)
     label_map = matched(task, rows, spelled, asked.label_map)
     references = in_words(spelled, label_map)
@@ -138,8 +145,8 @@ def check_kind(first: Judged, model: str, task: Task) -> None:
         raise ModelError(what, "compare models of the same labels")
 
 
-def rows_of(saved: Saved, asked: Request, splits: Splits | None, first: Judged | None) -> tuple[str, Rows]:
-    """The rows to score, as this model reads them, and their name."""
+def rows_of(saved: Saved, asked: Request, first: Judged | None) -> tuple[str, Rows] | None:
+    """The named rows, or those of the first model, as this model reads them, and their name; None: the run's own."""
     if asked.data is not None:
         named = ((first_word(saved), asked.text), (saved.task.target, asked.label))
         given = {word: column for word, column in named if word and column}
@@ -147,9 +154,7 @@ def rows_of(saved: Saved, asked: Request, splits: Splits | None, first: Judged |
     if first is not None:
         words = {} if saved.run else {word: own for word, own in first.rows.words.items() if word in saved.task.columns}
         return first.report.split, mapped(saved, first.rows.rename({}), words, with_target=True)
-    if splits is None:
-        raise UsageError(f"{saved.name}: no run, so it has no rows of its own", "name the rows with --data FILE")
-    return splits.judged()
+    return None
 
 
 def answers_of(saved: Saved, asked: Request, rows: Rows) -> list[Answer]:

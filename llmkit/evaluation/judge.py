@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmkit import console
+from llmkit.data.faults import counted
 from llmkit.data.rows import Rows, json_line
 from llmkit.evaluation.labels import labels_of
 from llmkit.evaluation.scores import scores_of
@@ -114,9 +115,12 @@ def warn_of_thin_labels(task: Task, references: Sequence[Any]) -> None:
     counts = Counter(label for one in references for label in labels_of(one)) if task.labels else Counter()
     thin = sum(count < THIN for count in counts.values())
     if len(counts) < len(task.labels):
-        console.note(f"these rows hold {len(counts):,} of the {len(task.labels):,} labels: the others are not judged")
+        known = counted(len(task.labels), "label")
+        console.note(f"these rows hold {len(counts):,} of the {known}: the others are not judged")
     if thin:
-        console.note(f"{thin:,} of {len(counts):,} labels have fewer than {THIN} rows: read macro scores with care")
+        verb = "has" if thin == 1 else "have"
+        labels = f"{thin:,} of {counted(len(counts), 'label')}"
+        console.note(f"{labels} {verb} fewer than {THIN} rows: read macro scores with care")
 
 
 def write(target: Path, report: Report, rows: Rows, references: Sequence[Any], answers: Sequence[Answer]) -> None:

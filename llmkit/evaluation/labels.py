@@ -18,6 +18,21 @@ Given = Mapping[str, str] | Sequence[str]  # {DATA: MODEL}, or `DATA=MODEL` text
 LONGEST = 10  # labels that a mend spells out
 
 
+def check_map(given: Any) -> None:
+    """Raise UsageError for what is no `Given`, before any model is looked at."""
+    write = "write {'label of the data': 'label of the model'}"
+    if isinstance(given, Mapping):
+        for label, own in given.items():
+            if not isinstance(label, str) or not isinstance(own, str):
+                raise UsageError(f"label_map {{{label!r}: {own!r}}}: labels are text", "put both in quotes")
+    elif not isinstance(given, Sequence) or isinstance(given, str | bytes):
+        raise UsageError(f"label_map {given!r}: no mapping", write)
+    else:
+        for one in given:
+            if not isinstance(one, str):
+                raise UsageError(f"label_map {one!r}: no 'DATA=MODEL' text", write)
+
+
 def labels_of(reference: Any) -> Sequence[str]:
     """The labels in a reference: itself, or the several that it holds."""
     return [reference] if isinstance(reference, str) else reference
@@ -27,7 +42,8 @@ def matched(task: Task, rows: Rows, references: Sequence[Any], given: Given = ()
     """The model's label for each label of the data that is spelled otherwise; {} where none is.
 
     What `given` does not map must be equal; or, where no label is, equal but for case and space: that is said in a
-    note. Raises DataError for any other label, UsageError for a `given` map that does not fit both sides.
+    note, and so is which labels of the data become one. Raises DataError for any other label, UsageError for a `given`
+    map that does not fit both sides.
     """
     if not task.labels:
         if given:
@@ -40,14 +56,25 @@ def matched(task: Task, rows: Rows, references: Sequence[Any], given: Given = ()
     mapping = said(given, list(first), task.labels)
     rest = [label for label in first if label not in mapping]
     strange = [label for label in rest if label not in task.labels]
-    if not strange:
-        return mapping
-    by_fold = folded(rest, task.labels) if len(strange) == len(rest) else None
-    if by_fold is None:
-        raise unknown(task, rows, references, first, strange, mapping)
-    pairs = listed([f"'{label}' is '{own}'" for label, own in by_fold.items()])
-    console.note(f"labels matched but for case and space: {pairs}")
-    return mapping | by_fold
+    if strange:
+        by_fold = folded(rest, task.labels) if len(strange) == len(rest) else None
+        if by_fold is None:
+            raise unknown(task, rows, references, first, strange, mapping)
+        pairs = listed([f"'{label}' is '{own}'" for label, own in by_fold.items()])
+        console.note(f"labels matched but for case and space: {pairs}")
+        mapping |= by_fold
+    note_joined(list(first), mapping)
+    return mapping
+
+
+def note_joined(data: Sequence[str], mapping: Mapping[str, str]) -> None:
+    """Say which labels of the data are one label of the model: between them nothing is judged."""
+    meaning: dict[str, list[str]] = {}
+    for label in data:
+        meaning.setdefault(mapping.get(label, label), []).append(f"'{label}'")
+    joined = [f"{' and '.join(labels)} as '{own}'" for own, labels in meaning.items() if len(labels) > 1]
+    if joined:
+        console.note(f"several labels count as one: {listed(joined)}")
 
 
 def in_words(references: Sequence[Any], mapping: Mapping[str, str]) -> list[Any]:

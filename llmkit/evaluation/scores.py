@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,15 +16,29 @@ def scores_of(
 ) -> dict[str, Score]:
     """Each named metric's score; a name that begins with `evaluate:` gives one score or several (`evaluate:x.key`).
 
-    Without `intervals` those of the evaluate library have NaN bounds: they are slow to come by.
+    Without `intervals` nothing is resampled: bounds are NaN, and the task's own metrics have no signature.
     """
     own, foreign = divided(names)
-    scores = task.score(own, references, answers) if own else {}
+    scores: dict[str, Score] = {}
+    if own:
+        # A task of the user's own may have no statistic: it is needed to compare models only.
+        values_do = not intervals and type(task).statistic is not Task.statistic
+        scores = values_of(task, own, references, answers) if values_do else task.score(own, references, answers)
     by_name: dict[str, Mapping[str, Score]] = {name: {name: scores[name]} for name in own}
     order = by_content(references, answers) if foreign else []
     for name in foreign:
         by_name[name] = outside.scores(measured(task, name, references, answers, order), intervals)
     return {key: score for name in names for key, score in by_name[name].items()}
+
+
+def values_of(
+    task: Task, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]
+) -> dict[str, Score]:
+    """The values of the task's own metrics, nothing resampled."""
+    import numpy as np
+
+    values = task.statistic(names, references, answers)(np.ones((1, len(answers))))[0]
+    return {name: Score(float(value), math.nan, math.nan, "") for name, value in zip(names, values, strict=True)}
 
 
 def leading(scores: Mapping[str, Score], name: str) -> Score:

@@ -71,7 +71,8 @@ def from_texts(
     rows = [(text,) if isinstance(text, str) else tuple(text) for text in wide]
     for number, row in enumerate(rows, start=1):
         if len(row) != len(words):
-            what = f"{name}: row {number} holds {len(row)} texts, and {saved.name} answers {' and '.join(words)}"
+            held = counted(len(row), "text")
+            what = f"{name}: row {number} holds {held}, and {saved.name} answers {' and '.join(words)}"
             raise UsageError(what, "give a text a row, or a tuple of two for a run of pairs")
     columns = {word: [row[i] for row in rows] for i, word in enumerate(words)}
     numbers = lines or range(1, len(rows) + 1)
@@ -181,7 +182,8 @@ def two_texts(line: str, number: int) -> tuple[str, str]:
     """The pair on a line of stdin."""
     first, *rest = line.split("\t")
     if len(rest) != 1 or not first.strip() or not rest[0].strip():
-        raise DataError(f"stdin:{number}: {len(rest) + 1} texts, and the run answers pairs", "part two texts by a tab")
+        what = f"stdin:{number}: {counted(len(rest) + 1, 'text')}, and the run answers pairs"
+        raise DataError(what, "part two texts by a tab")
     return first, rest[0]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmkit import tasks
-from llmkit.errors import InternalError, ModelError, RecipeError, UsageError
+from llmkit.errors import DataError, ModelError, RecipeError, UsageError
 from llmkit.models.names import ModelName, resolve
 from llmkit.recipe.draft import read
 from llmkit.recipe.load import load_recipe
@@ -53,7 +53,7 @@ def open_saved(name: str, task: str | None = None, keys: Sequence[str] = (), che
     """The model `name` with every weight in place, in fp32, on the device. `keys` are data.KEY=VALUE texts.
 
     `check` sees the task before the weights load and may raise what is wrong with what is asked of it.
-    Raises ModelError where a weight is missing or no task answers with it, InternalError where a run's files are not
+    Raises ModelError where a weight is missing or no task answers with it, DataError where a run's files are not
     those that it sealed. A run of a user's own task file needs the file named again, or unchanged.
     """
     found = resolve(name)
@@ -91,7 +91,7 @@ def open_run(run: Path, found: ModelName, task: str | None, keys: Sequence[str],
 
 
 def check_outputs(run: Path, about: Mapping[str, Any]) -> None:
-    """Raise InternalError where the recipe or a file of the model is not the one that was sealed.
+    """Raise DataError where the recipe or a file of the model is not the one that was sealed.
 
     A flipped byte in the weights loads silently, and a recipe may name code.
     """
@@ -100,9 +100,7 @@ def check_outputs(run: Path, about: Mapping[str, Any]) -> None:
         if name == "recipe.yaml" or name.startswith("model/"):
             path = run / name
             if not path.is_file() or manifest.file_hash(path) != digest:
-                raise InternalError(
-                    f"{path}: not the file that the run sealed", "copy the run folder again, or run again"
-                )
+                raise DataError(f"{path}: not the file that the run sealed", "copy the run folder again, or run again")
 
 
 def check_task_file(run: Path, about: Mapping[str, Any]) -> None:

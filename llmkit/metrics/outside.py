@@ -25,6 +25,7 @@ from llmkit.metrics.rows import mean_of, side_by_side
 from llmkit.metrics.scores import Score
 from llmkit.runs.manifest import file_hash
 
+FAULTS = (Exception, SystemExit)  # what a script may raise; only Ctrl-C is not its own
 FEW = 200  # resamples of what must be computed anew each time: 3 ms each on 1,000 rows for the cheapest of metrics
 INPUTS = {"predictions", "references"}
 LOCAL = (".", "/", "~")  # what begins a path; any other name is the Hub's unless a folder here has it
@@ -73,7 +74,7 @@ def measure(name: str, references: Sequence[Any], answers: Sequence[Any], labels
     n = len(true)
     try:
         found = numbers(np.arange(n))
-    except Exception as fault:
+    except FAULTS as fault:
         raise failure(name, fault) from fault
     if not found:
         raise DataError(f"{name}: gives no number", "name a metric that does")
@@ -84,7 +85,7 @@ def measure(name: str, references: Sequence[Any], answers: Sequence[Any], labels
         for b, count in enumerate(counts.astype(np.int64)):
             try:
                 drawn = numbers(np.repeat(np.arange(n), count))
-            except Exception:  # undefined on these rows, as the metric sees it
+            except FAULTS:  # undefined on these rows, as the metric sees it
                 continue
             values[b] = [drawn.get(key, np.nan) for key in whole]
         return values
@@ -94,7 +95,8 @@ def measure(name: str, references: Sequence[Any], answers: Sequence[Any], labels
 
 
 def scores(measured: Measured, intervals: bool = True) -> dict[str, Score]:
-    """The scores by name. One number a row: the mean with its BCa interval; else a percentile bootstrap of `FEW`.
+    """The scores by name. One number a row: the mean with its BCa interval; else a percentile bootstrap of `FEW`,
+    whose signature says how many resamples left the metric undefined.
 
     Without `intervals` low and high are NaN, and nothing is computed again.
     """
@@ -105,9 +107,11 @@ def scores(measured: Measured, intervals: bool = True) -> dict[str, Score]:
         )
         found[name] = score(name, float(numbers.mean()), bounds, f"bca,{RESAMPLES}", measured.digest)
     if measured.whole:
-        bounds = few(measured.again, n) if intervals else np.full((len(measured.whole), 2), np.nan)
-        for (name, value), pair in zip(measured.whole.items(), bounds, strict=True):
-            found[name] = score(name, value, pair, f"percentile,{FEW}", measured.digest)
+        unknown = np.full((len(measured.whole), 2), np.nan), [0] * len(measured.whole)
+        bounds, lost = few(measured.again, n) if intervals else unknown
+        for (name, value), pair, times in zip(measured.whole.items(), bounds, lost, strict=True):
+            undefined = f",undefined:{times}" if times else ""
+            found[name] = score(name, value, pair, f"percentile,{FEW}{undefined}", measured.digest)
     return found
 
 
@@ -119,15 +123,23 @@ def differences(first: Measured, second: Measured) -> dict[str, tuple[float, flo
         found[name] = tuple(difference(one, other, n)[0].tolist())
     if first.whole and first.whole.keys() == second.whole.keys():
         order = [list(second.whole).index(name) for name in first.whole]
-        bounds = few(lambda counts: second.again(counts)[:, order] - first.again(counts), n)
+        bounds, _ = few(lambda counts: second.again(counts)[:, order] - first.again(counts), n)
         for (name, value), (low, high) in zip(first.whole.items(), bounds.tolist(), strict=True):
             found[name] = (second.whole[name] - value, low, high)
     return found
 
 
-def few(statistic: Statistic, n: int) -> Floats:
-    """The percentile intervals [M, 2] of a statistic that is slow."""
-    return bootstrap_all(statistic, np.ones(n, np.int64), resamples=FEW, method="percentile")
+def few(statistic: Statistic, n: int) -> tuple[Floats, list[int]]:
+    """The percentile intervals [M, 2] of a statistic that is slow, and how many resamples left each undefined."""
+    lost: list[Floats] = []
+
+    def watched(counts: Floats) -> Floats:
+        values = statistic(counts)
+        lost.append(np.isnan(values).sum(axis=0))
+        return values
+
+    bounds = bootstrap_all(watched, np.ones(n, np.int64), resamples=FEW, method="percentile")
+    return bounds, np.sum(lost, axis=0).tolist()
 
 
 def score(name: str, value: float, bounds: Sequence[float], interval: str, digest: str) -> Score:
@@ -157,7 +169,7 @@ def loaded(name: str, where: str, _: str | None = None) -> tuple[Any, str]:
         was_offline, evaluate.config.HF_EVALUATE_OFFLINE = evaluate.config.HF_EVALUATE_OFFLINE, constants.HF_HUB_OFFLINE
         try:
             module = evaluate.load(where, keep_in_memory=True, seed=0)
-        except Exception as fault:  # the script may raise anything, and so may a Hub client
+        except FAULTS as fault:  # the script may raise anything, and so may a Hub client
             raise (failure if Path(where).is_absolute() else refusal)(name, fault) from fault
         finally:
             evaluate.config.HF_EVALUATE_OFFLINE = was_offline
@@ -167,7 +179,7 @@ def loaded(name: str, where: str, _: str | None = None) -> tuple[Any, str]:
     return module, hashlib.sha256(code).hexdigest()
 
 
-def refusal(name: str, fault: Exception) -> LlmkitError:
+def refusal(name: str, fault: BaseException) -> LlmkitError:
     """What to say where the Hub gave no metric."""
     if not isinstance(fault, OSError):
         return failure(name, fault)
@@ -179,12 +191,12 @@ def refusal(name: str, fault: Exception) -> LlmkitError:
     )
 
 
-def failure(name: str, fault: Exception) -> LlmkitError:
+def failure(name: str, fault: BaseException) -> LlmkitError:
     """A metric's own words on what went wrong in it."""
     if isinstance(fault, LlmkitError):
         return fault
-    said = " ".join(str(fault).split())
-    return DataError(f"{name}: {type(fault).__name__}: {said}", "mend the metric, or leave it out")
+    said = " ".join(f"{type(fault).__name__}: {fault}".split()).removesuffix(":")
+    return DataError(f"{name}: {said}", "mend the metric, or leave it out")
 
 
 @contextmanager

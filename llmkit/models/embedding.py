@@ -57,8 +57,8 @@ class Lookup(torch.autograd.Function):
         return None, None, None
 
 
-def collect_in_place(model: PreTrainedModel) -> bool:
-    """Let the model's word embedding collect its gradient in place until `collect_as_torch`; False where it cannot.
+def collect_in_place(model: PreTrainedModel) -> None:
+    """Let the model's word embedding collect its gradient in place until `collect_as_torch`.
 
     A frozen, sparse or scaled table, and one that the model's output shares, is left as it is.
     """
@@ -66,10 +66,9 @@ def collect_in_place(model: PreTrainedModel) -> bool:
     shared = model.get_output_embeddings() is not None
     plain = type(table) is nn.Embedding and not (table.sparse or table.max_norm or table.scale_grad_by_freq)
     if shared or not plain or not table.weight.requires_grad:
-        return False
+        return
     collected = Collected(table)
     table.forward = lambda words: Lookup.apply(table.weight, words, collected)
-    return True
 
 
 def collect_as_torch(model: PreTrainedModel) -> None:

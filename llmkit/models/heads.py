@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from llmkit.errors import ModelError
 from llmkit.models.names import ModelName
@@ -63,10 +64,27 @@ def redraw(name: ModelName, model: PreTrainedModel, fresh: Sequence[str]) -> lis
         if f"{path}.weight" not in fresh:
             # A new module: transformers does not draw weights that it has marked as loaded.
             new = nn.Linear(layer.in_features, labels, layer.bias is not None, dtype=layer.weight.dtype)
-            model._init_weights(new)
+            with drawing(name, model.config):
+                model._init_weights(new)
             model.set_submodule(path, new)
             drawn += [f"{path}.{key}" for key, _ in new.named_parameters()]
     return drawn
+
+
+@contextmanager
+def drawing(name: ModelName, config: PreTrainedConfig) -> Iterator[None]:
+    """Say of fresh weights that could not be drawn that their spread is to blame, where it is no number above 0.
+
+    0 is not refused as such: most families take their default for it, ModernBERT divides by it.
+    """
+    try:
+        yield
+    except (ZeroDivisionError, RuntimeError) as fault:
+        spread = getattr(config, "initializer_range", None)
+        if not isinstance(spread, float) or spread > 0 or (spread == 0 and not isinstance(fault, ZeroDivisionError)):
+            raise
+        what = f"{name.given}: model.config.initializer_range {spread}: no {config.model_type} can be drawn with it"
+        raise ModelError(what, "write a number above 0, such as model.config.initializer_range=0.02") from fault
 
 
 def output_layers(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:

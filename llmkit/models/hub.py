@@ -22,7 +22,9 @@ def speaking_of(name: ModelName) -> Iterator[None]:
     except (LlmkitError, MemoryError):
         raise
     except Exception as fault:  # a damaged folder makes the library fail in any way whatever
-        said = " ".join(str(fault).split("\n")[0].split())[:300].rstrip(".")
+        lines = str(fault).split("\n")
+        reason = lines[1:2] if lines[0].endswith(":") else []  # of a field: the first line only names it
+        said = " ".join(" ".join([lines[0], *reason]).split())[:300].rstrip(".")
         if "trust_remote_code" in str(fault):
             raise ModelError(f"{name.given}: needs code of its own repository, and llmkit runs none",
                              "name a model of an architecture that transformers has") from fault  # fmt: skip

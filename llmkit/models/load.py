@@ -143,7 +143,7 @@ def read_weights(
     name: ModelName, auto_class: str, config: PreTrainedConfig, dtype: str, strict: bool
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """The model, and which weights were missing, mismatched or unexpected; with `strict` none is mismatched."""
-    with speaking_of(name), quiet():
+    with speaking_of(name), quiet(), heads.drawing(name, config):
         model, report = getattr(transformers, auto_class).from_pretrained(
             name.id,
             config=config,

@@ -85,8 +85,7 @@ def check(draft: Draft, wanted: str | None = None) -> Recipe:
     if found:
         lines = sorted((where(draft.origin(path)), f"{draft.origin(path)}: {'.'.join(path)}: {why}")
                        for path, why in dict.fromkeys(found))  # fmt: skip
-        head, *rest = [line for _, line in lines]
-        raise RecipeError("\n".join([head, *(f"error: {line}" for line in rest)]))
+        raise RecipeError([line for _, line in lines])
     return recipe.model_copy(update={"options": options})
 
 

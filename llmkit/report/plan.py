@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from llmkit import console
+from llmkit.data.faults import counted
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def show(plan: Plan) -> None:
     """Print the plan for a person."""
     rows = ", ".join(f"{name} {count:,}" for name, count in plan.rows.items())
     console.out(f"rows       {rows}")
-    console.out(f"steps      {plan.steps:,} of {plan.rows_per_step:,} rows; {plan.tokens:,} tokens")
+    console.out(f"steps      {plan.steps:,} of {counted(plan.rows_per_step, 'row')}; {counted(plan.tokens, 'token')}")
     console.out(f"truncated  {plan.truncated:.1%} of the texts")
     console.out(f"padding    {plan.padding:.1%} of what goes through the model")
     console.out(f"precision  {plan.precision}")

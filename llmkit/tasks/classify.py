@@ -179,6 +179,8 @@ def kind_of(config: PreTrainedConfig) -> str:
     """The kind of answer that a model was trained for."""
     kinds = {kind.problem_type: name for name, kind in KINDS.items()}
     unsaid = "regression" if config.num_labels == 1 else "single"
+    if getattr(config, "thresholds", None) is not None:  # only of several labels are some said and others not
+        unsaid = "multi"
     found = unsaid if config.problem_type is None else kinds.get(config.problem_type)
     if found is None or (found == "regression" and config.num_labels > 1):
         what = f"the model has {counted(config.num_labels, 'output')} of the problem type {config.problem_type}"

@@ -16,6 +16,7 @@ from llmkit.evaluation.evaluate import metric_names
 from llmkit.models.load import Loaded
 from llmkit.recipe.schema import Recipe
 from llmkit.runs.folder import RunFolder
+from llmkit.runs.launchers import MARKS
 from llmkit.tasks.base import Encoded, Task
 from llmkit.training import trackers
 from llmkit.training.arguments import rows_at_once, training_arguments
@@ -37,12 +38,10 @@ def trainer_for(
     if judged is None:
         quiet = {"eval_strategy": "no", "eval_steps": None, "save_strategy": "no", "save_steps": None}
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=quiet)})
-        console.note("no validation rows: the last weights are kept")
     with blaming_the_recipe(), without_launcher_settings():
         arguments = training_arguments(
             recipe, folder.path, recipe.train.precision, names[0], names[0] not in task.lower_is_better
         )
-        trackers.check(arguments.report_to)
         arguments.run_name = arguments.run_name and console.redacted(arguments.run_name)  # trackers send it away
         boards = [Board(folder / "tensorboard")] if "tensorboard" in arguments.report_to else []
         meter = Meter()
@@ -118,8 +117,9 @@ def blamed(fault: BaseException) -> RecipeError:
 
 @contextmanager
 def without_launcher_settings() -> Iterator[None]:
-    """Hide ACCELERATE_* from the Trainer: what an old launcher left in the environment must not change the recipe."""
-    hidden = {key: os.environ.pop(key) for key in list(os.environ) if key.startswith("ACCELERATE_")}
+    """Hide from the Trainer what an old launcher left in the environment: it must not change the recipe."""
+    left = [key for key in os.environ if key.startswith("ACCELERATE_") or key in MARKS]
+    hidden = {key: os.environ.pop(key) for key in left}
     try:
         yield
     finally:

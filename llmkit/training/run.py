@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmkit import console, tasks
+from llmkit.data.faults import counted
 from llmkit.data.prepare import Splits, read_splits, source_name
 from llmkit.errors import RecipeError, UsageError
 from llmkit.evaluation import baselines
@@ -20,10 +21,11 @@ from llmkit.evaluation.judge import Report, judge, warn_of_thin_labels, write
 from llmkit.evaluation.scores import check_scripts, load_scripts
 from llmkit.models import shapes
 from llmkit.models.names import ModelName, default_name, resolve
+from llmkit.recipe import report_to
 from llmkit.recipe.load import dump, load_recipe
 from llmkit.recipe.schema import Recipe
 from llmkit.runs import folder as folders
-from llmkit.runs import manifest
+from llmkit.runs import launchers, manifest
 from llmkit.tasks.base import Encoded, Feature, Task
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ def prepare(recipe: Recipe) -> Start:
     """All that can be checked without a model; says what there is to say about the rows."""
     refuse_many_processes()
     task = tasks.load(recipe.task)(recipe.options)
+    report_to.check(recipe.train.hf.get("report_to", "none"))
     recipe, model = name_model(recipe)
     tokenizer_name(recipe, model)  # that it is there
     check_scripts(metric_names(recipe, task))
@@ -135,8 +138,10 @@ def carry_out(start: Start, folder: RunFolder) -> Run:
 
 def refuse_many_processes() -> None:
     """Raise UsageError under a launcher: each process would train a model of its own on the same rows."""
-    if os.environ.get("WORLD_SIZE", "1").strip() not in ("", "0", "1"):
-        raise UsageError("started as several processes", "this version trains on one; start it without a launcher")
+    if found := launchers.several(os.environ):
+        said = ", ".join(f"{name}={size}" for name, size in found.items())
+        mend = f"this version trains on one: start it without a launcher, or unset {' '.join(found)}"
+        raise UsageError(f"started as several processes ({said})", mend)
 
 
 def name_model(recipe: Recipe) -> tuple[Recipe, ModelName]:
@@ -220,7 +225,7 @@ def encode(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits) -> dict[s
     if unknown > UNKNOWN:
         console.note(f"the tokenizer does not know {unknown:.0%} of the tokens: --model names a model of this language")
     if cut:
-        console.note(f"max_length {recipe.model.max_length} cuts {cut:,} of {rows:,} texts ({cut / rows:.1%})")
+        console.note(f"max_length {recipe.model.max_length} cuts {cut:,} of {counted(rows, 'text')} ({cut / rows:.1%})")
     return encoded
 
 
@@ -255,6 +260,8 @@ def settle(recipe: Recipe, splits: Splits, loaded: Loaded) -> tuple[Recipe, str]
     precision, why = choose_precision(recipe.train.precision, hidden, device())
     said = f"precision: {precision} ({why}), scores in {recipe.eval.precision}; {torch.get_num_threads()} threads"
     console.note(said)
+    if "validation" not in splits.others:
+        console.note("no validation rows: the last weights are kept")
     data = recipe.data.model_copy(update={"columns": splits.columns})
     learning = recipe.train.model_copy(update={"precision": precision})
     return recipe.model_copy(update={"data": data, "train": learning}), said

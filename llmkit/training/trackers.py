@@ -1,4 +1,4 @@
-"""Trackers that a recipe names under `train.hf.report_to`: there before the first step, and asking nobody."""
+"""Trackers that a recipe names under `train.hf.report_to`, while a run learns: they ask nobody."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +14,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 
 from llmkit.console import redacted
-from llmkit.errors import RecipeError, did_you_mean
-
-# The Trainer's name of each: the package to install, and the modules of which one must be there.
-PACKAGES = {
-    "azure_ml": ("azureml-core", ("azureml",)),
-    "clearml": ("clearml", ("clearml",)),
-    "codecarbon": ("codecarbon", ("codecarbon",)),
-    "comet_ml": ("comet-ml", ("comet_ml",)),
-    "dagshub": ("dagshub mlflow", ("dagshub",)),
-    "dvclive": ("dvclive", ("dvclive",)),
-    "flyte": ("flytekit", ("flytekit",)),
-    "kubeflow": ("kubeflow", ("kubeflow",)),
-    "mlflow": ("mlflow", ("mlflow",)),
-    "neptune": ("neptune", ("neptune",)),
-    "swanlab": ("swanlab", ("swanlab",)),
-    "tensorboard": ("tensorboardX", ("tensorboard", "tensorboardX")),
-    "trackio": ("trackio", ("trackio",)),
-    "wandb": ("wandb", ("wandb",)),
-}
-
-
-def check(names: Sequence[Any]) -> None:
-    """Raise RecipeError unless the package of every tracker is installed."""
-    for name in map(str, names):
-        if name not in PACKAGES:
-            raise RecipeError(f"train.hf.report_to: no tracker '{name}'", did_you_mean(name, sorted(PACKAGES)))
-        package, modules = PACKAGES[name]
-        if not any(find_spec(module) for module in modules):
-            raise RecipeError(f"train.hf.report_to: {name} is not installed", f"pip install {package}")
+from llmkit.errors import RecipeError
 
 
 def failed(names: Sequence[str], fault: BaseException) -> RecipeError:

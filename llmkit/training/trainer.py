@@ -151,8 +151,9 @@ class StepTrainer(Trainer):
             return super().train(*args, **words)
         finally:
             self.shortcuts.remove()
-            # The autocast that Accelerate put around it goes: what follows is a new matter.
-            self.model.__dict__.pop("forward", None)
+            # The autocast that Accelerate put around it goes, and the mark by which it would put none a second time.
+            for name in ("forward", "_is_accelerate_prepared"):
+                self.model.__dict__.pop(name, None)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         args, dataset = self.args, self.train_dataset

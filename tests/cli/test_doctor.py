@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import llmkit
 from llmkit import cli
 from llmkit.cli.doctor import laid_out
-from llmkit.report import doctor
-from llmkit.report.finding import Finding
+from llmkit.report.doctor import examine
+from llmkit.report.doctor.finding import Finding, short
 
 OK = Finding("torch", "ok", "2.13.0 (tested >=2.13,<3)")
 NOTE = Finding("Hub", "note", "https://huggingface.co does not answer (OSError: no route); a local run does not need it",
@@ -23,7 +25,7 @@ FAULT = Finding("scipy", "fault", "not installed (tested >=1.17,<2)", "pip insta
 def found(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
     """What the next look finds."""
     findings = [OK, NOTE]
-    monkeypatch.setattr(doctor, "examine", lambda: iter(findings))
+    monkeypatch.setattr(examine, "examine", lambda: iter(findings))
     return findings
 
 
@@ -81,8 +83,8 @@ def test_no_width_cuts_anything(columns: int) -> None:
 
 
 def test_each_command_that_mends_a_package_fits_on_one_line_of_eighty_columns() -> None:
-    for wanted in doctor.requirements():
-        command = f"pip install '{wanted.name}{doctor.in_order(wanted.specifier)}'"
+    for wanted in examine.requirements():
+        command = f"pip install '{wanted.name}{examine.in_order(wanted.specifier)}'"
         assert f"mend: {command}" in laid_out(Finding(wanted.name, "fault", "not installed", command), 80)
 
 
@@ -102,6 +104,7 @@ def test_this_very_installation_without_the_network(capsys: pytest.CaptureFixtur
     assert {"system", "Python", "llmkit", "torch", "transformers", "CPU", "threads", "GPU", "memory", "disk here",
             "disk, Hub cache", "Hub", "proxy", "Hub token", "environment", "default model"} - {"GPU"} <= found.keys()  # fmt: skip
     assert found["Hub"]["detail"].startswith("not asked: ")
+    assert f" in {short(Path(llmkit.__file__).parent)}" in found["llmkit"]["detail"]
     assert code == (78 if any(one["status"] == "fault" for one in found.values()) else 0)
 
 

@@ -227,10 +227,11 @@ def test_pairs_are_asked_two_by_two(runs: Callable[[str], Path], capsys: pytest.
     )
     tuples = llmkit.predict(run, [("a great film", "great"), ("dull", "a dull one")])
     assert [one["probabilities"] for one in tuples] == [one["probabilities"] for one in said]
-    with pytest.raises(UsageError) as caught:
-        llmkit.predict(run, [("a", "b", "c")])  # type: ignore[list-item]
     mend = "give a text a row, or a tuple of two for a run of pairs"
-    assert str(caught.value) == f"texts: row 1 holds 3 texts, and {run} answers text and text_pair; {mend}"
+    for wrong, found in ((("a", "b", "c"), "3 texts"), (("a",), "1 text")):
+        with pytest.raises(UsageError) as caught:
+            llmkit.predict(run, [wrong])  # type: ignore[list-item]
+        assert str(caught.value) == f"texts: row 1 holds {found}, and {run} answers text and text_pair; {mend}"
 
 
 def test_pairs_of_a_stream_are_parted_by_a_tab(
@@ -245,7 +246,7 @@ def test_pairs_of_a_stream_are_parted_by_a_tab(
     assert stdin("a great film\tgreat\n\ndull\ta dull one\n") == 0
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(one["text"], one["text_pair"]) for one in said] == [("a great film", "great"), ("dull", "a dull one")]
-    for wrong, found in {"a\tb\nlonely\n": "stdin:2: 1 texts", "a\tb\tc\n": "stdin:1: 3 texts"}.items():
+    for wrong, found in {"a\tb\nlonely\n": "stdin:2: 1 text", "a\tb\tc\n": "stdin:1: 3 texts"}.items():
         assert stdin(wrong) == 65
         assert capsys.readouterr().err.splitlines()[-1] == (
             f"error: {found}, and the run answers pairs; part two texts by a tab"

@@ -105,7 +105,7 @@ def test_rows_that_hold_few_of_the_labels_are_said(finished: Path, capsys: pytes
     assert cli.run(["eval", str(finished), "--data", only]) == 0
     said = capsys.readouterr().err
     assert "these rows hold 1 of the 2 labels: the others are not judged\n" in said
-    assert "1 of 1 labels have fewer than 5 rows: read macro scores with care\n" in said
+    assert "1 of 1 label has fewer than 5 rows: read macro scores with care\n" in said
 
 
 def test_guessed_columns_are_said_in_use_too(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

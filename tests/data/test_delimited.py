@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmkit.data.decode import ReadOptions
 from llmkit.data.delimited import read_delimited
-from llmkit.errors import LlmkitError
+from llmkit.errors import DataError
 
 QUOTES = "double the quotes inside a quoted cell, or read quotes as plain text with data.quoting=none"
 RETURN = "a carriage return outside quotes that is no line end; quote the cell, or end each line with one LF or CRLF"
@@ -191,6 +193,8 @@ def lone_returns(text: str) -> int:
 def test_no_carriage_return_is_lost(text):
     try:
         rows = read_delimited("x,y\n" + text, "a.csv", ",", "csv", ReadOptions())
-    except LlmkitError:
+    except DataError as fault:  # no other kind: the exit code is 65
+        said = str(fault)
+        assert re.match(r"a\.csv:[0-9]+: .+; .+", said)
         return
     assert sum(map(lone_returns, rows.texts("x") + rows.texts("y"))) == lone_returns(text)

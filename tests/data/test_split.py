@@ -11,7 +11,7 @@ from llmkit.data.normalize import key, keys
 from llmkit.data.rows import Rows, build
 from llmkit.data.split import split_off
 from llmkit.data.targets import rarest
-from llmkit.errors import DataError, LlmkitError, RecipeError
+from llmkit.errors import DataError, RecipeError
 
 
 def labelled(texts: list[str], labels: list[str]) -> Rows:
@@ -127,7 +127,10 @@ def test_any_split_is_a_partition_that_keeps_groups_and_classes(pairs, validatio
     rows = labelled([text for text, _ in pairs], [label for _, label in pairs])
     try:
         parts, _ = split_by_label(rows, {"validation": validation, "test": test}, seed)
-    except LlmkitError:
+    except DataError:  # no other kind, and only where each class has no text left for train
+        texts = len(set(keys(rows, ["text"])))
+        wanted = sum(max(1, round(share * texts)) for share in (validation, test))
+        assert wanted + len({label for _, label in pairs}) > texts
         return
     assert sorted(line for part in parts.values() for line in part.lines) == rows.lines.tolist()
     assert all(len(part) for part in parts.values())

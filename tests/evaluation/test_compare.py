@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from llmkit import cli
 from llmkit.errors import DataError, ModelError, UsageError
 from llmkit.evaluation.compare import folder_names
 from llmkit.testing import reviews, tiny_model, write_jsonl
+
+NAMES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 
 
 @pytest.fixture
@@ -58,10 +61,24 @@ def test_the_table_has_models_baselines_and_differences(
     assert told.startswith(f"{tiny_classifier} is worse than {home.name} in accuracy by 0.")
 
 
-def test_without_data_the_first_runs_own_rows_are_used_and_said(
-    home: Path, tiny_classifier: str, capsys: pytest.CaptureFixture[str]
+def test_what_two_models_make_of_the_same_rows_is_said_once(
+    tiny_classifier: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["eval", home.name, tiny_classifier, home.name, "--json"]) == 0
+    second = tiny_model("second", auto_class="AutoModelForSequenceClassification", **NAMES)
+    rows = [{"review": row["text"], "verdict": row["label"].upper()} for row in reviews(20, seed=8)]
+    file = write_jsonl("o.jsonl", [*rows, {"review": " ", "verdict": "BAD"}])
+    llmkit.compare([tiny_classifier, second], file, metrics=["accuracy"], keys=["data.on_empty=skip"])
+    said = capsys.readouterr().err.splitlines()
+    for word in ("review", "on_empty", "labels matched"):
+        assert sum(word in line for line in said) == 1, said
+    assert len(set(said)) == len(said)
+
+
+def test_without_data_the_first_runs_own_rows_are_used_and_said(
+    home: Path, tiny_classifier: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = str(shutil.copytree(home, tmp_path / "copy"))
+    assert cli.run(["eval", home.name, tiny_classifier, copy, "--json"]) == 0
     said = capsys.readouterr()
     assert (
         "all are scored on the test rows of run: what another run has learned from them would flatter it; "
@@ -117,6 +134,21 @@ def test_other_questions_are_refused_before_the_weights_load(
     with pytest.raises(UsageError) as usage:
         llmkit.compare([home.name], other)
     assert str(usage.value) == "1 model to compare; name two or more"
+
+
+@pytest.mark.parametrize(
+    ("models", "sentence"),
+    [
+        (["run", "run"], "run: named twice; name each model once"),
+        (["run", "a/hub-id", "./run/"], "./run/: named twice (as run too); name each model once"),
+        (["a/hub-id", "a/hub-id"], "a/hub-id: named twice; name each model once"),
+    ],
+)
+def test_a_model_is_not_compared_with_itself(
+    models: list[str], sentence: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["eval", *models]) == 64
+    assert capsys.readouterr().err == f"error: {sentence}\n"
 
 
 def test_another_reference_is_refused(tiny: str, home: Path, tmp_path: Path) -> None:

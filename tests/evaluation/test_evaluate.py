@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import llmkit
+from llmkit import cli
 from llmkit.errors import DataError, MissingInputError, NetworkError, OutputError, UsageError
 from llmkit.evaluation import baselines
 from llmkit.runs import manifest
@@ -62,6 +63,13 @@ def test_a_changed_training_file_is_said_and_refused_only_where_it_is_needed(
     report = llmkit.evaluate("run", write_jsonl("o.jsonl", reviews(20, seed=8)))
     assert report["baselines"] == {}
     assert "no baselines: reviews.jsonl: not the file that run was trained on\n" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_is_said_once(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("reviews.jsonl").write_text("{\n")
+    assert cli.run(["eval", str(finished), "--data", "reviews.jsonl"]) == 65
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: reviews.jsonl:1:")
 
 
 def test_a_plain_folder_needs_rows(finished: Path) -> None:
@@ -177,3 +185,14 @@ def test_a_recipe_can_ask_for_the_scores_of_each_label(tiny: str) -> None:
                        task="classify", model=tiny, train=data, output_dir="run")  # fmt: skip
     assert list(metrics_of(run.path)["per_label"]) == ["bad", "good"]
     assert llmkit.evaluate("run") == metrics_of(run.path)
+
+
+def test_a_metric_that_leaves_ends_the_command_with_a_sentence(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE.replace("        return {", "        raise SystemExit(0)\n        return {"))
+    name = f"evaluate:{tmp_path / 'mine.py'}"
+    assert cli.run(["eval", str(home), "--metric", name]) == 65
+    said = capsys.readouterr()
+    assert said.err.endswith(f"error: {name}: SystemExit: 0; mend the metric, or leave it out\n")
+    assert said.out == ""

@@ -51,6 +51,7 @@ def test_labels_that_differ_by_case_and_space_alone_are_matched_and_said(capsys:
     assert match(("so so", "good"), ["Good", "SO  so ", "GOOD"]) == {"Good": "good", "SO  so ": "so so", "GOOD": "good"}
     assert capsys.readouterr().err == (
         "labels matched but for case and space: 'Good' is 'good', 'SO  so ' is 'so so', 'GOOD' is 'good'\n"
+        "several labels count as one: 'Good' and 'GOOD' as 'good'\n"
     )
 
 
@@ -94,6 +95,16 @@ def test_an_explicit_map_may_join_labels_and_leave_equal_ones_out() -> None:
     assert match(("bad", "good"), ["good", "bad"], {"good": "bad", "bad": "good"}) == {"good": "bad", "bad": "good"}
 
 
+def test_labels_that_become_one_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    match(("bad", "good"), ["fine", "bad", "ok", "good", "poor"], ["fine=good", "ok=good", "poor=bad"])
+    sentence = "several labels count as one: 'fine' and 'ok' and 'good' as 'good', 'bad' and 'poor' as 'bad'\n"
+    assert capsys.readouterr().err == sentence
+    match(("bad", "good"), [["fine", "good"], []], {"fine": "good"})
+    assert capsys.readouterr().err == "several labels count as one: 'fine' and 'good' as 'good'\n"
+    match(("bad", "good"), ["good", "bad"], {"good": "bad", "bad": "good"})
+    assert capsys.readouterr().err == ""
+
+
 def test_the_rest_beside_a_map_is_matched_as_ever() -> None:
     assert match(("bad", "good"), ["fine", "Bad"], ["fine=good"]) == {"fine": "good", "Bad": "bad"}
 
@@ -111,6 +122,26 @@ def test_the_rest_beside_a_map_is_matched_as_ever() -> None:
 )
 def test_maps_that_do_not_fit_are_refused(given_: Any, sentence: str) -> None:
     assert refused(("bad", "good"), ["fine", "bad"], given_) == sentence
+
+
+@pytest.mark.parametrize(
+    ("given_", "sentence"),
+    [
+        ({0: "bad"}, "label_map {0: 'bad'}: labels are text; put both in quotes"),
+        ({"0": "bad", "1": 1}, "label_map {'1': 1}: labels are text; put both in quotes"),
+        (None, "label_map None: no mapping; write {'label of the data': 'label of the model'}"),
+        ("0=bad", "label_map '0=bad': no mapping; write {'label of the data': 'label of the model'}"),
+        (b"0=bad", "label_map b'0=bad': no mapping; write {'label of the data': 'label of the model'}"),
+        (7, "label_map 7: no mapping; write {'label of the data': 'label of the model'}"),
+        (["0=bad", ("1", "good")], "label_map ('1', 'good'): no 'DATA=MODEL' text; write {'label of the data': 'label of the model'}"),
+        ([None], "label_map None: no 'DATA=MODEL' text; write {'label of the data': 'label of the model'}"),
+    ],
+)  # fmt: skip
+def test_what_is_no_map_is_refused_before_the_model_is_looked_at(given_: Any, sentence: str) -> None:
+    for scored in (llmkit.evaluate, lambda model, *more, **words: llmkit.compare([model, "another"], *more, **words)):
+        with pytest.raises(UsageError) as fault:
+            scored("no/such/run", "o.jsonl", label_map=given_)
+        assert str(fault.value) == sentence
 
 
 def test_a_map_is_split_where_both_sides_are_labels() -> None:

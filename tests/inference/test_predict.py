@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import llmkit
-from llmkit.errors import DataError, InternalError, ModelError
+from llmkit.errors import DataError, ModelError
 from llmkit.inference.predict import from_lines, from_texts, record, records
 from llmkit.inference.saved import Saved, open_saved
 from llmkit.tasks.base import Answer
@@ -154,7 +154,7 @@ def test_a_flipped_byte_in_a_run_is_found(finished: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
     path.write_bytes(content)
-    with pytest.raises(InternalError) as fault:
+    with pytest.raises(DataError) as fault:
         llmkit.predict("run", "a film")
     assert str(fault.value) == (
         "run/model/model.safetensors: not the file that the run sealed; copy the run folder again, or run again"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from llmkit.errors import InternalError, LlmkitError, RecipeError
+from llmkit import cli
+from llmkit.errors import DataError, LlmkitError, RecipeError
 from llmkit.inference.saved import open_saved
 from llmkit.runs import manifest
 
@@ -43,7 +44,7 @@ def name_task(run: Path, file: str, *, recorded: str | None = None, seal: bool =
 def test_a_recipe_that_is_not_the_sealed_one_is_not_read(run: Path) -> None:
     Path("evil.py").write_text(EVIL)
     name_task(run, "./evil.py", seal=False)
-    assert said_of(lambda: open_saved("run"), InternalError) == (
+    assert said_of(lambda: open_saved("run"), DataError) == (
         "run/recipe.yaml: not the file that the run sealed; copy the run folder again, or run again"
     )
 
@@ -52,9 +53,18 @@ def test_a_recipe_without_a_seal_is_not_read(run: Path) -> None:
     about = json.loads((run / "run.json").read_text())
     del about["outputs"]["recipe.yaml"]
     (run / "run.json").write_text(json.dumps(about))
-    assert said_of(lambda: open_saved("run"), InternalError) == (
+    assert said_of(lambda: open_saved("run"), DataError) == (
         "run/recipe.yaml: not the file that the run sealed; copy the run folder again, or run again"
     )
+
+
+@pytest.mark.parametrize("words", [["predict", "run", "a film"], ["eval", "run", "--data", "r.jsonl"]])
+def test_an_edited_file_is_the_users_matter(run: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    config = run / "model/config.json"
+    config.write_text(config.read_text() + "\n")
+    assert cli.run(words) == DataError.exit_code == 65
+    sentence = "run/model/config.json: not the file that the run sealed; copy the run folder again, or run again"
+    assert capsys.readouterr().err == f"error: {sentence}\n"
 
 
 def test_a_task_file_that_was_not_recorded_is_not_run(run: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from llmkit.errors import DataError, MissingInputError, NetworkError
 from llmkit.metrics import outside
-from llmkit.metrics.intervals import bootstrap
+from llmkit.metrics.intervals import bootstrap, resample
 from llmkit.metrics.rows import mean_of
 
 SCRIPT = """import datasets
@@ -152,10 +152,38 @@ def test_a_metric_that_fails_speaks_for_itself() -> None:
     )
 
 
-def test_rows_without_a_value_are_left_out_of_the_interval() -> None:
-    name = metric(TEXT, f'assert len(set(references)) == 2, "one class"\n        {SHARE}')
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [("raise SystemExit", "SystemExit"), ("exit('enough')", "SystemExit: enough"), ("assert 0", "AssertionError")],
+)
+def test_a_metric_that_leaves_takes_nobody_along(act: str, words: str) -> None:
+    sentence = f"evaluate:./mine: {words}; mend the metric, or leave it out"
+    assert said(metric(TEXT, act), ["good"], ["good"]) == sentence
+    Path("mine/mine.py").write_text(f"{act}\n")
+    assert said("evaluate:./mine", ["good"], ["good"]) == sentence
+
+
+def test_a_metric_that_leaves_on_some_rows_is_undefined_there() -> None:
+    name = metric(TEXT, f"if len(set(references)) < 2: raise SystemExit\n        {SHARE}")
     (score,) = outside.scores(outside.measure(name, ["good", "bad"], ["good", "bad"], ("bad", "good"))).values()
     assert (score.value, score.low, score.high) == (1, 1, 1)
+
+
+def test_an_interrupt_passes() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        outside.measure(metric(TEXT, "raise KeyboardInterrupt"), ["good"], ["good"], ("good",))
+
+
+def test_rows_without_a_value_are_left_out_of_the_interval() -> None:
+    name = metric(TEXT, f'assert len(set(references)) == 2, "one class"\n        {SHARE}')
+    measured = outside.measure(name, ["good", "bad"], ["good", "bad"], ("bad", "good"))
+    (score,) = outside.scores(measured).values()
+    assert (score.value, score.low, score.high) == (1, 1, 1)
+    drawn = np.concatenate(list(resample(np.ones(2, np.int64), outside.FEW, seed=0)))
+    lost = int((drawn == 2).any(axis=1).sum())
+    assert 0 < lost < outside.FEW
+    assert score.signature.split("|")[2] == f"interval:percentile,200,undefined:{lost},seed=0"
+    assert outside.differences(measured, measured) == {name: (0, 0, 0)}
 
 
 def test_a_missing_path_is_named() -> None:

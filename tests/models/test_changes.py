@@ -94,6 +94,35 @@ def test_a_body_is_never_drawn_at_random(tiny: str, changes: dict[str, Any], sai
     assert refused(lambda: load_model(resolve(tiny), HEAD, changes | head), ModelError) == expected
 
 
+UNDRAWN = "write a number above 0, such as model.config.initializer_range=0.02"
+
+
+@pytest.mark.parametrize("spread", [0.0, -0.5, float("nan")])
+def test_a_spread_that_no_weights_can_be_drawn_with_is_named(spread: float, refused: Refused) -> None:
+    tiny_model("m", "modernbert")
+    said = f"m: model.config.initializer_range {spread}: no modernbert can be drawn with it; {UNDRAWN}"
+    assert refused(lambda: load_model(resolve("m"), HEAD, {"initializer_range": spread, "num_labels": 3})) == said
+
+
+def test_the_spread_is_named_also_where_only_the_last_layer_is_drawn(refused: Refused) -> None:
+    tiny_model("m", auto_class=HEAD, id2label={0: "x", 1: "y"}, label2id={"x": 0, "y": 1})
+    other = {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 0, "b": 1}, "num_labels": 2}
+    said = f"m: model.config.initializer_range -0.5: no bert can be drawn with it; {UNDRAWN}"
+    assert refused(lambda: load_model(resolve("m"), HEAD, {"initializer_range": -0.5} | other)) == said
+
+
+def test_a_spread_of_0_stands_for_the_familys_default_where_it_has_one(tiny: str) -> None:
+    loaded = load_model(resolve(tiny), HEAD, {"initializer_range": 0.0, "num_labels": 3})
+    assert 0.01 < loaded.model.classifier.weight.std() < 0.03
+
+
+def test_a_value_of_the_wrong_kind_comes_with_the_reason(tiny: str, refused: Refused) -> None:
+    assert refused(lambda: load_config(resolve(tiny), {"initializer_range": 0})) == (
+        f"{tiny}: StrictDataclassFieldValidationError: Validation error for field 'initializer_range': TypeError: Field "
+        "'initializer_range' expected float, got int (value: 0); check the folder and model.config"
+    )
+
+
 def test_a_damaged_config_is_not_the_recipes_fault(refused: Refused) -> None:
     from pathlib import Path
 

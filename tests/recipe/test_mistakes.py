@@ -79,6 +79,14 @@ def test_one_mistake_one_sentence(case: str, refusal: Callable[..., str]) -> Non
     assert refusal(HEAD + text) == sentence
 
 
+@pytest.mark.parametrize("override", ["\n", "\n=", "a\nb=1", "eval.metrics=['a\nb']", 'data.columns={"a\\nb": x}'])
+def test_what_a_sentence_quotes_makes_no_line_of_its_own(override: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(None, [override], task="classify")
+    assert str(caught.value).startswith("command line: ")
+    assert "\n" not in str(caught.value)
+
+
 def test_all_mistakes_come_at_once_in_the_order_of_the_lines(refusal: Callable[..., str]) -> None:
     text = """\
 eval:

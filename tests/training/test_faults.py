@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,14 @@ def test_a_launchers_environment_does_not_change_the_recipe(
     train(tiny, data, out="beside")
     left, right = (load_file(f"{name}/model/model.safetensors") for name in ("plain", "beside"))
     assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_a_launchers_marks_do_not_make_one_process_wait_for_others(tiny: str, data: str) -> None:
+    """In a process of its own: Accelerate looks once."""
+    command = [sys.executable, "-m", "llmkit", "finetune-classify", "--train", data, "--model", tiny, *QUICK]
+    marks = {"LOCAL_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "PMI_SIZE": "", "WORLD_SIZE": "1"}
+    done = subprocess.run(command, env=os.environ | marks, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_bf16_is_really_used_where_the_manifest_says_so(tiny: str, data: str) -> None:

@@ -102,8 +102,11 @@ def test_every_kind_of_answer(tiny: str, rows: list[dict[str, Any]], keys: list[
     assert plan.seconds["evaluations"] > 0
 
 
-def test_no_rows_held_back(tiny: str, data: str) -> None:
+def test_no_rows_held_back(tiny: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:
     plan = planned(tiny, data, "data.split.validation=0", "data.split.test=0")
+    said = capsys.readouterr().err.splitlines()
+    assert "no validation rows: the last weights are kept" in said
+    assert len(set(said)) == len(said)
     assert plan.rows == {"train": 60}
     assert plan.seconds["final scores"] == 0
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import llmkit
 from llmkit.errors import DataError, InternalError, LlmkitError, OutputError, RecipeError, UsageError
 from llmkit.metrics.classification import score_all
+from llmkit.runs.launchers import SIZES
 from llmkit.testing import reviews, tiny_model, write_jsonl
 from llmkit.training import trainer
 
@@ -243,11 +244,12 @@ def test_a_loss_that_is_no_number_stops_the_run_before_weights_are_saved(tiny: s
     assert not list(Path("run").rglob("*.safetensors"))
 
 
-def test_several_processes_are_refused(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
+@pytest.mark.parametrize("name", SIZES)
+def test_several_processes_are_refused(tiny: str, data: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "2")
     refused(
         UsageError,
-        "started as several processes; this version trains on one; start it without a launcher",
+        f"started as several processes ({name}=2); this version trains on one: start it without a launcher, or unset {name}",
         lambda: train(tiny, data),
     )
 
@@ -262,6 +264,25 @@ def test_a_model_that_was_fine_tuned_before_is_trained_further(
     )
     train(str(finished), three, "train.max_steps=1", "train.eval_strategy=no", out="three")
     assert "; fresh: classifier\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("label", ["bad", 1.5])
+def test_what_another_kind_of_run_has_tuned_is_not_handed_on(label: Any) -> None:
+    names = {"id2label": {0: "war", 1: "peace"}, "label2id": {"war": 0, "peace": 1}, "thresholds": [0.25, 0.75]}
+    kind = "multi_label_classification"
+    model = tiny_model("multi", auto_class="AutoModelForSequenceClassification", problem_type=kind, **names)
+    rows = [
+        {"text": row["text"], "label": row["label"] if label == "bad" else label + i}
+        for i, row in enumerate(reviews(60))
+    ]
+    keys = (
+        "train.max_steps=1",
+        "train.eval_strategy=no",
+        f"classify.kind={'single' if label == 'bad' else 'regression'}",
+    )
+    run = train(model, write_jsonl("rows.jsonl", rows), *keys)
+    assert "thresholds" not in json.loads((run.path / "model/config.json").read_text(encoding="utf-8"))
+    assert llmkit.predict(run.path, ["a film"])
 
 
 def test_the_share_of_texts_that_max_length_cuts_is_said(

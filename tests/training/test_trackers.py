@@ -14,8 +14,8 @@ from transformers.integrations import integration_utils
 
 import llmkit
 from llmkit.errors import RecipeError
+from llmkit.recipe import report_to
 from llmkit.testing import reviews, write_jsonl
-from llmkit.training import trackers
 
 QUICK = (
     "train.max_steps=4", "train.logging_steps=2", "train.eval_strategy=steps", "train.eval_steps=4",
@@ -108,27 +108,28 @@ def test_a_run_that_starts_again_begins_new_event_files(tiny: str, monkeypatch: 
     assert [step for step, _ in scalars(run.path / "tensorboard")["train/loss"]] == [2, 4]
 
 
-@pytest.mark.parametrize(
-    ("value", "sentence"),
-    [
-        ("wandb", "train.hf.report_to: wandb is not installed; pip install wandb"),
-        ("[tensorboard,mlflow]", "train.hf.report_to: mlflow is not installed; pip install mlflow"),
-        ("tensorbord", "train.hf.report_to: no tracker 'tensorbord'; did you mean 'tensorboard'?"),
-        ("5", f"train.hf.report_to: no tracker '5'; known: {', '.join(sorted(trackers.PACKAGES))}"),
-    ],
-)
-def test_a_tracker_that_is_not_there_is_said_before_the_first_step(
-    tiny: str, value: str, sentence: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(trackers, "find_spec", lambda name: name == "tensorboardX")
+def test_a_tracker_that_is_not_there_is_said_before_a_row_is_read(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_to, "find_spec", lambda name: name == "tensorboardX")
+    monkeypatch.setattr("llmkit.training.run.read_splits", None)
     with pytest.raises(RecipeError) as fault:
-        train(tiny, f"train.hf.report_to={value}", out="deep/run")
-    assert str(fault.value) == sentence
+        train(tiny, "train.hf.report_to=[tensorboard, mlflow, foo]", out="deep/run")
+    assert str(fault.value) == (
+        "train.hf.report_to: mlflow is not installed; pip install mlflow\n"
+        f"error: train.hf.report_to: no tracker 'foo'; known: {', '.join(sorted(report_to.PACKAGES))}"
+    )
     assert [path.name for path in Path().iterdir()] == ["r.jsonl"]
 
 
+def test_a_finished_run_answers_also_where_its_tracker_is_not_installed(
+    tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(tiny, BOARD)
+    monkeypatch.setattr(report_to, "find_spec", lambda _: None)
+    assert llmkit.predict("run", ["a film"])[0]["answer"] in ("bad", "good")
+
+
 def test_every_tracker_of_the_library_is_in_the_table() -> None:
-    assert set(trackers.PACKAGES) == set(integration_utils.INTEGRATION_TO_CALLBACK)
+    assert set(report_to.PACKAGES) == set(integration_utils.INTEGRATION_TO_CALLBACK)
 
 
 class Asking(TrainerCallback):
@@ -139,7 +140,7 @@ class Asking(TrainerCallback):
 
 
 def test_a_tracker_that_asks_is_refused_instead_of_waited_for(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trackers, "find_spec", lambda name: True)
+    monkeypatch.setattr(report_to, "find_spec", lambda name: True)
     monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "wandb", Asking)
     stdin = sys.stdin
     with pytest.raises(RecipeError) as fault:

@@ -18,7 +18,7 @@ from transformers import AutoConfig
 from llmkit.data.rows import Rows, Spelled, build
 from llmkit.errors import DataError, InternalError, ModelError
 from llmkit.tasks.base import Answer
-from llmkit.tasks.classify import Classify, ClassifyOptions
+from llmkit.tasks.classify import Classify, ClassifyOptions, kind_of
 from llmkit.tasks.kinds.multi import ENOUGH, Multi, best_threshold, tuned
 
 ODD = ["a=b/c", "<b>", "好", "two words", "\u202eאב", "=1+1", 'say "hi"', "true"]
@@ -168,6 +168,19 @@ def test_a_saved_models_labels_and_thresholds_are_adopted(
     assert isinstance(task.kind, Multi)
     assert (task.labels, task.kind.thresholds) == (labels, thresholds)
     assert task.metrics == Multi.metrics
+
+
+@pytest.mark.parametrize(("fields", "kind"), [
+    ({"num_labels": 2, "thresholds": [0.5, 0.5]}, "multi"),
+    ({"num_labels": 1, "thresholds": [0.5]}, "multi"),
+    ({"num_labels": 2, "thresholds": None}, "single"),
+    ({"num_labels": 1}, "regression"),
+    ({"num_labels": 2, "thresholds": [0.5, 0.5], "problem_type": "single_label_classification"}, "single"),
+])  # fmt: skip
+def test_thresholds_mean_several_labels_where_no_problem_type_says_what_is_meant(
+    fields: dict[str, Any], kind: str
+) -> None:
+    assert kind_of(AutoConfig.for_model("bert", **fields)) == kind
 
 
 @pytest.mark.parametrize(

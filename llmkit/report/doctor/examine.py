@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 from llmkit import __version__
 from llmkit.console import redacted
 from llmkit.errors import LlmkitError
-from llmkit.report import machine
-from llmkit.report.devices import graphics, processor, threads
-from llmkit.report.finding import Finding, gib, said, short
-from llmkit.report.outside import environment, hub
+from llmkit.report.doctor import machine
+from llmkit.report.doctor.devices import graphics, processor, threads
+from llmkit.report.doctor.finding import Finding, gib, said, short
+from llmkit.report.doctor.surroundings import environment, hub
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -62,7 +62,7 @@ def system() -> Iterator[Finding]:
         yield Finding("system", "fault", f"{detail}: a run locks its folder as Windows cannot", "use it under WSL")
     else:
         yield Finding("system", "ok", detail)
-    where = f"{__version__} in {short(Path(__file__).parents[1])}"
+    where = f"{__version__} in {short(Path(__file__).parents[2])}"
     found = version("llmkit")
     python = f"{platform.python_version()}, {short(sys.executable)}"
     if found is None:

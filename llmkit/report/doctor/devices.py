@@ -10,8 +10,8 @@ from importlib import import_module
 from math import ceil
 from typing import Any
 
-from llmkit.report import machine
-from llmkit.report.finding import Finding, gib, said
+from llmkit.report.doctor import machine
+from llmkit.report.doctor.finding import Finding, gib, said
 
 EXAMPLE = 384  # the hidden size of the packaged MiniLM
 

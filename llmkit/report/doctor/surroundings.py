@@ -9,12 +9,11 @@ from threading import Thread
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from llmkit.report.finding import Finding, Status, said, short
+from llmkit.report.doctor.finding import Finding, said, short
+from llmkit.runs import launchers
 
 SECONDS = 3.0
 WITHOUT = "name a local folder or pkg://PACKAGE/PATH, or set HF_HUB_OFFLINE=1 to use the cache at once"
-# What Accelerate takes for the mark of a launcher, as WORLD_SIZE is for llmkit itself.
-SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 # Variables that a run obeys without a word, whatever their value: (name, what it does, mend). A * ends a prefix.
 SILENT = (
     ("ACCELERATE_*", "left by Accelerate; llmkit hides it from the Trainer, so the recipe alone counts", ""),
@@ -29,7 +28,7 @@ ELSEWHERE = {"TRANSFORMERS_OFFLINE"}  # the Hub's own finding speaks of it
 
 def environment() -> list[Finding]:
     """Variables that stop a run or change it: their names, and values only where those are numbers."""
-    found = launchers(os.environ)
+    found = launched(os.environ)
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
     if gpus is not None:
         hidden = gpus.strip() in ("", "-1")
@@ -54,22 +53,14 @@ def matches(name: str, pattern: str) -> bool:
     return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
-def launchers(variables: Mapping[str, str]) -> list[Finding]:
-    """What a launcher has left: llmkit refuses to be one of several processes, Accelerate waits for the others."""
-    found = []
-    size = variables.get("WORLD_SIZE", "1").strip()
-    if size not in ("", "0", "1"):
-        what = f"WORLD_SIZE={size}: left by a launcher, and llmkit trains on one process"
-        found.append(Finding("environment", "fault", what, "unset WORLD_SIZE RANK LOCAL_RANK"))
-    marks = [name for name in SIZES if variables.get(name, "1").strip() not in ("", "0", "1")]
-    if variables.get("LOCAL_RANK", "-1").strip() != "-1":
-        marks.append("LOCAL_RANK")
-    if marks:
-        # With a whole set of a launcher's variables Accelerate makes a group of one; without an address it gives up.
-        status: Status = "note" if variables.get("MASTER_ADDR") else "fault"
-        what = f"{', '.join(marks)}: left by a launcher; Accelerate takes a run for one of several processes"
-        found.append(Finding("environment", status, what, f"unset {' '.join(marks)}"))
-    return found
+def launched(variables: Mapping[str, str]) -> list[Finding]:
+    """What a launcher has left that stops a run: llmkit refuses to be one of several processes."""
+    found = launchers.several(variables)
+    if not found:
+        return []
+    said = ", ".join(f"{name}={size}" for name, size in found.items())
+    what = f"{said}: left by a launcher, and llmkit trains on one process"
+    return [Finding("environment", "fault", what, f"unset {' '.join(found)}")]
 
 
 def hub() -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 
-from llmkit.report import machine
+from llmkit.report.doctor import machine
 
 GIB = 2**30
 

@@ -11,8 +11,9 @@ import pytest
 from huggingface_hub import constants
 
 from llmkit.errors import UsageError
-from llmkit.report import outside
-from llmkit.report.finding import Finding
+from llmkit.report.doctor import surroundings
+from llmkit.report.doctor.finding import Finding
+from llmkit.runs.launchers import SIZES
 from llmkit.training.run import refuse_many_processes
 
 HUB = "https://huggingface.co"
@@ -37,7 +38,7 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: int | Exception) -> None:
             raise answer
         return answer
 
-    monkeypatch.setattr(outside, "ask", ask)
+    monkeypatch.setattr(surroundings, "ask", ask)
 
 
 @pytest.mark.parametrize(
@@ -54,9 +55,9 @@ def test_the_hub_answers_or_not(
     answer: int | Exception, status: str, detail: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answering(monkeypatch, answer)
-    found, proxy, token = outside.hub()
+    found, proxy, token = surroundings.hub()
     assert (found.status, found.detail) == (status, detail)
-    assert found.mend == ("" if status == "ok" else outside.WITHOUT)
+    assert found.mend == ("" if status == "ok" else surroundings.WITHOUT)
     assert proxy == Finding("proxy", "ok", "none is set")
     assert token == Finding("Hub token", "ok", "none: public models and data only")
 
@@ -70,15 +71,15 @@ def test_the_real_client_is_asked_once_with_a_time_limit(monkeypatch: pytest.Mon
             return type("Answer", (), {"status_code": 200})
 
     monkeypatch.setattr("huggingface_hub.get_session", lambda: Client())
-    assert next(outside.hub()).status == "ok"
+    assert next(surroundings.hub()).status == "ok"
     assert asked == [(HUB, {"timeout": 3.0})]
 
 
 def test_a_name_server_that_keeps_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     leave = threading.Event()
-    monkeypatch.setattr(outside, "ask", lambda _: 200 if leave.wait(30) else 500)
-    monkeypatch.setattr(outside, "SECONDS", 0.05)
-    assert outside.unanswered(HUB, secret=False) == "did not answer in 0.05 seconds"
+    monkeypatch.setattr(surroundings, "ask", lambda _: 200 if leave.wait(30) else 500)
+    monkeypatch.setattr(surroundings, "SECONDS", 0.05)
+    assert surroundings.unanswered(HUB, secret=False) == "did not answer in 0.05 seconds"
     leave.set()
 
 
@@ -88,8 +89,8 @@ def test_offline_the_hub_is_not_asked(name: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     answering(monkeypatch, AssertionError("asked"))
     detail = f"not asked: {name} is set, so only the cache and local folders count"
-    assert next(outside.hub()) == Finding("Hub", "note", detail, f"unset {name} to fetch from the Hub")
-    assert outside.environment() == [Finding("environment", "ok", "no variable is set that changes runs")]
+    assert next(surroundings.hub()) == Finding("Hub", "note", detail, f"unset {name} to fetch from the Hub")
+    assert surroundings.environment() == [Finding("environment", "ok", "no variable is set that changes runs")]
 
 
 @pytest.mark.parametrize("proxy", ["http://me:s3cret@proxy.corp:3128", "http://me:s3/cret@proxy.corp:3128"])
@@ -98,7 +99,7 @@ def test_no_password_and_no_token_is_said(proxy: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(constants, "ENDPOINT", "https://me:s3cret@mirror.corp")
     monkeypatch.setenv("HF_TOKEN", "hf_s3cretsecret")
     answering(monkeypatch, ValueError(f"cannot use {proxy}: Invalid port: 's3'"))
-    found = list(outside.hub())
+    found = list(surroundings.hub())
     assert [one.detail for one in found] == [
         f"mirror.corp does not answer (ValueError){NOT_NEEDED}",
         "proxy.corp:3128 (from the environment or the system)",
@@ -106,18 +107,18 @@ def test_no_password_and_no_token_is_said(proxy: str, monkeypatch: pytest.Monkey
     ]
     assert "s3" not in repr(found)
     monkeypatch.setenv("no_proxy", "mirror.corp")
-    assert list(outside.hub())[1].detail == "none is set"
+    assert list(surroundings.hub())[1].detail == "none is set"
     monkeypatch.delenv("HF_TOKEN")
     (tmp_path / "token").write_text("hf_s3cretsecret", encoding="utf-8")
-    assert list(outside.hub())[2].detail == "in ~/token"
+    assert list(surroundings.hub())[2].detail == "in ~/token"
 
 
 @pytest.mark.parametrize(
     ("variables", "found"),
     [
-        ({"WORLD_SIZE": "4"}, Finding("environment", "fault", "WORLD_SIZE=4: left by a launcher, and llmkit trains on one process", "unset WORLD_SIZE RANK LOCAL_RANK")),
-        ({"LOCAL_RANK": "0"}, Finding("environment", "fault", "LOCAL_RANK: left by a launcher; Accelerate takes a run for one of several processes", "unset LOCAL_RANK")),
-        ({"LOCAL_RANK": "0", "PMI_SIZE": "2", "MASTER_ADDR": "x"}, Finding("environment", "note", "PMI_SIZE, LOCAL_RANK: left by a launcher; Accelerate takes a run for one of several processes", "unset PMI_SIZE LOCAL_RANK")),
+        ({"WORLD_SIZE": "4"}, Finding("environment", "fault", "WORLD_SIZE=4: left by a launcher, and llmkit trains on one process", "unset WORLD_SIZE")),
+        ({"LOCAL_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "PMI_SIZE": ""}, Finding("environment", "ok", "no variable is set that changes runs")),
+        ({"LOCAL_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2", "PMI_SIZE": "2", "MASTER_ADDR": "x"}, Finding("environment", "fault", "PMI_SIZE=2, OMPI_COMM_WORLD_SIZE=2: left by a launcher, and llmkit trains on one process", "unset PMI_SIZE OMPI_COMM_WORLD_SIZE")),
         ({"CUDA_VISIBLE_DEVICES": ""}, Finding("environment", "note", "CUDA_VISIBLE_DEVICES=: hides every GPU", "unset it, if that is not meant")),
         ({"CUDA_VISIBLE_DEVICES": "2,3"}, Finding("environment", "note", "CUDA_VISIBLE_DEVICES=2,3: torch sees these GPUs only", "unset it, if that is not meant")),
         ({"ACCELERATE_USE_FSDP": "secret", "ACCELERATE_X": "1"}, Finding("environment", "note", "ACCELERATE_USE_FSDP, ACCELERATE_X: left by Accelerate; llmkit hides it from the Trainer, so the recipe alone counts", "")),
@@ -129,13 +130,17 @@ def test_no_password_and_no_token_is_said(proxy: str, monkeypatch: pytest.Monkey
 def test_variables_that_change_runs(variables: dict[str, str], found: Finding, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert outside.environment() == [found]
+    assert surroundings.environment() == [found]
 
 
-def test_a_run_refuses_the_world_size_that_is_called_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", SIZES)
+def test_a_run_refuses_the_number_of_processes_that_is_called_a_fault(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for size in ("", "0", "1", "2", " 4 "):
-        monkeypatch.setenv("WORLD_SIZE", size)
-        if outside.launchers(os.environ):
+        monkeypatch.setenv(name, size)
+        assert bool(surroundings.launched(os.environ)) == (size in ("2", " 4 "))
+        if surroundings.launched(os.environ):
             with pytest.raises(UsageError):
                 refuse_many_processes()
         else:

@@ -1,0 +1,43 @@
+"""What `train.hf.report_to` may say: names of trackers that are installed, or one word for none or all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llmkit.errors import RecipeError
+from llmkit.recipe import report_to
+
+KNOWN = ", ".join(sorted(report_to.PACKAGES))
+
+
+@pytest.fixture(autouse=True)
+def only_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_to, "find_spec", lambda name: name == "tensorboardX" or None)
+
+
+@pytest.mark.parametrize("given", ["none", ["none"], "all", ["all"], [], "tensorboard", ["tensorboard"]])
+def test_what_the_trainer_takes_is_taken(given: Any) -> None:
+    report_to.check(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentences"),
+    [
+        ("wandb", ["wandb is not installed; pip install wandb"]),
+        (["tensorboard", "mlflow", "dagshub"], ["mlflow is not installed; pip install mlflow",
+                                                "dagshub is not installed; pip install dagshub mlflow"]),
+        ("tensorbord", ["no tracker 'tensorbord'; did you mean 'tensorboard'?"]),
+        (["mlflow", "foo", "foo"], ["mlflow is not installed; pip install mlflow", f"no tracker 'foo'; known: {KNOWN}"]),
+        (["none", "x"], ["'none' stands alone; leave it out, or all others", f"no tracker 'x'; known: {KNOWN}"]),
+        (["tensorboard", "all"], ["'all' stands alone; leave it out, or all others"]),
+        (5, [f"no tracker 5; known: {KNOWN}"]),
+        (None, [f"no tracker null; known: {KNOWN}"]),
+        ([{"a": 1}], [f"no tracker {{'a': 1}}; known: {KNOWN}"]),
+    ],
+)  # fmt: skip
+def test_all_that_is_wrong_is_said_at_once(given: Any, sentences: list[str]) -> None:
+    with pytest.raises(RecipeError) as fault:
+        report_to.check(given)
+    assert str(fault.value) == "\nerror: ".join(f"train.hf.report_to: {one}" for one in sentences)
