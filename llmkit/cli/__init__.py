@@ -11,7 +11,7 @@ from typing import IO, Any, NoReturn
 import typer
 
 from llmkit import console
-from llmkit.cli import doctor, recipes, train, use
+from llmkit.cli import data, doctor, recipes, train, use
 from llmkit.errors import LlmkitError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 for module in (train, use, doctor):
     module.add_to(app)
 app.add_typer(recipes.app, name="recipes")
+app.add_typer(data.app, name="data")
 
 
 def version(wanted: bool) -> None:
