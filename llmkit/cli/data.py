@@ -8,6 +8,8 @@ import typer
 
 from llmkit import console
 
+COUNTS = ("documents_changed", "characters_removed", "documents_dropped")
+
 app = typer.Typer(help="Prepare a corpus.", rich_markup_mode=None)
 
 
@@ -18,16 +20,13 @@ def data(context: typer.Context) -> None:
         console.out(context.get_help())
 
 
-Names = Annotated[str | None, typer.Option(metavar="A,B")]
-
-
 @app.command()
 def clean(
     corpus: Annotated[
         list[str],
         typer.Argument(
             metavar="CORPUS...",
-            help="Files of text (.txt .html .jsonl .parquet .csv, also .gz), folders of them, pkg://PACKAGE/PATH, Hub ids.",
+            help="Files (.txt .html .jsonl .parquet .csv, also .gz), folders of them, pkg://PACKAGE/PATH, Hub ids.",
         ),
     ],
     output_dir: Annotated[
@@ -35,9 +34,13 @@ def clean(
     ],
     document: Annotated[
         str,
-        typer.Option(metavar="line|block|file", help="What one document of a text file is. A page of HTML is one file."),
+        typer.Option(
+            metavar="line|block|file", help="What one document of a text file is. A page of HTML is one file."
+        ),
     ] = "line",
-    column: Annotated[str | None, typer.Option(help="The column of the texts, in tables.")] = None,
+    column: Annotated[
+        str | None, typer.Option("--text", "--column", help="The column of the texts, in tables.")
+    ] = None,
     encoding: Annotated[str, typer.Option(help="The encoding of the files.")] = "utf-8",
     skip: Annotated[
         str | None,
@@ -46,7 +49,8 @@ def clean(
     also: Annotated[str | None, typer.Option(metavar="A,B", help="Steps to add: lowercase punctuation.")] = None,
     only: Annotated[str | None, typer.Option(metavar="A,B", help="These steps and no others.")] = None,
     chars: Annotated[
-        str | None, typer.Option(metavar="LEAST:MOST", help="Keep documents of so many characters, such as 100: .")
+        str | None,
+        typer.Option(metavar="LEAST:MOST", help="Keep documents of so many characters; either may be missing (100:)."),
     ] = None,
     words: Annotated[
         str | None,
@@ -94,11 +98,10 @@ def split(names: str | None) -> list[str]:
 def show(about: dict[str, Any], folder: str) -> None:
     """Print what each step did, and examples of what was dropped."""
     rows = [
-        (one["step"], *(f"{one[key]:,}" for key in ("documents_changed", "characters_removed", "documents_dropped")))
-        for one in about["steps"]
+        (one["step"], *(f"{one[key]:,}" if one[key] else "" for key in COUNTS), one["about"]) for one in about["steps"]
     ]
-    console.table(["step", "documents changed", "characters removed", "documents dropped"], rows, {1, 2, 3})
-    examples = [(one["step"], e["source"], e["why"], e["text"]) for one in about["steps"] for e in one["examples"]]
+    console.table(["step", *(key.replace("_", " ") for key in COUNTS), "what it is about"], rows, {1, 2, 3})
+    examples = [(one["step"], e["source"], e["why"], e["text"]) for one in about["steps"] for e in one["dropped"]]
     if examples:
         console.out()
         console.table(["dropped by", "where", "why", "text"], examples)

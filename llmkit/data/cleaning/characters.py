@@ -13,7 +13,7 @@ Form = Literal["NFC", "NFKC"]
 PLAIN = regex.compile(r"[\t\n\r\x20-\x7e]*+")  # most English texts: nothing to look for
 PAGE_ENDS = regex.compile(r"\r\n|[\x0b\x0c\x1c-\x1e]")  # they part words, so a line end stays
 # Cf that is seen or spells words (Arabic signs of numbers, the Mongolian vowel separator ...) is not in here.
-UNSEEN = r"\x00-\x08\x0e-\x1b\x1f\x7f-\x9f\u00ad\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\p{Cs}\p{Noncharacter_Code_Point}"
+UNSEEN = r"\x00-\x08\x0e-\x1b\x1f\x7f-\x9f\u00ad\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\p{Cs}"
 DIRECTIONS = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 RIGHT_TO_LEFT = regex.compile(r"[\p{Bidi_Class=R}\p{Bidi_Class=AL}]")
 UNJOINED = r"\p{Latin}\p{Greek}\p{Cyrillic}\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\u0300-\u036f\ufe00-\ufe0f"
@@ -21,7 +21,7 @@ PICTURE = r"\p{Extended_Pictographic}"
 UNSPACED = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\p{Javanese}\p{Balinese}"
 # Each alternative takes out what stands where it means nothing:
 INVISIBLE = (
-    rf"[{UNSEEN}]"
+    rf"[{UNSEEN}\p{{Noncharacter_Code_Point}}]"
     # zero-width space: between letters of scripts without spaces it parts words
     rf"|(?<![{UNSPACED}])\u200b|\u200b(?![{UNSPACED}])"
     # joiners: within emoji sequences, and after letters and marks of scripts that join (Arabic, Indic ...)

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any
 from unicodedata import unidata_version
 
-from llmkit.data.cleaning.steps import Cleaned, Settings
+from llmkit.data.cleaning.steps import ABOUT, Cleaned, Settings
 from llmkit.data.documents import Document
 from llmkit.data.faults import counted, listed
 from llmkit.errors import DataError
@@ -22,11 +22,12 @@ LIBRARIES = ("llmkit", "selectolax", "ftfy", "regex", "datasketch")
 
 @dataclass
 class Step:
-    """What one step did. `removed` counts characters; below 0 where it added more than it took."""
+    """What one step did, and where first. `removed` counts characters; below 0 where it added more than it took."""
 
     changed: int = 0
     removed: int = 0
     dropped: int = 0
+    changed_in: list[str] = field(default_factory=list)
     examples: list[dict[str, str]] = field(default_factory=list)
 
 
@@ -48,6 +49,8 @@ class Counts:
             step = self.steps[name]
             step.changed += 1
             step.removed += characters
+            if len(step.changed_in) < EXAMPLES:
+                step.changed_in.append(place(document))
         if done.dropped is None:
             self.kept += 1
             self.characters_kept += len(done.text)
@@ -55,7 +58,7 @@ class Counts:
         step = self.steps[done.dropped]
         step.dropped += 1
         if len(step.examples) < EXAMPLES:
-            begins = " ".join(document.text[: 4 * BEGINNING].split())[:BEGINNING]
+            begins = " ".join(done.text[: 4 * BEGINNING].split())[:BEGINNING]
             step.examples.append({"source": place(document), "why": done.why, "text": begins})
 
 
@@ -73,7 +76,9 @@ def refuse_nothing(counts: Counts) -> None:
     dropped = {name: step for name, step in counts.steps.items() if step.dropped}
     by = listed([f"{step.dropped:,} by {name}" for name, step in dropped.items()])
     places = [
-        f"{one['source']}: {name}: {one['why']}: {one['text']}" for name, step in dropped.items() for one in step.examples
+        f"{one['source']}: {name}: {one['why']}: {one['text']}"
+        for name, step in dropped.items()
+        for one in step.examples
     ]
     mend = "loosen or skip the step"
     raise DataError(f"nothing is left of {counted(counts.read, 'document')}: {by} dropped", mend, places)
@@ -91,10 +96,12 @@ def report(counts: Counts, sources: list[str], reading: Mapping[str, Any], told:
         "steps": [
             {
                 "step": name,
+                "about": ABOUT[name],
                 "documents_changed": step.changed,
                 "characters_removed": step.removed,
                 "documents_dropped": step.dropped,
-                "examples": step.examples,
+                "changed_in": step.changed_in,
+                "dropped": step.examples,
             }
             for name, step in counts.steps.items()
         ],

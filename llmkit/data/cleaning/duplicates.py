@@ -24,6 +24,7 @@ NEAR = 0.8
 IN_A_ROW = 5
 PERMUTATIONS = 128
 SCHEME = "affine32"
+AT_ONCE = 4096  # numbers, each of which datasketch permutes 128 times: of a book at once that were a gigabyte
 # What is too much is found out when two signatures are compared; what the bands miss is never seen.
 WEIGHTS = (0.1, 0.9)  # of finding too much and too little
 MIXED = np.uint64(0x9E3779B97F4A7C15)
@@ -42,7 +43,9 @@ def signature(text: str) -> bytes:
     from datasketch import MinHash
 
     sketch = MinHash(PERMUTATIONS, hashfunc=int, permutations=permutations(), scheme=SCHEME)
-    sketch.update_batch(np.unique(shingles(found)).tolist())
+    numbers = np.unique(shingles(found)).tolist()
+    for i in range(0, len(numbers), AT_ONCE):
+        sketch.update_batch(numbers[i : i + AT_ONCE])
     return sketch.hashvalues.tobytes()
 
 
@@ -86,11 +89,13 @@ class Seen:
         if self.equal and digest in self.digests:
             return "duplicates", "the same text came before"
         if signature and self.bands:
-            marks = [hash(signature[i : i + 4 * self.rows]) for i in range(0, 4 * self.bands * self.rows, 4 * self.rows)]
+            marks = [
+                hash(signature[i : i + 4 * self.rows]) for i in range(0, 4 * self.bands * self.rows, 4 * self.rows)
+            ]
             numbers = np.frombuffer(signature, np.uint32)
             if like := self.most_like(marks, numbers):
                 place, share = like
-                return "near", f"{share:.2f} like {place}"
+                return "near", f"similarity {share:.2f} to {place}"
             self.remember(marks, numbers, document)
         if self.equal:
             self.digests.add(digest)
@@ -127,18 +132,20 @@ class Places:
     """Where documents come from, in 12 bytes each."""
 
     def __init__(self) -> None:
-        self.names: dict[str, int] = {}
+        self.names: list[str] = []
         self.files, self.numbers = array("i"), array("q")
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, i: int) -> str:
-        return f"{list(self.names)[self.files[i]]}:{self.numbers[i]}"
+        return f"{self.names[self.files[i]]}:{self.numbers[i]}"
 
     def add(self, document: Document) -> None:
         """Remember one more."""
-        self.files.append(self.names.setdefault(document.name, len(self.names)))
+        if not self.names or self.names[-1] != document.name:
+            self.names.append(document.name)
+        self.files.append(len(self.names) - 1)
         self.numbers.append(document.number)
 
 

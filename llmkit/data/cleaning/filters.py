@@ -16,7 +16,7 @@ LETTER = regex.compile(r"\p{L}")
 COMMON = (
     "arabic armenian bengali cyrillic devanagari ethiopic georgian greek gujarati gurmukhi han hangul hebrew hiragana "
     "kannada katakana khmer lao latin malayalam mongolian myanmar oriya sinhala tamil telugu thai tibetan"
-).split()
+).split()  # noqa: SIM905 - words, not quotes
 
 
 def units(text: str) -> list[str]:

@@ -14,18 +14,20 @@ if TYPE_CHECKING:
 BLOCKS = frozenset(
     "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure "
     "footer form frameset h1 h2 h3 h4 h5 h6 header hgroup hr html legend li main menu nav ol optgroup option p pre "
-    "search section select summary table tbody tfoot thead title tr ul".split()
+    "search section select summary table tbody tfoot thead title tr ul".split()  # noqa: SIM905 - words, not quotes
 )
 INLINE = frozenset(
     "a abbr acronym area audio b base basefont bdi bdo big br button canvas cite code col colgroup data datalist del "
     "dfn em embed font frame head i iframe img input ins kbd label link map mark meta meter nobr noscript object "
     "output param picture progress q rp rt ruby s samp script slot small source span strike strong style sub sup svg "
-    "td template textarea th time track tt u var video wbr".split()
+    "td template textarea th time track tt u var video wbr".split()  # noqa: SIM905
 )
-DRAWN = frozenset("circle defs ellipse g line path polygon polyline rect symbol use".split())  # what an svg is made of
+DRAWN = frozenset({"circle", "defs", "ellipse", "g", "line", "path", "polygon", "polyline", "rect", "symbol", "use"})
 ELEMENTS = BLOCKS | INLINE | DRAWN
 UNSEEN = frozenset({"script", "style", "template", "noscript", "iframe", "svg"})
-RAW = frozenset({"script", "style", "textarea", "title", "iframe", "noscript"})  # unclosed, they swallow all that follows
+RAW = frozenset(
+    {"script", "style", "textarea", "title", "iframe", "noscript"}
+)  # unclosed, they swallow all that follows
 
 PAGE = regex.compile(r"(?i)\s*+(?:<\?xml[^>]*+>\s*+)?(?:<!--.*?-->\s*+)*+<(?:!doctype\s+html|html)\b[^>]*+>", regex.S)
 TAG = regex.compile(r"""<(/?)([a-zA-Z][a-zA-Z0-9-]*+)((?:[\s/]++(?:[^<>"']|"[^"]*+"|'[^']*+')*+)?)>""")
@@ -97,8 +99,8 @@ def shielded(text: str) -> str:
             return "<" if at < last_comment else "&lt;"
         tag = TAG.match(text, at)
         name = tag[2].lower() if tag else ""
-        swallows = tag is not None and not tag[1] and name in RAW and f"</{name}" not in lowered[at:]
-        return "<" if (name in known or tag and tag[2] in known) and not swallows else "&lt;"
+        swallows = tag is not None and not tag[1] and name in RAW and lowered.find(f"</{name}", at) < 0
+        return "<" if (name in known or (tag and tag[2] in known)) and not swallows else "&lt;"
 
     return LESS.sub(shield, text)
 

@@ -19,7 +19,7 @@ from llmkit.errors import OutOfMemoryError
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 
-ALONE = 4  # pieces that are done here before other processes are worth their start
+ALONE = 16  # pieces that are done here before other processes are worth their start
 AHEAD = 2  # pieces a process that are read ahead
 
 
@@ -38,7 +38,7 @@ def in_order(work: Callable[[Piece], Result], pieces: Iterable[Piece], workers: 
     if workers == 1 or len(first) <= ALONE:
         yield from map(work, chain(first, pieces))
         return
-    # spawn: a copy of this process (fork) would inherit locks that threads of it hold, pyarrow's and torch's among them.
+    # spawn: a copy of this process (fork) would inherit locks that threads of it hold, pyarrow's and torch's too.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
     waiting: deque[Future[Result]] = deque()
     try:
@@ -51,7 +51,9 @@ def in_order(work: Callable[[Piece], Result], pieces: Iterable[Piece], workers: 
             yield waiting.popleft().result()
     except BrokenProcessPool:
         mend = "lower --workers; a script of your own calls it below `if __name__ == '__main__':`"
-        raise OutOfMemoryError("a worker process ended before its work did, as one does that takes too much memory", mend) from None
+        raise OutOfMemoryError(
+            "a worker process ended before its work did, as one does that takes too much memory", mend
+        ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -22,7 +22,7 @@ from llmkit.data.decode import ReadOptions
 from llmkit.data.documents import Document, Unit, documents, parts, several
 from llmkit.data.packages import locate
 from llmkit.data.read import Source, may_be_hub_id
-from llmkit.errors import UsageError, did_you_mean
+from llmkit.errors import DataError, RecipeError, UsageError, did_you_mean
 from llmkit.runs.manifest import write_json
 
 REPORT = "report.json"
@@ -63,7 +63,7 @@ def clean(
         raise UsageError(f"--workers {workers}: out of range", "it must be at least 1")
     reading = ReadOptions(encoding=encoding, on_empty="skip")
     sources = found(corpus)
-    texts = documents(corpus, unit=document, column=column, options=reading)
+    texts = in_these_words(documents(corpus, unit=document, column=column, options=reading))
     try:
         with appearing(Path(output_dir)) as folder:
             counts = written(texts, told, folder, workers or cores())
@@ -130,6 +130,15 @@ def found(corpus: Source) -> list[str]:
     return names
 
 
+def in_these_words(texts: Iterator[Document]) -> Iterator[Document]:
+    """`texts`, with mistakes that name the flag where reading names the key of a recipe."""
+    try:
+        yield from texts
+    except (DataError, RecipeError) as fault:
+        mend = fault.hint.replace("data.encoding=", "--encoding ")
+        raise type(fault)(fault.message, mend, fault.places, fault.count) from fault
+
+
 def written(texts: Iterable[Document], told: Settings, folder: Path, workers: int) -> Counts:
     """What happened to all documents; those that stay are in `folder`, in their order."""
     running = [name for name in steps.NAMES if name in told.steps]
@@ -176,4 +185,3 @@ def compared(document: Document, done: Cleaned, seen: Seen) -> Cleaned:
         return done
     step, why = seen.twin(done.digest, done.signature, document)
     return done if step is None else done._replace(dropped=step, why=why)
-

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from llmkit.data.cleaning import characters, duplicates, filters, markup, words
 from llmkit.errors import UsageError, did_you_mean
 
+SHOWN = 300  # characters that come back of a text that is dropped
 ROUNDS = 10  # a step may make work for one before it; a text settles in two or three rounds
 
 
@@ -72,9 +73,11 @@ FILTERS = (
     ),
 )
 DUPLICATES = (("duplicates", "the same text as one before"), ("near", "nearly the same text as one before"))
-NAMES = (*(step.name for step in CHANGES), *(step.name for step in FILTERS), *(name for name, _ in DUPLICATES))
+ABOUT = {step.name: step.about for step in (*CHANGES, *FILTERS)} | dict(DUPLICATES)
+NAMES = tuple(ABOUT)
 DEFAULTS = (*(step.name for step in CHANGES if step.default), "empty", "duplicates", "near")
-SWITCHED = tuple(name for name in NAMES if name not in ("empty", "chars", "words", "script", "stopwords"))
+OWN_OPTION = {"chars": "--chars", "words": "--words", "script": "--script", "stopwords": "--stop-words"}
+SWITCHED = tuple(name for name in NAMES if name != "empty" and name not in OWN_OPTION)
 
 
 def chosen(only: Sequence[str], skip: Sequence[str], also: Sequence[str], needed: Sequence[str]) -> tuple[str, ...]:
@@ -85,8 +88,7 @@ def chosen(only: Sequence[str], skip: Sequence[str], also: Sequence[str], needed
     for flag, names in (("--only", only), ("--skip", skip), ("--also", also)):
         for name in names:
             if name not in SWITCHED:
-                own = {"chars": "--chars", "words": "--words", "script": "--script", "stopwords": "--stop-words"}
-                mend = f"{own[name]} says it" if name in own else did_you_mean(name, SWITCHED)
+                mend = f"{OWN_OPTION[name]} says it" if name in OWN_OPTION else did_you_mean(name, SWITCHED)
                 raise UsageError(f"{flag} {name}: no step to switch", mend)
     wanted = {*(only or DEFAULTS), *also, *needed, "empty"} - set(skip)
     return tuple(name for name in NAMES if name in wanted)
@@ -108,7 +110,7 @@ def cleaned(text: str, told: Settings) -> Cleaned:
     text, removed = rewritten(text, told)
     for step in FILTERS:
         if step.name in told.steps and (why := step.apply(text, told)):
-            return Cleaned("", removed, step.name, why)
+            return Cleaned(text[:SHOWN], removed, step.name, why)
     digest = duplicates.digest(text) if "duplicates" in told.steps else b""
     signature = duplicates.signature(text) if "near" in told.steps else b""
     return Cleaned(text, removed, digest=digest, signature=signature)
