@@ -11,7 +11,7 @@ import regex
 Form = Literal["NFC", "NFKC"]
 
 PLAIN = regex.compile(r"[\t\n\r\x20-\x7e]*+")  # most English texts: nothing to look for
-PAGE_ENDS = regex.compile(r"\r\n|[\x0b\x0c\x1c-\x1e]")  # they part words, so a line end stays
+PAGE_ENDS = regex.compile(r"[\x0b\x0c\x1c-\x1e]")  # they part words, so a line end stays
 # Cf that is seen or spells words (Arabic signs of numbers, the Mongolian vowel separator ...) is not in here.
 UNSEEN = r"\x00-\x08\x0e-\x1b\x1f\x7f-\x9f\u00ad\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\p{Cs}"
 DIRECTIONS = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"

@@ -80,8 +80,8 @@ def refuse_nothing(counts: Counts) -> None:
         for name, step in dropped.items()
         for one in step.examples
     ]
-    mend = "loosen or skip the step"
-    raise DataError(f"nothing is left of {counted(counts.read, 'document')}: {by} dropped", mend, places)
+    mend = "loosen that step, or leave it out"
+    raise DataError(f"nothing is left of {counted(counts.read, 'document')}: dropped were {by}", mend, places)
 
 
 def report(counts: Counts, sources: list[str], reading: Mapping[str, Any], told: Settings) -> dict[str, Any]:

@@ -12,22 +12,25 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BLOCKS = frozenset(
-    "address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure "
-    "footer form frameset h1 h2 h3 h4 h5 h6 header hgroup hr html legend li main menu nav ol optgroup option p pre "
-    "search section select summary table tbody tfoot thead title tr ul".split()  # noqa: SIM905 - words, not quotes
+    """
+    address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure
+    footer form frameset h1 h2 h3 h4 h5 h6 header hgroup hr html legend li main menu nav ol optgroup option p pre
+    search section select summary table tbody tfoot thead title tr ul
+    """.split()  # noqa: SIM905
 )
 INLINE = frozenset(
-    "a abbr acronym area audio b base basefont bdi bdo big br button canvas cite code col colgroup data datalist del "
-    "dfn em embed font frame head i iframe img input ins kbd label link map mark meta meter nobr noscript object "
-    "output param picture progress q rp rt ruby s samp script slot small source span strike strong style sub sup svg "
-    "td template textarea th time track tt u var video wbr".split()  # noqa: SIM905
+    """
+    a abbr acronym area audio b base basefont bdi bdo big br button canvas cite code col colgroup data datalist del
+    dfn em embed font frame head i iframe img input ins kbd label link map mark meta meter nobr noscript object
+    output param picture progress q rp rt ruby s samp script slot small source span strike strong style sub sup svg
+    td template textarea th time track tt u var video wbr
+    """.split()  # noqa: SIM905
 )
 DRAWN = frozenset({"circle", "defs", "ellipse", "g", "line", "path", "polygon", "polyline", "rect", "symbol", "use"})
 ELEMENTS = BLOCKS | INLINE | DRAWN
 UNSEEN = frozenset({"script", "style", "template", "noscript", "iframe", "svg"})
-RAW = frozenset(
-    {"script", "style", "textarea", "title", "iframe", "noscript"}
-)  # unclosed, they swallow all that follows
+# Unclosed, these swallow all that follows.
+RAW = frozenset({"script", "style", "textarea", "title", "iframe", "noscript"})
 
 PAGE = regex.compile(r"(?i)\s*+(?:<\?xml[^>]*+>\s*+)?(?:<!--.*?-->\s*+)*+<(?:!doctype\s+html|html)\b[^>]*+>", regex.S)
 TAG = regex.compile(r"""<(/?)([a-zA-Z][a-zA-Z0-9-]*+)((?:[\s/]++(?:[^<>"']|"[^"]*+"|'[^']*+')*+)?)>""")
@@ -143,6 +146,7 @@ def joined(parts: Iterator[str]) -> str:
     for part in parts:
         if not part:
             if not ended:
+                lines[-1] = lines[-1].rstrip(" ")
                 lines.append("\n")
             ended = True
         elif not (ended and part.isspace() and "\n" not in part):

@@ -61,12 +61,12 @@ FILTERS = (
     Filter(
         "chars",
         "too few or too many characters",
-        lambda text, told: filters.too_short_or_long(len(text), *told.chars, "characters"),
+        lambda text, told: filters.too_short_or_long(len(text), *told.chars, "character"),
     ),
     Filter(
         "words",
         "too few or too many words",
-        lambda text, told: filters.too_short_or_long(len(filters.units(text)), *told.words, "words"),
+        lambda text, told: filters.too_short_or_long(len(filters.units(text)), *told.words, "word"),
     ),
     Filter(
         "script", "letters of other scripts", lambda text, told: filters.foreign(text, told.script, told.script_share)
