@@ -23,7 +23,8 @@ def test_a_table_says_what_each_step_did(capsys: pytest.CaptureFixture[str]) -> 
     Path("in.txt").write_text("<p>one &amp; two</p>\nshort\n<p>one &amp;  two</p>\n", encoding="utf-8")
     assert run("in.txt", "-o", "clean", "--words", "2:", "--skip", "broken,near") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split("  ")[0] == "step" and lines[0].endswith("what it is about")
+    assert lines[0].split("  ")[0] == "step"
+    assert lines[0].endswith("what it is about")
     cells = {line.split()[0]: " ".join(line.split()) for line in lines[2:] if line}
     assert cells["html"] == "html 2 23 HTML to text: tags, scripts, styles and entities"
     assert cells["words"] == "words in.txt:2 1 word, fewer than 2 short"

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 
 from llmkit.data.cleaning.filters import units
 from llmkit.data.normalize import key
+from llmkit.errors import OutOfMemoryError
 
 if TYPE_CHECKING:
     from llmkit.data.documents import Document
@@ -24,6 +26,7 @@ NEAR = 0.8
 IN_A_ROW = 5
 PERMUTATIONS = 128
 SCHEME = "affine32"
+A_DOCUMENT = 2600  # bytes that are remembered of one
 AT_ONCE = 4096  # numbers, each of which datasketch permutes 128 times: of a book at once that were a gigabyte
 # What is too much is found out when two signatures are compared; what the bands miss is never seen.
 WEIGHTS = (0.1, 0.9)  # of finding too much and too little
@@ -71,8 +74,8 @@ def permutations() -> Any:
 class Seen:
     """The documents that were kept so far, in their order: the first of several stays.
 
-    In memory: about 130 bytes a document for equal texts, 2 kB for similar ones (datasketch's own index takes 4 kB
-    more).
+    In memory: about 100 bytes a document for equal texts, 2 to 3 kB for similar ones (the index of datasketch takes 3.4
+    kB without the signatures). Raises OutOfMemoryError before there is no room left.
     """
 
     def __init__(self, near: float, equal: bool, similar: bool) -> None:
@@ -119,6 +122,7 @@ class Seen:
         number = len(self.places)
         if number == len(self.signatures):
             more = np.zeros((max(1024, number // 2), PERMUTATIONS), np.uint32)
+            refuse_too_many(number, len(more))
             self.signatures = np.concatenate([self.signatures, more])
         self.signatures[number] = numbers
         self.places.add(document)
@@ -126,6 +130,14 @@ class Seen:
             others = table.setdefault(mark, number)
             if others is not number:
                 table[mark] = (*(others if isinstance(others, tuple) else (others,)), number)
+
+
+def refuse_too_many(documents: int, more: int) -> None:
+    """Raise OutOfMemoryError where so many more documents cannot be remembered."""
+    needed = more * A_DOCUMENT + documents * PERMUTATIONS * 4  # the signatures are copied
+    if needed > (free := psutil.virtual_memory().available):
+        what = f"near duplicates of more than {documents:,} documents need {needed / 1e9:.1f} GB more memory"
+        raise OutOfMemoryError(f"{what}, {free / 1e9:.1f} GB are free", "compare for equal texts only with --skip near")
 
 
 class Places:

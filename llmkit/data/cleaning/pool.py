@@ -28,27 +28,27 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_order(work: Callable[[Piece], Result], pieces: Iterable[Piece], workers: int) -> Iterator[Result]:
-    """`work(piece)` for each piece, in their order. `work` is pickled: a function of a module, or a partial of one.
+def in_order(work: Callable[[Piece], Result], pieces: Iterable[Piece], workers: int) -> Iterator[tuple[Piece, Result]]:
+    """Each piece with `work(piece)`, in their order. `work` is pickled: a function of a module, or a partial of one.
 
     Raises OutOfMemoryError where a process ends before its work does.
     """
     pieces = iter(pieces)
     first = list(islice(pieces, ALONE + 1))
     if workers == 1 or len(first) <= ALONE:
-        yield from map(work, chain(first, pieces))
+        yield from ((piece, work(piece)) for piece in chain(first, pieces))
         return
     # spawn: a copy of this process (fork) would inherit locks that threads of it hold, pyarrow's and torch's too.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    waiting: deque[Future[Result]] = deque()
+    waiting: deque[tuple[Piece, Future[Result]]] = deque()
     try:
         for piece in chain(first, pieces):
             with deaf():
-                waiting.append(pool.submit(work, piece))
+                waiting.append((piece, pool.submit(work, piece)))
             if len(waiting) >= workers * AHEAD:
-                yield waiting.popleft().result()
+                yield done(*waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield done(*waiting.popleft())
     except BrokenProcessPool:
         mend = "lower --workers; a script of your own calls it below `if __name__ == '__main__':`"
         raise OutOfMemoryError(
@@ -56,6 +56,11 @@ def in_order(work: Callable[[Piece], Result], pieces: Iterable[Piece], workers: 
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def done(piece: Piece, future: Future[Result]) -> tuple[Piece, Result]:
+    """A piece and what became of it, when its worker has finished."""
+    return piece, future.result()
 
 
 @contextmanager

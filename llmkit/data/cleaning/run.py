@@ -147,8 +147,8 @@ def written(texts: Iterable[Document], told: Settings, folder: Path, workers: in
     out = Texts(folder)
     try:
         with console.progress("cleaning") as advance:
-            for piece in in_order(partial(worked, told=told), pieces(texts), workers):
-                for document, done in piece:
+            for piece, results in in_order(partial(worked, told=told), pieces(texts), workers):
+                for document, done in zip(piece, results, strict=True):
                     done = compared(document, done, seen)
                     counts.add(document, done)
                     if done.dropped is None:
@@ -174,9 +174,9 @@ def pieces(texts: Iterable[Document]) -> Iterator[list[Document]]:
         yield held
 
 
-def worked(piece: list[Document], told: Settings) -> list[tuple[Document, Cleaned]]:
-    """What a worker does: each document, and what became of it."""
-    return [(one, cleaned(one.text, told)) for one in piece]
+def worked(piece: list[Document], told: Settings) -> list[Cleaned]:
+    """What a worker does: what became of each document."""
+    return [cleaned(one.text, told) for one in piece]
 
 
 def compared(document: Document, done: Cleaned, seen: Seen) -> Cleaned:

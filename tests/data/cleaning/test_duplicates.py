@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import pytest
 
+from llmkit.data.cleaning import duplicates
 from llmkit.data.cleaning.duplicates import Seen, digest, shingles, signature
 from llmkit.data.cleaning.filters import units
 from llmkit.data.documents import Document
+from llmkit.errors import OutOfMemoryError
 
 
 def dropped(texts: list[str], near: float = 0.8) -> list[tuple[str | None, str]]:
@@ -44,7 +47,8 @@ def test_texts_with_one_change_are_near_and_others_are_not(chinese: bool) -> Non
     assert jaccard(one, two) > 0.9
     steps = dropped([one, three, two])
     assert [step for step, _ in steps] == [None, None, "near"]
-    assert steps[2][1].startswith("similarity 0.9") and steps[2][1].endswith(" to c.txt:1")
+    assert steps[2][1].startswith("similarity 0.9")
+    assert steps[2][1].endswith(" to c.txt:1")
 
 
 def test_the_threshold_decides() -> None:
@@ -71,6 +75,16 @@ def test_the_estimate_is_close_to_the_similarity() -> None:
         a, b = (signature(" ".join(one)) for one in (words, other))
         alike = sum(a[i : i + 4] == b[i : i + 4] for i in range(0, len(a), 4)) / 128
         assert alike == pytest.approx(jaccard(" ".join(words), " ".join(other)), abs=0.13)
+
+
+def test_too_many_documents_for_the_memory_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates.psutil, "virtual_memory", lambda: SimpleNamespace(available=2_000_000))
+    with pytest.raises(OutOfMemoryError) as caught:
+        dropped(["one two three four five"])
+    assert str(caught.value) == (
+        "near duplicates of more than 0 documents need 0.0 GB more memory, 0.0 GB are free; "
+        "compare for equal texts only with --skip near"
+    )
 
 
 def test_a_long_text_has_the_signature_of_all_its_parts() -> None:

@@ -15,11 +15,12 @@ from llmkit.errors import OutOfMemoryError
 
 def test_results_come_in_the_order_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "ALONE", 2)
-    assert list(in_order(abs, range(-50, 0), workers=3)) == list(range(50, 0, -1))
+    assert list(in_order(abs, range(-50, 0), workers=3)) == [(-n, n) for n in range(50, 0, -1)]
 
 
 def test_little_work_is_done_here() -> None:
-    assert list(in_order(lambda n: os.getpid() + n, [0, 0], workers=3)) == [os.getpid()] * 2  # no lambda can be sent
+    here = in_order(lambda n: os.getpid() + n, [0, 0], workers=3)  # no lambda can be sent
+    assert list(here) == [(0, os.getpid())] * 2
 
 
 def test_only_a_few_pieces_are_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +33,7 @@ def test_only_a_few_pieces_are_read_ahead(monkeypatch: pytest.MonkeyPatch) -> No
             yield -n
 
     results = in_order(abs, pieces(), workers=2)
-    assert next(results) == 0
+    assert next(results) == (0, 0)
     assert len(read) <= 5
     results.close()  # type: ignore[attr-defined]
 

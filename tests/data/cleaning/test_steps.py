@@ -20,7 +20,7 @@ LAWS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("told",), [(told,) for _, told in LAWS], ids=[name for name, _ in LAWS])
+@pytest.mark.parametrize("told", [told for _, told in LAWS], ids=[name for name, _ in LAWS])
 @given(texts())
 def test_cleaned_text_is_clean(told: dict[str, Any], text: str) -> None:
     settings = Settings(**told)
