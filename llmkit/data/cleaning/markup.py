@@ -131,7 +131,7 @@ def pieces(root: Any, blocks: bool) -> Iterator[str]:
             if node.tag in BLOCKS:
                 yield ""
                 pre -= node.tag == "pre"
-            if node == root:
+            if node.mem_id == root.mem_id:  # == writes both out as HTML
                 return
             if node.next is not None:
                 node = node.next
