@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0.dev0"
-__all__ = ["compare", "evaluate", "load_recipe", "plan", "predict", "tokenizer_report", "train", "train_tokenizer"]
+__all__ = [
+    "clean", "compare", "evaluate", "load_recipe", "plan", "predict", "tokenizer_report", "train", "train_tokenizer",
+]  # fmt: skip
 
 if TYPE_CHECKING:
+    from llmkit.data.cleaning.run import clean
     from llmkit.evaluation.compare import compare
     from llmkit.evaluation.evaluate import evaluate
     from llmkit.inference.predict import predict
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from llmkit.training.run import train
 
 HOMES = {
+    "clean": "llmkit.data.cleaning.run",
     "train": "llmkit.training.run",
     "plan": "llmkit.training.plan",
     "compare": "llmkit.evaluation.compare",

@@ -11,7 +11,7 @@ from typing import IO, Any, NoReturn
 import typer
 
 from llmkit import console
-from llmkit.cli import doctor, recipes, tokenizer, train, use
+from llmkit.cli import data, doctor, recipes, tokenizer, train, use
 from llmkit.errors import LlmkitError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ for module in (train, use, doctor):
     module.add_to(app)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(tokenizer.app, name="tokenizer")
+app.add_typer(data.app, name="data")
 
 
 def version(wanted: bool) -> None:

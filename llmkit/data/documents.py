@@ -30,6 +30,7 @@ from llmkit.errors import DataError, MissingInputError, did_you_mean
 
 Unit = Literal["line", "block", "file"]
 TEXTS = (".txt", ".text", ".md", ".html", ".htm")  # files of lines, whatever the lines hold
+PAGES = (".html", ".htm")  # a line of one is no document, and tags go from line to line
 TABLES = (*DELIMITED, ".jsonl", ".ndjson", ".json", ".parquet")
 PACKED = ".gz"
 LINED = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab")  # tables whose rows have lines
@@ -119,6 +120,7 @@ def parts(name: str, path: Path) -> list[Part]:
             raise DataError(f"{name}: the ending '{ending(path)}' names no known format", f"known: {known}")
         return [Part(name, path)]
     inside = sorted(found for found in path.rglob("*") if found.is_file() and not hidden(found.relative_to(path)))
+    inside = [found for found in inside if not is_report(found)]
     readable = [found for found in inside if ending(found) in (*TEXTS, *TABLES)]
     if not readable:
         holds = f"it holds {listed([found.relative_to(path).as_posix() for found in inside])}" if inside else "empty"
@@ -131,6 +133,14 @@ def hidden(path: Path) -> bool:
     return any(part.startswith((".", "__")) for part in path.parts)
 
 
+def is_report(path: Path) -> bool:
+    """Whether the file tells of the texts beside it, as `data clean` leaves one."""
+    if path.name != "report.json":
+        return False
+    with path.open("rb") as file:
+        return b'"made_by": "llmkit ' in file.read(40)
+
+
 def ending(path: Path) -> str:
     """What says the format: the last ending, or the one before .gz."""
     last = path.suffix.lower()
@@ -141,7 +151,7 @@ def of_file(part: Part, unit: Unit, column: str | None, options: ReadOptions) ->
     """The documents of one file."""
     kind = ending(part.path)
     if kind in TEXTS:
-        yield from of_lines(numbered(part, options.encoding), part.name, unit)
+        yield from of_lines(numbered(part, options.encoding), part.name, "file" if kind in PAGES else unit)
     elif kind in (".jsonl", ".ndjson"):
         yield from of_objects(part, column, options)
     elif kind == ".parquet":

@@ -1,0 +1,112 @@
+"""Commands about data: `data clean`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from llmkit import console
+
+COUNTS = ("documents_changed", "characters_removed", "documents_dropped")
+
+app = typer.Typer(help="Prepare a corpus.", rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def data(context: typer.Context) -> None:
+    """Prepare a corpus."""
+    if context.invoked_subcommand is None:
+        console.out(context.get_help())
+
+
+@app.command()
+def clean(
+    corpus: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CORPUS...",
+            help="Files (.txt .html .jsonl .parquet .csv, also .gz), folders of them, pkg://PACKAGE/PATH, Hub ids.",
+        ),
+    ],
+    output_dir: Annotated[
+        str, typer.Option("--output-dir", "-o", help="A fresh folder; llmkit pretrain-mlm --train reads it.")
+    ],
+    document: Annotated[
+        str,
+        typer.Option(
+            metavar="line|block|file", help="What one document of a text file is. A page of HTML is one file."
+        ),
+    ] = "line",
+    column: Annotated[
+        str | None, typer.Option("--text", "--column", help="The column of the texts, in tables.")
+    ] = None,
+    encoding: Annotated[str, typer.Option(help="The encoding of the files.")] = "utf-8",
+    skip: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Steps to leave out: html broken control form whitespace duplicates near."),
+    ] = None,
+    also: Annotated[str | None, typer.Option(metavar="A,B", help="Steps to add: lowercase punctuation.")] = None,
+    only: Annotated[str | None, typer.Option(metavar="A,B", help="These steps and no others.")] = None,
+    chars: Annotated[
+        str | None,
+        typer.Option(metavar="LEAST:MOST", help="Keep documents of so many characters; either may be missing (100:)."),
+    ] = None,
+    words: Annotated[
+        str | None,
+        typer.Option(metavar="LEAST:MOST", help="Keep documents of so many words; Chinese counts characters."),
+    ] = None,
+    script: Annotated[
+        str | None,
+        typer.Option(metavar="A,B", help="Keep documents half of whose letters are latin, cyrillic, han, arabic ..."),
+    ] = None,
+    near: Annotated[
+        float | None,
+        typer.Option(help="Drop a document so much alike (0 to 1) one before it; takes 3 kB a document. Default: 0.8."),
+    ] = None,
+    stop_words: Annotated[
+        str | None, typer.Option(metavar="FILE|english", help="Leave these words out; a file holds one a line.")
+    ] = None,
+    form: Annotated[str, typer.Option(metavar="NFC|NFKC", help="The Unicode form.")] = "NFC",
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print report.json to stdout instead of a table.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")] = False,  # noqa: ARG001
+) -> None:
+    """Clean a corpus: HTML, broken characters, spaces, duplicates; each step counted.
+
+    llmkit data clean corpus/ -o clean/ --words 20: --script latin
+    """
+    from llmkit.data.cleaning.run import clean as cleaned
+
+    told: dict[str, Any] = {} if near is None else {"near": near}
+    about = cleaned(
+        corpus, output_dir, document=document, column=column, encoding=encoding,  # type: ignore[arg-type]
+        skip=split(skip), also=split(also), only=split(only), chars=chars, words=words, script=split(script),
+        stop_words=stop_words, form=form, workers=workers, **told,  # type: ignore[arg-type]
+    )  # fmt: skip
+    if as_json:
+        console.out_json(about)
+    else:
+        show(about, output_dir)
+
+
+def split(names: str | None) -> list[str]:
+    """The names in `a,b`."""
+    return [name.strip() for name in (names or "").split(",") if name.strip()]
+
+
+def show(about: dict[str, Any], folder: str) -> None:
+    """Print what each step did, and examples of what was dropped."""
+    rows = [
+        (one["step"], *(f"{one[key]:,}" if one[key] else "" for key in COUNTS), one["about"]) for one in about["steps"]
+    ]
+    console.table(["step", *(key.replace("_", " ") for key in COUNTS), "what it is about"], rows, {1, 2, 3})
+    examples = [(one["step"], e["source"], e["why"], e["text"]) for one in about["steps"] for e in one["dropped"]]
+    if examples:
+        console.out()
+        console.table(["dropped by", "where", "why", "text"], examples)
+    documents, characters = about["documents"], about["characters"]
+    console.out(
+        f"\n{documents['kept']:,} of {documents['read']:,} documents and {characters['kept']:,} of "
+        f"{characters['read']:,} characters kept in {folder}"
+    )

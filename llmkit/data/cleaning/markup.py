@@ -1,0 +1,156 @@
+"""HTML to text. What is no HTML keeps its every `<`: `2 < 3`, `<3`, `vector<int>`."""
+
+from __future__ import annotations
+
+import html
+import html.entities
+from typing import TYPE_CHECKING, Any
+
+import regex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BLOCKS = frozenset(
+    """
+    address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure
+    footer form frameset h1 h2 h3 h4 h5 h6 header hgroup hr html legend li main menu nav ol optgroup option p pre
+    search section select summary table tbody tfoot thead title tr ul
+    """.split()  # noqa: SIM905
+)
+INLINE = frozenset(
+    """
+    a abbr acronym area audio b base basefont bdi bdo big br button canvas cite code col colgroup data datalist del
+    dfn em embed font frame head i iframe img input ins kbd label link map mark meta meter nobr noscript object
+    output param picture progress q rp rt ruby s samp script slot small source span strike strong style sub sup svg
+    td template textarea th time track tt u var video wbr
+    """.split()  # noqa: SIM905
+)
+DRAWN = frozenset({"circle", "defs", "ellipse", "g", "line", "path", "polygon", "polyline", "rect", "symbol", "use"})
+ELEMENTS = BLOCKS | INLINE | DRAWN
+UNSEEN = frozenset({"script", "style", "template", "noscript", "iframe", "svg"})
+# Unclosed, these swallow all that follows.
+RAW = frozenset({"script", "style", "textarea", "title", "iframe", "noscript"})
+
+PAGE = regex.compile(r"(?i)\s*+(?:<\?xml[^>]*+>\s*+)?(?:<!--.*?-->\s*+)*+<(?:!doctype\s+html|html)\b[^>]*+>", regex.S)
+TAG = regex.compile(r"""<(/?)([a-zA-Z][a-zA-Z0-9-]*+)((?:[\s/]++(?:[^<>"']|"[^"]*+"|'[^']*+')*+)?)>""")
+LESS = regex.compile("<")
+COMMENT = "<!--"
+ENTITY = regex.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
+AGAIN = regex.compile(r"&(?:(?:amp|AMP|#0*+38|#[xX]0*+26);)+")  # `&amp;amp;lt;`: escaped over and over
+SPACES = regex.compile(r"[ \t\n\r\f]+")
+PASSES = 10  # a text that shows markup as an example is markup again; only one made for it needs more passes
+
+
+def to_text(text: str) -> str:
+    """`text` without tags, scripts, styles and entities; block elements end lines, as a browser shows them.
+
+    A text is taken for HTML when it is a page, or when a known element is opened and closed in it, or a line broken
+    with <br>. Outside pages everything that is no whole tag of a known element stays. Markup that a page shows as an
+    example goes too: what is cleaned holds none.
+    """
+    for _ in range(PASSES):
+        before = text
+        if "<" in text and is_markup(text):
+            text = parsed(text)
+        if "&" in text:
+            text = ENTITY.sub(decoded, AGAIN.sub("&", text))
+        if text == before:
+            break
+    return text
+
+
+def decoded(entity: regex.Match[str]) -> str:
+    """The character of an entity; what is none stays."""
+    name = entity[0][1:]
+    return html.unescape(entity[0]) if name[0] == "#" or name in html.entities.html5 else entity[0]
+
+
+def is_markup(text: str) -> bool:
+    """Whether `text` is meant as HTML."""
+    if PAGE.match(text):
+        return True
+    opened: set[str] = set()
+    for closing, name, inside in TAG.findall(text):
+        name = name.lower()
+        if name in ("br", "hr") or (name == "img" and "src" in inside) or (closing and name in opened):
+            return True
+        if not closing and name in ELEMENTS:
+            opened.add(name)
+    return False
+
+
+def parsed(text: str) -> str:
+    """The text of HTML. Line ends of the source count only where it has no blocks: then it was written as text."""
+    from selectolax.lexbor import LexborHTMLParser
+
+    page = PAGE.match(text) is not None
+    blocks = page or any(name.lower() in BLOCKS for _, name, _ in TAG.findall(text))
+    tree = LexborHTMLParser(text if page else shielded(text))
+    return joined(pieces(tree.root, blocks))
+
+
+def shielded(text: str) -> str:
+    """`text` with `&lt;` for each `<` that begins no tag of a known element, and no comment."""
+    known = ELEMENTS | {name for slash, name, _ in TAG.findall(text) if slash and "-" in name}
+    lowered = text.lower()
+    last_comment = text.rfind("-->")
+
+    def shield(found: regex.Match[str]) -> str:
+        at = found.start()
+        if text.startswith(COMMENT, at):
+            return "<" if at < last_comment else "&lt;"
+        tag = TAG.match(text, at)
+        name = tag[2].lower() if tag else ""
+        swallows = tag is not None and not tag[1] and name in RAW and lowered.find(f"</{name}", at) < 0
+        return "<" if (name in known or (tag and tag[2] in known)) and not swallows else "&lt;"
+
+    return LESS.sub(shield, text)
+
+
+def pieces(root: Any, blocks: bool) -> Iterator[str]:
+    """The texts below `root` in order, with a line end where a block begins or ends and at each <br>."""
+    node, pre = root, 0
+    while node is not None:
+        tag = node.tag
+        if tag == "-text":
+            text = node.text_content or ""
+            yield text if pre or not blocks else SPACES.sub(" ", text)
+        elif tag == "br":
+            yield "\n"
+        elif tag in BLOCKS:
+            yield ""  # a border: see joined
+            pre += tag == "pre"
+        elif tag in ("td", "th"):
+            yield " "
+        below = None if tag in UNSEEN else node.first_child
+        if below is not None:
+            node = below
+            continue
+        while node is not None:
+            if node.tag in BLOCKS:
+                yield ""
+                pre -= node.tag == "pre"
+            if node.mem_id == root.mem_id:  # == writes both out as HTML
+                return
+            if node.next is not None:
+                node = node.next
+                break
+            node = node.parent
+
+
+def joined(parts: Iterator[str]) -> str:
+    """One text: at a border a line ends that has not ended yet."""
+    lines: list[str] = []
+    ended = True
+    for part in parts:
+        if not part:
+            if not ended:
+                lines[-1] = lines[-1].rstrip(" ")
+                lines.append("\n")
+            ended = True
+        elif not (ended and part.isspace() and "\n" not in part):
+            # The line that <br> has ended need not end again in the source.
+            lines.append(part)
+            ended = part.endswith("\n")
+    return "".join(lines).strip()

@@ -1,0 +1,76 @@
+"""Work on many processes at once, its results in the order of the work, with a bounded number of pieces on the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import chain, islice
+from multiprocessing import get_context
+from typing import TypeVar
+
+from llmkit.errors import OutOfMemoryError
+
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+ALONE = 16  # pieces that are done here before other processes are worth their start
+AHEAD = 2  # pieces a process that are read ahead
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_order(work: Callable[[Piece], Result], pieces: Iterable[Piece], workers: int) -> Iterator[tuple[Piece, Result]]:
+    """Each piece with `work(piece)`, in their order. `work` is pickled: a function of a module, or a partial of one.
+
+    Raises OutOfMemoryError where a process ends before its work does.
+    """
+    pieces = iter(pieces)
+    first = list(islice(pieces, ALONE + 1))
+    if workers == 1 or len(first) <= ALONE:
+        yield from ((piece, work(piece)) for piece in chain(first, pieces))
+        return
+    # spawn: a copy of this process (fork) would inherit locks that threads of it hold, pyarrow's and torch's too.
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+    waiting: deque[tuple[Piece, Future[Result]]] = deque()
+    try:
+        for piece in chain(first, pieces):
+            with deaf():
+                waiting.append((piece, pool.submit(work, piece)))
+            if len(waiting) >= workers * AHEAD:
+                yield done(*waiting.popleft())
+        while waiting:
+            yield done(*waiting.popleft())
+    except BrokenProcessPool:
+        mend = "lower --workers; a script of your own calls it below `if __name__ == '__main__':`"
+        raise OutOfMemoryError(
+            "a worker process ended before its work did, as one does that takes too much memory", mend
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def done(piece: Piece, future: Future[Result]) -> tuple[Piece, Result]:
+    """A piece and what became of it, when its worker has finished."""
+    return piece, future.result()
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Ctrl-C is for the parent: a process that is started in here never hears it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

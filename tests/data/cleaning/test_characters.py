@@ -1,0 +1,84 @@
+"""Invisible and broken characters go, those that spell words or pictures stay."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from llmkit.data.cleaning.characters import composed, lowered, mended, spaced, without_control
+
+from .conftest import texts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "👨‍👩‍👧 family, ❤️‍🔥 heart, 🏃🏽‍♀️ runner, 🏳️‍🌈 flag, 👁️‍🗨️ eye, 1️⃣ keycap",
+        "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f England",
+        "می‌خواهم",  # Persian: a non-joiner within the word
+        "क्‍ष and ന്‍",  # Hindi and Malayalam: joiners that choose a letter's form
+        "שלום (C++\u200e) עולם",  # marks of direction among letters from right to left
+        "\u202bمرحبا\u202c",
+        "ភាសា\u200bខ្មែរ",  # Khmer: a space of no width parts words
+        "e\u0301 and か\u3099, 你好，世界",
+        "tab\tand line\nend",
+    ],
+)
+def test_what_spells_words_and_pictures_stays(text: str) -> None:
+    assert without_control(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("zero\u200bwidth\ufeff, soft\u00adhyphen\u2060", "zerowidth, softhyphen"),
+        ("joined\u200d by\u200c nothing, 你\u200d好", "joined by nothing, 你好"),
+        ("left\u200e and \u202eevil\u202c", "left and evil"),
+        ("bell\x07, delete\x7f, escape\x1b, next\x85line", "bell, delete, escape, nextline"),
+        ("page one\fpage two\x0bend", "page one\npage two\nend"),
+        ("hidden \U000e0048\U000e0049words", "hidden words"),
+        ("👩\u200d and \u200d👩", "👩 and 👩"),
+    ],
+)
+def test_what_nobody_sees_goes(text: str, clean: str) -> None:
+    assert without_control(text) == clean
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("schÃ¶n, naÃ¯ve, â€œquotedâ€\x9d", "schön, naïve, “quoted”"),
+        ("it\x92s \x93good\x94 é", "it’s “good” é"),
+        ("“curly” ‘quotes’ ﬁ Ａ１ … stay", "“curly” ‘quotes’ ﬁ Ａ１ … stay"),
+        ("&amp; and <b> are not its affair: é", "&amp; and <b> are not its affair: é"),
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("西游记，大闹天宫", "西游记，大闹天宫"),
+    ],
+)
+def test_broken_characters_are_mended_and_nothing_else(text: str, clean: str) -> None:
+    assert mended(text) == clean
+
+
+def test_forms() -> None:
+    assert composed("e\u0301 ﬁ Ａ", "NFC") == "é ﬁ Ａ"
+    assert composed("e\u0301 ﬁ Ａ", "NFKC") == "é fi A"
+
+
+def test_spaces() -> None:
+    assert spaced(" a \t\u3000b\u00a0\r\n\r\r\n \n c\u2028d\n") == "a b\n\nc\nd"
+
+
+@given(texts())
+def test_each_step_finds_nothing_left_to_do(text: str) -> None:
+    for step in (without_control, mended, spaced, lowered, lambda t: composed(t, "NFC"), lambda t: composed(t, "NFKC")):
+        once = step(text)
+        assert step(once) == once
+
+
+@given(texts())
+def test_nothing_seen_is_lost_with_control_and_space(text: str) -> None:
+    def seen(text: str) -> str:
+        return "".join(c for c in text if c.isalnum() or c in "<>&;.,#'’你好🏽👩")
+
+    assert seen(without_control(text)) == seen(text)
+    assert seen(spaced(text)) == seen(text)

@@ -1,0 +1,93 @@
+"""Equal and similar documents: the first stays."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+
+import pytest
+
+from llmkit.data.cleaning import duplicates
+from llmkit.data.cleaning.duplicates import Seen, digest, shingles, signature
+from llmkit.data.cleaning.filters import units
+from llmkit.data.documents import Document
+from llmkit.errors import OutOfMemoryError
+
+
+def dropped(texts: list[str], near: float = 0.8) -> list[tuple[str | None, str]]:
+    """What each of the texts meets among those before it."""
+    seen = Seen(near, equal=True, similar=True)
+    return [seen.twin(digest(t), signature(t), Document(t, "c.txt", n)) for n, t in enumerate(texts, start=1)]
+
+
+def jaccard(one: str, other: str) -> float:
+    """The similarity that the signatures estimate."""
+    a, b = set(shingles(units(one)).tolist()), set(shingles(units(other)).tolist())
+    return len(a & b) / len(a | b)
+
+
+def test_equal_texts_are_equal_after_case_space_and_composition() -> None:
+    texts = ["Caf\u00e9 au lait", "other", "cafe\u0301  AU\nlait", "other"]
+    assert [step for step, _ in dropped(texts)] == [None, None, "duplicates", "duplicates"]
+
+
+def test_short_texts_are_compared_as_equal_only() -> None:
+    assert signature("only four words here") == b""
+    assert [step for step, _ in dropped(["Oh, yes! No.", "Oh yes no"])] == [None, None]
+
+
+@pytest.mark.parametrize("chinese", [False, True])
+def test_texts_with_one_change_are_near_and_others_are_not(chinese: bool) -> None:
+    draw = random.Random(0)
+    letters = [chr(0x4E00 + i) for i in range(2000)] if chinese else [f"word{i} " for i in range(2000)]
+    first = draw.choices(letters, k=200)
+    changed = [*first[:100], letters[7], *first[101:]]
+    other = draw.choices(letters, k=200)
+    one, two, three = map("".join, (first, changed, other))
+    assert jaccard(one, two) > 0.9
+    steps = dropped([one, three, two])
+    assert [step for step, _ in steps] == [None, None, "near"]
+    assert steps[2][1].startswith("similarity 0.9")
+    assert steps[2][1].endswith(" to c.txt:1")
+
+
+def test_the_threshold_decides() -> None:
+    words = [f"w{i}" for i in range(100)]
+    half = [*words[:70], *(f"v{i}" for i in range(30))]  # 66 of 126 fives are shared: 0.52
+    texts = [" ".join(words), " ".join(half)]
+    assert [step for step, _ in dropped(texts)] == [None, None]
+    assert [step for step, _ in dropped(texts, near=0.3)] == [None, "near"]
+
+
+def test_many_near_texts_are_found_by_construction() -> None:
+    """Fifty texts, each then with one word in 200 changed (Jaccard 0.95): all fifty are found."""
+    draw = random.Random(1)
+    originals = [[f"t{n}w{draw.randrange(10**6)}" for _ in range(200)] for n in range(50)]
+    copies = [[*words[:50], "changed", *words[51:]] for words in originals]
+    steps = dropped([" ".join(words) for words in originals + copies])
+    assert [step for step, _ in steps] == [None] * 50 + ["near"] * 50
+
+
+def test_the_estimate_is_close_to_the_similarity() -> None:
+    words = [f"w{i}" for i in range(1000)]
+    for kept in (900, 600, 300):
+        other = words[:kept] + [f"v{i}" for i in range(1000 - kept)]
+        a, b = (signature(" ".join(one)) for one in (words, other))
+        alike = sum(a[i : i + 4] == b[i : i + 4] for i in range(0, len(a), 4)) / 128
+        assert alike == pytest.approx(jaccard(" ".join(words), " ".join(other)), abs=0.13)
+
+
+def test_too_many_documents_for_the_memory_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates.psutil, "virtual_memory", lambda: SimpleNamespace(available=2_000_000))
+    with pytest.raises(OutOfMemoryError) as caught:
+        dropped(["one two three four five"])
+    assert str(caught.value) == (
+        "near duplicates of more than 0 documents need 0.0 GB more memory, 0.0 GB are free; "
+        "compare for equal texts only with --skip near"
+    )
+
+
+def test_a_long_text_has_the_signature_of_all_its_parts() -> None:
+    text = " ".join(f"w{i}" for i in range(9000))
+    beginning = " ".join(f"w{i}" for i in range(8900))
+    assert [step for step, _ in dropped([text, beginning])] == [None, "near"]

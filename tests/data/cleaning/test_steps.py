@@ -1,0 +1,83 @@
+"""The table of steps and the walk of one document through it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from llmkit.data.cleaning.steps import CHANGES, DEFAULTS, NAMES, Settings, chosen, cleaned, rewritten
+from llmkit.errors import UsageError
+
+from .conftest import texts
+
+LAWS: list[tuple[str, dict[str, Any]]] = [
+    ("the defaults", {"steps": DEFAULTS}),
+    ("all of them", {"steps": NAMES, "form": "NFKC", "stop_words": frozenset({"the", "b", "don't"})}),
+    *((step.name, {"steps": (step.name,), "stop_words": frozenset({"the", "b", "don't"})}) for step in CHANGES),
+]
+
+
+@pytest.mark.parametrize("told", [told for _, told in LAWS], ids=[name for name, _ in LAWS])
+@given(texts())
+def test_cleaned_text_is_clean(told: dict[str, Any], text: str) -> None:
+    settings = Settings(**told)
+    once, removed = rewritten(text, settings)
+    assert rewritten(once, settings) == (once, {})
+    assert len(text) - len(once) == sum(removed.values())
+
+
+def test_each_step_counts_what_it_took() -> None:
+    done = cleaned("<p>schÃ¶n\u200b</p>  e\u0301", Settings(steps=DEFAULTS))
+    assert done.text == "schön\né"
+    assert done.removed == {"html": 7, "broken": 1, "control": 1, "form": 1, "whitespace": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "told", "dropped", "why"),
+    [
+        ("<p> </p>", {"steps": DEFAULTS}, "empty", "nothing is left"),
+        ("one two", {"steps": ("words",), "words": (3, None)}, "words", "2 words, fewer than 3"),
+        ("one two", {"steps": ("chars",), "chars": (None, 5)}, "chars", "7 characters, more than 5"),
+        ("Привет", {"steps": ("script",), "script": ("latin",)}, "script", "0 % of the letters are latin"),
+        ("one two", {"steps": ("words", "chars"), "words": (2, 2), "chars": (7, 7)}, None, ""),
+    ],
+)
+def test_why_a_document_goes(text: str, told: dict[str, Any], dropped: str | None, why: str) -> None:
+    done = cleaned(text, Settings(**told))
+    assert (done.dropped, done.why) == (dropped, why)
+
+
+def test_what_one_step_uncovers_the_others_see() -> None:
+    assert cleaned("<\u200bb>bold</b>", Settings(steps=DEFAULTS)).text == "bold"
+    assert cleaned("＜b＞bold＜/b＞", Settings(steps=DEFAULTS, form="NFKC")).text == "bold"
+
+
+@pytest.mark.parametrize(
+    ("only", "skip", "also", "needed", "steps"),
+    [
+        ((), (), (), (), "html broken control form whitespace empty duplicates near"),
+        ((), ("near", "html"), ("lowercase",), ("words",), "broken control form lowercase whitespace empty words duplicates"),
+        (("whitespace", "html"), (), (), (), "html whitespace empty"),
+    ],
+)  # fmt: skip
+def test_steps_are_chosen_by_name(
+    only: Sequence[str], skip: Sequence[str], also: Sequence[str], needed: Sequence[str], steps: str
+) -> None:
+    assert " ".join(chosen(only, skip, also, needed)) == steps
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ({"skip": ["htm"]}, "--skip htm: no step to switch; did you mean 'html'?"),
+        ({"also": ["words"]}, "--also words: no step to switch; --words says it"),
+        ({"only": ["empty"]}, "--only empty: no step to switch; known: html, broken, control, form, lowercase, punctuation, whitespace, duplicates, near"),
+    ],
+)  # fmt: skip
+def test_a_name_that_is_no_step(names: dict[str, list[str]], sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        chosen(names.get("only", ()), names.get("skip", ()), names.get("also", ()), ())
+    assert str(caught.value) == sentence
