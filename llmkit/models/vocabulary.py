@@ -63,7 +63,7 @@ def train_tokenizer(
 
     corpus: whatever `llmkit.data.documents` reads; it is streamed, several times. kind: wordpiece, bpe or unigram.
     min_frequency: how often a pair must occur to become a piece, default 2; unigram has none. held_back: the share of
-    documents (10,000 at most) that are not trained on but reported on; 0: none. max_length: where texts are cut, in tokens.
+    documents (10,000 at most) that are not trained on but reported on; 0: none. max_length: where texts are cut.
     Raises UsageError for a value out of range, OutputError where the folder holds files or cannot be made, DataError
     where the corpus is no text, or too little of it for `vocab_size`. Nothing is written then.
     """
