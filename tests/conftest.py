@@ -29,8 +29,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The evaluate library copies scripts into its caches: here they are the tests' own."""
+    """The evaluate library copies scripts into its caches, corpora leave tokens there: here they are the tests' own."""
     home = tmp_path_factory.mktemp("caches")
+    os.environ["XDG_CACHE_HOME"] = str(home)
     os.environ |= {f"HF_{name}_CACHE": str(home / name.lower()) for name in ("MODULES", "METRICS", "EVALUATE")}
 
 
@@ -57,6 +58,15 @@ def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> str:
     names = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
     folder = tmp_path_factory.mktemp("tiny_classifier") / "bert"
     return tiny_model(folder, auto_class="AutoModelForSequenceClassification", **names)
+
+
+@pytest.fixture(scope="session")
+def tiny_mlm(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A two-layer BERT with a random head for masked tokens; it knows the words of `sentences()`."""
+    from llmkit.testing import sentences, tiny_model
+
+    folder = tmp_path_factory.mktemp("tiny_mlm") / "bert"
+    return tiny_model(folder, auto_class="AutoModelForMaskedLM", texts=sentences())
 
 
 @pytest.fixture(scope="session")

@@ -185,8 +185,10 @@ def said(answer: Any) -> str:
 
 
 def likely(one: dict[str, Any]) -> str:
-    """The probability of what was said, of each label where it may be several."""
+    """The probability of what was said, of each label where it may be several; for masks of what may stand there."""
     answer, chances = one["answer"], one.get("probabilities", {})
+    if masks := one.get("masks", [chances] if isinstance(answer, str) and answer not in chances else []):
+        return "; ".join(", ".join(f"{word} {chance:.3f}" for word, chance in mask.items()) for mask in masks)
     labels = answer if isinstance(answer, list) else [answer]
     return ", ".join(f"{chances[label]:.3f}" for label in labels if label in chances)
 

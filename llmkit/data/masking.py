@@ -12,6 +12,8 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from llmkit.data.blocks import Frame
+
 Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
@@ -57,3 +59,27 @@ def content_key(ids: Ints) -> list[int]:
     """A key that follows from the tokens alone: the same text is masked alike in any order and in any file."""
     digest = blake2b(np.ascontiguousarray(ids, dtype=np.int64).tobytes(), digest_size=16).digest()
     return np.frombuffer(digest, dtype=np.uint32).astype(int).tolist()
+
+
+def around(frame: Frame, size: int) -> Flags:
+    """Which tokens of a piece of `size` are special ones."""
+    flags = np.zeros(size, dtype=bool)
+    flags[: len(frame.before)] = True
+    flags[size - len(frame.after) :] = True
+    return flags
+
+
+def hidden_by_content(ids: Ints, ends: Ints, frame: Frame, how: Masking) -> tuple[Ints, Ints]:
+    """The tokens of documents that end at `ends` with some hidden, and the labels, both [T].
+
+    Masks follow from whole documents, so that they are the same for models that cut them at other lengths.
+    """
+    hidden, labels = np.empty_like(ids), np.empty_like(ids)
+    begin = 0
+    for end in ends.tolist():
+        whole = np.concatenate([frame.before, ids[begin:end], frame.after]).astype(np.int64)
+        both = masked(whole, around(frame, len(whole)), content_key(whole), how)
+        inside = slice(len(frame.before), len(whole) - len(frame.after))
+        hidden[begin:end], labels[begin:end] = (part[inside] for part in both)
+        begin = end
+    return hidden, labels

@@ -113,7 +113,7 @@ def read_splits(section: DataSection, task: Reader) -> Splits:
     train = mapped.pop("train")
     inputs = [word for word in columns if word != task.target]
     shares = missing_shares(section, mapped)
-    notes += without_effect(section, mapped)
+    notes += without_effect(section, mapped, task)
     strata = task.strata(train)
     if shares:
         classes, sets = strata or (None, None)
@@ -147,13 +147,17 @@ def missing_shares(section: DataSection, named: Iterable[str]) -> dict[str, floa
     return {name: share for name, share in wanted.items() if share > 0}
 
 
-def without_effect(section: DataSection, named: Mapping[str, Rows]) -> list[str]:
-    """Notes on shares of `data.split` that were changed, while a file makes them needless."""
+def without_effect(section: DataSection, named: Mapping[str, Rows], task: Reader) -> list[str]:
+    """Notes on keys that were changed, while the files or the task make them needless."""
     usual, found = SplitSection(), []
     for name in ("validation", "test"):
         share, files = getattr(section.split, name), [f"data.{one}" for one in named if one in (name, "validation")]
         if files and share not in (0, getattr(usual, name)):
             found.append(f"data.split.{name}={share:g} has no effect beside {files[0]}")
+    if task.corpus and section.on_leak != DataSection().on_leak:
+        found.append(f"data.on_leak={section.on_leak} has no effect: equal documents of a corpus are no leak")
+    if not task.corpus and section.document != DataSection().document:
+        found.append(f"data.document={section.document} has no effect: these rows are no corpus")
     return found
 
 

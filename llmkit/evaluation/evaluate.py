@@ -58,6 +58,7 @@ class Judged(NamedTuple):
 
     model: str
     task: Task
+    words: str  # of a task of tokens what decides them
     names: Sequence[str]  # of the metrics, as they were asked for
     rows: Rows
     references: list[Any]
@@ -111,6 +112,10 @@ def judge_model(model: str, asked: Request, first: Judged | None = None) -> Judg
 
     saved = open_saved(model, asked.task, asked.keys, check)
     task, recipe = saved.task, saved.recipe
+    words = saved.tokenizer.backend_tokenizer.to_str() if task.corpus else ""
+    if first is not None and words != first.words:
+        what = f"{model} has another tokenizer than {first.model}: losses a token of two vocabularies do not compare"
+        raise ModelError(what, "compare models of one tokenizer, and these each with its own unigram baseline")
     named = rows_of(saved, asked, first)
     splits = None if recipe is None or first else own_splits(saved, recipe, needed=named is None)
     if named is None:
@@ -130,7 +135,7 @@ def judge_model(model: str, asked: Request, first: Judged | None = None) -> Judg
     report = judge(task, names, split, references, answers, held, by_label=by_label, label_map=label_map)
     if first is None:
         warn_of_thin_labels(task, references)
-    return Judged(model, task, names, rows, references, answers, report)
+    return Judged(model, task, words, names, rows, references, answers, report)
 
 
 def check_kind(first: Judged, model: str, task: Task) -> None:

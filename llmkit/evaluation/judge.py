@@ -95,7 +95,7 @@ def judge(
         each = per_label(references, said, task.labels)
         wrong = confusions(references, said) if all(isinstance(one, str) for one in references) else None
     elif by_label:
-        console.note("no table of labels: the model answers with numbers")
+        console.note("no table of labels: the model has none")
     return Report(
         task.name,
         split,

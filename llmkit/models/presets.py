@@ -10,7 +10,7 @@ import transformers
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from llmkit.models.changes import allowed
-from llmkit.models.load import POSITIONS_AFTER_PAD, Loaded, can_do, own_length, quiet
+from llmkit.models.load import POSITIONS_AFTER_PAD, Loaded, can_do, check_length, own_length, quiet
 from llmkit.models.names import ModelName
 from llmkit.models.shapes import HEAD, POSITIONS, SIZES, WORDS
 
@@ -43,12 +43,14 @@ def fresh_model(
 ) -> Loaded:
     """A model of the shape `name`, its weights drawn from torch's generator, with `changes` in its config.
 
-    Raises RecipeError for no such shape or a change that is not the recipe's to make.
+    Raises RecipeError for a change that is not the recipe's to make, ModelError where it leaves fewer positions than
+    `max_length`.
     """
     plain = config_of(name.given, tokenizer, max_length, {})
     can_do(name, plain, auto_class)
     allowed(name, plain, changes)
     config = config_of(name.given, tokenizer, max_length, changes)
+    check_length(name, config, tokenizer, max_length)
     tokenizer.model_max_length = own_length(config, tokenizer)
     with quiet():
         model = getattr(transformers, auto_class).from_config(config, dtype=getattr(torch, dtype))

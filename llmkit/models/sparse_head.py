@@ -56,7 +56,7 @@ def can_be_sparse(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> bool:
     """Whether the head looks at each position by itself: tried on a batch with `labels`."""
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     wanted, was_training = torch.zeros_like(batch["input_ids"], dtype=torch.bool), model.training
-    wanted[:, 1::2] = batch["attention_mask"][:, 1::2].bool()
+    wanted[:, ::2] = batch["attention_mask"][:, ::2].bool()
     model.eval()
     try:
         with torch.inference_mode():

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import mkdtemp
@@ -25,8 +26,11 @@ NAMES = ("tokens", "ends", "joined")
 
 def frame_of(tokenizer: PreTrainedTokenizerBase) -> Frame:
     """The special tokens that the tokenizer puts before and after a text."""
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    whole = tokenizer("a")["input_ids"]
+    special = set(tokenizer.all_special_ids)
+    others = (tokenizer.decode([i]) for i in range(len(tokenizer)) if i not in special)
+    # One without an unknown token makes nothing of a letter that it has not.
+    text = next(text for text in chain(["a"], others) if tokenizer.encode(text, add_special_tokens=False))
+    bare, whole = tokenizer.encode(text, add_special_tokens=False), tokenizer.encode(text)
     at = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
     return Frame(tuple(whole[:at]), tuple(whole[at + len(bare) :]))
 
@@ -37,38 +41,40 @@ def tokenized(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, joiner: 
     The name of a special token in a text is text. Memory: one batch of documents; the arrays are written to disk as
     they grow. Where the cache cannot be written they are made in a temporary folder and held in memory.
     """
-    folder = cache() / name_of(key, tokenizer, joiner)
-    if (found := opened(folder)) is not None:
-        console.note(f"tokens: {len(found.tokens):,} from the cache, {folder}")
-        return found
     try:
+        folder = cache() / name_of(key, tokenizer, joiner)
+        if (found := opened(folder, joiner is not None)) is not None:
+            console.note(f"tokens: {len(found.tokens):,} from the cache, {folder}")
+            return found
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(mkdtemp(prefix=".", dir=folder.parent))
-    except OSError:  # a read-only home is no reason not to train
+    except (OSError, RuntimeError):  # a read-only home, or none, is no reason not to train
         scratch = Path(mkdtemp())
         folder = scratch / "tokens"
     try:
         made = scratch / "made"
         made.mkdir()
         write(texts, tokenizer, joiner, made)
-        if not folder.exists():
-            made.rename(folder)
-        found = opened(folder)
+        found = opened(made, joiner is not None)
         assert found is not None
+        put(made, folder, joiner is not None)
         if folder.parent == scratch:
             found = Tokenized(*(None if part is None else np.array(part) for part in found))  # type: ignore[arg-type]
-        return found
-    except OSError:
-        found = opened(folder)  # another process was faster
-        if found is None:
-            raise
         return found
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+def put(made: Path, folder: Path, joined: bool) -> None:
+    """Let `folder` be what was made; what is broken there gives way, the same from a faster process stays."""
+    with suppress(OSError):  # it is only a cache, and others write there too
+        if folder.exists() and opened(folder, joined) is None:
+            folder.rename(made.with_name("broken"))
+        made.rename(folder)
+
+
 def cache() -> Path:
-    """Where tokens are kept. It may be removed at any time."""
+    """Where tokens are kept. It may be removed at any time. Raises RuntimeError for a user without a home."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "llmkit" / "tokens"
 
@@ -79,17 +85,15 @@ def name_of(key: str, tokenizer: PreTrainedTokenizerBase, joiner: Joiner | None)
     return hashlib.sha256("\0".join(about).encode()).hexdigest()[:32]
 
 
-def opened(folder: Path) -> Tokenized | None:
+def opened(folder: Path, joined: bool) -> Tokenized | None:
     """The arrays of a folder, memory-mapped; None where they are not there, or not whole."""
+    names = NAMES if joined else NAMES[:2]
     try:
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in NAMES[:2]}
-        joined = folder / f"{NAMES[2]}.npy"
-        if joined.exists():
-            arrays["joined"] = np.load(joined, mmap_mode="r")
+        arrays = Tokenized(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in names))
     except (OSError, ValueError, EOFError):
         return None
-    whole = len(arrays["ends"]) == 0 or int(arrays["ends"][-1]) == len(arrays["tokens"])
-    return Tokenized(**arrays) if whole else None
+    count = int(arrays.ends[-1]) if len(arrays.ends) else 0
+    return arrays if all(len(part) == count for part in (arrays.tokens, arrays.joined) if part is not None) else None
 
 
 def write(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, joiner: Joiner | None, folder: Path) -> None:

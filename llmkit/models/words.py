@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from llmkit.errors import MissingInputError, RecipeError
+from llmkit.errors import DataError, MissingInputError, RecipeError
 from llmkit.runs.manifest import text_hash
 
 CONTINUES = "##"  # WordPiece: what begins a token that continues a word
@@ -26,7 +26,8 @@ class Joiner:
     """Tells of each token whether it belongs to the word before it.
 
     `words`: a file of words, one a line, or `jieba`, for scripts that part no words; without it each of their
-    characters is a word. Raises MissingInputError for no such file, RecipeError where jieba is not installed.
+    characters is a word. Raises MissingInputError for no such file, DataError for one that is not UTF-8 or holds no
+    word, RecipeError where jieba is not installed.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, words: str | None = None) -> None:
@@ -95,14 +96,25 @@ def segmenter(words: str | None) -> tuple[Segmenter | None, str]:
 
         jieba.setLogLevel(60)
         return jieba.lcut, f"jieba {jieba.__version__}"
-    path = Path(words)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as fault:
-        raise MissingInputError(f"mlm.words: {words}: {fault}", "name a UTF-8 file with a word a line") from fault
+    text = text_of(words)
     known = frozenset(line.split()[0] for line in text.split("\n") if line.strip())
-    longest = max(map(len, known), default=1)
+    if not known:
+        raise DataError(f"mlm.words: {words}: no word in it", "write a word a line")
+    longest = max(map(len, known))
     return (lambda run: longest_match(run, known, longest)), text_hash(text)
+
+
+def text_of(words: str) -> str:
+    """What the file of words holds."""
+    try:
+        return Path(words).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as fault:
+        line = fault.object.count(b"\n", 0, fault.start) + 1
+        mend = "convert it, for example with iconv -t utf-8"
+        raise DataError(f"mlm.words: {words}:{line}: not UTF-8", mend) from fault
+    except OSError as fault:
+        mend = "name jieba, or a UTF-8 file with a word a line"
+        raise MissingInputError(f"mlm.words: {words}: cannot be read: {fault.strerror}", mend) from fault
 
 
 def longest_match(run: str, known: frozenset[str], longest: int) -> list[str]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from llmkit import tasks
 from llmkit.console import plain
-from llmkit.errors import RecipeError, UsageError, did_you_mean
+from llmkit.errors import RecipeError, UsageError, did_you_mean, nearest
 from llmkit.recipe import catalog, hf
 from llmkit.recipe.draft import Draft, Keys, parse_override, read
 from llmkit.recipe.schema import Recipe, Section
@@ -78,7 +78,7 @@ def check(draft: Draft, wanted: str | None = None) -> Recipe:
     if kind is not None:
         options = validated(kind.Options, draft.values.get(kind.name, {}), (kind.name,), found)
         strange = [key for key in draft.values if key not in core and key != kind.name]
-        found += [((key,), unknown_key([key], Recipe)) for key in strange]
+        found += [((key,), strange_section(key, kind.name)) for key in strange]
         found += names_known(draft.values, kind(options))
     found += patience(draft.values)
     found += [(("train", "hf", key), why) for key in section(draft.values, "train", "hf") if (why := hf.complaint(key))]
@@ -87,6 +87,16 @@ def check(draft: Draft, wanted: str | None = None) -> Recipe:
                        for path, why in dict.fromkeys(found))  # fmt: skip
         raise RecipeError([line for _, line in lines])
     return recipe.model_copy(update={"options": options})
+
+
+def strange_section(key: str, task: str) -> str:
+    """Why a recipe of `task` has no section `key`."""
+    if key in tasks.names():
+        return f"the section of another task; this recipe trains '{task}': write {task}, or leave it out"
+    known = [name for name in Recipe.model_fields if name not in HIDDEN]
+    return (
+        f"unknown key; did you mean '{task}'?" if nearest(key, [*known, task]) == task else unknown_key([key], Recipe)
+    )
 
 
 def named_task(draft: Draft, wanted: str | None, found: list[tuple[Keys, str]]) -> type[Task] | None:

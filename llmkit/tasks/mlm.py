@@ -9,8 +9,9 @@ import numpy as np
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from llmkit.data.blocks import Blocks, Frame, Tokenized, cut
-from llmkit.data.masking import IGNORED, Masking, content_key, masked
+from llmkit.data.blocks import Blocks, Frame, Tokenized, cut, framed
+from llmkit.data.faults import counted
+from llmkit.data.masking import IGNORED, Masking, around, hidden_by_content, masked
 from llmkit.errors import DataError
 from llmkit.metrics import Score
 from llmkit.metrics.masked import LOWER_IS_BETTER, METRICS, masked_scores, statistic
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 WRITTEN = "[MASK]"  # how a user may write the mask, whatever the tokenizer calls it
 AT_ONCE = 2**24  # tokens that are counted at a time
+MOST_UNKNOWN = 0.9  # share of tokens from which nothing is to be learned
 FILLS = 5  # of a mask, the likeliest, unless another number is asked for
 JUDGED = "15% behind the mask token, by content"  # how tokens are hidden when a model is judged, whatever it learned by
 
@@ -86,12 +88,13 @@ class Mlm(Task):
         self.each_token = False  # whether each token is to be hidden in turn, for pseudo_perplexity
         self.sparse: bool | None = None  # whether the head may run where a label is only; None: not tried
         self.shares: list[float] | None = None  # the logarithm of each token's share in training
+        self.used: tuple[int, int] | None = None  # how many tokens the training rows hold, and how many there are
         self.fills = FILLS
         self.reading: tuple[PreTrainedTokenizerBase, int] | None = None
 
     def fit(self, train: Rows, others: Mapping[str, Rows]) -> list[str]:
         characters = sum(map(len, train.texts("text")))
-        return [f"corpus: {len(train):,} documents of {characters / len(train):,.0f} characters on average"]
+        return [f"corpus: {counted(len(train), 'document')} of {characters / len(train):,.0f} characters on average"]
 
     def adopt(self, config: PreTrainedConfig) -> None:
         """The tokenizer says all that there is to know."""
@@ -101,7 +104,7 @@ class Mlm(Task):
 
     def model(self) -> Head:
         reads: Literal["labels", "all"] = "labels" if self.options.sparse_head == "auto" else "all"
-        return Head("AutoModelForMaskedLM", start=self.shares, reads=reads)
+        return Head("AutoModelForMaskedLM", start=self.shares, used=self.used, reads=reads)
 
     def tokens(self, rows: Rows, tokenizer: PreTrainedTokenizerBase) -> Tokenized:
         """The tokens of the rows' documents, from the cache where they were made before."""
@@ -121,7 +124,9 @@ class Mlm(Task):
             raise DataError(f"{rows.name}: no token in it", "name texts that the tokenizer reads")
         self.masking = self.masking_of(tokenizer)
         self.special = frame
-        counts = counted(found.tokens, len(tokenizer))
+        counts = tally(found.tokens, len(tokenizer))
+        words = self.masking.words
+        self.used = (int((counts[words] > 1).sum()), len(words))
         self.shares = np.log(counts / counts.sum()).tolist()
         return Encoded(blocks, 0, blocks.document)
 
@@ -147,17 +152,19 @@ class Mlm(Task):
         self.reading = (tokenizer, max_length)
         self.special = frame = frame_of(tokenizer)
         how = Masking(int(tokenizer.mask_token_id), np.zeros(1, dtype=np.int64), mask=1.0, random=0.0)
+        unasked = Frame((IGNORED,) * len(frame.before), (IGNORED,) * len(frame.after))
         features: list[Feature] = []
         begin = 0
         for ids, sizes, _ in batches(rows.texts("text"), tokenizer, None, np.int64):
             ends = np.cumsum(sizes)
-            blocks = Blocks(Tokenized(ids, ends), cut(ends, max_length, frame.size, "documents"), frame)
-            for at, block in enumerate(blocks):
-                whole = block["input_ids"]
-                hidden, labels = masked(whole, around(frame, len(whole)), content_key(whole), how)
-                row = begin + blocks.document(at)
-                features.append({"input_ids": hidden.tolist(), "labels": labels.tolist(), "row": row})
-            bare = [*frame.before, *frame.after]  # a text without tokens: nothing is asked of it
+            hidden, labels = hidden_by_content(ids, ends, frame, how)
+            pieces = cut(ends, max_length, frame.size, "documents")
+            for at in range(len(pieces)):
+                one = {"input_ids": framed(hidden, pieces, at, frame), "labels": framed(labels, pieces, at, unasked)}
+                row = begin + int(pieces.document[at])
+                features.append({name: numbers.tolist() for name, numbers in one.items()} | {"row": row})
+            # A text without tokens: nothing is asked of it, and a model wants one token at least.
+            bare = [*frame.before, *frame.after] or [int(tokenizer.pad_token_id)]
             for row in (begin + np.flatnonzero(sizes == 0)).tolist():
                 features.append({"input_ids": bare, "labels": [IGNORED] * len(bare), "row": row})
             begin += len(sizes)
@@ -210,8 +217,8 @@ class Mlm(Task):
         sums = fill.sums(model, batch, self.sparse)
         if self.each_token:
             assert self.reading is not None
-            tokenizer = self.reading[0]
-            more = fill.pseudo_sums(model, batch, tokenizer.mask_token_id, tokenizer.all_special_ids, self.sparse)
+            size = (len(self.special.before), len(self.special.after))
+            more = fill.pseudo_sums(model, batch, int(self.reading[0].mask_token_id), size, self.sparse)
             sums = [one | other for one, other in zip(sums, more, strict=True)]
         return sums
 
@@ -232,16 +239,16 @@ class Mlm(Task):
         """The text with the likeliest token in each mask, and the likeliest ones with their probabilities."""
         assert self.reading is not None
         tokenizer = self.reading[0]
-        options = [{spelled(tokenizer, token): chance for token, chance in one} for one in masks]
-        for one in options:
-            text = text.replace(tokenizer.mask_token, next(iter(one)), 1)
-        return Answer(text, options[0]) if len(options) == 1 else Answer(text, more={"masks": options})
+        options = [by_spelling(tokenizer, one) for one in masks]
+        parts = text.split(tokenizer.mask_token)
+        whole = parts[0] + "".join(next(iter(one)) + part for one, part in zip(options, parts[1:], strict=True))
+        return Answer(whole, options[0]) if len(options) == 1 else Answer(whole, more={"masks": options})
 
     def without_context(self, train: Rows, rows: Rows) -> list[Answer]:
         """What the shares of the tokens in `train` say of the hidden tokens of `rows`; one is added to each count."""
         assert self.reading is not None
         tokenizer, length = self.reading
-        counts = counted(self.tokens(train, tokenizer).tokens, len(tokenizer))
+        counts = tally(self.tokens(train, tokenizer).tokens, len(tokenizer))
         losses, best = -np.log(counts / counts.sum()), int(counts.argmax())
         outputs = []
         for feature in (features := self.encode(rows, tokenizer, length).features):
@@ -253,6 +260,9 @@ class Mlm(Task):
             outputs.append(sums | {"pseudo_loss": float(losses[text].sum()), "tokens": len(text)})
         return self.decode(outputs, features)
 
+    def references(self, rows: Rows) -> list[Any]:
+        return [None] * len(rows)
+
     def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]) -> dict[str, Score]:
         return masked_scores(names, [one.more["sums"] for one in answers], JUDGED)
 
@@ -262,7 +272,7 @@ class Mlm(Task):
         return statistic(names, [one.more["sums"] for one in answers])
 
 
-def counted(tokens: Any, words: int) -> np.ndarray:
+def tally(tokens: Any, words: int) -> np.ndarray:
     """How often each token is there, one added; some at a time, as a corpus may be larger than memory."""
     total = np.ones(words)
     for at in range(0, len(tokens), AT_ONCE):
@@ -270,17 +280,14 @@ def counted(tokens: Any, words: int) -> np.ndarray:
     return total
 
 
-def around(frame: Frame, size: int) -> np.ndarray:
-    """Which tokens of a piece of `size` are special ones."""
-    flags = np.zeros(size, dtype=bool)
-    flags[: len(frame.before)] = True
-    flags[size - len(frame.after) :] = True
-    return flags
-
-
-def spelled(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
-    """A token as a user would write it."""
-    return tokenizer.decode([token]).strip() or tokenizer.convert_ids_to_tokens(token)
+def by_spelling(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[tuple[int, float]]) -> dict[str, float]:
+    """The chance of each token as a user would write it; of two that are written alike the second as it is stored."""
+    found: dict[str, float] = {}
+    for token, chance in tokens:
+        stored = tokenizer.convert_ids_to_tokens(token)
+        word = tokenizer.decode([token]).strip() or stored
+        found[stored if word in found else word] = chance
+    return found
 
 
 def refuse_unknown(tokens: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -288,8 +295,6 @@ def refuse_unknown(tokens: Any, tokenizer: PreTrainedTokenizerBase, name: str) -
     if tokenizer.unk_token_id is None or not len(tokens):
         return
     share = float(np.mean(tokens == tokenizer.unk_token_id))
-    if share > 0.9:
-        raise DataError(
-            f"{name}: the tokenizer does not know {share:.0%} of the tokens",
-            "train one of this language: llmkit tokenizer train CORPUS -o tok/",
-        )
+    if share > MOST_UNKNOWN:
+        mend = "name a model of this language, or begin with --from-config and a tokenizer of your own"
+        raise DataError(f"{name}: the tokenizer does not know {share:.0%} of the tokens", mend)

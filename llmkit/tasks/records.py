@@ -38,6 +38,8 @@ class Head:
     units: tuple[float, float] | None = None
     # What a fresh last layer says where nothing else is known, one logit an output: its bias, when learning begins.
     start: Sequence[float] | None = None
+    # How many of the outputs stand for anything in the training rows, and for how many they could.
+    used: tuple[int, int] | None = None
     # Which positions of the last layer the head reads: of each text the first, those with a label, or all.
     reads: Literal["first", "labels", "all"] = "first"
 

@@ -172,7 +172,6 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
     if section.from_config is not None:
         from llmkit.models.presets import fresh_model
 
-        models.check_room(name, tokenizer, section.max_length)
         set_seed(recipe.train.seed)
         changes = section.config | head.config
         loaded = fresh_model(name, head.auto_class, changes, tokenizer, section.max_length, section.dtype)
@@ -200,7 +199,7 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
 
 def tokenizer_name(recipe: Recipe, name: ModelName) -> ModelName:
     """Where the tokenizer is: the model's own unless the recipe names another."""
-    return name if recipe.model.tokenizer is None else resolve(recipe.model.tokenizer, needs="tokenizer.json")
+    return name if recipe.model.tokenizer is None else resolve(recipe.model.tokenizer, what="tokenizer")
 
 
 def said_of(loaded: Loaded) -> None:
@@ -209,9 +208,13 @@ def said_of(loaded: Loaded) -> None:
 
     size = loaded.model.num_parameters()
     dropped = f"; left out of the files: {models.modules(loaded.dropped)}" if loaded.dropped else ""
-    everything = len(loaded.fresh) == len(loaded.model.state_dict())
-    fresh = f"; fresh: {'all' if everything else models.modules(loaded.fresh)}" if loaded.fresh else ""
+    fresh = f"; fresh: {'all' if all_fresh(loaded) else models.modules(loaded.fresh)}" if loaded.fresh else ""
     console.note(f"{f'{size / 1e6:.1f}M' if size >= 1e6 else f'{size:,}'} parameters{fresh}{dropped}")
+
+
+def all_fresh(loaded: Loaded) -> bool:
+    """Whether no weight is from files."""
+    return len(loaded.fresh) == len(loaded.model.state_dict())
 
 
 def encode(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits) -> dict[str, Encoded]:
@@ -223,7 +226,8 @@ def encode(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits) -> dict[s
     cut, rows = sum(one.cut for one in encoded.values()), sum(len(one.features) for one in encoded.values())
     unknown = share_of(loaded.tokenizer.unk_token_id, (one.features for one in encoded.values()))
     if unknown > UNKNOWN:
-        console.note(f"the tokenizer does not know {unknown:.0%} of the tokens: --model names a model of this language")
+        mend = "--model names a model" if recipe.model.tokenizer is None else "--tokenizer names one"
+        console.note(f"the tokenizer does not know {unknown:.0%} of the tokens: {mend} of this language")
     if cut:
         console.note(f"max_length {recipe.model.max_length} cuts {cut:,} of {counted(rows, 'text')} ({cut / rows:.1%})")
     return encoded
@@ -233,9 +237,13 @@ def start_head(task: Task, loaded: Loaded) -> None:
     """Let a fresh head begin with what can be said without reading, where the task knows it."""
     from llmkit.models import heads
 
-    start = task.model().start
-    if start is not None and heads.begin_at(loaded.model, loaded.fresh, start):
+    head = task.model()
+    if head.start is not None and heads.begin_at(loaded.model, loaded.fresh, head.start):
         console.note("the fresh head starts from the shares in the training rows")
+    used, words = head.used or (0, 0)
+    if 2 * used < words and all_fresh(loaded):
+        mend = "a tokenizer with a smaller --vocab-size spends the weights better"
+        console.note(f"the training rows hold {used:,} of the tokenizer's {words:,} pieces: {mend}")
 
 
 def share_of(token: int | None, some: Iterable[Sequence[Feature]]) -> float:

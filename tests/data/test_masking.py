@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmkit.data.masking import IGNORED, Masking, content_key, masked
+from llmkit.data.blocks import Frame
+from llmkit.data.masking import IGNORED, Masking, around, content_key, hidden_by_content, masked
 
 MASK = 4
 HOW = Masking(MASK, np.arange(5, 90))
@@ -15,7 +18,7 @@ HOW = Masking(MASK, np.arange(5, 90))
 def row(size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     ids = np.random.default_rng(seed).integers(5, 90, size)
     special = np.zeros(size, dtype=bool)
-    special[[0, -1]] = True
+    special[[0, -1] if size else []] = True
     return ids, special
 
 
@@ -68,3 +71,32 @@ def test_whole_words_are_hidden_together(seed: int) -> None:
 def test_a_content_key_follows_from_the_tokens_alone(ids: list[int]) -> None:
     assert content_key(np.array(ids, dtype=np.int32)) == content_key(np.array(ids, dtype=np.int64))
     assert content_key(np.array(ids)) != content_key(np.array([*ids, 1]))
+
+
+@given(st.integers(0, 3), st.integers(0, 3), st.integers(0, 9))
+def test_what_is_around_a_text_is_special(before: int, after: int, text: int) -> None:
+    frame = Frame((1,) * before, (2,) * after)
+    assert around(frame, before + text + after).tolist() == [True] * before + [False] * text + [True] * after
+
+
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=8), st.randoms())
+def test_masks_for_judging_follow_from_the_document_alone(sizes: list[int], chance: Any) -> None:
+    frame, how = Frame((1,), (2, 3)), Masking(MASK, np.zeros(1, dtype=np.int64), mask=1.0, random=0.0)
+    documents = [row(size, seed)[0][:size] for seed, size in enumerate(sizes)]
+
+    def drawn(some: list[np.ndarray]) -> list[tuple[bytes, bytes]]:
+        ends = np.cumsum([len(one) for one in some])
+        both = hidden_by_content(np.concatenate(some), ends, frame, how)
+        return [
+            (one.tobytes(), other.tobytes())
+            for one, other in zip(*(np.split(part, ends[:-1]) for part in both), strict=True)
+        ]
+
+    alone = [drawn([one])[0] for one in documents]
+    order = list(range(len(documents)))
+    chance.shuffle(order)
+    assert drawn([documents[i] for i in order]) == [alone[i] for i in order]
+    for one, (hidden, labels) in zip(documents, alone, strict=True):
+        asked = np.frombuffer(labels, dtype=np.int64) != IGNORED
+        assert asked.any() == (len(one) > 0)
+        assert (np.frombuffer(hidden, dtype=np.int64) == np.where(asked, MASK, one)).all()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModel
+from transformers import AutoModel, AutoModelForMaskedLM
 
 from llmkit.models import heads
 from llmkit.models.load import Loaded, load_model
@@ -112,3 +112,41 @@ def test_heads_of_other_tasks_and_old_buffers_are_not_missed(tiny: str) -> None:
     others = ["cls.predictions.bias", "cls.seq_relationship.weight", "decoder.weight"]
     layers = ["bert.encoder.layer.7.output.dense.bias", "encoder.layer.2.output.dense.bias"]
     assert heads.dropped(model, [*layers[::-1], *buffers, *others]) == tuple(layers)
+
+
+START = [-1.0, -2.0, -3.0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_fresh_vocabulary_begins_with_the_shares(family: str) -> None:
+    """Also where the bias is tied to another name, and where the vocabulary was rounded up."""
+    tiny_model("m", family, auto_class="AutoModelForMaskedLM")
+    model = AutoModelForMaskedLM.from_pretrained("m")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    assert heads.begin_at(model, before, START)
+    bias = model.get_output_embeddings().bias
+    assert bias[:3].tolist() == START
+    assert set(bias[3:].tolist()) == {-3.0}
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed
+    assert all(key.endswith("bias") for key in changed)
+    model.save_pretrained("saved")
+    again = AutoModelForMaskedLM.from_pretrained("saved").get_output_embeddings().bias
+    assert torch.equal(again, bias)
+
+
+def test_a_trained_vocabulary_keeps_its_bias() -> None:
+    tiny_model("m", auto_class="AutoModelForMaskedLM")
+    model = AutoModelForMaskedLM.from_pretrained("m")
+    before = model.get_output_embeddings().bias.clone()
+    assert not heads.begin_at(model, ["bert.embeddings.word_embeddings.weight"], START)
+    assert torch.equal(model.get_output_embeddings().bias, before)
+
+
+def test_a_head_of_labels_begins_with_their_shares_and_no_other_head(tiny: str) -> None:
+    model = load_model(resolve(tiny), HEAD, named(["a", "b", "c"])).model
+    assert heads.begin_at(model, ["classifier.bias"], START)
+    assert model.classifier.bias.tolist() == START
+    assert not heads.begin_at(AutoModel.from_pretrained(tiny), ["embeddings.LayerNorm.bias"], START)
+    few = load_model(resolve(tiny), HEAD, named(["a", "b"])).model
+    assert not heads.begin_at(few, ["classifier.bias"], START)
