@@ -115,7 +115,7 @@ def judge_model(model: str, asked: Request, first: Judged | None = None) -> Judg
     words = saved.tokenizer.backend_tokenizer.to_str() if task.corpus else ""
     if first is not None and words != first.words:
         what = f"{model} has another tokenizer than {first.model}: losses a token of two vocabularies do not compare"
-        raise ModelError(what, "compare models of one tokenizer, and these each with its own unigram baseline")
+        raise ModelError(what, "compare models of one tokenizer, or look at each beside its own unigram baseline")
     named = rows_of(saved, asked, first)
     splits = None if recipe is None or first else own_splits(saved, recipe, needed=named is None)
     if named is None:

@@ -15,7 +15,8 @@ from llmkit.data.decode import text as decoded_text
 from llmkit.data.decode import unpack
 from llmkit.data.faults import counted
 from llmkit.data.packages import locate
-from llmkit.data.prepare import checked, read_source, sources
+from llmkit.data.prepare import checked, options, read_source, sources
+from llmkit.data.read import read
 from llmkit.data.rows import Rows, build, parsed
 from llmkit.errors import DataError, UsageError
 from llmkit.inference.saved import Saved, checked_use, open_saved
@@ -81,7 +82,9 @@ def from_texts(
 
 def from_file(saved: Saved, data: Any, text: str | None = None) -> Rows:
     """The rows of a file with the text column found: as named, as in the run's recipe, or guessed."""
-    rows = read_inputs(saved, data, {} if text is None else {first_word(saved): text}, with_target=False)
+    # What is asked is rows with all their columns, also of a model that learned from documents.
+    rows = read(data, split_role="test", options=options(saved.data))
+    rows = mapped(saved, rows, {} if text is None else {first_word(saved): text}, with_target=False)
     if blank := blank_lines(data, saved.data.encoding):
         console.note(f"{rows.name}: {counted(blank, 'blank line')} left out, without an answer")
     return rows

@@ -42,7 +42,7 @@ def ids_of(tokenizer: Any, text: str) -> list[int]:
 
 def test_blocks_hold_the_documents_in_order_and_name_their_rows(tokenizer: Any) -> None:
     texts = sentences(40)
-    task, encoded = trained_on(tokenizer, texts)
+    encoded = trained_on(tokenizer, texts)[1]
     tokens = [int(one) for block in encoded.features for one in block["input_ids"]]
     special = {tokenizer.cls_token_id, tokenizer.sep_token_id}
     assert [one for one in tokens if one not in special] == [one for text in texts for one in ids_of(tokenizer, text)]
@@ -96,7 +96,6 @@ def test_whole_words_are_hidden_together(tokenizer: Any) -> None:
     for key in range(20):
         for piece in task.drawn(encoded.features[0], (key,)):
             asked = piece["labels"][1:-1] != IGNORED
-            assert asked.any()
             assert all(len(set(asked[word == one].tolist())) == 1 for one in set(word.tolist()))
 
 

@@ -1,0 +1,447 @@
+"""Masked-language modelling as typed: pretrained, scored, asked, and trained on for a task."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+import llmkit
+from llmkit import cli
+from llmkit.data.prepare import read_splits
+from llmkit.inference.saved import open_saved
+from llmkit.metrics.masked import METRICS, masked_scores
+from llmkit.tasks.mlm import JUDGED
+from llmkit.testing import reviews, sentences, tiny_model, write_jsonl, write_lines
+
+TEXTS = [*sentences(90), " ".join(sentences(30, seed=1))]  # the last goes on over several rows
+FAST = ["train.learning_rate=5e-3", "train.per_device_train_batch_size=8", "model.max_length=64"]
+ALL = [f"--metric={name}" for name in METRICS]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, tiny_mlm: str) -> Path:
+    """A folder with a corpus, a tokenizer learned from it, a run from scratch (`fresh`), and one that continues the tiny
+    model (`on`); both scored by every metric."""
+    folder = tmp_path_factory.mktemp("mlm")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_lines("c.txt", TEXTS)
+        write_lines("other.txt", sentences(20, seed=2))
+        assert cli.run(["tokenizer", "train", "c.txt", "--vocab-size", "200", "-o", "tok"]) == 0
+        keys = [*FAST, f"eval.metrics=[{', '.join(METRICS)}]", "--epochs", "2"]
+        fresh = ["--from-config", "bert-tiny", "--tokenizer", "tok", "-o", "fresh", "mlm.whole_words=true"]
+        assert cli.run(["pretrain-mlm", "--train", "c.txt", *fresh, *keys]) == 0
+        assert cli.run(["pretrain-mlm", "--train", "c.txt", "--model", tiny_mlm, "-o", "on", *keys]) == 0
+    return folder
+
+
+@pytest.fixture
+def here(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the runs, as the current one; what is written into it has names of its own."""
+    monkeypatch.chdir(home)
+    return home
+
+
+Said = Callable[..., Any]
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
+    """The records that a command prints to stdout; it must succeed."""
+
+    def records(*words: str) -> Any:
+        capsys.readouterr()
+        assert cli.run(list(words)) == 0, capsys.readouterr().err
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    return records
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What a command says that must fail with `code`."""
+
+    def sentence(code: int, *words: str) -> str:
+        capsys.readouterr()
+        assert cli.run(list(words)) == code, capsys.readouterr().err
+        return "\n".join(line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+
+    return sentence
+
+
+def lines(path: str | Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+
+
+def loaded(path: str | Path) -> Any:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("run", ["fresh", "on"])
+def test_every_score_follows_from_the_sums_of_the_documents(here: Path, run: str) -> None:
+    metrics, rows = loaded(f"{run}/metrics.json"), lines(f"{run}/predictions.jsonl")
+    assert (metrics["task"], metrics["split"], metrics["n"], metrics["labels"]) == ("mlm", "test", len(rows), [])
+    assert {key for row in rows for key in row} == {"text", "sums"}
+    again = masked_scores(METRICS, [row["sums"] for row in rows], JUDGED)
+    assert list(metrics["metrics"]) == list(METRICS)
+    for name, score in metrics["metrics"].items():
+        expected = again[name].as_dict()
+        assert {key: score[key] for key in ("value", "low", "high")} == pytest.approx(
+            {key: expected[key] for key in ("value", "low", "high")}, rel=0, abs=1e-9
+        )
+        assert score["signature"] == expected["signature"]
+    assert set(metrics["baselines"]) == {"unigram"}
+    assert list(metrics["baselines"]["unigram"]) == list(METRICS)
+
+
+def test_tokens_are_those_of_the_texts(here: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained("on/model")
+    for row in lines("on/predictions.jsonl"):
+        count = len(tokenizer(row["text"], add_special_tokens=False)["input_ids"])
+        assert row["sums"]["tokens"] == count
+        assert 1 <= row["sums"]["masked"] <= count
+
+
+@pytest.mark.parametrize("run", ["fresh", "on"])
+def test_what_was_saved_is_what_was_scored(here: Path, run: str, said: Said) -> None:
+    assert said("eval", run, "--json") == [loaded(f"{run}/metrics.json")]
+    about = loaded(f"{run}/run.json")
+    assert about["sealed"]
+    assert (about["tokenizer"] is not None) == (run == "fresh")
+    model = AutoModelForMaskedLM.from_pretrained(f"{run}/model")
+    tokenizer = AutoTokenizer.from_pretrained(f"{run}/model")
+    assert model.config.architectures == ["BertForMaskedLM"]
+    assert (model.config.vocab_size, tokenizer.model_max_length) == (len(tokenizer), 64)
+    text = "ka to [MASK] ri ."
+    batch = tokenizer(text, return_tensors="pt")
+    with torch.inference_mode():
+        chances = model(**batch).logits[batch["input_ids"] == tokenizer.mask_token_id].softmax(-1)[0]
+    (answer,) = said("predict", run, text)
+    assert answer["answer"] == text.replace("[MASK]", next(iter(answer["probabilities"])))
+    assert list(answer["probabilities"].values()) == pytest.approx(chances.topk(5).values.tolist(), abs=1e-6)
+
+
+def test_it_learns(here: Path, tiny_mlm: str, said: Said) -> None:
+    write_lines("few.txt", sentences(30))
+    keys = ["train.learning_rate=1e-2", "train.per_device_train_batch_size=4", "data.split.validation=0"]
+    words = ["pretrain-mlm", "--train", "few.txt", "--model", tiny_mlm, "--epochs", "60", "-o", "learned"]
+    said(*words, *keys, "data.split.test=0", "--json")
+    (after,) = said("eval", "learned", "--data", "few.txt", "--json")
+    (before,) = said("eval", tiny_mlm, "--data", "few.txt", "--json")
+    loss = after["metrics"]["loss"]["value"]
+    assert loss < after["baselines"]["unigram"]["loss"]["value"] - 1
+    assert loss < before["metrics"]["loss"]["value"] - 3
+
+
+def test_a_rehearsal_keeps_nothing(here: Path, said: Said) -> None:
+    before = sorted(here.rglob("*"))
+    words = ["pretrain-mlm", "--train", "c.txt", "--from-config", "bert-tiny", "--tokenizer", "tok", *FAST]
+    (plan,) = said(*words, "--dry-run", "--json", "-o", "never")
+    assert plan["rows"] == {"train": 73, "validation": 9, "test": 9}
+    assert plan["steps"] > 0
+    assert sorted(here.rglob("*")) == before
+
+
+def test_other_data_in_any_form_gives_the_same_scores(here: Path, said: Said) -> None:
+    texts = Path("other.txt").read_text(encoding="utf-8").splitlines()
+    write_jsonl("other.jsonl", [{"body": text, "id": i} for i, text in enumerate(texts)])
+    pq.write_table(pa.table({"text": texts, "id": list(range(20))}), "other.parquet")
+    Path("folder/deep").mkdir(parents=True, exist_ok=True)
+    write_lines("folder/a.txt", texts[:9])
+    write_lines("folder/deep/b.txt", texts[9:])
+    (plain,) = said("eval", "on", "--data", "other.txt", *ALL, "--json")
+    assert (plain["split"], plain["n"]) == ("other.txt", 20)
+    forms = (["other.jsonl", "--text", "body"], ["other.parquet"], ["folder"])
+    for data, *more in forms:
+        (other,) = said("eval", "on", "--data", data, *more, *ALL, "--json")
+        assert other["metrics"] == plain["metrics"], data
+        assert other["baselines"] == plain["baselines"]
+
+
+@pytest.mark.parametrize(("unit", "count"), [("line", 6), ("block", 3), ("file", 1)])
+def test_a_document_is_a_line_a_block_or_a_file(here: Path, said: Said, unit: str, count: int) -> None:
+    texts = sentences(6)
+    Path("parted.txt").write_text("\n".join([*texts[:3], "", *texts[3:5], "", "", texts[5]]) + "\n", encoding="utf-8")
+    (found,) = said("eval", "on", "--data", "parted.txt", f"data.document={unit}", "--json", "-o", f"parted-{unit}")
+    assert found["n"] == count
+    rows = lines(f"parted-{unit}/predictions.jsonl")
+    assert rows[0]["text"] == {"line": texts[0], "block": "\n".join(texts[:3])}.get(
+        unit, "\n".join([*texts[:3], "", *texts[3:5], "", "", texts[5]])
+    )
+
+
+@pytest.mark.parametrize("unit", ["line", "block", "file"])
+def test_a_run_trains_on_documents_of_its_unit(here: Path, said: Said, tiny_mlm: str, unit: str) -> None:
+    Path("units").mkdir(exist_ok=True)
+    for i in range(12):
+        Path(f"units/{i}.txt").write_text("\n\n".join(sentences(3, seed=i)), encoding="utf-8")
+    keys = [f"data.document={unit}", "train.max_steps=1", *FAST]
+    said("pretrain-mlm", "--train", "units", "--model", tiny_mlm, "-o", f"units-{unit}", *keys, "--json")
+    rows = loaded(f"units-{unit}/run.json")["rows"]
+    assert sum(rows.values()) == (12 if unit == "file" else 36)
+    assert said("eval", f"units-{unit}", "--json") == [loaded(f"units-{unit}/metrics.json")]
+
+
+def test_a_column_is_named_guessed_and_kept(here: Path, said: Said, tiny_mlm: str) -> None:
+    write_jsonl("body.jsonl", [{"id": str(i), "body": text} for i, text in enumerate(sentences(40))])
+    words = ["pretrain-mlm", "--train", "body.jsonl", "--text", "body", "--model", tiny_mlm]
+    said(*words, "-o", "body", "train.max_steps=1", *FAST, "--json")
+    assert "  columns:\n    text: body\n" in Path("body/recipe.yaml").read_text(encoding="utf-8")
+    assert said("eval", "body", "--json") == [loaded("body/metrics.json")]
+
+
+def test_two_runs_are_compared_on_the_same_masks(here: Path, said: Said, tiny_mlm: str) -> None:
+    """Also where they read rows of other lengths, and where the other one is a plain folder."""
+    words = ["--model", tiny_mlm, "-o", "short", "train.max_steps=2", "model.max_length=16"]
+    said("pretrain-mlm", "--train", "c.txt", *words, "--json")
+    for others in (["short"], ["on/model"], [tiny_mlm]):
+        folder = f"compared-{others[0].replace('/', '-')[-8:]}"
+        (found,) = said("eval", "on", *others, "--data", "c.txt", *ALL, "--json", "-o", folder)
+        assert len(found["models"]) == 2
+        files = sorted(Path(folder).glob("*/predictions.jsonl"))
+        assert len(files) == 2
+        one, two = (lines(file) for file in files)
+        counts = [[(row["text"], row["sums"]["masked"], row["sums"]["tokens"]) for row in rows] for rows in (one, two)]
+        assert counts[0] == counts[1]
+        (difference,) = found["differences"]
+        for name, score in difference["metrics"].items():
+            gap = found["models"][1]["metrics"][name]["value"] - found["models"][0]["metrics"][name]["value"]
+            assert score["value"] == pytest.approx(gap, abs=1e-9)
+    same = [row["sums"] for row in lines(files[0])] == [row["sums"] for row in lines(files[1])]
+    assert not same
+
+
+def test_models_of_other_tokenizers_are_not_compared(here: Path, refused: Callable[..., str]) -> None:
+    assert refused(65, "eval", "on", "fresh", "--data", "c.txt", "-o", "never") == (
+        "error: fresh has another tokenizer than on: losses a token of two vocabularies do not compare; "
+        "compare models of one tokenizer, or look at each beside its own unigram baseline"
+    )
+    assert not Path("never").exists()
+
+
+def test_a_plain_folder_is_scored_beside_the_shares_of_the_texts(
+    here: Path, said: Said, tiny_mlm: str, refused: Callable[..., str]
+) -> None:
+    (found,) = said("eval", tiny_mlm, "--data", "other.txt", "--json")
+    assert (found["task"], list(found["baselines"])) == ("mlm", ["unigram of these"])
+    assert refused(64, "eval", tiny_mlm) == (
+        f"error: {tiny_mlm}: no run, so it has no rows of its own; name the rows with --data FILE"
+    )
+
+
+def test_several_masks_a_stream_and_a_file(here: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
+    (two,) = said("predict", "on", "ka [MASK] to [MASK]")
+    assert [len(one) for one in two["masks"]] == [5, 5]
+    assert two["answer"] == "ka {} to {}".format(*(next(iter(one)) for one in two["masks"]))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"ka [MASK]\n\n[MASK] to\n")))
+    streamed = said("predict", "on")
+    assert [one["text"] for one in streamed] == ["ka [MASK]", "[MASK] to"]
+    write_jsonl("asked.jsonl", [{"text": one["text"], "id": i} for i, one in enumerate(streamed)])
+    filed = said("predict", "on", "--data", "asked.jsonl")
+    assert [(one["id"], one["answer"]) for one in filed] == [(i, one["answer"]) for i, one in enumerate(streamed)]
+    write_lines("asked.txt", [one["text"] for one in streamed])
+    assert said("predict", "on", "--data", "asked.txt") == streamed
+    (alone,) = llmkit.predict("on", "ka [MASK]")
+    assert alone["probabilities"] == pytest.approx(streamed[0]["probabilities"], abs=1e-6)
+
+
+def test_a_terminal_sees_what_may_stand_there(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmkit.console.on_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "200")
+    for text in ("ka [MASK] .", "[MASK] [MASK]"):
+        assert cli.run(["predict", "on", text]) == 0
+        row = capsys.readouterr().out.splitlines()[-1]
+        (record,) = llmkit.predict("on", text)
+        masks = record.get("masks", [record.get("probabilities")])
+        assert "; ".join(", ".join(f"{word} {p:.3f}" for word, p in one.items()) for one in masks) in row
+
+
+@pytest.mark.parametrize(
+    ("texts", "sentence"),
+    [
+        (["ka to"], "error: texts: row 1: no [MASK] in the text; write [MASK] where a word is to be filled in; to score texts use `llmkit eval`"),
+        (["[MASK]", "ka " * 80 + "[MASK]"],
+         "error: texts: row 2: a [MASK] stands beyond the 64 tokens that the model reads; give a shorter text"),
+    ],
+)  # fmt: skip
+def test_a_text_whose_mask_cannot_be_filled(
+    here: Path, refused: Callable[..., str], texts: list[str], sentence: str
+) -> None:
+    assert refused(65, "predict", "on", *texts) == sentence
+
+
+@pytest.mark.parametrize("run", ["fresh", "on"])
+def test_an_encoder_of_ones_own_is_trained_on_for_a_task(here: Path, said: Said, run: str) -> None:
+    data = write_jsonl("labelled.jsonl", reviews(40))
+    words = ["finetune-classify", "--train", data, "--model", run, "-o", f"{run}-classify", "train.max_steps=2"]
+    (metrics,) = said(*words, "--json")
+    assert (metrics["task"], metrics["labels"]) == ("classify", ["bad", "good"])
+    body = torch.nn.utils.parameters_to_vector(AutoModelForMaskedLM.from_pretrained(f"{run}/model").bert.parameters())
+    assert loaded(f"{run}-classify/run.json")["model"]["name"] == run
+    assert body.isfinite().all()
+    assert said("eval", f"{run}-classify", "--json") == [loaded(f"{run}-classify/metrics.json")]
+
+
+def test_whole_words_of_a_list_are_hidden_together_in_chinese(here: Path, said: Said) -> None:
+    texts = [f"却说那唐僧忧愁{text}" for text in sentences(60, chinese=True)]
+    write_lines("zh.txt", texts)
+    write_lines("words.txt", ["唐僧", "忧愁", "却说"])
+    said("tokenizer", "train", "zh.txt", "--vocab-size", "44", "-o", "zh-tok", "--json")
+    words = ["pretrain-mlm", "--train", "zh.txt", "--from-config", "bert-tiny", "--tokenizer", "zh-tok"]
+    keys = ["mlm.whole_words=true", "mlm.words=words.txt", "train.max_steps=2"]
+    said(*words, *keys, "-o", "zh", "--json")
+    saved = open_saved("zh")
+    assert saved.recipe is not None
+    train = read_splits(saved.recipe.data, saved.task).train
+    features = saved.task.encode_train(train, saved.tokenizer, 64).features
+    for number in range(len(features)):
+        for piece in saved.task.drawn(features[number], (1, 0, number)):
+            asked = (piece["labels"] != -100).tolist()
+            # [CLS] 却说 那 唐僧 忧愁 ...
+            assert (asked[1], asked[4], asked[6]) == (asked[2], asked[5], asked[7])
+    (answer,) = said("predict", "zh", "却说那[MASK]僧")
+    assert len(answer["probabilities"]) == 5
+    assert answer["answer"][3:-1] == next(iter(answer["probabilities"]))
+
+
+def test_a_mask_is_written_alike_for_every_tokenizer(here: Path, said: Said) -> None:
+    tiny_model("angle", "roberta", auto_class="AutoModelForMaskedLM")
+    tokenizer = AutoTokenizer.from_pretrained("angle")
+    tokenizer.add_special_tokens({"mask_token": "<mask>"})
+    tokenizer.save_pretrained("angle")
+    model = AutoModelForMaskedLM.from_pretrained("angle")
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained("angle")
+    one, other = said("predict", "angle", "the [MASK] film", "the <mask> film")
+    assert one["probabilities"] == other["probabilities"]
+    assert one["answer"] == other["answer"]
+
+
+def test_a_vocabulary_that_the_corpus_does_not_fill_is_said(
+    here: Path, capsys: pytest.CaptureFixture[str], tiny_mlm: str
+) -> None:
+    write_lines("small.txt", [f"{word} film" for word in ("a", "the", "very", "warm", "funny", "fine")] * 4)
+    keys = ["data.split.validation=0", "data.split.test=0", "train.max_steps=1"]
+    words = ["pretrain-mlm", "--train", "small.txt", *keys]
+    assert cli.run([*words, "--from-config", "bert-tiny", "--tokenizer", tiny_mlm, "-o", "sparse"]) == 0
+    pieces = len(AutoTokenizer.from_pretrained(tiny_mlm)) - 5
+    note = f"the training rows hold 7 of the tokenizer's {pieces:,} pieces: "
+    mend = "a tokenizer with a smaller --vocab-size spends the weights better"
+    assert note + mend in capsys.readouterr().err.splitlines()
+    assert cli.run([*words, "--model", tiny_mlm, "-o", "kept"]) == 0
+    assert "pieces" not in capsys.readouterr().err
+
+
+def test_keys_without_effect_are_said(here: Path, capsys: pytest.CaptureFixture[str], tiny_mlm: str) -> None:
+    words = ["pretrain-mlm", "--train", "c.txt", "--model", tiny_mlm, "-o", "noted", "train.max_steps=1"]
+    assert cli.run([*words, "data.on_leak=drop", "eval.per_label=true"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert "data.on_leak=drop has no effect: equal documents of a corpus are no leak" in said
+    assert "no table of labels: the model has none" in said
+
+
+SCRATCH = ["--from-config", "bert-tiny", "--tokenizer"]
+WRONG = {
+    "an empty corpus": (65, ["--train", "empty.txt", "--model", "m"],
+        "empty.txt: no text in it; name a file with texts"),
+    "blank lines": (65, ["--train", "blank.txt", "--model", "m"], "blank.txt: no text in it; name a file with texts"),
+    "one line": (65, ["--train", "one.txt", "--model", "m"],
+        "one.txt: 1 different text is too few to split off validation (10 %) and test (10 %); give more rows, or name files with data.validation and data.test"),
+    "nothing that the tokenizer knows": (65, ["--train", "unknown.txt", "--model", "m"],
+        "unknown.txt: the tokenizer does not know 100% of the tokens; name a model of this language, or begin with --from-config and a tokenizer of your own"),
+    "no mask token": (65, ["--train", "c.txt", "--model", "maskless"],
+        "maskless: its tokenizer has no mask token; name a model whose tokenizer has one (masked language models have)"),
+    "a tokenizer without a mask token": (65, ["--train", "c.txt", *SCRATCH, "maskless"],
+        "maskless: it has no mask token; name another, or make one with `llmkit tokenizer train`"),
+    "rows that are too long": (65, ["--train", "c.txt", "--model", "m", "model.max_length=500"],
+        "m: model.max_length 500 exceeds its 130 positions; set model.max_length=130"),
+    "a shape that is too short": (65, ["--train", "c.txt", *SCRATCH, "m", "model.config.max_position_embeddings=64"],
+        "bert-tiny: model.max_length 128 exceeds its 64 positions; set model.max_length=64"),
+    "no room for text": (65, ["--train", "c.txt", *SCRATCH, "m", "model.max_length=2"],
+        "bert-tiny: model.max_length 2 leaves no room for text; set it to 3 or more"),
+    "a shape without a tokenizer": (78, ["--train", "c.txt", "--from-config", "bert-tiny"],
+        "--from-config: model.from_config: needs model.tokenizer: fresh weights have none; name one, `llmkit tokenizer train` makes it"),
+    "a shape and a model": (78, ["--train", "c.txt", *SCRATCH, "m", "--model", "m"],
+        "--from-config: model.from_config: fresh weights, or those of a model; leave one out"),
+    "no such shape": (78, ["--train", "c.txt", "--from-config", "bert-tinny", "--tokenizer", "m"],
+        "model.from_config: no shape 'bert-tinny'; did you mean 'bert-tiny'?"),
+    "no such tokenizer folder": (66, ["--train", "c.txt", *SCRATCH, "tok/"],
+        "tok/: no such folder; name a tokenizer folder, a Hub id or pkg://PACKAGE/PATH"),
+    "no tokenizer in the folder": (65, ["--train", "c.txt", *SCRATCH, "bare"],
+        "bare: not a tokenizer folder: no tokenizer.json (it holds readme); name the folder that has one"),
+    "a file for a tokenizer": (65, ["--train", "c.txt", *SCRATCH, "m/tokenizer.json"],
+        "m/tokenizer.json: a file, not a tokenizer folder; name the folder that holds tokenizer.json"),
+    "the words of another task": (78, ["--train", "c.txt", "--model", "m", "data.columns.label=x"],
+        "command line: data.columns.label: mlm has no such word; known: text"),
+    "the section of another task": (78, ["--train", "c.txt", "--model", "m", "classify.kind=multi"],
+        "command line: classify: the section of another task; this recipe trains 'mlm': write mlm, or leave it out"),
+    "the scores of another task": (78, ["--train", "c.txt", "--model", "m", "eval.metrics=[macro_f1]"],
+        "command line: eval.metrics: unknown metric 'macro_f1'; known: loss, perplexity, masked_accuracy, pseudo_perplexity"),
+    "no words for whole words": (66, ["--train", "c.txt", "--model", "m", "mlm.whole_words=true", "mlm.words=w.txt"],
+        "mlm.words: w.txt: cannot be read: No such file or directory; name jieba, or a UTF-8 file with a word a line"),
+    "labels for a corpus": (65, ["--model", "m", "data.train={good: c.txt}"],
+        "a corpus is named by a mapping label: file; write a list of files"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def mistakes(tiny_mlm: str, own_folder: Path) -> None:
+    """The files that the wrong commands name."""
+    shutil.copytree(tiny_mlm, "m")
+    shutil.copytree(tiny_mlm, "maskless")
+    about = loaded("maskless/tokenizer_config.json")
+    del about["mask_token"]
+    Path("maskless/tokenizer_config.json").write_text(json.dumps(about), encoding="utf-8")
+    Path("bare").mkdir()
+    files = {"empty.txt": "", "blank.txt": "\n \n\n", "one.txt": "ka to ri\n", "bare/readme": "nothing",
+             "unknown.txt": "".join(f"却说{one}\n" for one in "唐僧忧愁随着国王至后宫")}  # fmt: skip
+    for name, text in files.items():
+        Path(name).write_text(text, encoding="utf-8")
+    write_lines("c.txt", sentences(40))
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_learned_is_said_before_it_is_tried(
+    case: str, mistakes: None, own_folder: Path, refused: Callable[..., str]
+) -> None:
+    code, words, sentence = WRONG[case]
+    before = sorted(own_folder.rglob("*"))
+    assert refused(code, "pretrain-mlm", *words, "-o", "run") == f"error: {sentence}"
+    assert sorted(own_folder.rglob("*")) == before
+
+
+def test_a_tokenizer_that_is_nowhere_is_spoken_of_by_its_own_flag(mistakes: None, refused: Callable[..., str]) -> None:
+    said = refused(69, "pretrain-mlm", "--train", "c.txt", *SCRATCH, "nowhere", "-o", "run")
+    assert said.startswith("error: nowhere: no such local folder, and the Hub did not give it: ")
+    assert said.endswith("; HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --tokenizer")
+
+
+def test_one_line_is_trained_on_where_nothing_is_held_back(mistakes: None, said: Said) -> None:
+    keys = ["data.split.validation=0", "data.split.test=0", "train.max_steps=2"]
+    (record,) = said("pretrain-mlm", "--train", "one.txt", "--model", "m", "-o", "run", *keys, "--json")
+    assert record == {"run": "run"}
+    assert len(said("predict", "run", "ka [MASK] ri")[0]["probabilities"]) == 5
+
+
+def test_tokenizers_of_other_kinds_go_all_the_way(own_folder: Path, said: Said) -> None:
+    """Byte pairs and unigrams, with whole words; two of their tokens may be written alike."""
+    write_lines("c.txt", sentences(150))
+    for kind, size in (("bpe", "320"), ("unigram", "80")):
+        said("tokenizer", "train", "c.txt", "--kind", kind, "--vocab-size", size, "-o", kind, "--json")
+        words = ["--from-config", "roberta-tiny", "--tokenizer", kind, "-o", f"run-{kind}", "mlm.whole_words=true"]
+        said("pretrain-mlm", "--train", "c.txt", *words, "train.max_steps=2", "--json")
+        (answer,) = said("predict", f"run-{kind}", "ka [MASK] to")
+        assert len(answer["probabilities"]) == 5
