@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from llmkit.testing import reviews, write_jsonl
+from llmkit.testing import reviews, sentences, write_jsonl, write_lines
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(
@@ -165,6 +165,20 @@ def test_the_task_in_one_file_trains_and_answers(tiny: str) -> None:
     assert run.report is not None
     assert list(run.report.baselines) == ["majority"]
     assert [row["answer"] in ("bad", "good") for row in llmkit.predict("run", data="rows.jsonl")] == [True] * 30
+
+
+def test_the_guide_to_pretraining_runs_without_any_download() -> None:
+    import llmkit
+
+    write_lines("corpus.txt", [*sentences(100), *(row["text"] for row in reviews(200))])
+    write_lines("other.txt", [row["text"] for row in reviews(20, seed=1)])
+    for name, seed in (("labelled.csv", 2), ("new.csv", 3)):
+        write_lines(name, ["text,label", *(f"{row['text']},{row['label']}" for row in reviews(60, seed))])
+    assert run_page("docs/pretraining.md") == {"files": 1, "commands": 10}
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["labelled", "mlm", "more", "zh"]
+    begun, within = llmkit.predict("runs/zh", ["我喜欢[MASK]", "我喜欢看[MASK]影。"])
+    assert {"看", "听", "阅"} <= set(begun["probabilities"])
+    assert within["answer"] == "我喜欢看电影。"
 
 
 def test_every_transcript_of_a_mistake_is_checked() -> None:

@@ -254,3 +254,17 @@ def test_a_pad_token_that_only_the_tokenizer_knows_is_put_into_the_config(own_fo
     assert torch.allclose(together, alone, atol=1e-6)
     load.save(found.model, found.tokenizer, Path("out"), 40)
     assert json.loads(Path("out/config.json").read_text())["pad_token_id"] == found.tokenizer.pad_token_id
+
+
+def test_a_tokenizer_by_itself_without_a_mask_token_is_refused(copied: Copied, refused: Refused) -> None:
+    folder = copied()
+    about = folder / "tokenizer_config.json"
+    config = json.loads(about.read_text(encoding="utf-8"))
+    del config["mask_token"]
+    about.write_text(json.dumps(config), encoding="utf-8")
+    assert refused(lambda: load_tokenizer(resolve("m", what="tokenizer"), ("pad", "mask"))) == (
+        "m: it has no mask token; name another, or make one with `llmkit tokenizer train`"
+    )
+    assert refused(lambda: load_tokenizer(resolve("m"), ("pad", "mask"))) == (
+        "m: its tokenizer has no mask token; name a model whose tokenizer has one (masked language models have)"
+    )

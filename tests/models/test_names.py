@@ -129,3 +129,17 @@ def test_the_default_is_the_packaged_model_where_it_is_installed(monkeypatch: py
         "google-bert/bert-base-uncased",
         "from the Hub, the default; --model names another",
     )
+
+
+def test_a_tokenizer_needs_its_own_file_and_is_spoken_of_as_one(refused: Refused) -> None:
+    model("m")
+    assert refused(lambda: resolve("m", what="tokenizer")) == (
+        "m: not a tokenizer folder: no tokenizer.json (it holds config.json); name the folder that has one"
+    )
+    Path("m/tokenizer.json").write_text("{}")
+    assert resolve("m", what="tokenizer") == ModelName("m", "m", Path("m"), what="tokenizer")
+    for given, what in (("zz/", "tokenizer"), ("zz/", "model")):
+        assert refused(lambda given=given, what=what: resolve(given, what=what), MissingInputError) == (
+            f"zz/: no such folder; name a {what} folder, a Hub id or pkg://PACKAGE/PATH"
+        )
+    assert resolve("owner/tok", what="tokenizer").what == "tokenizer"

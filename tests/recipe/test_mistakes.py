@@ -173,7 +173,7 @@ def test_a_task_file_brings_its_own_section(refusal: Callable[..., str]) -> None
     sentence = "r.yaml:2: own.x: unknown key; known: none"
     assert refusal("task: ./own.py\nown: {x: 1}\nclassify: {}\n").splitlines() == [
         sentence,
-        "error: r.yaml:3: classify: unknown key; known: task, model, data, train, eval, output_dir",
+        "error: r.yaml:3: classify: the section of another task; this recipe trains 'own': write own, or leave it out",
     ]
 
 
