@@ -45,8 +45,10 @@ class Request:
         check_map(self.label_map)
         check_scripts(self.metrics)
 
-    def check_metrics(self, task: Task) -> None:
-        """Raise UsageError for a metric that the task has not, and what `load_scripts` raises."""
+    def check_for(self, task: Task) -> None:
+        """Raise UsageError for a metric or a label that the task has not, and what `load_scripts` raises."""
+        if self.label is not None and task.target is None:
+            raise UsageError(f"--label {self.label}: the model reads texts alone", "leave it out")
         for name in divided(self.metrics)[0]:
             if name not in task.known_metrics:
                 raise UsageError(f"--metric {name}: unknown", did_you_mean(name, task.known_metrics))
@@ -106,7 +108,7 @@ def judge_model(model: str, asked: Request, first: Judged | None = None) -> Judg
     """The model's answers to the rows, judged. After a `first` model to the same rows, and without baselines."""
 
     def check(task: Task) -> None:
-        asked.check_metrics(task)
+        asked.check_for(task)
         if first is not None:
             check_kind(first, model, task)
 

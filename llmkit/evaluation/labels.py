@@ -47,7 +47,7 @@ def matched(task: Task, rows: Rows, references: Sequence[Any], given: Given = ()
     """
     if not task.labels:
         if given:
-            raise UsageError("--label-map: the model answers with numbers", "leave it out")
+            raise UsageError("--label-map: the model has no labels", "leave it out")
         return {}
     first: dict[str, int] = {}
     for row, one in enumerate(references):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llmkit import console, tasks
 from llmkit.data.faults import counted
 from llmkit.data.prepare import Splits, read_splits, source_name
-from llmkit.errors import RecipeError, UsageError
+from llmkit.errors import ModelError, RecipeError, UsageError
 from llmkit.evaluation import baselines
 from llmkit.evaluation.evaluate import baseline_names, metric_names
 from llmkit.evaluation.judge import Report, judge, warn_of_thin_labels, write
@@ -29,7 +29,7 @@ from llmkit.runs import launchers, manifest
 from llmkit.tasks.base import Encoded, Feature, Task
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from llmkit.models.load import Loaded
     from llmkit.runs.folder import RunFolder
@@ -177,6 +177,8 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
         loaded = fresh_model(name, head.auto_class, changes, tokenizer, section.max_length, section.dtype)
         said_of(loaded)
         return recipe, loaded
+    if section.tokenizer is not None:
+        note_other_words(tokenizer, name, section.tokenizer)
     config = models.load_config(name, section.config)
     models.can_do(name, config, head.auto_class)
     longest = models.longest(config, tokenizer) or section.max_length
@@ -195,6 +197,22 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
         heads.rescale(loaded.model, 1.0 if fresh_head else 1 / spread, 0.0 if fresh_head else -mean / spread)
     said_of(loaded)
     return recipe, loaded
+
+
+def note_other_words(tokenizer: PreTrainedTokenizerBase, name: ModelName, given: str) -> None:
+    """Say where a tokenizer numbers its words in another way than the model's own: each has another's embedding."""
+    from llmkit.models import load as models
+
+    try:
+        own = models.load_tokenizer(name, ()).get_vocab()
+    except ModelError:  # the model came without one
+        return
+    words = tokenizer.get_vocab()
+    same = sum(own.get(word) == number for word, number in words.items())
+    if same < len(words):
+        mend = "--from-config begins with fresh weights"
+        console.note(f"{given}: {len(words) - same:,} of its {len(words):,} pieces are others than in {name.given}, "
+                     f"whose embeddings they take over; {mend}")  # fmt: skip
 
 
 def tokenizer_name(recipe: Recipe, name: ModelName) -> ModelName:

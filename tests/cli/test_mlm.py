@@ -345,6 +345,30 @@ def test_a_vocabulary_that_the_corpus_does_not_fill_is_said(
     assert "pieces" not in capsys.readouterr().err
 
 
+def test_a_tokenizer_of_other_words_than_the_models_is_said(
+    here: Path, capsys: pytest.CaptureFixture[str], tiny_mlm: str
+) -> None:
+    words = ["pretrain-mlm", "--train", "c.txt", "--model", tiny_mlm, "train.max_steps=1"]
+    own, other = (AutoTokenizer.from_pretrained(one).get_vocab() for one in (tiny_mlm, "tok"))
+    others = sum(own.get(word) != number for word, number in other.items())
+    assert 0 < others < len(other)
+    assert cli.run([*words, "--tokenizer", "tok", "-o", "swapped"]) == 0
+    said = f"tok: {others:,} of its {len(other):,} pieces are others than in {tiny_mlm}, "
+    mend = "whose embeddings they take over; --from-config begins with fresh weights"
+    assert said + mend in capsys.readouterr().err.splitlines()
+    assert cli.run([*words, "--tokenizer", "on", "-o", "unswapped"]) == 0
+    assert "pieces" not in capsys.readouterr().err
+
+
+def test_labels_are_not_asked_of_a_model_that_has_none(here: Path, refused: Callable[..., str]) -> None:
+    assert refused(64, "eval", "on", "--data", "c.txt", "--label", "x") == (
+        "error: --label x: the model reads texts alone; leave it out"
+    )
+    assert refused(64, "eval", "on", "--data", "c.txt", "--label-map", "a=b") == (
+        "error: --label-map: the model has no labels; leave it out"
+    )
+
+
 def test_keys_without_effect_are_said(here: Path, capsys: pytest.CaptureFixture[str], tiny_mlm: str) -> None:
     words = ["pretrain-mlm", "--train", "c.txt", "--model", tiny_mlm, "-o", "noted", "train.max_steps=1"]
     assert cli.run([*words, "data.on_leak=drop", "eval.per_label=true"]) == 0

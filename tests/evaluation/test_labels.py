@@ -181,7 +181,7 @@ def test_numbers_have_no_labels_to_map() -> None:
     assert matched(task, rows_of([1.5]), [1.5]) == {}
     with pytest.raises(UsageError) as fault:
         matched(task, rows_of([1.5]), [1.5], ["1=2"])
-    assert str(fault.value) == "--label-map: the model answers with numbers; leave it out"
+    assert str(fault.value) == "--label-map: the model has no labels; leave it out"
 
 
 def test_a_mapped_report_says_its_map_and_keeps_the_files_own_labels(
