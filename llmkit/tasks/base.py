@@ -6,7 +6,7 @@ The methods below come in the order in which a run calls them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmkit.recipe.schema import Section
@@ -71,6 +71,10 @@ class Task:
     def encode_train(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """The features to train on, where they are other ones."""
         return self.encode(rows, tokenizer, max_length)
+
+    def stream(self, texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Iterator[Feature]:
+        """The features to train on of documents that are not kept, after `encode_train` of a sample."""
+        raise NotImplementedError
 
     def encode_asked(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """The features of rows to answer for a user, where they are other ones."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from llmkit.data.rows import Rows
+    from llmkit.models.words import Joiner
 
 WRITTEN = "[MASK]"  # how a user may write the mask, whatever the tokenizer calls it
 AT_ONCE = 2**24  # tokens that are counted at a time
@@ -106,10 +107,8 @@ class Mlm(Task):
     def tokens(self, rows: Rows, tokenizer: PreTrainedTokenizerBase) -> Tokenized:
         """The tokens of the rows' documents, from the cache where they were made before."""
         from llmkit.models.tokenized import tokenized
-        from llmkit.models.words import Joiner
 
-        joiner = Joiner(tokenizer, self.options.words) if self.options.whole_words else None
-        return tokenized(rows.texts("text"), tokenizer, joiner, rows.digest("text"))
+        return tokenized(rows.texts("text"), tokenizer, self.joiner(tokenizer), rows.digest("text"))
 
     def encode_train(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         from llmkit.models.tokenized import frame_of
@@ -124,6 +123,21 @@ class Mlm(Task):
         counts = counted(found.tokens, len(tokenizer))
         self.shares = np.log(counts / counts.sum()).tolist()
         return Encoded(blocks, 0, blocks.document)
+
+    def stream(self, texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Iterator[Feature]:
+        from llmkit.models.tokenized import batches
+
+        joiner = self.joiner(tokenizer)
+        for ids, sizes, joined in batches(texts, tokenizer, joiner, np.int64):
+            ends = np.cumsum(sizes)
+            pieces = cut(ends, max_length, self.special.size, self.options.rows)
+            yield from Blocks(Tokenized(ids, ends, joined), pieces, self.special)
+
+    def joiner(self, tokenizer: PreTrainedTokenizerBase) -> Joiner | None:
+        """What tells which tokens make a word, where whole words are hidden."""
+        from llmkit.models.words import Joiner
+
+        return Joiner(tokenizer, self.options.words) if self.options.whole_words else None
 
     def masking_of(self, tokenizer: PreTrainedTokenizerBase) -> Masking:
         """How tokens are hidden in training."""
@@ -252,6 +266,9 @@ class Mlm(Task):
             text = whole[~around(self.special, len(whole))]
             outputs.append(sums | {"pseudo_loss": float(losses[text].sum()), "tokens": len(text)})
         return self.decode(outputs, features)
+
+    def references(self, rows: Rows) -> list[Any]:
+        return [None] * len(rows)
 
     def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]) -> dict[str, Score]:
         return masked_scores(names, [one.more["sums"] for one in answers], JUDGED)
