@@ -61,14 +61,16 @@ def test_every_key_and_every_option_is_in_the_reference(generate: ModuleType) ->
     from llmkit.recipe.schema import Recipe
     from llmkit.recipe.sentences import leaves
     from llmkit.tasks.classify import ClassifyOptions
+    from llmkit.tasks.mlm import MlmOptions
 
     recipe, commands = generate.recipe_page(), generate.commands_page()
     keys = [*leaves(Recipe), *(f"classify.{name}" for name in ClassifyOptions.model_fields)]
+    keys += [f"mlm.{name}" for name in MlmOptions.model_fields]
     assert [key for key in keys if f"| `{key}` |" not in recipe] == []
     heads = re.findall(r"^## (llmkit.*)$", commands, re.MULTILINE)
     assert heads == ["llmkit", *(f"llmkit {words}" for words in (
-        "finetune-classify", "train", "eval", "predict", "doctor", "recipes", "recipes list", "recipes show", "recipes copy",
-            "tokenizer", "tokenizer train", "tokenizer report",
+        "pretrain-mlm", "finetune-classify", "train", "eval", "predict", "doctor", "recipes", "recipes list",
+        "recipes show", "recipes copy", "tokenizer", "tokenizer train", "tokenizer report", "data", "data clean",
     ))]  # fmt: skip
 
 

@@ -290,9 +290,10 @@ def begin(
         "rows": {"train": len(splits.train)} | {split: len(rows) for split, rows in splits.others.items()},
         "data": splits.files(),
         "model": {"name": name.given, "revision": name.revision, "files": model_hashes},
-        "tokenizer": None if words is name else {"name": words.given, "files": word_hashes},
         "hardware": hardware(),
     }
+    if words is not name:
+        facts["tokenizer"] = {"name": words.given, "files": word_hashes}
     if (folder / "run.json").exists():
         console.note(f"{folder.path}: the run there did not finish; it starts again from its first step")
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
