@@ -38,6 +38,7 @@ class Task:
     Options: type[Section] = Section  # the recipe section that carries the task's name
     labels: Sequence[str] = ()  # the classes in the order of the model's outputs; a task without classes has none
     next_commands: Sequence[str] = ('predict {run} "some text"', "eval {run} --data other.csv")  # shown after training
+    top: int | None = None  # how many of the likeliest a user asked for
     tunes = False  # whether `tune` learns anything
     corpus = False  # whether rows are the documents of a corpus: no labels, and equal ones in two splits are no leak
     needs: Sequence[str] = ("pad",)  # special tokens that the tokenizer must have

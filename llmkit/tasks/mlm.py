@@ -87,7 +87,6 @@ class Mlm(Task):
         self.each_token = False  # whether each token is to be hidden in turn, for pseudo_perplexity
         self.sparse: bool | None = None  # whether the head may run where a label is only; None: not tried
         self.shares: list[float] | None = None  # the logarithm of each token's share in training
-        self.fills = FILLS
         self.reading: tuple[PreTrainedTokenizerBase, int] | None = None
 
     def fit(self, train: Rows, others: Mapping[str, Rows]) -> list[str]:
@@ -220,7 +219,7 @@ class Mlm(Task):
             self.sparse = fill.can_be_sparse(model, batch)
         if "labels" not in batch:
             assert self.reading is not None
-            return fill.likeliest(model, batch, int(self.reading[0].mask_token_id), self.fills, self.sparse)
+            return fill.likeliest(model, batch, int(self.reading[0].mask_token_id), self.top or FILLS, self.sparse)
         sums = fill.sums(model, batch, self.sparse)
         if self.each_token:
             assert self.reading is not None
