@@ -1,4 +1,4 @@
-"""CPU time from lines of text to training blocks, llmkit against run_mlm's maps: python benchmarks/blocks.py CORPUS.txt.
+"""CPU time from lines of text to training blocks, llmkit against run_mlm: python benchmarks/blocks.py CORPUS.txt.
 
 MiniLM's tokenizer, blocks of 512 tokens, one process and two threads a side; the sides take turns. `make` is what
 stands between the texts in memory and a data set that can be trained on: for the stock script the tokenizing map and
@@ -107,8 +107,8 @@ def show(found: dict[str, list[dict[str, float]]]) -> None:
     def cost(side: str, *parts: str) -> float:
         return statistics.median(sum(one.get(part, 0.0) for part in parts) for one in found[side])
 
-    print("| side | read, CPU s | make, CPU s | best, worst | look, CPU s | make, of stock | all three, of stock | memory |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("| side | read, CPU s | make, CPU s | best, worst | look, CPU s | make, of stock | all three, of stock "
+          "| peak memory |\n|---|---|---|---|---|---|---|---|")  # fmt: skip
     for side, rounds in found.items():
         made, whole = [one["make"] for one in rounds], "look" in rounds[0]
         looked = f"{cost(side, 'look'):.2f}" if whole else "-"
@@ -118,7 +118,8 @@ def show(found: dict[str, list[dict[str, float]]]) -> None:
             f"| {looked} | {cost(side, 'make') / cost('stock script', 'make'):.2f} | {share} "
             f"| {cost(side, 'memory'):,.0f} MiB |"
         )
-    print("\nTokens in blocks: " + ", ".join(f"{s} {r[0]['tokens']:,.0f}" for s, r in found.items() if "tokens" in r[0]))
+    held = [f"{side} {rounds[0]['tokens']:,.0f}" for side, rounds in found.items() if "tokens" in rounds[0]]
+    print(f"\nTokens in blocks: {', '.join(held)}")
 
 
 def main() -> None:
