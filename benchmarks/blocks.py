@@ -127,7 +127,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("file", help="a text file, a document a line")
     words.add_argument("--rounds", type=int, default=3, help="how often each side is measured (default 3)")
-    words.add_argument("--side", choices=SIDES, help="only this side, in this process")
+    words.add_argument("--side", choices=SIDES, metavar="SIDE", help="only this side, in this process")
     words.add_argument("--cache", type=Path, help="where --side keeps what it makes")
     given = words.parse_args()
     if given.side:
