@@ -26,10 +26,12 @@ from typer.testing import CliRunner
 from llmkit import errors, tasks
 from llmkit.cli import app
 from llmkit.evaluation.baselines import BASELINES
-from llmkit.metrics import classification
+from llmkit.metrics import Score
 from llmkit.recipe import hf, load, sentences
 from llmkit.recipe.schema import Recipe, TrainSection
-from llmkit.tasks.base import Task
+from llmkit.tasks.base import Answer, Task
+from llmkit.tasks.classify import Classify, ClassifyOptions
+from llmkit.tasks.mlm import Mlm
 
 HERE = Path(__file__).parent
 HEAD = "<!-- Written by docs/generate.py from the code; `make docs` writes it again. -->\n\n"
@@ -51,7 +53,39 @@ METRICS = {
     "weighted_recall": "As macro_recall, each label weighted by its number of rows; it equals accuracy.",
     "weighted_f1": "As macro_f1, each label weighted by its number of rows.",
     "mcc": "Matthews' correlation of answers and references: 1 all right, 0 no better than chance, down to -1.",
+    "roc_auc": "How often a row of a label is given a higher probability of it than a row without it; the mean over "
+    "labels.",
+    "average_precision": "The area under precision over recall as the threshold falls; the mean over labels.",
+    "brier": "The mean squared distance of the probabilities from what was the case: 0 is perfect.",
+    "log_loss": "The mean negative logarithm of the probability of what was the case: 0 is perfect.",
+    "ece": "How far probabilities are from the shares that come true, over bins of them: 0 is calibrated.",
+    "subset_accuracy": "The share of rows whose labels are all right, none missing and none too many.",
+    "hamming_loss": "The share of wrong yes-or-no answers over all rows and labels: 0 is perfect.",
+    "samples_precision": "Precision of the labels of each row, then the mean over rows.",
+    "samples_recall": "Recall of the labels of each row, then the mean over rows.",
+    "samples_f1": "F1 of the labels of each row, then the mean over rows.",
+    "pearson": "The linear correlation of answers and references.",
+    "spearman": "The correlation of their ranks.",
+    "mae": "The mean absolute error, in the file's units.",
+    "rmse": "The root of the mean squared error, in the file's units.",
+    "r2": "The share of the references' variance that the answers explain; below 0: worse than their mean.",
+    "loss": "The mean negative logarithm, in nats, of the probability of a hidden token.",
+    "perplexity": "Its exponential: among how many equally likely tokens the model is torn.",
+    "masked_accuracy": "The share of hidden tokens that the model finds likeliest.",
+    "pseudo_perplexity": "As perplexity, over all tokens, each hidden alone (one forward pass a token: slow).",
 }
+TRUE, SAID = ["a", "b", "a", "b"], [0.9, 0.4, 0.6, 0.2]
+# Each kind of question with four rows, so that the signatures are those of the code.
+EXAMPLES: dict[str, tuple[str, list[Any], list[Answer]]] = {
+    "classify, one class": (
+        "single", TRUE, [Answer("ab"[p < 0.5], {"a": p, "b": 1 - p}) for p in SAID],
+    ),
+    "classify, several labels (`classify.kind=multi`)": (
+        "multi", [["a"], ["b"], ["a", "b"], []], [Answer(["a"] * (p > 0.5), {"a": p, "b": 1 - p}) for p in SAID],
+    ),
+    "classify, a number (`classify.kind=regression`)": ("regression", [1.0, 2.0, 3.0, 5.0], [Answer(p) for p in SAID]),
+}  # fmt: skip
+SUMS = {"loss": 3.0, "masked": 2.0, "correct": 1.0, "pseudo_loss": 9.0, "tokens": 4.0}
 
 
 def pages() -> dict[str, str]:
@@ -162,18 +196,28 @@ def hf_text() -> str:
 
 
 def metrics_page() -> str:
-    """The text of metrics.md: each metric with its interval and signature, each baseline."""
-    assert set(METRICS) == set(classification.NAMES), "docs/generate.py: METRICS and classification.NAMES differ"
-    rows = []
-    for name in classification.NAMES:
-        interval = "Wilson" if name in classification.PROPORTIONS else "BCa bootstrap"
-        signature = re.sub(r"(scikit-learn) \S+", r"\1 VERSION", classification.signature(name))
-        rows.append([f"`{name}`", METRICS[name], interval, f"`{signature}`"])
-    text = HEAD + "# Metrics and baselines\n\nValues are fractions, and those that scikit-learn gives. Every score has "
-    text += "a 95 % interval and a signature; [numbers.md](numbers.md) says what they mean.\n\n## classify\n\n"
-    text += table(["metric", "what it is", "interval", "signature"], rows)
+    """The text of metrics.md: each metric with its signature, by what is asked; each baseline."""
+    text = (
+        HEAD + "# Metrics and baselines\n\nEvery score has a 95 % interval and a signature, which says how both were "
+    )
+    text += "computed; [numbers.md](numbers.md) says what they mean. Shares are fractions.\n"
+    for title, (kind, references, answers) in EXAMPLES.items():
+        task = Classify(ClassifyOptions(kind=kind))
+        task.kind.labels = [] if kind == "regression" else ["a", "b"]
+        text += metrics_table(title, task.known_metrics, task.score(task.known_metrics, references, answers))
+    answers = [Answer(None, more={"sums": SUMS})] * 4
+    text += metrics_table("mlm", Mlm.known_metrics, Mlm().score(Mlm.known_metrics, [None] * 4, answers))
     baselines = [[f"`{name}`", one_line(function.__doc__)] for name, function in BASELINES.items()]
     return text + "\n## Baselines\n\n" + table(["baseline", "what it answers"], baselines)
+
+
+def metrics_table(title: str, names: Sequence[str], scores: Mapping[str, Score]) -> str:
+    """A heading and a table of metrics."""
+    rows = []
+    for name in names:
+        signature = re.sub(r"\b(scikit-learn|scipy|llmkit) [\w.]+", r"\1 VERSION", scores[name].signature)
+        rows.append([f"`{name}`", METRICS[name], f"`{signature}`"])
+    return f"\n## {title}\n\n" + table(["metric", "what it is", "signature"], rows)
 
 
 def section_of(about: FieldInfo) -> type[BaseModel] | None:

@@ -58,6 +58,8 @@ def write_files(folder: Path) -> None:
     pairs = [f"{row['text']},a {row['label']} film,{i % 2}" for i, row in enumerate(rows)]
     (folder / "pairs.csv").write_text("\n".join(["question1,question2,label", *pairs]) + "\n", encoding="utf-8")
     (folder / "lines.txt").write_text("a warm and funny film\na dull , clumsy story\n", encoding="utf-8")
+    (folder / "raw").mkdir()
+    write_lines(folder / "raw" / "corpus.txt", sentences(200))
     for name, data in MISTAKES.items():
         (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
 
@@ -125,9 +127,9 @@ def readme(home: Path) -> Counter[str]:
 
 
 def test_the_readme_runs(readme: Counter[str], home: Path) -> None:
-    assert readme == {"commands": 19, "scripts": 1, "files": 1}
+    assert readme == {"commands": 25, "scripts": 1, "files": 1}
     assert sorted(path.name for path in (home / "runs").iterdir()) == [
-        "again", "labels", "pairs", "python", "rating", "recipe", "reviews",
+        "again", "faster", "labels", "mlm", "own", "pairs", "python", "rating", "recipe", "reviews",
     ]  # fmt: skip
     assert len((home / "answers.jsonl").read_text(encoding="utf-8").splitlines()) == 60
 

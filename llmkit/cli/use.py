@@ -117,6 +117,10 @@ def predict(
     text: Text = None,
     text_pair: TextPair = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="A file to write the JSON lines to.")] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many of the likeliest to give. Default: 5 for each mask; for labels all."),
+    ] = None,
     batch_size: Batch = None,
     precision: Precision = None,
     task: TaskFile = None,
@@ -124,7 +128,7 @@ def predict(
 ) -> None:
     """Answer texts with a trained model.
 
-    A table on a terminal, JSON lines elsewhere.
+    A table on a terminal, JSON lines elsewhere. A masked language model fills in what [MASK] stands for.
 
     llmkit predict runs/x "some text"
     """
@@ -147,7 +151,7 @@ def predict(
         parts = [inference.from_texts(saved, texts)]
     else:
         parts = inference.from_lines(saved, sys.stdin.buffer)
-    answer = partial(inference.records, saved, batch_size=batch_size or 64, precision=precision or "fp32")
+    answer = partial(inference.records, saved, batch_size=batch_size or 64, precision=precision or "fp32", top=top)
     if output is None and console.on_terminal():
         for rows in parts:
             show(list(answer(rows)), rows)
@@ -185,10 +189,12 @@ def said(answer: Any) -> str:
 
 
 def likely(one: dict[str, Any]) -> str:
-    """The probability of what was said, of each label where it may be several; for masks of what may stand there."""
+    """The probability of what was said, of each label where it may be several; of the likeliest fills of each mask."""
     answer, chances = one["answer"], one.get("probabilities", {})
-    if masks := one.get("masks", [chances] if isinstance(answer, str) and answer not in chances else []):
-        return "; ".join(", ".join(f"{word} {chance:.3f}" for word, chance in mask.items()) for mask in masks)
+    if masks := one.get("masks") or (
+        [chances] if isinstance(answer, str) and chances and answer not in chances else []
+    ):
+        return " | ".join(", ".join(f"{token} {chance:.3f}" for token, chance in mask.items()) for mask in masks)
     labels = answer if isinstance(answer, list) else [answer]
     return ", ".join(f"{chances[label]:.3f}" for label in labels if label in chances)
 

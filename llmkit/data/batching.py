@@ -13,9 +13,9 @@ import numpy as np
 MULTIPLE = 8  # lengths are rounded up to it when a batch is padded
 
 
-def order(rows: int, seed: int, epoch: int) -> np.ndarray:
-    """A permutation of `rows` row numbers that depends on (seed, epoch) and on nothing else."""
-    return np.random.default_rng([seed, epoch]).permutation(rows)
+def order(rows: int, seed: int, epoch: int, *more: int) -> np.ndarray:
+    """A permutation of `rows` row numbers that depends on (seed, epoch, more) and on nothing else."""
+    return np.random.default_rng([seed, epoch, *more]).permutation(rows)
 
 
 class Steps:

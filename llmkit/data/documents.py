@@ -216,7 +216,16 @@ def decoded(lines: Iterable[bytes], name: str, encoding: str) -> Iterator[tuple[
     """Each line with its number, up to the first that is not in `encoding`; then DataError, which counts them all."""
     faults: list[Fault] = []
     wrong, other = b"", 0
+    codec = None if "," in encoding else codec_name(encoding)
     for number, raw in enumerate(lines, start=1):
+        if codec == "utf-8" and not faults and b"\0" not in raw:
+            try:  # most lines of most corpora: a tenth of the time
+                line = raw.decode()
+                other += not raw.isascii()
+                yield number, line.removesuffix("\n").removesuffix("\r").removeprefix("\ufeff" * (number == 1))
+                continue
+            except UnicodeDecodeError:
+                pass
         line, bad = decode(raw.removesuffix(b"\n"), name, encoding)
         if bad:
             faults.append(bad[0]._replace(where=f"{name}:{number}"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from llmkit.data import leaks
+from llmkit.data import corpus, leaks
 from llmkit.data.columns import KINDS, guess, need
 from llmkit.data.decode import ReadOptions
 from llmkit.data.documents import documents, gathered
@@ -49,6 +49,7 @@ class Splits:
     columns: dict[str, str]
     sources: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
+    stream: corpus.Stream | None = None  # reads all training documents; `train` is a sample of them
 
     def judged(self) -> tuple[str, Rows]:
         """The split that metrics.json speaks of: test where there is one, else validation."""
@@ -60,6 +61,8 @@ class Splits:
     def files(self) -> list[dict[str, Any]]:
         """Name, size and sha256 of every source: a file's own hash, for a folder one over the files that were read."""
         read = {name for rows in (self.train, *self.others.values()) for name in rows.files}
+        if self.stream is not None:
+            read.update(corpus.files(list(self.sources)))
         return [fingerprint(source, sorted(read)) for source in self.sources]
 
 
@@ -101,6 +104,8 @@ def read_splits(section: DataSection, task: Reader) -> Splits:
     """
     if section.train is None:
         raise RecipeError("data.train: missing", "name the training rows with --train FILE")
+    if section.streaming:
+        return read_stream(section, task)
     named = {"train": section.train, "validation": section.validation, "test": section.test}
     read_rows = {
         name: read_source(one, name, section, task, section.columns) for name, one in named.items() if one is not None
@@ -122,6 +127,18 @@ def read_splits(section: DataSection, task: Reader) -> Splits:
         notes += said
     train, said = (train, []) if task.corpus else leaks.apply(train, mapped, section.on_leak, inputs)
     return Splits(train, mapped, dict(columns), sources(*named.values()), notes + said)
+
+
+def read_stream(section: DataSection, task: Reader) -> Splits:
+    """A sample of the training documents, what is held back, and the stream of all."""
+    word = next(iter(task.columns))
+    sample, others, stream = corpus.streamed(section, options(section), section.columns.get(word))
+    columns = {word: sample.columns[0]}
+    mapped = {name: rows.rename({word: rows.columns[0]}) for name, rows in others.items()}
+    held = ", ".join(f"{name} {len(rows):,}" for name, rows in mapped.items()) or "none held back"
+    notes = [f"streaming: a sample of {len(sample):,} documents in memory; {held}"]
+    named = sources(section.train, section.validation, section.test)
+    return Splits(sample.rename(columns), mapped, columns, named, notes, stream)
 
 
 def read_source(source: Any, role: str, section: DataSection, task: Reader, columns: Mapping[str, str]) -> Rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any, BinaryIO
 
@@ -37,13 +38,14 @@ def predict(
     precision: str = "fp32",
     task: str | None = None,
     keys: Sequence[str] = (),
+    top: int | None = None,
 ) -> list[dict[str, Any]]:
     """One record a text or row: the input columns, `answer`, and `probabilities` by label.
 
     `model` is a run folder, a Hugging Face folder or a Hub id; `data` a file or anything else that a recipe's
-    data.train may name, `text` its column, `keys` more of how it is read ("data.encoding=cp1252"). An input column
-    that is called like a key of the answer comes back as `input.NAME`. Numbers are Python's: `json_line` alone keeps
-    a spelling such as 1.10 or 1e999.
+    data.train may name, `text` its column, `keys` more of how it is read ("data.encoding=cp1252"); `top` is how many
+    of the likeliest to give. An input column that is called like a key of the answer comes back as `input.NAME`.
+    Numbers are Python's: `json_line` alone keeps a spelling such as 1.10 or 1e999.
     """
     checked_use(batch_size, precision)
     if (texts is None) == (data is None):
@@ -53,7 +55,7 @@ def predict(
         rows = from_file(saved, data, text)
     else:
         rows = from_texts(saved, [texts] if isinstance(texts, str) else texts)
-    return [parsed(one) for one in records(saved, rows, batch_size, precision)]
+    return [parsed(one) for one in records(saved, rows, batch_size, precision, top=top)]
 
 
 def from_texts(
@@ -128,17 +130,32 @@ def first_word(saved: Saved) -> str:
 
 
 def records(
-    saved: Saved, rows: Rows, batch_size: int, precision: str, advance: Callable[[int], None] = lambda _: None
+    saved: Saved,
+    rows: Rows,
+    batch_size: int,
+    precision: str,
+    advance: Callable[[int], None] = lambda _: None,
+    top: int | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """One record a row, in order; a few thousand rows at a time. Input values are as `Rows.records` gives them."""
+    """One record a row, in order; a few thousand rows at a time. Input values are as `Rows.records` gives them.
+
+    `top`: how many of the likeliest to give, the likeliest first.
+    """
     from llmkit.inference.answers import answer
 
+    saved.task.top = top
     for start in range(0, len(rows), AT_ONCE):
         part = rows.take(np.arange(start, min(start + AT_ONCE, len(rows))))
         features = saved.task.encode_asked(part, saved.tokenizer, saved.max_length).features
         answers = answer(saved.task, saved.model, saved.tokenizer, features, batch_size, precision, advance)
         for row, one in zip(part.records(), answers, strict=True):
-            yield record(row, one, rows.columns)
+            yield record(row, one if top is None else likeliest(one, top), rows.columns)
+
+
+def likeliest(answer: Answer, top: int) -> Answer:
+    """The answer with its `top` likeliest alone, in that order."""
+    chances = sorted((answer.probabilities or {}).items(), key=lambda one: -one[1])[:top]
+    return replace(answer, probabilities=dict(chances) or None)
 
 
 def record(row: dict[str, Any], answer: Answer, columns: Sequence[str] = (), **more: Any) -> dict[str, Any]:

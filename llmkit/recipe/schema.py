@@ -109,6 +109,9 @@ class DataSection(Section):
     """The task's word: the file's column, such as {text: title, label: section}. Default: guessed where it is plain."""
     split: SplitSection = SplitSection()
     """What is held back from train."""
+    streaming: bool = False
+    """Whether a corpus is read anew in each epoch, in order, instead of being kept: for what does not fit. Needs
+    train.max_steps; blocks are shuffled within a window, and documents are held back by a hash of their text."""
     document: Literal["line", "block", "file"] = "line"
     """What a document of a corpus of text files is: a line, a block of lines between blank ones, or a whole file."""
     on_leak: Literal["report", "error", "drop", "ignore"] = "report"

@@ -6,7 +6,7 @@ The methods below come in the order in which a run calls them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmkit.recipe.schema import Section
@@ -38,6 +38,7 @@ class Task:
     Options: type[Section] = Section  # the recipe section that carries the task's name
     labels: Sequence[str] = ()  # the classes in the order of the model's outputs; a task without classes has none
     next_commands: Sequence[str] = ('predict {run} "some text"', "eval {run} --data other.csv")  # shown after training
+    top: int | None = None  # how many of the likeliest a user asked for
     tunes = False  # whether `tune` learns anything
     corpus = False  # whether rows are the documents of a corpus: no labels, and equal ones in two splits are no leak
     needs: Sequence[str] = ("pad",)  # special tokens that the tokenizer must have
@@ -71,6 +72,10 @@ class Task:
     def encode_train(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """The features to train on, where they are other ones."""
         return self.encode(rows, tokenizer, max_length)
+
+    def stream(self, texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Iterator[Feature]:
+        """The features to train on of documents that are not kept, after `encode_train` of a sample."""
+        raise NotImplementedError
 
     def encode_asked(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """The features of rows to answer for a user, where they are other ones."""

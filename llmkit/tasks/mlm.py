@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from llmkit.data.rows import Rows
+    from llmkit.models.words import Joiner
 
 WRITTEN = "[MASK]"  # how a user may write the mask, whatever the tokenizer calls it
 AT_ONCE = 2**24  # tokens that are counted at a time
@@ -89,7 +90,6 @@ class Mlm(Task):
         self.sparse: bool | None = None  # whether the head may run where a label is only; None: not tried
         self.shares: list[float] | None = None  # the logarithm of each token's share in training
         self.used: tuple[int, int] | None = None  # how many tokens the training rows hold, and how many there are
-        self.fills = FILLS
         self.reading: tuple[PreTrainedTokenizerBase, int] | None = None
 
     def fit(self, train: Rows, others: Mapping[str, Rows]) -> list[str]:
@@ -109,10 +109,8 @@ class Mlm(Task):
     def tokens(self, rows: Rows, tokenizer: PreTrainedTokenizerBase) -> Tokenized:
         """The tokens of the rows' documents, from the cache where they were made before."""
         from llmkit.models.tokenized import tokenized
-        from llmkit.models.words import Joiner
 
-        joiner = Joiner(tokenizer, self.options.words) if self.options.whole_words else None
-        return tokenized(rows.texts("text"), tokenizer, joiner, rows.digest("text"))
+        return tokenized(rows.texts("text"), tokenizer, self.joiner(tokenizer), rows.digest("text"))
 
     def encode_train(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         from llmkit.models.tokenized import frame_of
@@ -129,6 +127,21 @@ class Mlm(Task):
         self.used = (int((counts[words] > 1).sum()), len(words))
         self.shares = np.log(counts / counts.sum()).tolist()
         return Encoded(blocks, 0, blocks.document)
+
+    def stream(self, texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Iterator[Feature]:
+        from llmkit.models.tokenized import batches
+
+        joiner = self.joiner(tokenizer)
+        for ids, sizes, joined in batches(texts, tokenizer, joiner, np.int64):
+            ends = np.cumsum(sizes)
+            pieces = cut(ends, max_length, self.special.size, self.options.rows)
+            yield from Blocks(Tokenized(ids, ends, joined), pieces, self.special)
+
+    def joiner(self, tokenizer: PreTrainedTokenizerBase) -> Joiner | None:
+        """What tells which tokens make a word, where whole words are hidden."""
+        from llmkit.models.words import Joiner
+
+        return Joiner(tokenizer, self.options.words) if self.options.whole_words else None
 
     def masking_of(self, tokenizer: PreTrainedTokenizerBase) -> Masking:
         """How tokens are hidden in training."""
@@ -213,7 +226,7 @@ class Mlm(Task):
             self.sparse = fill.can_be_sparse(model, batch)
         if "labels" not in batch:
             assert self.reading is not None
-            return fill.likeliest(model, batch, int(self.reading[0].mask_token_id), self.fills, self.sparse)
+            return fill.likeliest(model, batch, int(self.reading[0].mask_token_id), self.top or FILLS, self.sparse)
         sums = fill.sums(model, batch, self.sparse)
         if self.each_token:
             assert self.reading is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 from transformers import EarlyStoppingCallback, PrinterCallback
@@ -17,7 +17,7 @@ from llmkit.models.load import Loaded
 from llmkit.recipe.schema import Recipe
 from llmkit.runs.folder import RunFolder
 from llmkit.runs.launchers import MARKS
-from llmkit.tasks.base import Encoded, Task
+from llmkit.tasks.base import Encoded, Feature, Task
 from llmkit.training import trackers
 from llmkit.training.arguments import rows_at_once, training_arguments
 from llmkit.training.callbacks import Journal
@@ -58,10 +58,11 @@ def trainer_for(
             metrics=names,
             rows_at_once=rows_at_once(recipe.train),
             max_length=recipe.model.max_length,
-            where=lambda feature: splits.train.where(encoded["train"].row(feature)),
+            where=where_of(splits, encoded["train"]),
             eval_precision=recipe.eval.precision,
             shortcuts=recipe.train.shortcuts,
             meter=meter,
+            stream=stream_of(recipe, task, loaded, splits),
             callbacks=[*boards, Journal(folder / "log.jsonl", meter), *stopping],
         )
         trainer.pop_callback(TensorBoardCallback)  # the first: the library's own
@@ -72,6 +73,22 @@ def trainer_for(
     if mixed != MIXED[recipe.train.precision]:
         raise InternalError(f"precision {recipe.train.precision} became {mixed} in Accelerate", "report this as a bug")
     return trainer
+
+
+def where_of(splits: Splits, encoded: Encoded) -> Callable[[int], str]:
+    """What names the place of a feature in the data."""
+    if splits.stream is not None:
+        return "block {} of the stream".format
+    return lambda feature: splits.train.where(encoded.row(feature))
+
+
+def stream_of(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits) -> Callable[[], Iterator[Feature]] | None:
+    """What gives all features to train on, from the first document on; None where they are in memory."""
+    read = splits.stream
+    if read is None:
+        return None
+    length = recipe.model.max_length
+    return lambda: task.stream((one.text for one in read()), loaded.tokenizer, length)
 
 
 def learn(trainer: StepTrainer, folder: RunFolder, passed_through: bool) -> None:

@@ -77,6 +77,7 @@ def rehearsed(start: runs.Start, folder: RunFolder, began: float) -> Plan:
     trainer_for(recipe, task, loaded, splits, encoded, folder)  # only tried, with all its keys
     trainer = trainer_for(few_steps(recipe), task, loaded, splits, encoded, folder)
     trainer.remove_callback(Journal)
+    trainer.stream = None  # the sample stands for it
     console.note(trainer.shortcuts.said())
     an_epoch = steps_of(trainer)
     ready = time.perf_counter() - began

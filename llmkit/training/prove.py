@@ -48,7 +48,7 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
     features = task.encode(some, loaded.tokenizer, recipe.model.max_length).features
     if task.encode(some, tokenizer, recipe.model.max_length).features != features:
         raise InternalError(f"{target}: the reloaded tokenizer gives other tokens", "report this as a bug")
-    probe = task.collator(loaded.tokenizer)(features)
+    probe = task.collator(loaded.tokenizer)(features[:PROBE])  # a document may have many
     inputs = {key: value.to(loaded.model.device) for key, value in probe.items() if key != "labels"}
     with torch.inference_mode():
         logits = loaded.model(**inputs).logits

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmkit import console, tasks
+from llmkit.data import corpus
 from llmkit.data.faults import counted
 from llmkit.data.prepare import Splits, read_splits, source_name
 from llmkit.errors import ModelError, RecipeError, UsageError
@@ -104,6 +105,8 @@ def prepare(recipe: Recipe) -> Start:
     recipe, model = name_model(recipe)
     tokenizer_name(recipe, model)  # that it is there
     check_scripts(metric_names(recipe, task))
+    if recipe.data.streaming:
+        corpus.check(recipe.data, task.corpus, recipe.train.max_steps, recipe.train.dataloader_num_workers)
     fingerprint = manifest.text_hash(dump(recipe))
     name = f"{task.name}-{source_name(recipe.data)}"
     path = folders.chosen(recipe.output_dir, name, fingerprint)
@@ -313,9 +316,10 @@ def begin(
         "rows": {"train": len(splits.train)} | {split: len(rows) for split, rows in splits.others.items()},
         "data": splits.files(),
         "model": {"name": name.given, "revision": name.revision, "files": model_hashes},
-        "tokenizer": None if words is name else {"name": words.given, "files": word_hashes},
         "hardware": hardware(),
     }
+    if words is not name:
+        facts["tokenizer"] = {"name": words.given, "files": word_hashes}
     if (folder / "run.json").exists():
         console.note(f"{folder.path}: the run there did not finish; it starts again from its first step")
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)

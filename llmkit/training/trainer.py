@@ -12,10 +12,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from llmkit import console
@@ -26,8 +26,10 @@ from llmkit.inference.answers import answer
 from llmkit.tasks.base import Feature, Task
 from llmkit.training import checkpoint
 from llmkit.training.callbacks import Journal
+from llmkit.training.items import Item, Keyed, Numbered
 from llmkit.training.meter import Meter, Totals
 from llmkit.training.shortcuts import shortcuts_for
+from llmkit.training.stream import StreamSteps, stream_loader
 from llmkit.training.trackers import Board
 
 # What one more pass costs, in tokens: on a CPU it touches the gradients of all weights again (benchmarks/passes.py:
@@ -35,45 +37,6 @@ from llmkit.training.trackers import Board
 OVERHEAD = {"cpu": {"fp32": 56, "bf16": 192}, "cuda": {"fp32": 4096, "bf16": 8192, "fp16": 8192}, "mps": {"fp32": 1024}}
 ROWS_MULTIPLE = 8
 PROBED = 64  # features on which shortcuts are tried
-
-
-class Item(NamedTuple):
-    """A feature, its number, and the epoch that asks for it: all that chance may follow from, and what names it."""
-
-    epoch: int
-    number: int
-    feature: Feature
-
-
-class Numbered(Dataset[Item]):
-    """Features with their numbers, so that a bad step can name its rows."""
-
-    def __init__(self, features: Sequence[Feature]) -> None:
-        self.features = features
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def __getitem__(self, at: tuple[int, int]) -> Item:
-        return Item(*at, self.features[at[1]])
-
-
-class Keyed(Sampler[list[tuple[int, int]]]):
-    """The steps of an epoch, each feature's number with the epoch: loader processes outlive epochs."""
-
-    def __init__(self, steps: Steps) -> None:
-        self.steps, self.epoch = steps, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that comes next."""
-        self.epoch = epoch
-        self.steps.set_epoch(epoch)
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return ([(self.epoch, row) for row in rows] for rows in self.steps)
 
 
 class StepLoader(DataLoader[Any]):
@@ -124,6 +87,7 @@ class StepTrainer(Trainer):
         shortcuts: str = "auto",
         meter: Meter | None = None,
         callbacks: Sequence[Any] = (),
+        stream: Callable[[], Iterator[Feature]] | None = None,
     ) -> None:
         super().__init__(
             model=model,
@@ -132,7 +96,7 @@ class StepTrainer(Trainer):
             eval_dataset=list(validation),
             callbacks=list(callbacks),
         )
-        self.meter = meter or Meter()
+        self.meter, self.stream = meter or Meter(), stream  # with a stream `train` is a sample of it
         self.task, self.tokenizer, self.references = task, tokenizer, references
         self.metrics, self.eval_precision, self.where = metrics, eval_precision, where
         self.rows_at_once, self.longest = rows_at_once, int(padded([max_length])[0])
@@ -157,6 +121,8 @@ class StepTrainer(Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         args, dataset = self.args, self.train_dataset
+        if self.stream is not None:
+            return stream_loader(StreamSteps(self.stream, args.per_device_train_batch_size, args.seed, self.cut))
         return StepLoader(
             dataset,
             batch_sampler=Keyed(self.steps),

@@ -263,3 +263,18 @@ def test_rows_without_any_label_leave_the_threshold_at_a_half(thresholds: str) -
     kind = fitted(thresholds=thresholds)
     kind.tune([[]] * 3, said([[0.1, 0.2, 0.3]] * 3, kind.labels))
     assert kind.config()["thresholds"] == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_a_fresh_head_starts_where_the_loss_of_a_model_that_cannot_read_is_least(weights: Any) -> None:
+    # A hundred of each row: the half row that is added to each count for safety is then next to nothing.
+    kind = fitted(SETS * 100, class_weights=weights)
+    targets = kind.tensor(kind.targets(kind.references(rows(SETS * 100))))
+    start = torch.tensor(kind.start(), requires_grad=True)
+    kind.loss(start.expand(len(targets), -1), targets).backward()
+    assert start.grad is not None
+    assert float((start.grad / len(targets)).abs().max()) < 2e-3
+
+
+def test_a_head_starts_from_no_shares_where_nothing_was_fitted() -> None:
+    assert multi().start() is None
