@@ -80,6 +80,7 @@ def ours(plan: Plan) -> tuple[Any, Callable[[], int]]:
     from llmkit.models.names import PACKAGED
     from llmkit.recipe.load import load_recipe
     from llmkit.runs.folder import RunFolder
+    from llmkit.training import ready
     from llmkit.training import run as runs
     from llmkit.training.learn import trainer_for
 
@@ -89,12 +90,12 @@ def ours(plan: Plan) -> tuple[Any, Callable[[], int]]:
     fresh = ["model.from_config=bert-tiny", f"model.tokenizer={PACKAGED}"]
     keys += fresh if plan.model == "tiny" else [f"model.name={PACKAGED}"]
     start = runs.prepare(load_recipe(None, keys, task="mlm", train=plan.file))
-    recipe, loaded = runs.load(start.recipe, start.task, start.model)
-    encoded = runs.encode(recipe, start.task, loaded, start.splits)
+    recipe, loaded = ready.load(start.recipe, start.task, start.model)
+    encoded = ready.encode(recipe, start.task, loaded, start.splits)
     if "chunks" in plan.side:
         encoded["train"] = same_chunks(plan, start.task, loaded.tokenizer)
-    runs.start_head(start.task, loaded)
-    recipe, _ = runs.settle(recipe, start.splits, loaded)
+    ready.start_head(start.task, loaded)
+    recipe, _ = ready.settle(recipe, start.splits, loaded)
     folder = plan.work / "ours"
     folder.mkdir(exist_ok=True)
     trainer = trainer_for(recipe, start.task, loaded, start.splits, encoded, RunFolder(folder))

@@ -32,7 +32,7 @@ from llmkit.models.load import Loaded, load_model
 from llmkit.models.names import PACKAGED, resolve
 from llmkit.recipe.load import load_recipe
 from llmkit.runs.folder import RunFolder
-from llmkit.training import run as runs
+from llmkit.training import ready
 from llmkit.training.learn import trainer_for
 
 ROWS = 32
@@ -81,8 +81,8 @@ def ours(file: str, rows: Sequence[int], folder: str, side: str) -> Any:
     splits = read_splits(recipe.data, task)
     task.fit(splits.train, {})
     splits = replace(splits, train=splits.train.take(rows))
-    recipe, loaded = runs.load(recipe, task, resolve(PACKAGED))
-    encoded = runs.encode(recipe, task, loaded, splits)
+    recipe, loaded = ready.load(recipe, task, resolve(PACKAGED))
+    encoded = ready.encode(recipe, task, loaded, splits)
     return trainer_for(recipe, task, loaded, splits, encoded, RunFolder(Path(folder)))
 
 

@@ -24,6 +24,7 @@ from llmkit.report.plan import Plan
 from llmkit.runs import folder as folders
 from llmkit.runs.folder import RunFolder
 from llmkit.tasks.base import Encoded, Task
+from llmkit.training import ready
 from llmkit.training import run as runs
 
 if TYPE_CHECKING:
@@ -68,10 +69,10 @@ def rehearsed(start: runs.Start, folder: RunFolder, began: float) -> Plan:
     from llmkit.training.prove import save_and_prove, size_of
 
     task, splits = start.task, start.splits
-    recipe, loaded = runs.load(start.recipe, task, start.model)
-    encoded = runs.encode(recipe, task, loaded, splits)
-    runs.start_head(task, loaded)
-    recipe, precision = runs.settle(recipe, splits, loaded)
+    recipe, loaded = ready.load(start.recipe, task, start.model)
+    encoded = ready.encode(recipe, task, loaded, splits)
+    ready.start_head(task, loaded)
+    recipe, precision = ready.settle(recipe, splits, loaded)
     disk = runs.COPIES * size_of(loaded.model)
     folders.check_room(folder.path, disk)
     trainer_for(recipe, task, loaded, splits, encoded, folder)  # only tried, with all its keys
@@ -80,13 +81,13 @@ def rehearsed(start: runs.Start, folder: RunFolder, began: float) -> Plan:
     trainer.stream = None  # the sample stands for it
     console.note(trainer.shortcuts.said())
     an_epoch = steps_of(trainer)
-    ready = time.perf_counter() - began
+    started = time.perf_counter() - began
     a_token, padding = time_steps(trainer, an_epoch)
     a_scored_token = time_answers(recipe, task, loaded, encoded)
     baselines_take = time_baselines(recipe, task, start)
     with timed() as saving:
         save_and_prove(recipe, task, loaded, splits.train, folder)
-    pace = Pace(ready, a_token, padding, a_scored_token, saving(), baselines_take)
+    pace = Pace(started, a_token, padding, a_scored_token, saving(), baselines_take)
     steps = step_count(recipe, len(an_epoch))
     lengths = [len(feature["input_ids"]) for feature in encoded["train"].features]
     tokens = round(sum(lengths) * steps / len(an_epoch))

@@ -5,38 +5,36 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmkit import console, tasks
 from llmkit.data import corpus
-from llmkit.data.faults import counted
 from llmkit.data.prepare import Splits, read_splits, source_name
-from llmkit.errors import ModelError, RecipeError, UsageError
+from llmkit.errors import UsageError
 from llmkit.evaluation import baselines
 from llmkit.evaluation.evaluate import baseline_names, metric_names
 from llmkit.evaluation.judge import Report, judge, warn_of_thin_labels, write
 from llmkit.evaluation.scores import check_scripts, load_scripts
-from llmkit.models import shapes
-from llmkit.models.names import ModelName, default_name, resolve
+from llmkit.models.names import ModelName
 from llmkit.recipe import report_to
 from llmkit.recipe.load import dump, load_recipe
 from llmkit.recipe.schema import Recipe
 from llmkit.runs import folder as folders
 from llmkit.runs import launchers, manifest
-from llmkit.tasks.base import Encoded, Feature, Task
+from llmkit.tasks.base import Encoded, Task
+from llmkit.training import ready
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
     from llmkit.models.load import Loaded
     from llmkit.runs.folder import RunFolder
 
 OUTPUTS = ("recipe.yaml", "model", "metrics.json", "predictions.jsonl", "log.jsonl")
-UNKNOWN = 0.1  # share of unknown tokens from which the tokenizer may be of another language
 COPIES = 3  # of the weights at the most at one time: the best, the last, and one being written
 
 
@@ -102,8 +100,8 @@ def prepare(recipe: Recipe) -> Start:
     refuse_many_processes()
     task = tasks.load(recipe.task)(recipe.options)
     report_to.check(recipe.train.hf.get("report_to", "none"))
-    recipe, model = name_model(recipe)
-    tokenizer_name(recipe, model)  # that it is there
+    recipe, model = ready.name_model(recipe)
+    ready.tokenizer_name(recipe, model)  # that it is there
     check_scripts(metric_names(recipe, task))
     if recipe.data.streaming:
         corpus.check(recipe.data, task.corpus, recipe.train.max_steps, recipe.train.dataloader_num_workers)
@@ -122,10 +120,10 @@ def carry_out(start: Start, folder: RunFolder) -> Run:
     from llmkit.training.prove import save_and_prove, size_of
 
     task, splits = start.task, start.splits
-    recipe, loaded = load(start.recipe, task, start.model)
-    encoded = encode(recipe, task, loaded, splits)
-    start_head(task, loaded)
-    recipe, precision = settle(recipe, splits, loaded)
+    recipe, loaded = ready.load(start.recipe, task, start.model)
+    encoded = ready.encode(recipe, task, loaded, splits)
+    ready.start_head(task, loaded)
+    recipe, precision = ready.settle(recipe, splits, loaded)
     folders.check_room(folder.path, COPIES * size_of(loaded.model))
     load_scripts(metric_names(recipe, task))
     trainer = trainer_for(recipe, task, loaded, splits, encoded, folder)
@@ -147,155 +145,6 @@ def refuse_many_processes() -> None:
         raise UsageError(f"started as several processes ({said})", mend)
 
 
-def name_model(recipe: Recipe) -> tuple[Recipe, ModelName]:
-    """The recipe with a model in it, and where that model is."""
-    if recipe.model.from_config is not None:
-        shapes.check(recipe.model.from_config)
-        return recipe, ModelName(recipe.model.from_config, "", why="fresh weights of this shape")
-    if recipe.model.name is None:
-        given, why = default_name()
-        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": given})})
-        return recipe, replace(resolve(given, recipe.model.revision), why=why)
-    return recipe, resolve(recipe.model.name, recipe.model.revision)
-
-
-def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
-    """Tokenizer and model with the task's head, the fresh weights drawn from the recipe's seed.
-
-    The recipe comes back with the model's own length where it named none and the default is too long.
-    """
-    from transformers import set_seed
-
-    from llmkit.models import heads
-    from llmkit.models import load as models
-
-    console.note(f"model: {name.given}" + (f" ({name.why})" if name.why else ""))
-    tokenizer = models.load_tokenizer(tokenizer_name(recipe, name), task.needs)
-    head, section = task.model(), recipe.model
-    if section.from_config is not None:
-        from llmkit.models.presets import fresh_model
-
-        set_seed(recipe.train.seed)
-        changes = section.config | head.config
-        loaded = fresh_model(name, head.auto_class, changes, tokenizer, section.max_length, section.dtype)
-        said_of(loaded)
-        return recipe, loaded
-    if section.tokenizer is not None:
-        note_other_words(tokenizer, name, section.tokenizer)
-    config = models.load_config(name, section.config)
-    models.can_do(name, config, head.auto_class)
-    longest = models.longest(config, tokenizer) or section.max_length
-    if "max_length" not in section.model_fields_set and section.max_length > longest:
-        console.note(f"max_length: {longest}, as long as the model can read")
-        recipe = recipe.model_copy(update={"model": section.model_copy(update={"max_length": longest})})
-    models.check_length(name, config, tokenizer, recipe.model.max_length)
-    set_seed(recipe.train.seed)
-    changes = section.config | head.config
-    loaded = models.load_model(name, head.auto_class, changes, dtype=section.dtype, tokenizer=tokenizer)
-    if head.units is not None and recipe.model.dtype != "float32":
-        raise RecipeError(f"model.dtype: {recipe.model.dtype} holds a number to three digits", "leave it out")
-    if head.units is not None:  # a head that was trained before answers in the user's units
-        mean, spread = head.units
-        fresh_head = any(f"{path}.weight" in loaded.fresh for path, _ in heads.output_layers(loaded.model))
-        heads.rescale(loaded.model, 1.0 if fresh_head else 1 / spread, 0.0 if fresh_head else -mean / spread)
-    said_of(loaded)
-    return recipe, loaded
-
-
-def note_other_words(tokenizer: PreTrainedTokenizerBase, name: ModelName, given: str) -> None:
-    """Say where a tokenizer numbers its words in another way than the model's own: each has another's embedding."""
-    from llmkit.models import load as models
-
-    try:
-        own = models.load_tokenizer(name, ()).get_vocab()
-    except ModelError:  # the model came without one
-        return
-    words = tokenizer.get_vocab()
-    same = sum(own.get(word) == number for word, number in words.items())
-    if same < len(words):
-        mend = "--from-config begins with fresh weights"
-        console.note(f"{given}: {len(words) - same:,} of its {len(words):,} pieces are others than in {name.given}, "
-                     f"whose embeddings they take over; {mend}")  # fmt: skip
-
-
-def tokenizer_name(recipe: Recipe, name: ModelName) -> ModelName:
-    """Where the tokenizer is: the model's own unless the recipe names another."""
-    return name if recipe.model.tokenizer is None else resolve(recipe.model.tokenizer, what="tokenizer")
-
-
-def said_of(loaded: Loaded) -> None:
-    """Say how large the model is, and what of it is not from its files."""
-    from llmkit.models import load as models
-
-    size = loaded.model.num_parameters()
-    dropped = f"; left out of the files: {models.modules(loaded.dropped)}" if loaded.dropped else ""
-    fresh = f"; fresh: {'all' if all_fresh(loaded) else models.modules(loaded.fresh)}" if loaded.fresh else ""
-    console.note(f"{f'{size / 1e6:.1f}M' if size >= 1e6 else f'{size:,}'} parameters{fresh}{dropped}")
-
-
-def all_fresh(loaded: Loaded) -> bool:
-    """Whether no weight is from files."""
-    return len(loaded.fresh) == len(loaded.model.state_dict())
-
-
-def encode(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits) -> dict[str, Encoded]:
-    """The features of every split; says what share max_length cuts."""
-    task.ask(metric_names(recipe, task))
-    length = recipe.model.max_length
-    encoded = {"train": task.encode_train(splits.train, loaded.tokenizer, length)}
-    encoded |= {name: task.encode(rows, loaded.tokenizer, length) for name, rows in splits.others.items()}
-    cut, rows = sum(one.cut for one in encoded.values()), sum(len(one.features) for one in encoded.values())
-    unknown = share_of(loaded.tokenizer.unk_token_id, (one.features for one in encoded.values()))
-    if unknown > UNKNOWN:
-        mend = "--model names a model" if recipe.model.tokenizer is None else "--tokenizer names one"
-        console.note(f"the tokenizer does not know {unknown:.0%} of the tokens: {mend} of this language")
-    if cut:
-        console.note(f"max_length {recipe.model.max_length} cuts {cut:,} of {counted(rows, 'text')} ({cut / rows:.1%})")
-    return encoded
-
-
-def start_head(task: Task, loaded: Loaded) -> None:
-    """Let a fresh head begin with what can be said without reading, where the task knows it."""
-    from llmkit.models import heads
-
-    head = task.model()
-    if head.start is not None and heads.begin_at(loaded.model, loaded.fresh, head.start):
-        console.note("the fresh head starts from the shares in the training rows")
-    used, words = head.used or (0, 0)
-    if 2 * used < words and all_fresh(loaded):
-        mend = "a tokenizer with a smaller --vocab-size spends the weights better"
-        console.note(f"the training rows hold {used:,} of the tokenizer's {words:,} pieces: {mend}")
-
-
-def share_of(token: int | None, some: Iterable[Sequence[Feature]]) -> float:
-    """The share of one token in all of the features."""
-    import numpy as np
-
-    found = total = 0
-    for features in some:
-        for feature in features:
-            ids = np.asarray(feature["input_ids"])
-            found, total = found + int(np.count_nonzero(ids == token)), total + len(ids)
-    return found / max(1, total)
-
-
-def settle(recipe: Recipe, splits: Splits, loaded: Loaded) -> tuple[Recipe, str]:
-    """The recipe as it will be carried out (columns and precision in it), and a sentence on precision and threads."""
-    import torch
-
-    from llmkit.models.device import choose_precision, device
-
-    hidden = getattr(loaded.model.config, "hidden_size", 0) or 0
-    precision, why = choose_precision(recipe.train.precision, hidden, device())
-    said = f"precision: {precision} ({why}), scores in {recipe.eval.precision}; {torch.get_num_threads()} threads"
-    console.note(said)
-    if "validation" not in splits.others:
-        console.note("no validation rows: the last weights are kept")
-    data = recipe.data.model_copy(update={"columns": splits.columns})
-    learning = recipe.train.model_copy(update={"precision": precision})
-    return recipe.model_copy(update={"data": data, "train": learning}), said
-
-
 def begin(
     recipe: Recipe, task: Task, name: ModelName, folder: RunFolder, splits: Splits, fingerprint: str, said: str
 ) -> None:
@@ -305,7 +154,7 @@ def begin(
     task_file = Path(recipe.task) if recipe.task.endswith(".py") else None
     text = dump(recipe, [f"llmkit train {folder / 'recipe.yaml'} repeats this run", said])
     model_hashes = None if name.folder is None else manifest.tree_hashes(name.folder, name.folder)
-    words = tokenizer_name(recipe, name)
+    words = ready.tokenizer_name(recipe, name)
     word_hashes = None if words is name or words.folder is None else manifest.tree_hashes(words.folder, words.folder)
     facts = {
         "recipe_sha256": fingerprint,
