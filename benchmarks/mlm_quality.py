@@ -69,7 +69,7 @@ def ours(plan: Plan) -> tuple[Path, int]:
     """The folder of llmkit's model, and the tokens that it has seen."""
     recipe = load_recipe(None, recipe_keys(plan), task="mlm", train=str(plan.folder / "train.txt"))
     task = tasks.load("mlm")(recipe.options)
-    tokenizer = load_tokenizer(resolve(plan.tokenizer, needs="tokenizer.json"))
+    tokenizer = load_tokenizer(resolve(plan.tokenizer, what="tokenizer"))
     rows = task.encode_train(read_splits(recipe.data, task).train, tokenizer, LENGTH)
     held = float(rows.features.lengths().mean()) * ROWS  # tokens a step
     steps = max(1, round(plan.tokens / held))
@@ -81,7 +81,7 @@ def ours(plan: Plan) -> tuple[Path, int]:
 def stock(plan: Plan, frozen: bool = False) -> tuple[Path, int]:
     """The folder of the script's model, and the tokens that it has seen."""
     transformers.set_seed(plan.seed)
-    tokenizer = stock_mlm.tokenizer_of(resolve(plan.tokenizer, needs="tokenizer.json").id)
+    tokenizer = stock_mlm.tokenizer_of(resolve(plan.tokenizer, what="tokenizer").id)
     rows = stock_mlm.chunks(stock_mlm.lines(str(plan.folder / "train.txt"), plan.out.parent), tokenizer, LENGTH)
     if plan.start == "fresh":
         model = transformers.AutoModelForMaskedLM.from_config(config_of("bert-mini", tokenizer, LENGTH, {}))
@@ -107,7 +107,7 @@ def head_alone(plan: Plan) -> tuple[Path, int]:
 
 def joined(file: Path, folder: str, out: Path) -> Path:
     """A file of the lines of `file` joined to longer ones: as many as a row of 128 tokens holds."""
-    tokenizer = load_tokenizer(resolve(folder, needs="tokenizer.json"))
+    tokenizer = load_tokenizer(resolve(folder, what="tokenizer"))
     made, held, size = [], [], 0
     for line in file.read_text(encoding="utf-8").splitlines():
         tokens = len(tokenizer(line, add_special_tokens=False)["input_ids"])
