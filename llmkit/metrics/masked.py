@@ -32,7 +32,7 @@ Sums = Mapping[str, float]
 def masked_scores(names: Sequence[str], sums: Sequence[Sums], masks: str, seed: int = 0) -> dict[str, Score]:
     """Each named score of documents with their `sums` (loss in nats, masked, correct; pseudo_loss, tokens).
 
-    `masks` says in the signature how tokens were hidden.
+    `masks` says in the signature how tokens were hidden, and after a | of which vocabulary they are.
     """
     check(names, METRICS, sums, sums)
     ordered = sorted(sums, key=lambda one: sorted(one.items()))  # the interval does not hang on the file's order
@@ -56,5 +56,6 @@ def statistic(names: Sequence[str], sums: Sequence[Sums]) -> Statistic:
 
 def signature(name: str, masks: str, seed: int) -> str:
     """What computed the score."""
-    hidden = "each token in turn" if name.startswith("pseudo") else masks
+    how, *words = masks.split("|")
+    hidden = "|".join(["each token in turn" if name.startswith("pseudo") else how, *words])
     return f"{name}|{hidden}|interval:bca over documents,{RESAMPLES},seed={seed}|llmkit {__version__}"

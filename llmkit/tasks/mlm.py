@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +17,7 @@ from llmkit.errors import DataError
 from llmkit.metrics import Score
 from llmkit.metrics.masked import LOWER_IS_BETTER, METRICS, masked_scores, statistic
 from llmkit.recipe.schema import Quarrel, Section, Text
+from llmkit.runs.manifest import text_hash
 from llmkit.tasks.base import Answer, Batch, Encoded, Feature, Head, Task
 
 if TYPE_CHECKING:
@@ -277,7 +279,14 @@ class Mlm(Task):
         return [None] * len(rows)
 
     def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]) -> dict[str, Score]:
-        return masked_scores(names, [one.more["sums"] for one in answers], JUDGED)
+        return masked_scores(names, [one.more["sums"] for one in answers], self.judged_by())
+
+    def judged_by(self) -> str:
+        """How tokens were hidden, and of which vocabulary they are: losses of two vocabularies cannot be compared."""
+        if self.reading is None:
+            return JUDGED
+        words = sorted(self.reading[0].get_vocab().items(), key=lambda one: one[1])
+        return f"{JUDGED}|vocabulary sha256:{text_hash(json.dumps(words))[:12]}"
 
     def statistic(
         self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]

@@ -21,7 +21,7 @@ CASES = {
     "top": ("zzz: 1\n", "r.yaml:2: zzz: unknown key; known: task, model, data, train, eval, output_dir"),
     "hidden": ("options: {}\n", "r.yaml:2: options: unknown key; did you mean 'train.optim'?"),
     "in the task": ("classify:\n  class_wights: none\n", "r.yaml:3: classify.class_wights: unknown key; did you mean 'class_weights'?"),
-    "merge key": ("data:\n  <<: {train: x}\n", "r.yaml:3: data.<<: unknown key; known: train, validation, test, columns, split, document, on_leak, on_empty, encoding, delimiter, quoting"),
+    "merge key": ("data:\n  <<: {train: x}\n", "r.yaml:3: data.<<: unknown key; known: train, validation, test, columns, split, streaming, document, on_leak, on_empty, encoding, delimiter, quoting"),
     "quoted number": ("train:\n  learning_rate: '5e-5'\n", "r.yaml:3: train.learning_rate: '5e-5' is not a number; write it without quotes"),
     "word for number": ("train:\n  seed: many\n", "r.yaml:3: train.seed: 'many' is not a whole number; write it without quotes"),
     "fraction": ("train:\n  seed: 1.5\n", "r.yaml:3: train.seed: 1.5 is not a whole number"),
