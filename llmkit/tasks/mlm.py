@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llmkit.data.rows import Rows
     from llmkit.models.words import Joiner
 
+GOES_ON = "##"  # what begins such a piece in a WordPiece vocabulary
 WRITTEN = "[MASK]"  # how a user may write the mask, whatever the tokenizer calls it
 AT_ONCE = 2**24  # tokens that are counted at a time
 MOST_UNKNOWN = 0.9  # share of tokens from which nothing is to be learned
@@ -256,7 +257,12 @@ class Mlm(Task):
         tokenizer = self.reading[0]
         options = [by_spelling(tokenizer, one) for one in masks]
         parts = text.split(tokenizer.mask_token)
-        whole = parts[0] + "".join(next(iter(one)) + part for one, part in zip(options, parts[1:], strict=True))
+        whole = parts[0]
+        for one, part in zip(options, parts[1:], strict=True):
+            best = next(iter(one))
+            # A piece that goes on with a word is written on to it.
+            whole = whole.rstrip() + best.removeprefix(GOES_ON) if best.startswith(GOES_ON) else whole + best
+            whole += part
         return Answer(whole, options[0]) if len(options) == 1 else Answer(whole, more={"masks": options})
 
     def without_context(self, train: Rows, rows: Rows) -> list[Answer]:

@@ -190,6 +190,13 @@ def test_a_mask_is_filled_with_the_likeliest_token(tokenizer: Any) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("text", ["a[MASK] film", "a [MASK] film"])
+def test_a_piece_that_goes_on_with_a_word_is_written_on_to_it(tokenizer: Any, text: str) -> None:
+    piece = next(one for one in tokenizer.get_vocab() if one.startswith("##"))
+    found = filled(tokenizer, text, [(piece, 0.5)])
+    assert (found["answer"], found["probabilities"]) == (f"a{piece[2:]} film", {piece: 0.5})
+
+
 def test_several_masks_are_filled_each_in_its_place(tokenizer: Any) -> None:
     """Also where the likeliest token is the mask itself, as an untrained model may say."""
     said = filled(tokenizer, "[MASK] a [MASK]", [("[MASK]", 0.6), ("the", 0.2)], [("film", 0.5)])
