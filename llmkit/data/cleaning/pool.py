@@ -65,12 +65,19 @@ def done(piece: Piece, future: Future[Result]) -> tuple[Piece, Result]:
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """Ctrl-C is for the parent: a process that is started in here never hears it."""
+    """Ctrl-C is for the parent: a process that is started in here never hears it. The parent hears it afterwards."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not hasattr(signal, "pthread_sigmask"):  # Windows: one that comes meanwhile is lost
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+        return
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what is started inherits it
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from llmkit.data.cleaning import pool
-from llmkit.data.cleaning.pool import in_order
+from llmkit.data.cleaning.pool import deaf, in_order
 from llmkit.errors import OutOfMemoryError
 
 
@@ -53,3 +54,13 @@ def test_a_mistake_in_the_reading_stops_the_workers(monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(ValueError, match="a bad line"):
         list(in_order(time.sleep, pieces(), workers=2))
+
+
+def test_ctrl_c_while_processes_start_is_heard_afterwards() -> None:
+    said = []
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - when it is heard is the point
+        with deaf():
+            signal.raise_signal(signal.SIGINT)
+            said.append("inside")
+        said.append("after")
+    assert said == ["inside"]
