@@ -8,8 +8,7 @@ batch, in another order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -22,65 +21,18 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from llmkit.data.masking import IGNORED
 from llmkit.models.dropout import dropped_out
+from llmkit.models.layout import ROUNDED, Group, Layout, layout_of
 from llmkit.models.load import POSITIONS_AFTER_PAD
 
 NAME = "llmkit_packed"
 USED_ELSEWHERE = ("position_ids", "use_cache")  # words that reach the attention and mean nothing to it
 SAME = 1e-5  # of the largest logit: how far float32 sums in another order may move one
-ROUNDED = 32  # tokens to which a packed row is filled up: torch keeps what it builds for each shape
 ALIKE = 1e-2  # of the difference between two texts
 Reads = Literal["first", "labels"]  # the positions that a head reads
-TOGETHER = 16  # texts whose attention is computed at once: fewer waste less on padding, more are fewer calls
 
 
 class UnpackableError(Exception):
     """The model asks of its attention what packed rows do not offer."""
-
-
-@dataclass(frozen=True)  # no tuple: the Trainer rebuilds tuples element by element
-class Group:
-    """Texts of similar length, end to end in the packed row: n tokens, or [texts * longest] with padding."""
-
-    texts: int
-    index: Tensor  # [texts * longest]: the token at each place; at padding any
-    back: Tensor  # [n]: the place of each token
-    padding: Tensor  # [texts, 1, 1, longest]: true where no token is
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the texts lie in the packed row of T tokens, and which tokens the head reads."""
-
-    groups: list[Group]
-    sizes: list[int]  # tokens of each group, then those that fill the row up and belong to no text
-    read: Tensor  # [n]: the tokens that the head reads, in order
-    read_groups: list[Group]  # where those lie, text by text, when they alone ask
-    read_sizes: list[int]  # how many of them are in each group
-
-
-def layout_of(lengths: Sequence[int], reads: np.ndarray, counts: np.ndarray) -> Layout:
-    """The layout of texts of `lengths` tokens that lie end to end; neighbours should be of similar length.
-
-    The head reads the tokens `reads` of the row, `counts` of each text.
-    """
-    groups, sizes = grouped(np.asarray(lengths))
-    read_groups, read_sizes = grouped(counts)
-    return Layout(groups, [*sizes, -sum(lengths) % ROUNDED], torch.from_numpy(reads), read_groups, read_sizes)
-
-
-def grouped(lengths: np.ndarray) -> tuple[list[Group], list[int]]:
-    """The groups of texts of `lengths` tokens that lie end to end, and the tokens in each."""
-    groups, sizes = [], []
-    for at in range(0, len(lengths), TOGETHER):
-        some = lengths[at : at + TOGETHER]
-        column = np.arange(int(some.max()))
-        real = column < some[:, None]
-        index = np.where(real, (np.cumsum(some) - some)[:, None] + column, 0)
-        padding = torch.from_numpy(~real)[:, None, None, :]
-        back = torch.from_numpy(np.flatnonzero(real))
-        groups.append(Group(len(some), torch.from_numpy(index.ravel()), back, padding))
-        sizes.append(int(some.sum()))
-    return groups, sizes
 
 
 class Spread(torch.autograd.Function):
