@@ -100,6 +100,10 @@ class Task:
         """The loss summed over the batch, in float32: never a mean, so that a step may be cut anywhere."""
         raise NotImplementedError
 
+    def inputs(self, model: PreTrainedModel, batch: Batch) -> Batch:
+        """What the model's forward reads of a batch, in training and in the proof of a saved model."""
+        return {name: tensor for name, tensor in batch.items() if name != "labels"}
+
     def predict(self, model: PreTrainedModel, batch: Batch) -> list[Any]:
         """The raw output of each row of the batch: forward, or generate."""
         raise NotImplementedError

@@ -154,7 +154,7 @@ class Classify(Task):
         return self.kind.loss(outputs.logits.float(), batch["labels"])
 
     def predict(self, model: PreTrainedModel, batch: Batch) -> list[Any]:
-        logits = model(**{key: value for key, value in batch.items() if key != "labels"}).logits
+        logits = model(**self.inputs(model, batch)).logits
         return list(self.kind.outputs(logits.float()).cpu().numpy())
 
     def decode(self, outputs: Sequence[Any], features: Sequence[Feature]) -> list[Answer]:

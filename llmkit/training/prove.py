@@ -49,7 +49,8 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
     if task.encode(some, tokenizer, recipe.model.max_length).features != features:
         raise InternalError(f"{target}: the reloaded tokenizer gives other tokens", "report this as a bug")
     probe = task.collator(loaded.tokenizer)(features[:PROBE])  # a document may have many
-    inputs = {key: value.to(loaded.model.device) for key, value in probe.items() if key != "labels"}
+    probe = {name: tensor.to(loaded.model.device) for name, tensor in probe.items()}
+    inputs = task.inputs(loaded.model, probe)
     with torch.inference_mode():
         logits = loaded.model(**inputs).logits
         moved, largest = float((again(**inputs).logits - logits).abs().max()), float(logits.abs().max())

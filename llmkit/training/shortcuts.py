@@ -71,13 +71,13 @@ class Shortcuts:
             if was_installed:
                 self.install()
 
-    def batch(self, padded: Batch) -> dict[str, Any]:
-        """The batch as the model reads it, without labels."""
+    def batch(self, padded: Batch, plain: Batch) -> dict[str, Any]:
+        """What the model reads of a batch that would read `plain` of it without shortcuts."""
         if self.packing is not None:
             return self.packing.pack(padded)
         if self.sparse is not None:
             self.sparse.wanted = padded["labels"] != IGNORED
-        return {name: tensor for name, tensor in padded.items() if name != "labels"}
+        return plain
 
     def sent(self, padded: Batch) -> int:
         """The tokens of the batch that go through the model."""

@@ -186,9 +186,8 @@ class StepTrainer(Trainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
         """The task's summed loss."""
-        outputs = model(
-            **self.shortcuts.batch(inputs)
-        )  # a task's own loss may look at the padded batch, so that stays as it is
+        # The task's loss is given the padded batch, whatever the model reads of it.
+        outputs = model(**self.shortcuts.batch(inputs, self.task.inputs(self.model, inputs)))
         loss = self.task.loss(outputs, inputs)
         return (loss, outputs) if return_outputs else loss
 
