@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from llmkit.data.rows import Rows
     from llmkit.models.words import Joiner
 
-GOES_ON = "##"  # what begins such a piece in a WordPiece vocabulary
 WRITTEN = "[MASK]"  # how a user may write the mask, whatever the tokenizer calls it
 AT_ONCE = 2**24  # tokens that are counted at a time
 MOST_UNKNOWN = 0.9  # share of tokens from which nothing is to be learned
@@ -253,16 +252,10 @@ class Mlm(Task):
 
     def filled(self, text: str, masks: Sequence[Sequence[tuple[int, float]]]) -> Answer:
         """The text with the likeliest token in each mask, and the likeliest ones with their probabilities."""
+        from llmkit.models.spelling import filled
+
         assert self.reading is not None
-        tokenizer = self.reading[0]
-        options = [by_spelling(tokenizer, one) for one in masks]
-        parts = text.split(tokenizer.mask_token)
-        whole = parts[0]
-        for one, part in zip(options, parts[1:], strict=True):
-            best = next(iter(one))
-            # A piece that goes on with a word is written on to it.
-            whole = whole.rstrip() + best.removeprefix(GOES_ON) if best.startswith(GOES_ON) else whole + best
-            whole += part
+        whole, options = filled(text, masks, self.reading[0])
         return Answer(whole, options[0]) if len(options) == 1 else Answer(whole, more={"masks": options})
 
     def without_context(self, train: Rows, rows: Rows) -> list[Answer]:
@@ -306,16 +299,6 @@ def tally(tokens: Any, words: int) -> np.ndarray:
     for at in range(0, len(tokens), AT_ONCE):
         total += np.bincount(tokens[at : at + AT_ONCE], minlength=words)
     return total
-
-
-def by_spelling(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[tuple[int, float]]) -> dict[str, float]:
-    """The chance of each token as a user would write it; of two that are written alike the second as it is stored."""
-    found: dict[str, float] = {}
-    for token, chance in tokens:
-        stored = tokenizer.convert_ids_to_tokens(token)
-        word = tokenizer.decode([token]).strip() or stored
-        found[stored if word in found else word] = chance
-    return found
 
 
 def refuse_unknown(tokens: Any, tokenizer: PreTrainedTokenizerBase, name: str) -> None:

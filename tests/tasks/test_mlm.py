@@ -16,7 +16,7 @@ from llmkit.data.rows import Rows, build
 from llmkit.errors import DataError, RecipeError
 from llmkit.recipe.load import load_recipe
 from llmkit.tasks.base import Feature
-from llmkit.tasks.mlm import Mlm, MlmOptions, by_spelling, tally
+from llmkit.tasks.mlm import Mlm, MlmOptions, tally
 from llmkit.testing import sentences
 
 LENGTH = 32
@@ -201,21 +201,6 @@ def test_several_masks_are_filled_each_in_its_place(tokenizer: Any) -> None:
     """Also where the likeliest token is the mask itself, as an untrained model may say."""
     said = filled(tokenizer, "[MASK] a [MASK]", [("[MASK]", 0.6), ("the", 0.2)], [("film", 0.5)])
     assert said == {"answer": "[MASK] a film", "masks": [{"[MASK]": 0.6, "the": 0.2}, {"film": 0.5}]}
-
-
-class Alike:
-    """A tokenizer that writes two of its tokens alike, as byte-level ones do."""
-
-    def decode(self, tokens: list[int]) -> str:
-        return [" the", "the", " "][tokens[0]]
-
-    def convert_ids_to_tokens(self, token: int) -> str:
-        return ["Ġthe", "the", "Ġ"][token]
-
-
-def test_tokens_that_are_written_alike_keep_their_own_chances() -> None:
-    made: Any = Alike()
-    assert by_spelling(made, [(1, 0.5), (0, 0.25), (2, 0.125)]) == {"the": 0.5, "Ġthe": 0.25, "Ġ": 0.125}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,37 @@
+"""Tokens as a user would write them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+GOES_ON = "##"  # what begins such a piece in a WordPiece vocabulary
+
+
+def filled(
+    text: str, masks: Sequence[Sequence[tuple[int, float]]], tokenizer: PreTrainedTokenizerBase
+) -> tuple[str, list[dict[str, float]]]:
+    """The text with the likeliest token in each of its masks, and for each mask the chance of every token by spelling.
+
+    `masks`: (token, chance) of the likeliest for each mask, the likeliest first.
+    """
+    options = [by_spelling(tokenizer, one) for one in masks]
+    parts = text.split(tokenizer.mask_token)
+    whole = parts[0]
+    for one, part in zip(options, parts[1:], strict=True):
+        best = next(iter(one))
+        # A piece that goes on with a word is written on to it.
+        whole = whole.rstrip() + best.removeprefix(GOES_ON) if best.startswith(GOES_ON) else whole + best
+        whole += part
+    return whole, options
+
+
+def by_spelling(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[tuple[int, float]]) -> dict[str, float]:
+    """The chance of each token as a user would write it; of two that are written alike the second as it is stored."""
+    found: dict[str, float] = {}
+    for token, chance in tokens:
+        stored = tokenizer.convert_ids_to_tokens(token)
+        word = tokenizer.decode([token]).strip() or stored
+        found[stored if word in found else word] = chance
+    return found
