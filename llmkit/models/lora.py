@@ -194,8 +194,11 @@ def save(model: PreTrainedModel, folder: Path, base: str, revision: str | None) 
     config = copy.deepcopy(model.peft_config["default"])
     # PEFT would ask the Hub for the base's config to find out whether the embedding was resized: it never is.
     state = get_peft_model_state_dict(model, save_embedding_layers=False)
+    # A bias of two names stands under both: transformers ties nothing after it has loaded an adapter.
     trained = {
-        name: weight for name, weight in model.named_parameters() if weight.requires_grad and ".lora_" not in name
+        name: weight
+        for name, weight in model.named_parameters(remove_duplicate=False)
+        if weight.requires_grad and ".lora_" not in name
     }
     whole = trained_whole(model)
     labels = config.task_type == TASK_TYPES[LABELS]
