@@ -13,7 +13,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from llmkit.errors import LlmkitError, MissingInputError, ModelError
 from llmkit.models import files
-from llmkit.models.hub import source
+from llmkit.models.hub import source, speaking_of
 from llmkit.models.names import ADAPTER, ModelName, resolve
 from llmkit.runs.manifest import file_hash, write_json
 
@@ -91,7 +91,9 @@ def read_config(name: ModelName, changes: Mapping[str, Any]) -> PreTrainedConfig
     if (name.folder / CONFIG).is_file():
         return AutoConfig.from_pretrained(name.folder / CONFIG, trust_remote_code=False, **changes)
     base, said = base_of(name), about(name)
-    config = AutoConfig.from_pretrained(base.id, trust_remote_code=False, **source(base))
+    are_safe(name)
+    with speaking_of(base):
+        config = AutoConfig.from_pretrained(base.id, trust_remote_code=False, **source(base))
     kind = said.get("task_type")
     if kind == "SEQ_CLS" and (labels := labels_held(name.folder)) not in (None, config.num_labels):
         changes = {"num_labels": labels} | dict(changes)

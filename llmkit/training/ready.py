@@ -13,7 +13,7 @@ from llmkit.errors import ModelError, RecipeError
 from llmkit.evaluation.evaluate import metric_names
 from llmkit.models import shapes
 from llmkit.models.names import ModelName, default_name, resolve
-from llmkit.recipe.schema import LoraSection, Recipe
+from llmkit.recipe.schema import Recipe
 from llmkit.tasks.base import Encoded, Feature, Task
 
 if TYPE_CHECKING:
@@ -86,19 +86,22 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
     said_of(loaded)
     if name.adapter:
         console.note(f"the adapter of {name.given} is merged into its base")
-    return recipe, loaded if recipe.lora is None else adapted(recipe.lora, name, head.auto_class, loaded, section.dtype)
+    return recipe, adapted(recipe, name, head.auto_class, loaded)
 
 
-def adapted(section: LoraSection, name: ModelName, auto_class: str, loaded: Loaded, dtype: str) -> Loaded:
-    """The model frozen, with small matrices in it; says where they are and what share of the weights is trained."""
+def adapted(recipe: Recipe, name: ModelName, auto_class: str, loaded: Loaded) -> Loaded:
+    """The model, with `lora` frozen and with small matrices in it; says where they are and what share of the weights is trained."""
+    if recipe.lora is None:
+        return loaded
     from llmkit.models import load as models
     from llmkit.models import lora
 
-    if section.quantize != "none":
-        loaded = replace(loaded, model=models.quantized_again(name, auto_class, loaded, dtype, section.quantize))
-    said = lora.wrap(loaded.model, loaded.fresh, section, auto_class)
+    if recipe.lora.quantize != "none":
+        model = models.quantized_again(name, auto_class, loaded, recipe.model.dtype, recipe.lora.quantize)
+        loaded = replace(loaded, model=model)
+    said = lora.wrap(loaded.model, loaded.fresh, recipe.lora, auto_class)
     trained, of = lora.share(loaded.model)
-    console.note(f"lora: {said}")
+    console.note(f"lora: {said}; learning rate {recipe.train.learning_rate:g}")
     console.note(f"trains {amount(trained)} of {amount(of)} weights ({trained / of:.1%})")
     return loaded
 

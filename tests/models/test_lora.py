@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from peft import AutoPeftModelForSequenceClassification, PeftModel
+from peft import AutoPeftModelForSequenceClassification
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoConfig
@@ -171,3 +171,221 @@ def test_its_weights_are_the_small_ones_alone(case: dict[str, Any]) -> None:
 def test_all_that_was_fresh_is_trained_and_saved(case: dict[str, Any]) -> None:
     held = {key.removeprefix(lora.PREFIX) for key in load_file(case["folder"] / "adapter_model.safetensors")}
     assert set(case["loaded"].fresh) <= held
+
+
+@pytest.fixture
+def refusal() -> Callable[..., str]:
+    """What the exception says that `work` raises."""
+
+    def sentence(work: Callable[[], object], kind: type[LlmkitError] = RecipeError) -> str:
+        with pytest.raises(kind) as caught:
+            work()
+        return str(caught.value)
+
+    return sentence
+
+
+def wrapped(tiny: str, **keys: Any) -> tuple[Any, str]:
+    """The tiny BERT with a head, wrapped, and what was said."""
+    loaded = load_model(resolve(tiny), LABELS, NAMES)
+    return loaded, lora.wrap(loaded.model, loaded.fresh, LoraSection(**keys), LABELS)
+
+
+def test_what_was_done_is_said(tiny: str) -> None:
+    assert wrapped(tiny)[1] == ("r 16 on query, key, value, dense (13 modules, 2 layers); trained whole: classifier")
+    assert wrapped(tiny, targets=["query", "value"], r=4, dora=True, rslora=True)[1] == (
+        "r 4, DoRA, rsLoRA on query, value (4 modules, 2 layers); trained whole: classifier"
+    )
+    assert wrapped(tiny, targets=[r"bert\.encoder\.layer\.1\..*query"])[1] == (
+        "r 16 on query (1 module, 1 layer); trained whole: classifier"
+    )
+    loaded, said = wrapped(tiny, targets=["attention.output.dense"])
+    assert said == "r 16 on dense (2 modules, 2 layers); trained whole: classifier"
+    assert lora.share(loaded.model) == (2 * 2 * 16 * 32 + 3 * 32 + 3, sum(p.numel() for p in loaded.model.parameters()))
+
+
+def test_targets_that_are_not_there_are_refused(tiny: str, refusal: Callable[..., str]) -> None:
+    assert refusal(lambda: wrapped(tiny, targets=["query", "valeu"])) == (
+        "lora.targets: no layer 'valeu' to adapt; did you mean 'value'?"
+    )
+    assert refusal(lambda: wrapped(tiny, targets=["c_attn"])) == (
+        "lora.targets: no layer 'c_attn' to adapt; known: query, key, value, dense"
+    )
+    assert refusal(lambda: wrapped(tiny, targets=["(query"])) == (
+        "lora.targets: '(query' is no regular expression (missing ), unterminated subpattern at position 0); mend it"
+    )
+    assert refusal(lambda: wrapped(tiny, targets=["classifier"])).startswith("lora.targets: no layer 'classifier'")
+
+
+def test_a_model_of_fresh_weights_has_nothing_to_adapt(tiny: str, refusal: Callable[..., str]) -> None:
+    model = load_model(resolve(tiny), LABELS, {}).model
+    assert refusal(lambda: lora.wrap(model, tuple(model.state_dict()), LoraSection(), LABELS)) == (
+        "lora: all weights of this BertForSequenceClassification are fresh: there is nothing to adapt; leave lora out"
+    )
+
+
+@pytest.mark.parametrize("keys", [{"dora": True}, {"rslora": True}, {"r": 1}, {"targets": ["query"]}], ids=str)
+def test_every_switch_survives_saving(tiny: str, tmp_path: Path, keys: dict[str, Any]) -> None:
+    loaded = learned(tiny, LABELS, LoraSection(**keys))
+    folder = kept(loaded, tiny, tmp_path / "a")
+    again = load_model(resolve(str(folder)), LABELS, {}, strict=True).model
+    assert same(logits(again), logits(loaded.model))
+    lora.merge(again)
+    assert same(logits(again), logits(loaded.model), 1e-5)
+
+
+def test_weights_in_bf16_get_small_matrices_in_fp32(tiny: str) -> None:
+    loaded = load_model(resolve(tiny), LABELS, NAMES, dtype="bfloat16")
+    lora.wrap(loaded.model, loaded.fresh, LoraSection(), LABELS)
+    types = {weight.dtype for name, weight in loaded.model.named_parameters() if ".lora_" in name}
+    assert types == {torch.float32}
+    assert loaded.model.dtype == torch.bfloat16
+
+
+def test_a_head_that_is_not_fresh_is_trained_with_it(tiny_classifier: str, tmp_path: Path) -> None:
+    """PEFT's own loader saves and expects `classifier` whatever is written."""
+    torch.manual_seed(1)
+    loaded = load_model(resolve(tiny_classifier), LABELS, {})
+    assert loaded.fresh == ()
+    assert lora.wrap(loaded.model, (), LoraSection(), LABELS).endswith("trained whole: classifier")
+    kept(loaded, tiny_classifier, tmp_path / "a")
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "a")
+    assert same(logits(plain.get_base_model()), logits(loaded.model))
+    assert plain.config.id2label == {0: "bad", 1: "good"}  # its base has the same
+
+
+def test_without_the_config_another_number_of_labels_is_refused_not_drawn(tiny: str, tmp_path: Path) -> None:
+    folder = kept(learned(tiny, LABELS), tiny, tmp_path / "a")
+    with quiet(), pytest.raises(RuntimeError):
+        transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+
+
+def foreign(tiny: str, folder: Path, labels: int = 3) -> Path:
+    """An adapter folder as a PEFT script leaves it: no tokenizer, no file of llmkit."""
+    from peft import LoraConfig, get_peft_model
+
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(3)
+        base = transformers.AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=labels)
+        model = get_peft_model(base, LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"]))
+        torch.nn.init.normal_(model.base_model.model.bert.encoder.layer[0].attention.self.query.lora_B.default.weight)
+        model.save_pretrained(folder)
+    folder.with_suffix(".pt").write_text(json.dumps(logits(model.get_base_model()).tolist()))
+    return folder
+
+
+def test_an_adapter_of_a_peft_script_opens(tiny: str, tmp_path: Path) -> None:
+    folder = foreign(tiny, tmp_path / "a")
+    name = resolve(str(folder))
+    again = load_model(name, LABELS, {}, strict=True)
+    assert same(logits(again.model), torch.tensor(json.loads((tmp_path / "a.pt").read_text())))
+    assert again.model.config.num_labels == 3
+    assert load_config(name).architectures == ["BertForSequenceClassification"]
+    assert load_tokenizer(name).get_vocab() == load_tokenizer(resolve(tiny)).get_vocab()
+
+
+def changed(folder: Path, **fields: Any) -> None:
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+def test_what_a_strange_adapter_may_not_do(tiny: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
+    folder = foreign(tiny, tmp_path / "a")
+    opened = lambda: load_model(resolve(str(folder)), LABELS, {}, strict=True)  # noqa: E731
+    changed(folder, peft_type="IA3")
+    assert refusal(opened, ModelError) == (
+        f"{folder}: an adapter of the type IA3; llmkit opens LoRA; merge it with PEFT"
+    )
+    changed(folder, peft_type="LORA", megatron_config={"a": 1})
+    assert refusal(opened, ModelError) == (
+        f"{folder}: an adapter of Megatron, which names code to import; merge it with PEFT"
+    )
+    changed(folder, megatron_config=None, base_model_name_or_path=None)
+    assert refusal(opened, ModelError) == (
+        f"{folder}: an adapter that names no base; merge it with PEFT, or name a whole model"
+    )
+    changed(folder, base_model_name_or_path=tiny)
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    assert refusal(opened, ModelError) == (
+        f"{folder}: only adapter_model.bin, which can run code; save the adapter with safe_serialization=True"
+    )
+
+
+def test_no_random_weight_answers(tiny: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
+    folder = kept(learned(tiny, LABELS), tiny, tmp_path / "a")
+    file = folder / "adapter_model.safetensors"
+    whole = load_file(file)
+    opened = lambda: load_model(resolve(str(folder)), LABELS, {}, strict=True)  # noqa: E731
+    for gone in ("classifier.weight", "bert.encoder.layer.0.attention.self.query.lora_A.weight"):
+        save_file({key: value for key, value in whole.items() if not key.endswith(gone)}, file)
+        assert refusal(opened, ModelError).startswith(f"{folder}: the adapter does not fit its base")
+    save_file(whole | {f"{lora.PREFIX}bert.other.lora_A.weight": torch.zeros(2)}, file)
+    assert refusal(opened, ModelError) == (
+        f"{folder}: the adapter does not fit its base, which has no place for bert.other.lora_A.weight; "
+        "name its own base"
+    )
+
+
+def test_another_base_is_refused(tiny: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
+    folder = kept(learned(tiny, LABELS), tiny, tmp_path / "a")
+    other = tiny_model(tmp_path / "other", seed=5)
+    name = adapters.ModelName(str(folder), str(folder), folder, base=other)
+    assert refusal(lambda: load_model(name, LABELS, {}, strict=True), ModelError) == (
+        f"{folder}: {other} is not the base that it was trained on: model.safetensors differs; "
+        "name the right one with --base FOLDER"
+    )
+
+
+def test_a_base_that_moved_is_asked_for_and_may_be_named(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    base = tiny_model(tmp_path / "base")
+    loaded = learned(base, LABELS)
+    folder = kept(loaded, base, tmp_path / "a")
+    shutil.move(base, tmp_path / "elsewhere")
+    with pytest.raises(MissingInputError) as caught:
+        load_model(resolve(str(folder)), LABELS, {}, strict=True)
+    assert str(caught.value) == (
+        f"{folder}: an adapter, and its base {base} is not there; name where it is with --base FOLDER, or put it back"
+    )
+    name = adapters.ModelName(str(folder), str(folder), folder, base=str(tmp_path / "elsewhere"))
+    assert same(logits(load_model(name, LABELS, {}, strict=True).model), logits(loaded.model))
+
+
+def test_a_packaged_base_is_found_by_its_name_on_another_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    (tmp_path / "site" / "packed_base").mkdir(parents=True)
+    (tmp_path / "site" / "packed_base" / "__init__.py").touch()
+    tiny_model(tmp_path / "site" / "packed_base" / "model")
+    loaded = learned("pkg://packed_base/model", LABELS)
+    folder = kept(loaded, "pkg://packed_base/model", tmp_path / "a")
+    changed(folder, base_model_name_or_path="/of/another/machine")
+    assert same(logits(load_model(resolve(str(folder)), LABELS, {}, strict=True).model), logits(loaded.model))
+
+
+def test_an_adapter_of_an_adapter_is_refused(tiny: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
+    first = kept(learned(tiny, LABELS), tiny, tmp_path / "a")
+    second = Path(shutil.copytree(first, tmp_path / "b"))
+    changed(second, base_model_name_or_path=str(first))
+    assert refusal(lambda: load_config(resolve(str(second))), ModelError) == (
+        f"{second}: its base {first} is an adapter itself; merge that one first: train it with lora.merge=true"
+    )
+
+
+@pytest.mark.parametrize("auto", [LABELS, MASKED])
+def test_another_fine_tune_begins_with_base_and_adapter_merged(tiny: str, tmp_path: Path, auto: str) -> None:
+    loaded = learned(tiny, LABELS)
+    folder = kept(loaded, tiny, tmp_path / "a")
+    names = {"id2label": {0: "x", 1: "y"}, "label2id": {"x": 0, "y": 1}} if auto == LABELS else {}
+    again = load_model(resolve(str(folder)), auto, names)
+    assert not lora.is_adapted(again.model)
+    assert all(weight.requires_grad for weight in again.model.parameters())
+    heads = ("classifier.",) if auto == LABELS else ("cls.",)
+    assert again.fresh
+    assert all(name.startswith(heads) for name in again.fresh)
+    lora.merge(loaded.model)
+    query = "bert.encoder.layer.1.attention.self.query.weight"
+    assert torch.allclose(again.model.get_parameter(query), loaded.model.get_parameter(query), atol=1e-6)
