@@ -141,9 +141,9 @@ def recipe_page() -> str:
     """The text of recipe.md: every key, section by section, and what stands under train.hf."""
     text = HEAD + RECIPE_HEAD
     own = {name: about for name, about in Recipe.model_fields.items() if name not in sentences.HIDDEN}
-    text += "\n## At the top\n\n" + keys({n: f for n, f in own.items() if not section_of(f)}, "")
+    text += "\n## At the top\n\n" + keys({n: f for n, f in own.items() if not sentences.section_of(f)}, "")
     for name, about in own.items():
-        if inner := section_of(about):
+        if inner := sentences.section_of(about):
             text += section_text(name, inner)
     for name in tasks.names():
         kind = tasks.load(name)
@@ -155,8 +155,10 @@ def recipe_page() -> str:
 
 def section_text(name: str, model: type[BaseModel], level: str = "##") -> str:
     """One section's heading and keys, then the sections inside it."""
-    inner = {f"{name}.{key}": found for key, about in model.model_fields.items() if (found := section_of(about))}
-    plain = {key: about for key, about in model.model_fields.items() if not section_of(about)}
+    inner = {
+        f"{name}.{key}": found for key, about in model.model_fields.items() if (found := sentences.section_of(about))
+    }
+    plain = {key: about for key, about in model.model_fields.items() if not sentences.section_of(about)}
     text = f"\n{level} {name}\n\n{one_line(model.__doc__)}\n\n{keys(plain, f'{name}.')}"
     return text + "".join(section_text(dotted, found, level + "#") for dotted, found in inner.items())
 
@@ -218,12 +220,6 @@ def metrics_table(title: str, names: Sequence[str], scores: Mapping[str, Score])
         signature = re.sub(r"\b(scikit-learn|scipy|llmkit) [\w.]+", r"\1 VERSION", scores[name].signature)
         rows.append([f"`{name}`", METRICS[name], f"`{signature}`"])
     return f"\n## {title}\n\n" + table(["metric", "what it is", "signature"], rows)
-
-
-def section_of(about: FieldInfo) -> type[BaseModel] | None:
-    """The section that a field is, or None where it is a key."""
-    kind = about.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def holds(annotation: Any, constraints: Sequence[Any] = ()) -> str:

@@ -47,6 +47,10 @@ TextPair = Annotated[
 ]
 Label = Annotated[str | None, typer.Option(help="The column of the label. [data.columns.label]")]
 Epochs = Annotated[float | None, typer.Option(help="How often each row is seen. [train.num_train_epochs]")]
+Lora = Annotated[
+    bool | None,
+    typer.Option("--lora", help="Train small matrices beside frozen weights, not all weights. [lora]"),
+]
 Output = Annotated[str | None, typer.Option("--output-dir", "-o", help="The run folder. Default: a fresh runs/...")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check all, run a few steps, say what the run would take; keep nothing.")
@@ -65,6 +69,7 @@ def finetune_classify(
     text_pair: TextPair = None,
     label: Label = None,
     epochs: Epochs = None,
+    lora: Lora = None,
     output_dir: Output = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -77,7 +82,7 @@ def finetune_classify(
     llmkit finetune-classify --train reviews.csv
     """
     carry_out(words, as_json, dry_run, "classify", model=model, train=train, validation=validation, test=test,
-              text=text, text_pair=text_pair, label=label, epochs=epochs, output_dir=output_dir)  # fmt: skip
+              text=text, text_pair=text_pair, label=label, epochs=epochs, lora=lora, output_dir=output_dir)  # fmt: skip
 
 
 def pretrain_mlm(
@@ -90,6 +95,7 @@ def pretrain_mlm(
     from_config: FromConfig = None,
     tokenizer: TokenizerName = None,
     epochs: Epochs = None,
+    lora: Lora = None,
     output_dir: Output = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -102,7 +108,7 @@ def pretrain_mlm(
     llmkit pretrain-mlm --train corpus.txt --from-config bert-mini --tokenizer tok/
     """
     carry_out(words, as_json, dry_run, "mlm", model=model, from_config=from_config, tokenizer=tokenizer, train=train,
-              validation=validation, test=test, text=text, epochs=epochs, output_dir=output_dir)  # fmt: skip
+              validation=validation, test=test, text=text, epochs=epochs, lora=lora, output_dir=output_dir)  # fmt: skip
 
 
 def train_any(
@@ -112,6 +118,7 @@ def train_any(
     validation: Validation = None,
     test: Test = None,
     epochs: Epochs = None,
+    lora: Lora = None,
     output_dir: Output = None,
     dry_run: DryRun = False,
     as_json: Json = False,
@@ -122,7 +129,7 @@ def train_any(
     llmkit train runs/x/recipe.yaml
     """
     carry_out(words, as_json, dry_run, None, model=model, train=train, validation=validation, test=test, epochs=epochs,
-              output_dir=output_dir)  # fmt: skip
+              lora=lora, output_dir=output_dir)  # fmt: skip
 
 
 def carry_out(words: list[str] | None, as_json: bool, dry_run: bool, task: str | None, **flags: Any) -> None:

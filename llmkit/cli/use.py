@@ -26,6 +26,9 @@ Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a Hug
 Batch = Annotated[int | None, typer.Option(min=1, help="Rows that go through the model at once. Default: 64.")]
 Precision = Annotated[str | None, typer.Option(metavar="fp32|bf16", help="bf16 moves probabilities by up to 0.01.")]
 TaskFile = Annotated[str | None, typer.Option("--task", help="The task, or the file of your own that defines it.")]
+Base = Annotated[
+    str | None, typer.Option(metavar="FOLDER", help="The base of an adapter, where it is not where it was.")
+]
 Text = Annotated[str | None, typer.Option(help="The column of the text.")]
 TextPair = Annotated[str | None, typer.Option(help="The column of the second text, where rows are pairs.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
@@ -58,6 +61,7 @@ def evaluate(
     ] = None,
     batch_size: Batch = None,
     precision: Precision = None,
+    base: Base = None,
     task: TaskFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout instead of a table.")] = False,
     debug: Debug = False,  # noqa: ARG001
@@ -72,7 +76,8 @@ def evaluate(
     from llmkit.evaluation.evaluate import Request, report_on
     from llmkit.report import tables
 
-    asked = Request(data, text, label, metric or (), batch_size, precision, task, keys, label_map or (), per_label)
+    asked = Request(data, text, label, metric or (), batch_size, precision, task, keys, label_map or (), per_label,
+                    base)  # fmt: skip
     if len(models) > 1:
         compared = comparison(models, asked, output_dir)
         if as_json:
@@ -123,6 +128,7 @@ def predict(
     ] = None,
     batch_size: Batch = None,
     precision: Precision = None,
+    base: Base = None,
     task: TaskFile = None,
     debug: Debug = False,  # noqa: ARG001
 ) -> None:
@@ -143,7 +149,7 @@ def predict(
     from llmkit.inference.saved import checked_use, open_saved
 
     checked_use(batch_size, precision)
-    saved = open_saved(model, task, [*(texts or ()), *second_text(text_pair)] if data else ())
+    saved = open_saved(model, task, [*(texts or ()), *second_text(text_pair)] if data else (), base=base)
     if data:
         parts: Iterable[Rows] = [inference.from_file(saved, data, text)]
     elif texts:

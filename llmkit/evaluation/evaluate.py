@@ -38,6 +38,7 @@ class Request:
     keys: Sequence[str] = ()
     label_map: Given = ()
     per_label: bool = False
+    base: str | None = None
 
     def check(self) -> None:
         """Raise UsageError or MissingInputError for what is wrong before any model is looked at."""
@@ -82,15 +83,17 @@ def evaluate(
     keys: Sequence[str] = (),
     label_map: Mapping[str, str] | Sequence[str] = (),
     per_label: bool = False,
+    base: str | None = None,
 ) -> dict[str, Any]:
     """Score a run or any Hugging Face folder, as metrics.json has it: on `data`, or on the run's own test rows.
 
     `text` and `label` name the columns of `data`, `keys` say more of how it is read ("data.delimiter=;"), `label_map`
     which label of the model each label of the data means; `per_label` asks for the scores of each label;
+    `base` is where an adapter's base is, where it moved;
     `output_dir` is a fresh folder for metrics.json and predictions.jsonl. Raises DataError for labels that the model
     does not know, UsageError where no rows are named.
     """
-    asked = Request(data, text, label, metrics, batch_size, precision, task, keys, label_map, per_label)
+    asked = Request(data, text, label, metrics, batch_size, precision, task, keys, label_map, per_label, base)
     return report_on(os.fspath(model), asked, output_dir).as_dict()
 
 
@@ -112,7 +115,7 @@ def judge_model(model: str, asked: Request, first: Judged | None = None) -> Judg
         if first is not None:
             check_kind(first, model, task)
 
-    saved = open_saved(model, asked.task, asked.keys, check)
+    saved = open_saved(model, asked.task, asked.keys, check, asked.base)
     task, recipe = saved.task, saved.recipe
     words = saved.tokenizer.backend_tokenizer.to_str() if task.corpus else ""
     if first is not None and words != first.words:

@@ -39,18 +39,20 @@ def predict(
     task: str | None = None,
     keys: Sequence[str] = (),
     top: int | None = None,
+    base: str | None = None,
 ) -> list[dict[str, Any]]:
     """One record a text or row: the input columns, `answer`, and `probabilities` by label.
 
     `model` is a run folder, a Hugging Face folder or a Hub id; `data` a file or anything else that a recipe's
     data.train may name, `text` its column, `keys` more of how it is read ("data.encoding=cp1252"); `top` is how many
-    of the likeliest to give. An input column that is called like a key of the answer comes back as `input.NAME`.
+    of the likeliest to give; `base` is where an adapter's base is, where it moved.
+    An input column that is called like a key of the answer comes back as `input.NAME`.
     Numbers are Python's: `json_line` alone keeps a spelling such as 1.10 or 1e999.
     """
     checked_use(batch_size, precision)
     if (texts is None) == (data is None):
         raise UsageError(*(("nothing to answer", "give texts or data") if data is None else BOTH))
-    saved = open_saved(os.fspath(model), task, keys)
+    saved = open_saved(os.fspath(model), task, keys, base=base)
     if texts is None:
         rows = from_file(saved, data, text)
     else:

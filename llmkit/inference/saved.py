@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,14 +49,24 @@ def checked_use(batch_size: int | None, precision: str | None) -> None:
 Check = Callable[[Task], None]
 
 
-def open_saved(name: str, task: str | None = None, keys: Sequence[str] = (), check: Check = lambda _: None) -> Saved:
+def open_saved(
+    name: str,
+    task: str | None = None,
+    keys: Sequence[str] = (),
+    check: Check = lambda _: None,
+    base: str | None = None,
+) -> Saved:
     """The model `name` with every weight in place, in fp32, on the device. `keys` are data.KEY=VALUE texts.
+
+    `base` is where the base of an adapter is, where it is not where the adapter says.
 
     `check` sees the task before the weights load and may raise what is wrong with what is asked of it.
     Raises ModelError where a weight is missing or no task answers with it, DataError where a run's files are not
     those that it sealed. A run of a user's own task file needs the file named again, or unchanged.
     """
-    found = resolve(name)
+    found = replace(resolve(name), base=base)
+    if base is not None and not found.adapter:
+        raise UsageError(f"--base {base}: {name} is a whole model, which has none", "leave it out")
     run = Path(name).expanduser()
     if (run / "run.json").is_file():
         return open_run(run, found, task, keys, check)
@@ -134,7 +144,8 @@ def ready(
     check(task)
     tokenizer = load.load_tokenizer(found, task.needs)
     loaded = load.load_model(found, task.model().auto_class, {}, strict=True, tokenizer=tokenizer)
-    loaded.model.to(device())
+    if not getattr(loaded.model, "is_quantized", False):  # those weights are on their device
+        loaded.model.to(device())
     loaded.model.eval()
     length = min(recipe.model.max_length, loaded.length) if recipe else loaded.length
     return Saved(found.given, task, loaded.model, loaded.tokenizer, length, recipe, run, data)

@@ -8,9 +8,9 @@ from typing import Any
 
 from llmkit.errors import ModelError
 from llmkit.models.hub import source
-from llmkit.models.names import ModelName
+from llmkit.models.names import ADAPTER, ModelName
 
-FIRST = ("config.json", "tokenizer_config.json", "model.safetensors.index.json")
+FIRST = ("config.json", "model_config.json", "tokenizer_config.json", "model.safetensors.index.json")
 # Keys whose values transformers opens as files beside the one that names them.
 POINTERS = ("configuration_files", "transformers_weights", "fast_tokenizer_files", "weight_map")
 
@@ -65,11 +65,21 @@ def bare(pointed: Any) -> bool:
     return isinstance(pointed, str) and pointed not in ("", ".", "..") and not set(pointed) & set("/\\\0")
 
 
+def weights(name: ModelName) -> dict[str, Path]:
+    """The files of weights of a model, by name, where they lie on this disk."""
+    if name.folder is not None:
+        return {path.name: path for path in name.folder.glob("*.safetensors")}
+    index = content(name, "model.safetensors.index.json")
+    parts = set(index["weight_map"].values()) if isinstance(index, dict) else {"model.safetensors"}
+    found = {part: cached(name, part) for part in parts}
+    return {part: Path(path) for part, path in found.items() if path is not None}
+
+
 def weights_are_safe(name: ModelName) -> None:
     """Raise ModelError where a local folder has its weights in pickles only, none at all, or an adapter over them."""
-    if name.folder is None:
+    if name.folder is None or name.adapter:
         return
-    if (name.folder / "adapter_config.json").exists():  # transformers would put it over the weights unasked
+    if (name.folder / ADAPTER).exists():  # transformers would put it over the weights unasked
         raise ModelError(f"{name.given}: an adapter lies beside its weights", "merge it with PEFT, or remove it")
     if not any(name.folder.glob("*.safetensors")):
         pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in name.folder.glob(pattern))

@@ -93,7 +93,8 @@ def output_layers(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
     return [
         (path, layer)
         for path, layer in linear
-        if layer.out_features == model.config.num_labels and not in_body(model, path)
+        # One of LoRA's small matrices may have as many rows.
+        if layer.out_features == model.config.num_labels and not in_body(model, path) and ".lora_" not in path
     ]
 
 

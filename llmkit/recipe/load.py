@@ -34,6 +34,7 @@ FLAGS = {
     "text_pair": "data.columns.text_pair",
     "label": "data.columns.label",
     "epochs": "train.num_train_epochs",
+    "lora": "lora",
     "output_dir": "output_dir",
 }
 
@@ -58,6 +59,8 @@ def load_recipe(
     for word, value in flags.items():
         if word not in FLAGS:
             raise UsageError(f"unknown word '{word}'", did_you_mean(word, list(FLAGS)))
+        if word == "lora" and (value is None or isinstance(draft.values.get("lora"), dict)):
+            continue  # the keys that are there say more
         if value is not None:
             draft.put(tuple(FLAGS[word].split(".")), value, f"--{word.replace('_', '-')}")
     if task is not None:
@@ -80,7 +83,7 @@ def check(draft: Draft, wanted: str | None = None) -> Recipe:
         strange = [key for key in draft.values if key not in core and key != kind.name]
         found += [((key,), strange_section(key, kind.name)) for key in strange]
         found += names_known(draft.values, kind(options))
-    found += patience(draft.values)
+    found += patience(draft.values) + nothing_to_adapt(draft.values)
     found += [(("train", "hf", key), why) for key in section(draft.values, "train", "hf") if (why := hf.complaint(key))]
     if found:
         lines = sorted((where(draft.origin(path)), f"{draft.origin(path)}: {'.'.join(path)}: {why}")
@@ -173,6 +176,13 @@ def patience(values: Mapping[str, Any]) -> list[tuple[Keys, str]]:
     return [
         (("eval", "early_stopping_patience"), f"stopping early needs train.{off[0]} to be something else than 'no'")
     ]
+
+
+def nothing_to_adapt(values: Mapping[str, Any]) -> list[tuple[Keys, str]]:
+    """The mistake of an adapter beside fresh weights: again two sections."""
+    if values.get("lora", False) is False or section(values, "model").get("from_config") is None:
+        return []
+    return [(("lora",), "adapts weights that know something, and model.from_config has fresh ones; leave one out")]
 
 
 def names_known(values: Mapping[str, Any], kind: Task) -> list[tuple[Keys, str]]:

@@ -39,11 +39,28 @@ def one_source(value: object) -> object:
     return value
 
 
+LORA_RATE = 1e-3  # small matrices that begin at zero want a higher rate than weights that know something
 Source = Annotated[str | list[str] | dict[str, str], BeforeValidator(one_source)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
+
+
+def some_targets(value: object) -> object:
+    """The value where it can name layers: `all-linear`, or names."""
+    names = value if isinstance(value, list) else []
+    if value == "all-linear" or (names and all(isinstance(name, str) and name for name in names)):
+        return value
+    raise PydanticCustomError("targets", "must be all-linear, or a list of layers such as [query, value]")
+
+
+def switched(value: object) -> object:
+    """A section that may be written as true (its defaults) or false (none)."""
+    return None if value is False else {} if value in (True, None) else value
+
+
+Targets = Annotated[str | list[str], BeforeValidator(some_targets)]
 
 
 class ModelSection(Section):
@@ -131,7 +148,7 @@ class TrainSection(Section):
     """How to learn. Keys that transformers' TrainingArguments has carry its spelling."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
-    """The highest rate that the schedule reaches."""
+    """The highest rate that the schedule reaches; the default with `lora` is 1e-3."""
     num_train_epochs: Annotated[float, Field(gt=0, le=10_000)] = 3.0
     """How often each row is seen."""
     max_steps: Annotated[int, Field(le=10**9)] = -1
@@ -214,6 +231,37 @@ class TrainSection(Section):
         return found
 
 
+class LoraSection(Section):
+    """Train small matrices beside frozen weights; without this section all weights are trained."""
+
+    r: Count = 16
+    """The rank: columns of the small matrices. More learn more, and weigh more."""
+    alpha: Annotated[float, Field(gt=0)] = 32
+    """What is learned counts alpha / r times."""
+    dropout: Share = 0.05
+    """Share of the inputs of the small matrices that is zero in a step."""
+    targets: Targets = "all-linear"
+    """The layers that get them: all-linear, or a list of names or regular expressions such as [query, value]. Fresh
+    layers are trained whole, and so is the layer that gives a label its output."""
+    dora: bool = False
+    """DoRA: learns the length of each row of weights too; slower."""
+    rslora: bool = False
+    """rsLoRA: alpha / sqrt(r) instead of alpha / r, for high ranks."""
+    quantize: Literal["none", "8bit", "4bit"] = "none"
+    """Hold the frozen weights in so many bits while training and answering: needs an NVIDIA GPU and bitsandbytes."""
+    merge: bool = False
+    """Save one whole model, the small matrices added to its weights, instead of an adapter beside its base."""
+
+    @model_validator(mode="after")
+    def agree(self) -> LoraSection:
+        if self.merge and self.quantize != "none":
+            why = f"weights of {self.quantize} take in nothing exactly; leave one out"
+            raise PydanticCustomError(
+                "quarrel", "keys do not go together", {"quarrels": [Quarrel(("merge", "quantize"), why)]}
+            )
+        return self
+
+
 class EvalSection(Section):
     """How to judge."""
 
@@ -244,7 +292,18 @@ class Recipe(Section):
     """The learning."""
     eval: EvalSection = EvalSection()
     """The judgement."""
+    lora: Annotated[LoraSection | None, BeforeValidator(switched)] = None
+    """Small matrices beside frozen weights; true: this section's defaults. Default: all weights are trained."""
     output_dir: Text | None = None
     """The run folder; default: a fresh one under ./runs/."""
     options: Section = Field(default_factory=Section, exclude=True)
     """The task's own section."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def adapters_learn_faster(cls, values: object) -> object:
+        """The rate that small matrices want, where none is named: it then stands in the resolved recipe."""
+        if not isinstance(values, dict) or values.get("lora", False) is False:
+            return values
+        train = {} if (given := values.get("train")) is None else given
+        return values | {"train": {"learning_rate": LORA_RATE} | train} if isinstance(train, dict) else values

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from transformers import PreTrainedModel, TrainerState
 
 from llmkit.errors import DiskError
@@ -21,7 +22,7 @@ def save(model: PreTrainedModel, state: TrainerState, root: Path) -> Path:
     shutil.rmtree(beside, ignore_errors=True)
     try:
         with quiet():
-            model.save_pretrained(beside)
+            save_weights(model, beside)
         state.save_to_json(str(beside / "trainer_state.json"))
         for file in beside.iterdir():
             synced(file)
@@ -35,6 +36,18 @@ def save(model: PreTrainedModel, state: TrainerState, root: Path) -> Path:
             f"{final}: {getattr(fault, 'strerror', None) or fault}", "free some space and run again"
         ) from fault
     return final
+
+
+def save_weights(model: PreTrainedModel, folder: Path) -> None:
+    """Write model.safetensors: what is trained, where the rest is frozen, else the whole model."""
+    from llmkit.models import lora
+
+    if not lora.is_adapted(model):
+        model.save_pretrained(folder)
+        return
+    folder.mkdir(parents=True)
+    trained = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
+    save_file(trained, folder / "model.safetensors")
 
 
 def synced(path: Path) -> None:

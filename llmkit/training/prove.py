@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 import transformers
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
+from llmkit import console
 from llmkit.data.rows import Rows
 from llmkit.errors import DiskError, InternalError
 from llmkit.models import load as models
 from llmkit.models.heads import rescale
 from llmkit.models.load import Loaded
 from llmkit.models.names import resolve
-from llmkit.recipe.schema import Recipe
+from llmkit.recipe.schema import LoraSection, Recipe
 from llmkit.runs.folder import RunFolder
-from llmkit.tasks.base import Task
+from llmkit.tasks.base import Batch, Task
 
 PROBE = 8  # rows that the saved model must answer as the trained one did
 SAME = 1e-6  # how far a logit may move when a model is saved and loaded again
+MERGED = 1e-5  # and where small matrices were added to the weights meanwhile: other sums
 
 
 def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folder: RunFolder) -> PreTrainedModel:
-    """Write model/, load it and its tokenizer again in plain transformers, and compare: tokens, logits, label names.
+    """Write model/, load it and its tokenizer again in plain transformers or PEFT, and compare: tokens, logits, labels.
 
     Returns the reloaded model in fp32 and eval mode: it is the one to judge. Raises InternalError where it is not the
     trained one, DiskError where it could not be written.
@@ -33,36 +37,83 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
     if (units := task.model().units) is not None:
         mean, spread = units
         rescale(loaded.model, spread, mean)
-    try:
-        models.save(loaded.model, loaded.tokenizer, target, recipe.model.max_length)
-    except (OSError, SafetensorError) as fault:
-        raise DiskError(
-            f"{target}: {getattr(fault, 'strerror', None) or fault}", "free some space and run again"
-        ) from fault
-    loaded.model.eval()
-    with models.quiet():
-        auto_class = getattr(transformers, task.model().auto_class)
-        again = auto_class.from_pretrained(target, dtype=recipe.model.dtype).to(loaded.model.device).eval()
-        tokenizer = models.load_tokenizer(resolve(str(target)))
+    device = loaded.model.device
     some = rows.take(range(min(PROBE, len(rows))))
     features = task.encode(some, loaded.tokenizer, recipe.model.max_length).features
+    probe = task.collator(loaded.tokenizer)(features[:PROBE])  # a document may have many
+    inputs = task.inputs(loaded.model, {name: tensor.to(device) for name, tensor in probe.items()})
+    logits = logits_of(loaded.model, inputs)
+    save(recipe, loaded, target)
+    with models.quiet():
+        again = reloaded(recipe, target, task.model().auto_class, device)
+        tokenizer = models.load_tokenizer(resolve(str(target)))
     if task.encode(some, tokenizer, recipe.model.max_length).features != features:
         raise InternalError(f"{target}: the reloaded tokenizer gives other tokens", "report this as a bug")
-    probe = task.collator(loaded.tokenizer)(features[:PROBE])  # a document may have many
-    probe = {name: tensor.to(loaded.model.device) for name, tensor in probe.items()}
-    inputs = task.inputs(loaded.model, probe)
-    with torch.inference_mode():
-        logits = loaded.model(**inputs).logits
-        moved, largest = float((again(**inputs).logits - logits).abs().max()), float(logits.abs().max())
-    if not moved <= SAME * max(1.0, largest):
+    moved, largest = float((logits_of(again, inputs) - logits).abs().max()), float(logits.abs().max())
+    same = MERGED if recipe.lora and recipe.lora.merge else SAME
+    if not moved <= same * max(1.0, largest):
         raise InternalError(f"{target}: reloaded logits differ by {moved:.1e}", "report this as a bug")
     for field in task.model().config:
         if getattr(again.config, field) != getattr(loaded.model.config, field):
             raise InternalError(f"{target}: '{field}' of its config did not survive saving", "report this as a bug")
     task.adopt(again.config)  # from here on as any user of the folder
-    return again.float()
+    return again if getattr(again, "is_quantized", False) else again.float()
+
+
+def logits_of(model: PreTrainedModel, inputs: Batch) -> torch.Tensor:
+    """What the model says, without dropout."""
+    with torch.inference_mode():
+        logits: torch.Tensor = model.eval()(**inputs).logits
+    return logits
+
+
+def save(recipe: Recipe, loaded: Loaded, target: Path) -> None:
+    """Write the model: whole, as an adapter, or merged. Raises DiskError where it could not be written."""
+    model, tokenizer, length = loaded.model, loaded.tokenizer, recipe.model.max_length
+    try:
+        if recipe.lora is None:
+            models.save(model, tokenizer, target, length)
+        elif recipe.lora.merge:
+            from llmkit.models import lora
+
+            lora.merge(model)
+            models.save(model, tokenizer, target, length)
+        else:
+            save_adapter(recipe, recipe.lora, loaded, target)
+    except (OSError, SafetensorError) as fault:
+        raise DiskError(
+            f"{target}: {getattr(fault, 'strerror', None) or fault}", "free some space and run again"
+        ) from fault
+
+
+def save_adapter(recipe: Recipe, section: LoraSection, loaded: Loaded, target: Path) -> None:
+    """Write a PEFT folder with the tokenizer, label names and the hash of the base; says how large it is."""
+    from llmkit.models import adapters, lora
+
+    assert recipe.model.name is not None
+    base = resolve(recipe.model.name, recipe.model.revision)
+    path, revision = adapters.place(base, loaded.model.config)
+    with models.quiet():
+        lora.save(loaded.model, target, path, revision)
+        models.save_tokenizer(loaded.tokenizer, target, recipe.model.max_length)
+    kept = lora.unquantized(loaded.model, lora.trained_whole(loaded.model))
+    adapters.write(target, base, loaded.model, section.quantize, kept)
+    size = (target / adapters.WEIGHTS).stat().st_size
+    console.note(f"the adapter takes {size / 2**20:.1f} MiB; its base is {base.given}")
+
+
+def reloaded(recipe: Recipe, target: Path, auto_class: str, device: torch.device) -> PreTrainedModel:
+    """The saved model as plain transformers, or PEFT, loads it."""
+    if recipe.lora is None or recipe.lora.merge:
+        return getattr(transformers, auto_class).from_pretrained(target, dtype=recipe.model.dtype).to(device)
+    from llmkit.models import adapters, lora, quantized
+
+    about = adapters.recorded(resolve(str(target)))
+    more = quantized.words(about["quantize"], about["unquantized"])
+    model = lora.reopened(target, auto_class, recipe.model.dtype, **more)
+    return model if more else model.to(device)  # quantized weights are on their device, and stay in their type
 
 
 def size_of(model: PreTrainedModel) -> int:
-    """The bytes of a model's weights."""
-    return sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    """The bytes of the weights that are trained: what a checkpoint holds."""
+    return sum(weight.numel() * weight.element_size() for weight in model.parameters() if weight.requires_grad)

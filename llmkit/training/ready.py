@@ -30,11 +30,19 @@ def name_model(recipe: Recipe) -> tuple[Recipe, ModelName]:
     if recipe.model.from_config is not None:
         shapes.check(recipe.model.from_config)
         return recipe, ModelName(recipe.model.from_config, "", why="fresh weights of this shape")
+    if recipe.lora is not None and recipe.lora.quantize != "none":
+        from llmkit.models import quantized
+
+        quantized.check(recipe.lora.quantize)
     if recipe.model.name is None:
         given, why = default_name()
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": given})})
         return recipe, replace(resolve(given, recipe.model.revision), why=why)
-    return recipe, resolve(recipe.model.name, recipe.model.revision)
+    name = resolve(recipe.model.name, recipe.model.revision)
+    if name.adapter and recipe.lora is not None:
+        mend = "leave lora out (it is merged into its base), or train it again with lora.merge=true"
+        raise RecipeError(f"lora: {name.given} is an adapter already, and an adapter of an adapter is none", mend)
+    return recipe, name
 
 
 def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
@@ -77,7 +85,31 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
         fresh_head = any(f"{path}.weight" in loaded.fresh for path, _ in heads.output_layers(loaded.model))
         heads.rescale(loaded.model, 1.0 if fresh_head else 1 / spread, 0.0 if fresh_head else -mean / spread)
     said_of(loaded)
-    return recipe, loaded
+    if name.adapter:
+        console.note(f"the adapter of {name.given} is merged into its base")
+    return recipe, adapted(recipe, name, head.auto_class, loaded)
+
+
+def adapted(recipe: Recipe, name: ModelName, auto_class: str, loaded: Loaded) -> Loaded:
+    """The model, with `lora` frozen and with small matrices in it; says where they are and what share of the weights is trained."""
+    if recipe.lora is None:
+        return loaded
+    from llmkit.models import load as models
+    from llmkit.models import lora
+
+    if recipe.lora.quantize != "none":
+        model = models.quantized_again(name, auto_class, loaded, recipe.model.dtype, recipe.lora.quantize)
+        loaded = replace(loaded, model=model)
+    said = lora.wrap(loaded.model, loaded.fresh, recipe.lora, auto_class)
+    trained, of = lora.share(loaded.model)
+    console.note(f"lora: {said}; learning rate {recipe.train.learning_rate:g}")
+    console.note(f"trains {amount(trained)} of {amount(of)} weights ({trained / of:.1%})")
+    return loaded
+
+
+def amount(number: int) -> str:
+    """`0.6M`, or small numbers whole."""
+    return f"{number / 1e6:.1f}M" if number >= 1e5 else f"{number:,}"
 
 
 def note_other_words(tokenizer: PreTrainedTokenizerBase, name: ModelName, given: str) -> None:

@@ -167,6 +167,10 @@ def begin(
         "model": {"name": name.given, "revision": name.revision, "files": model_hashes},
         "hardware": hardware(),
     }
+    if name.adapter:
+        from llmkit.models import adapters
+
+        facts["model"] = {**facts["model"], "base": adapters.recorded(name)}  # type: ignore[dict-item]
     if words is not name:
         facts["tokenizer"] = {"name": words.given, "files": word_hashes}
     if (folder / "run.json").exists():

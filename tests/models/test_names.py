@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from llmkit.errors import MissingInputError, ModelError
+from llmkit.errors import MissingInputError
 from llmkit.models import names
 from llmkit.models.names import ModelName, resolve
 
@@ -101,21 +100,13 @@ def test_an_unfinished_run_has_no_model(refused: Refused) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("text", "whose"),
-    [
-        (json.dumps({"base_model_name_or_path": "google-bert/bert-base-uncased"}), "of google-bert/bert-base-uncased"),
-        (json.dumps({"base_model_name_or_path": None}), "that names no base"),
-        ("{}", "that names no base"),
-        ("[", "that names no base"),
-        ("[]", "that names no base"),
-    ],
-)
-def test_an_adapter_without_its_base_names_it(text: str, whose: str, refused: Refused) -> None:
+def test_an_adapter_is_a_model_whose_base_lies_elsewhere() -> None:
+    assert not resolve(str(model("whole"))).adapter
     Path("m").mkdir()
-    Path("m/adapter_config.json").write_text(text)
-    said = f"m: an adapter {whose}, without its base; merge it with PEFT, or name a whole model"
-    assert refused(lambda: resolve("m"), ModelError) == said
+    Path("m/adapter_config.json").write_text("{}")
+    assert resolve("m").adapter
+    Path("m/config.json").write_text("{}")
+    assert not resolve("m").adapter  # an adapter beside whole weights
 
 
 def test_the_default_is_the_packaged_model_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

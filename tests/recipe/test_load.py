@@ -54,7 +54,7 @@ def test_flags_that_are_not_given_change_nothing() -> None:
 
 
 def test_every_flag_stands_for_a_key() -> None:
-    keys = [*leaves(Recipe), "data.columns.text", "data.columns.text_pair", "data.columns.label"]
+    keys = [*leaves(Recipe), "lora", "data.columns.text", "data.columns.text_pair", "data.columns.label"]
     assert set(FLAGS.values()) <= set(keys)
 
 

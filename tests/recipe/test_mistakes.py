@@ -18,7 +18,7 @@ CASES = {
     "near": ("train:\n  lerning_rate: 1\n", "r.yaml:3: train.lerning_rate: unknown key; did you mean 'learning_rate'?"),
     "elsewhere": ("learning_rate: 1\n", "r.yaml:2: learning_rate: unknown key; did you mean 'train.learning_rate'?"),
     "two homes": ("seed: 1\n", "r.yaml:2: seed: unknown key; did you mean 'data.split.seed' or 'train.seed'?"),
-    "top": ("zzz: 1\n", "r.yaml:2: zzz: unknown key; known: task, model, data, train, eval, output_dir"),
+    "top": ("zzz: 1\n", "r.yaml:2: zzz: unknown key; known: task, model, data, train, eval, lora, output_dir"),
     "hidden": ("options: {}\n", "r.yaml:2: options: unknown key; did you mean 'train.optim'?"),
     "in the task": ("classify:\n  class_wights: none\n", "r.yaml:3: classify.class_wights: unknown key; did you mean 'class_weights'?"),
     "merge key": ("data:\n  <<: {train: x}\n", "r.yaml:3: data.<<: unknown key; known: train, validation, test, columns, split, streaming, document, on_leak, on_empty, encoding, delimiter, quoting"),

@@ -1,0 +1,38 @@
+"""Frozen weights in 8 or 4 bits, by bitsandbytes: on an NVIDIA GPU, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from llmkit.errors import RecipeError
+
+
+def check(bits: str) -> None:
+    """Raise RecipeError where this machine cannot hold weights in so few `bits` (none, 8bit or 4bit)."""
+    if bits == "none":
+        return
+    lacks = [] if torch.cuda.is_available() else ["an NVIDIA GPU"]
+    lacks += [] if find_spec("bitsandbytes") else ["bitsandbytes (pip install bitsandbytes)"]
+    if lacks:
+        what = f"lora.quantize: {bits} needs {' and '.join(lacks)}, and this machine has none"
+        raise RecipeError(what, "leave it out: the weights are then held as model.dtype says")
+
+
+def words(bits: str, unquantized: Sequence[str]) -> dict[str, Any]:
+    """What from_pretrained is told beside the rest; the modules `unquantized` stay as they are.
+
+    Source of the 4-bit settings: Dettmers et al. 2023, arXiv:2305.14314.
+    """
+    if bits == "none":
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    four = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True,
+            "bnb_4bit_compute_dtype": torch.bfloat16}  # fmt: skip
+    how: dict[str, Any] = four if bits == "4bit" else {"load_in_8bit": True}
+    config = BitsAndBytesConfig(**how, llm_int8_skip_modules=list(unquantized))
+    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
