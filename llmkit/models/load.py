@@ -25,6 +25,9 @@ POSITIONS_AFTER_PAD = frozenset({
     "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
 })  # fmt: skip
 
+# Families whose positions are relative: they read any length, whatever their tokenizer was saved with.
+RELATIVE = frozenset({"longt5", "mt5", "switch_transformers", "t5", "umt5"})
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -168,9 +171,21 @@ def names_of(config: PreTrainedConfig) -> list[str]:
 def can_do(name: ModelName, config: PreTrainedConfig, auto_class: str) -> None:
     """Raise ModelError where the architecture has no such head."""
     mapping = getattr(transformers, auto_class)._model_mapping
+    if type(config) not in mapping and auto_class == "AutoModelForSeq2SeqLM":
+        raise cannot_write(name, config)
     if type(config) not in mapping:
         raise ModelError(f"{name.given}: a '{config.model_type}' model cannot do this task (no {auto_class} for it)",
                          "name an encoder such as google-bert/bert-base-uncased")  # fmt: skip
+
+
+def cannot_write(name: ModelName, config: PreTrainedConfig) -> ModelError:
+    """What to say of a model that is no encoder-decoder."""
+    mend = "name an encoder-decoder, such as google-t5/t5-small or facebook/bart-base"
+    if type(config) in transformers.AutoModelForMaskedLM._model_mapping:
+        mend = f"join two with --encoder {name.given} --decoder {name.given}, or {mend}"
+        return ModelError(f"{name.given}: a '{config.model_type}' encoder reads, and cannot write an answer", mend)
+    what = "decoder alone" if type(config) in transformers.AutoModelForCausalLM._model_mapping else "model"
+    return ModelError(f"{name.given}: a '{config.model_type}' {what}, not an encoder with a decoder", mend)
 
 
 def fits(name: ModelName, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -214,8 +229,10 @@ def longest(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int
 
     The model's positions decide: its tokenizer may name the shorter length that an earlier run cut texts at.
     """
-    text = config.get_text_config()
-    positions = getattr(text, "max_position_embeddings", None)
+    text = getattr(config, "encoder", None) or config.get_text_config()
+    if text.model_type in RELATIVE:
+        return None
+    positions = getattr(text, "max_encoder_position_embeddings", getattr(text, "max_position_embeddings", None))
     if isinstance(positions, int) and text.model_type in POSITIONS_AFTER_PAD:
         positions -= (text.pad_token_id or 0) + 1
     if isinstance(positions, int) and positions > 0:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -56,11 +58,19 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
         moved, largest = float((again(**inputs).logits - logits).abs().max()), float(logits.abs().max())
     if not moved <= SAME * max(1.0, largest):
         raise InternalError(f"{target}: reloaded logits differ by {moved:.1e}", "report this as a bug")
+    if loaded.model.can_generate() and settings_of(again) != settings_of(loaded.model):
+        raise InternalError(f"{target}: its generation settings did not survive saving", "report this as a bug")
     for field in task.model().config:
         if getattr(again.config, field) != getattr(loaded.model.config, field):
             raise InternalError(f"{target}: '{field}' of its config did not survive saving", "report this as a bug")
     task.adopt(again.config)  # from here on as any user of the folder
     return again.float()
+
+
+def settings_of(model: PreTrainedModel) -> dict[str, Any]:
+    """How a model generates."""
+    said: dict[str, Any] = model.generation_config.to_diff_dict()
+    return {key: value for key, value in said.items() if key not in ("transformers_version", "_from_model_config")}
 
 
 def size_of(model: PreTrainedModel) -> int:

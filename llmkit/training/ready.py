@@ -12,12 +12,12 @@ from llmkit.data.prepare import Splits
 from llmkit.errors import ModelError, RecipeError
 from llmkit.evaluation.evaluate import metric_names
 from llmkit.models import shapes
-from llmkit.models.names import ModelName, default_name, resolve
+from llmkit.models.names import DEFAULT, ModelName, default_name, resolve
 from llmkit.recipe.schema import Recipe
 from llmkit.tasks.base import Encoded, Feature, Task
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
     from llmkit.models.load import Loaded
 
@@ -25,23 +25,34 @@ MOST_COUNTED = 4096  # features of a split in which unknown tokens are counted
 UNKNOWN = 0.1  # share of unknown tokens from which the tokenizer may be of another language
 
 
-def name_model(recipe: Recipe) -> tuple[Recipe, ModelName]:
+def name_model(recipe: Recipe, task: Task) -> tuple[Recipe, ModelName]:
     """The recipe with a model in it, and where that model is."""
+    if recipe.model.encoder is not None:
+        encoder, decoder = parts(recipe)
+        return recipe, ModelName(f"{encoder.given} + {decoder.given}", "", why="an encoder and one that learns to write")
     if recipe.model.from_config is not None:
         shapes.check(recipe.model.from_config)
         return recipe, ModelName(recipe.model.from_config, "", why="fresh weights of this shape")
     if recipe.model.name is None:
-        given, why = default_name()
+        given, why = default_name() if task.default_model is None else (task.default_model, DEFAULT)
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": given})})
         return recipe, replace(resolve(given, recipe.model.revision), why=why)
     return recipe, resolve(recipe.model.name, recipe.model.revision)
 
 
 def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
-    """Tokenizer and model with the task's head, the fresh weights drawn from the recipe's seed.
+    """Tokenizer and model with the task's head, the fresh weights drawn from the recipe's seed, told what the task tells.
 
     The recipe comes back with the model's own length where it named none and the default is too long.
     """
+    recipe, loaded = loaded_model(recipe, task, name)
+    for text in task.equip(loaded.model, loaded.tokenizer):
+        console.note(text)
+    return recipe, loaded
+
+
+def loaded_model(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
+    """The recipe with the length that it gets, and the model."""
     from transformers import set_seed
 
     from llmkit.models import heads
@@ -58,15 +69,13 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
         loaded = fresh_model(name, head.auto_class, changes, tokenizer, section.max_length, section.dtype)
         said_of(loaded)
         return recipe, loaded
-    if section.tokenizer is not None:
+    if section.tokenizer is not None and section.encoder is None:
         note_other_words(tokenizer, name, section.tokenizer)
+    if section.encoder is not None:
+        return joined(recipe, task, tokenizer)
     config = models.load_config(name, section.config)
     models.can_do(name, config, head.auto_class)
-    longest = models.longest(config, tokenizer) or section.max_length
-    if "max_length" not in section.model_fields_set and section.max_length > longest:
-        console.note(f"max_length: {longest}, as long as the model can read")
-        recipe = recipe.model_copy(update={"model": section.model_copy(update={"max_length": longest})})
-    models.check_length(name, config, tokenizer, recipe.model.max_length)
+    recipe = fitted(recipe, name, config, tokenizer)
     set_seed(recipe.train.seed)
     changes = section.config | head.config
     loaded = models.load_model(name, head.auto_class, changes, dtype=section.dtype, tokenizer=tokenizer)
@@ -76,6 +85,44 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
         mean, spread = head.units
         fresh_head = any(f"{path}.weight" in loaded.fresh for path, _ in heads.output_layers(loaded.model))
         heads.rescale(loaded.model, 1.0 if fresh_head else 1 / spread, 0.0 if fresh_head else -mean / spread)
+    said_of(loaded)
+    return recipe, loaded
+
+
+def fitted(recipe: Recipe, name: ModelName, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Recipe:
+    """The recipe with a length that the model can read; ModelError where it named a longer one."""
+    from llmkit.models import load as models
+
+    section = recipe.model
+    longest = models.longest(config, tokenizer) or section.max_length
+    if "max_length" not in section.model_fields_set and section.max_length > longest:
+        console.note(f"max_length: {longest}, as long as the model can read")
+        recipe = recipe.model_copy(update={"model": section.model_copy(update={"max_length": longest})})
+    models.check_length(name, config, tokenizer, recipe.model.max_length)
+    return recipe
+
+
+def parts(recipe: Recipe) -> tuple[ModelName, ModelName]:
+    """Where the encoder and the decoder of a joined model are."""
+    section = recipe.model
+    assert section.encoder is not None
+    assert section.decoder is not None
+    return resolve(section.encoder, section.revision), resolve(section.decoder, section.revision)
+
+
+def joined(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[Recipe, Loaded]:
+    """Two encoders as one model."""
+    from transformers import set_seed
+
+    from llmkit.models import load as models
+    from llmkit.models.join import joined as join
+
+    if task.model().auto_class != "AutoModelForSeq2SeqLM":
+        raise RecipeError(f"model.encoder: {task.name} does not answer with text", "name one model with --model")
+    encoder, decoder = parts(recipe)
+    recipe = fitted(recipe, encoder, models.load_config(encoder), tokenizer)
+    set_seed(recipe.train.seed)
+    loaded = join(encoder, decoder, recipe.model.config, recipe.model.dtype, tokenizer)
     said_of(loaded)
     return recipe, loaded
 
@@ -98,7 +145,9 @@ def note_other_words(tokenizer: PreTrainedTokenizerBase, name: ModelName, given:
 
 def tokenizer_name(recipe: Recipe, name: ModelName) -> ModelName:
     """Where the tokenizer is: the model's own unless the recipe names another."""
-    return name if recipe.model.tokenizer is None else resolve(recipe.model.tokenizer, what="tokenizer")
+    if recipe.model.tokenizer is not None:
+        return resolve(recipe.model.tokenizer, what="tokenizer")
+    return name if recipe.model.encoder is None else parts(recipe)[1]
 
 
 def said_of(loaded: Loaded) -> None:
@@ -129,6 +178,9 @@ def encode(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits) -> dict[s
         console.note(f"the tokenizer does not know {unknown:.0%} of the tokens: {mend} of this language")
     if cut:
         console.note(f"max_length {recipe.model.max_length} cuts {cut:,} of {counted(rows, 'text')} ({cut / rows:.1%})")
+    if cut := sum(one.cut_targets for one in encoded.values()):
+        most = f"{task.name}.max_target_length {task.longest_target}"
+        console.note(f"{most} cuts {cut:,} of {counted(rows, 'target')} ({cut / rows:.1%})")
     return encoded
 
 

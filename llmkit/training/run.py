@@ -100,7 +100,7 @@ def prepare(recipe: Recipe) -> Start:
     refuse_many_processes()
     task = tasks.load(recipe.task)(recipe.options)
     report_to.check(recipe.train.hf.get("report_to", "none"))
-    recipe, model = ready.name_model(recipe)
+    recipe, model = ready.name_model(recipe, task)
     ready.tokenizer_name(recipe, model)  # that it is there
     check_scripts(metric_names(recipe, task))
     if recipe.data.streaming:
@@ -167,7 +167,10 @@ def begin(
         "model": {"name": name.given, "revision": name.revision, "files": model_hashes},
         "hardware": hardware(),
     }
-    if words is not name:
+    if recipe.model.encoder is not None:
+        of_parts = {one.given: one.folder and manifest.tree_hashes(one.folder, one.folder) for one in ready.parts(recipe)}
+        facts["model"] = {"name": name.given, "revision": recipe.model.revision, "files": None, "parts": of_parts}
+    elif words is not name:
         facts["tokenizer"] = {"name": words.given, "files": word_hashes}
     if (folder / "run.json").exists():
         console.note(f"{folder.path}: the run there did not finish; it starts again from its first step")
