@@ -10,11 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llmkit.data.rows import Rows
+from llmkit.data.scripts import unspaced
 from llmkit.errors import InternalError
 from llmkit.tasks.base import Answer, Task
-
-# A word of a script without spaces is a run of its characters: Chinese, Japanese, Thai, Lao, Khmer, Burmese.
-UNSPACED = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
 
 
 def majority(task: Task, train: Rows, rows: Rows) -> list[Answer]:
@@ -105,15 +103,6 @@ def several_labels(
         )
     by_row = [{label: float(chances[label][i]) for label in labels} for i in range(wanted.shape[0])]
     return [Answer([label for label, p in one.items() if p >= 0.5], one) for one in by_row]
-
-
-def unspaced(texts: Sequence[str]) -> bool:
-    """Whether most letters of the texts belong to a script without spaces."""
-    import re
-
-    sample = "".join(texts[:1000])
-    letters = sum(char.isalpha() for char in sample)
-    return len(re.findall(UNSPACED, sample)) * 2 > letters
 
 
 BASELINES: Mapping[str, Callable[[Task, Rows, Rows], list[Answer]]] = {
