@@ -1,6 +1,6 @@
 """What a score is held against: answers that need no transformer, learned from the same training rows.
 
-Each baseline answers whatever the task's references are: a class, a list of labels, or a number.
+Each baseline answers whatever the task's references are: a class, a list of labels, a number or, in leads.py, a text.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from llmkit.data.rows import Rows
 from llmkit.data.scripts import unspaced
 from llmkit.errors import InternalError
+from llmkit.evaluation import leads
 from llmkit.tasks.base import Answer, Task
 
 
@@ -110,6 +111,10 @@ BASELINES: Mapping[str, Callable[[Task, Rows, Rows], list[Answer]]] = {
     "mean": mean,
     "tfidf": tfidf,
     "unigram": unigram,
+    "lead1": leads.lead1,
+    "lead3": leads.lead3,
+    "first_sentence": leads.first_sentence,
+    "copy": leads.copy,
 }
 
 
