@@ -111,7 +111,7 @@ def tiny_model(
         "pad_token_id": 0,
         "initializer_range": 0.1,
     } | (FAMILIES | WRITERS)[family]
-    ids = {f"{name}_token_id": None for name in ("bos", "eos", "cls", "sep")}
+    ids: dict[str, int | None] = {f"{name}_token_id": None for name in ("bos", "eos", "cls", "sep")}
     if family in WRITERS:
         auto_class = "AutoModelForSeq2SeqLM"
         ids |= {"bos_token_id": 2, "decoder_start_token_id": 2, "eos_token_id": 3, "forced_eos_token_id": None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from llmkit.models.changes import BY_TASK, allowed
 from llmkit.models.hub import source, speaking_of
 from llmkit.models.names import ModelName
 
+SPELLED = 5  # modules that a sentence lists
 UNLIMITED = 10**6  # transformers writes 10**30 where a tokenizer names no length
 # Families whose positions are counted from pad_token_id + 1 on: the rows of the table below that are never used.
 POSITIONS_AFTER_PAD = frozenset({
@@ -251,8 +253,13 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Pat
 
 
 def modules(keys: tuple[str, ...]) -> str:
-    """`classifier, bert.pooler.dense` from weight names."""
-    return ", ".join(dict.fromkeys(key.rpartition(".")[0] or key for key in keys))
+    """`classifier, bert.pooler.dense` from weight names; of many the modules that they are in, layers as one."""
+    found = list(dict.fromkeys(key.rpartition(".")[0] or key for key in keys))
+    if len(found) > SPELLED:
+        found = list(dict.fromkeys(re.sub(r"\.\d+(?=\.)", ".*", key) for key in found))
+    while len(found) > SPELLED and (deepest := max(key.count(".") for key in found)):
+        found = list(dict.fromkeys(key.rpartition(".")[0] if key.count(".") == deepest else key for key in found))
+    return ", ".join(found)
 
 
 def weights(number: int) -> str:

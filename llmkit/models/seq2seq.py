@@ -43,7 +43,9 @@ def shifted(model: PreTrainedModel, labels: Tensor) -> Tensor:
     """
     config = model.config
     if hasattr(model, "prepare_decoder_input_ids_from_labels"):
-        inputs: Tensor = model.prepare_decoder_input_ids_from_labels(labels.clone())  # FSMT writes into what it is given
+        inputs: Tensor = model.prepare_decoder_input_ids_from_labels(
+            labels.clone()
+        )  # FSMT writes into what it is given
     else:  # Blenderbot, M2M100 and NLLB shift in the forward only
         inputs = torch.roll(labels, 1, dims=1)
         inputs[:, 0] = config.decoder_start_token_id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-SENTENCE_END = re.compile(r"[.!?…]+[\"')\]]*(?=\s)|[。！？…]+[”’」』）]*|\n+")
+from llmkit.data import sentences
+
 MULTIPLE = 8  # bf16 kernels are built for each shape: few shapes, few builds
 
 
@@ -55,23 +55,19 @@ def parts(tokenizer: PreTrainedTokenizerBase, text: str, prefix: str, max_length
 
     A sentence that is longer than that is cut where it must be.
     """
-    room = max_length - len(tokenizer(prefix).input_ids)
-    spans = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    if len(spans) <= room:
+    room = max(1, max_length - len(tokenizer(prefix).input_ids))
+    places = np.array(tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"])
+    if len(places) <= room:
         return [text]
-    room = max(1, room)
-    stops = {found.end() for found in SENTENCE_END.finditer(text)}
+    # The tokens before the end of each sentence.
+    ends = np.searchsorted(places[:, 0], [end for _, end in sentences.spans(text)])
     made, begin = [], 0
-    while begin < len(spans):
-        end = min(begin + room, len(spans))
-        if end < len(spans):
-            # A sentence ends between two tokens where one of its stops lies between their places.
-            ends = [at for at in range(begin + 1, end + 1) if any(
-                place in stops for place in range(spans[at - 1][1], spans[at][0] + 1))]  # fmt: skip
-            end = ends[-1] if ends else end
-        made.append(text[spans[begin][0] : spans[end - 1][1]].strip())
+    while begin < len(places):
+        fits = ends[(ends > begin) & (ends <= begin + room)]
+        end = int(fits[-1]) if len(fits) else min(begin + room, len(places))
+        made.append(text[places[begin, 0] : places[end - 1, 1]])
         begin = end
-    return [part for part in made if part]
+    return made
 
 
 def rectangle(rows: Sequence[Sequence[int]], fill: int, longest: int) -> torch.Tensor:

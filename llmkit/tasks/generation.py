@@ -251,7 +251,8 @@ class Generation(Task):
 
     def references(self, rows: Rows) -> list[Any]:
         """The texts that may be said of each row; each knows its source. Raises DataError for an empty one."""
-        is_json = rows.kinds[rows.column(self.said)] == "json"
+        column = rows.column(self.said)
+        is_json = rows.kinds[column] == "json"
         found, faults = [], []
         for row, (source, cell) in enumerate(zip(rows.texts(self.source), rows.texts(self.said), strict=True)):
             several = kind_of(cell, is_json) == "a list"
@@ -259,9 +260,8 @@ class Generation(Task):
             one = Reference(texts if several else [texts])
             one.source = source
             found.append(one)
-            if not one or not all(isinstance(text, str) and text.strip() for text in one):
-                what = f"'{rows.column(self.said)}' holds no text" if not one else (
-                    f"'{rows.column(self.said)}' holds something else than texts, or an empty one")  # fmt: skip
+            if not texts or not all(type(text) is str and text.strip() for text in one):
+                what = f"'{column}' holds {'something else than texts' if texts else 'no text'}, or an empty one"
                 faults.append(Fault(rows.where(row), what, "write a text, or a list of texts"))
         refuse(faults)
         return found

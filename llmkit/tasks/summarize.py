@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llmkit.metrics import Score
+from llmkit.metrics import Score, summaries
 from llmkit.tasks.base import Answer
 from llmkit.tasks.generation import Generation, GenerationOptions, Reference
 
@@ -21,8 +21,8 @@ class Summarize(Generation):
     target = "summary"
     cells = {"summary": ("text", "a list")}
     metrics = ("rougeL", "rouge1", "rouge2", "rougeLsum", "chrf", "length_ratio", "repetition", "copy", "novelty")
-    known_metrics = metrics
-    lower_is_better = ("repetition",)
+    known_metrics = summaries.NAMES
+    lower_is_better = summaries.LOWER_IS_BETTER
     baselines = ("lead1", "lead3", "first_sentence")
     Options = SummarizeOptions
     section = "summarization"
@@ -32,13 +32,9 @@ class Summarize(Generation):
     def score(
         self, names: Sequence[str], references: Sequence[Reference], answers: Sequence[Answer]
     ) -> dict[str, Score]:
-        from llmkit.metrics import summaries
-
         return summaries.score_all(names, *self.texts(references, answers))
 
     def statistic(
         self, names: Sequence[str], references: Sequence[Reference], answers: Sequence[Answer]
     ) -> Callable[[Any], Any]:
-        from llmkit.metrics import summaries
-
         return summaries.statistic(names, *self.texts(references, answers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llmkit.metrics import Score
+from llmkit.metrics import Score, translations
 from llmkit.recipe.schema import Count
 from llmkit.tasks.base import Answer
 from llmkit.tasks.generation import Generation, GenerationOptions, Reference
@@ -25,8 +25,8 @@ class Translate(Generation):
     columns = {"source": "the text to translate", "target": "its translation"}
     target = "target"
     cells = {"target": ("text", "a list")}
-    metrics = known_metrics = ("bleu", "chrf", "ter")
-    lower_is_better = ("ter",)
+    metrics = known_metrics = translations.NAMES
+    lower_is_better = translations.LOWER_IS_BETTER
     baselines = ("copy",)
     Options = TranslateOptions
     section = "translation"
@@ -35,13 +35,9 @@ class Translate(Generation):
     def score(
         self, names: Sequence[str], references: Sequence[Reference], answers: Sequence[Answer]
     ) -> dict[str, Score]:
-        from llmkit.metrics import translations
-
         return translations.score_all(names, *self.texts(references, answers))
 
     def statistic(
         self, names: Sequence[str], references: Sequence[Reference], answers: Sequence[Answer]
     ) -> Callable[[Any], Any]:
-        from llmkit.metrics import translations
-
         return translations.statistic(names, *self.texts(references, answers))

@@ -29,7 +29,8 @@ def name_model(recipe: Recipe, task: Task) -> tuple[Recipe, ModelName]:
     """The recipe with a model in it, and where that model is."""
     if recipe.model.encoder is not None:
         encoder, decoder = parts(recipe)
-        return recipe, ModelName(f"{encoder.given} + {decoder.given}", "", why="an encoder and one that learns to write")
+        why = "one that reads, one that learns to write"
+        return recipe, ModelName(f"{encoder.given} + {decoder.given}", "", why=why)
     if recipe.model.from_config is not None:
         shapes.check(recipe.model.from_config)
         return recipe, ModelName(recipe.model.from_config, "", why="fresh weights of this shape")
@@ -41,9 +42,10 @@ def name_model(recipe: Recipe, task: Task) -> tuple[Recipe, ModelName]:
 
 
 def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
-    """Tokenizer and model with the task's head, the fresh weights drawn from the recipe's seed, told what the task tells.
+    """Tokenizer and model with the task's head, the fresh weights drawn from the recipe's seed.
 
-    The recipe comes back with the model's own length where it named none and the default is too long.
+    The model has been told how it answers, where the task knows that. The recipe
+    comes back with the model's own length where it named none and the default is too long.
     """
     recipe, loaded = loaded_model(recipe, task, name)
     for text in task.equip(loaded.model, loaded.tokenizer):
@@ -216,7 +218,7 @@ def settle(recipe: Recipe, splits: Splits, loaded: Loaded) -> tuple[Recipe, str]
 
     from llmkit.models.device import choose_precision, device
 
-    hidden = getattr(loaded.model.config, "hidden_size", 0) or 0
+    hidden = getattr(loaded.model.config.get_text_config(decoder=True), "hidden_size", 0) or 0
     precision, why = choose_precision(recipe.train.precision, hidden, device())
     said = f"precision: {precision} ({why}), scores in {recipe.eval.precision}; {torch.get_num_threads()} threads"
     console.note(said)

@@ -168,8 +168,9 @@ def begin(
         "hardware": hardware(),
     }
     if recipe.model.encoder is not None:
-        of_parts = {one.given: one.folder and manifest.tree_hashes(one.folder, one.folder) for one in ready.parts(recipe)}
-        facts["model"] = {"name": name.given, "revision": recipe.model.revision, "files": None, "parts": of_parts}
+        both = [(one.given, one.folder) for one in ready.parts(recipe)]
+        parts = {given: manifest.tree_hashes(place, place) if place else None for given, place in both}
+        facts["model"] = {"name": name.given, "revision": recipe.model.revision, "files": None, "parts": parts}
     elif words is not name:
         facts["tokenizer"] = {"name": words.given, "files": word_hashes}
     if (folder / "run.json").exists():
