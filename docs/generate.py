@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 from llmkit import errors, tasks
 from llmkit.cli import app
 from llmkit.evaluation.baselines import BASELINES
-from llmkit.metrics import Score
+from llmkit.metrics import Score, summaries, translations
 from llmkit.recipe import hf, load, sentences
 from llmkit.recipe.schema import Recipe, TrainSection
 from llmkit.tasks.base import Answer, Task
@@ -73,6 +73,27 @@ METRICS = {
     "perplexity": "Its exponential: among how many equally likely tokens the model is torn.",
     "masked_accuracy": "The share of hidden tokens that the model finds likeliest.",
     "pseudo_perplexity": "As perplexity, over all tokens, each hidden alone (one forward pass a token: slow).",
+    "rouge1": "F1 of the words that answer and reference share, the best reference of a row; the mean over rows. "
+    "0 to 1. Lin 2004.",
+    "rouge2": "As rouge1, of pairs of neighbouring words.",
+    "rougeL": "As rouge1, of the longest sequence of words that both have in the same order, gaps allowed.",
+    "rougeLsum": "As rougeL, line by line: each line of the reference with all lines of the answer.",
+    "chrf": "F2 of the runs of 1 to 6 characters that answers and references share, of all rows at once. 0 to 1. "
+    "Popović 2015.",
+    "length_ratio": "The words of all answers over the words of all references (of several a row their mean): 1 is as "
+    "long, 0 and up.",
+    "repetition": "The share of an answer's runs of three words that stood in it before; the mean over rows. 0 to 1, 0 "
+    "is best. Welleck et al. 2020 (seq-rep-3).",
+    "copy": "Coverage: the share of an answer's words that stand in a fragment copied from the source; the mean over "
+    "rows. 0 to 1. Grusky et al. 2018.",
+    "density": "The mean length of the copied fragment that a word of the answer stands in; the mean over rows. 0 and "
+    "up. Grusky et al. 2018.",
+    "novelty": "The share of an answer's pairs of neighbouring words that the source has not; the mean over rows. "
+    "0 to 1. See et al. 2017.",
+    "bleu": "The geometric mean of the shares of an answer's runs of 1 to 4 words that its references have, less for "
+    "answers that are too short; of all rows at once. 0 to 1. Papineni et al. 2002.",
+    "ter": "Edits (a word put in, taken out, replaced, or a run of words moved) for each word of the references. 0 and "
+    "up, 0 is best. Snover et al. 2006.",
 }
 TRUE, SAID = ["a", "b", "a", "b"], [0.9, 0.4, 0.6, 0.2]
 # Each kind of question with four rows, so that the signatures are those of the code.
@@ -85,6 +106,9 @@ EXAMPLES: dict[str, tuple[str, list[Any], list[Answer]]] = {
     ),
     "classify, a number (`classify.kind=regression`)": ("regression", [1.0, 2.0, 3.0, 5.0], [Answer(p) for p in SAID]),
 }  # fmt: skip
+# Generated text in rows of one reference.
+WRITTEN = {"summarize": summaries, "translate": translations}
+SAYS = ["a cat sat", "a dog ran off", "the end", "no one"]
 SUMS = {"loss": 3.0, "masked": 2.0, "correct": 1.0, "pseudo_loss": 9.0, "tokens": 4.0}
 
 
@@ -209,6 +233,9 @@ def metrics_page() -> str:
         text += metrics_table(title, task.known_metrics, task.score(task.known_metrics, references, answers))
     answers = [Answer(None, more={"sums": SUMS})] * 4
     text += metrics_table("mlm", Mlm.known_metrics, Mlm().score(Mlm.known_metrics, [None] * 4, answers))
+    for title, module in WRITTEN.items():
+        scores = module.score_all(module.NAMES, [[text] for text in SAYS], SAYS, SAYS, False)
+        text += metrics_table(title, module.NAMES, scores)
     baselines = [[f"`{name}`", one_line(function.__doc__)] for name, function in BASELINES.items()]
     return text + "\n## Baselines\n\n" + table(["baseline", "what it answers"], baselines)
 
@@ -217,7 +244,9 @@ def metrics_table(title: str, names: Sequence[str], scores: Mapping[str, Score])
     """A heading and a table of metrics."""
     rows = []
     for name in names:
-        signature = re.sub(r"\b(scikit-learn|scipy|llmkit) [\w.]+", r"\1 VERSION", scores[name].signature)
+        signature = re.sub(
+            r"\b(scikit-learn|scipy|llmkit|tok:rouge_score|version)([ :])[\w.]+", r"\1\2VERSION", scores[name].signature
+        )
         rows.append([f"`{name}`", METRICS[name], f"`{signature}`"])
     return f"\n## {title}\n\n" + table(["metric", "what it is", "signature"], rows)
 

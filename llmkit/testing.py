@@ -28,6 +28,23 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "global_attn_every_n_layers": 1,
     },
 }
+# The same for encoder-decoders.
+TWO_LAYERS = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
+              "decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "init_std": 0.3}  # fmt: skip
+T5 = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
+WRITERS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("t5", "mt5", "umt5", "longt5", "switch_transformers"), T5),
+    **dict.fromkeys(("bart", "pegasus", "mbart", "marian", "m2m_100", "blenderbot", "mvp", "plbart"), TWO_LAYERS),
+    "led": TWO_LAYERS | {
+        "max_encoder_position_embeddings": 136, "max_decoder_position_embeddings": 136, "attention_window": 16
+    },
+    "pegasus_x": TWO_LAYERS | {"block_size": 16, "num_global_tokens": 4},
+    "bigbird_pegasus": TWO_LAYERS | {"attention_type": "original_full"},
+    "prophetnet": {
+        "hidden_size": 32, "num_encoder_layers": 2, "num_decoder_layers": 2, "num_encoder_attention_heads": 2,
+        "num_decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "init_std": 0.3,
+    },
+}  # fmt: skip
 SYLLABLES = ["ka", "to", "ri", "mu", "sel", "an", "bor", "ti", "ne", "Ul", "é", "zon"]
 CHARACTERS = "却说那唐僧忧愁随着国王至后宫只听得鼓乐喧天闻异香扑鼻低头不敢仰视行者暗里欣然"
 LONGEST = 128  # tokens that a tiny model has positions for
@@ -76,9 +93,10 @@ def tiny_model(
     seed: int = 0,
     **config: Any,
 ) -> str:
-    """The path of a Hugging Face folder with a two-layer model of `family` (see FAMILIES), random weights.
+    """The path of a Hugging Face folder with a two-layer model of `family` (see FAMILIES and WRITERS), random weights.
 
-    `texts` are words that its tokenizer should know, `config` changes fields of its config.
+    `texts` are words that its tokenizer should know, `config` changes fields of its config. A family of WRITERS is an
+    encoder-decoder, which begins with [CLS] and ends with [SEP].
     """
     import torch
     import transformers
@@ -92,8 +110,11 @@ def tiny_model(
         "max_position_embeddings": LONGEST + 2,
         "pad_token_id": 0,
         "initializer_range": 0.1,
-    } | FAMILIES[family]
-    ids = {f"{name}_token_id": None for name in ("bos", "eos", "cls", "sep")}
+    } | (FAMILIES | WRITERS)[family]
+    ids: dict[str, int | None] = {f"{name}_token_id": None for name in ("bos", "eos", "cls", "sep")}
+    if family in WRITERS:
+        auto_class = "AutoModelForSeq2SeqLM"
+        ids |= {"bos_token_id": 2, "decoder_start_token_id": 2, "eos_token_id": 3, "forced_eos_token_id": None}
     about = transformers.AutoConfig.for_model(family, **fields | ids | config)
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(seed)
@@ -112,6 +133,12 @@ def reviews(rows: int = 40, seed: int = 0, labels: Sequence[str] = ("bad", "good
         chance.shuffle(words)
         made.append({"text": f"{' '.join(words)} {i}", "label": labels[i % 2]})
     return made
+
+
+def articles(rows: int = 32, seed: int = 0) -> list[dict[str, str]]:
+    """Rows of `text` and `summary` for a tiny model: the summary is the number at the end and a word of the text."""
+    return [{"text": row["text"], "summary": f"{row['text'].split()[-1]} {row['text'].split()[0]}"}
+            for row in reviews(rows, seed)]  # fmt: skip
 
 
 def sentences(number: int = 300, seed: int = 0, chinese: bool = False) -> list[str]:

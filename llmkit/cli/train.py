@@ -29,6 +29,8 @@ Train = Annotated[str | None, typer.Option(help="The training rows: csv, tsv, js
 Corpus = Annotated[
     str | None, typer.Option("--train", help="The corpus: txt, jsonl, parquet, a folder of them. [data.train]")
 ]
+Encoder = Annotated[str | None, typer.Option(help="An encoder that reads, beside --decoder. [model.encoder]")]
+Decoder = Annotated[str | None, typer.Option(help="An encoder that learns to write. [model.decoder]")]
 FromConfig = Annotated[
     str | None,
     typer.Option(
@@ -111,6 +113,66 @@ def pretrain_mlm(
               validation=validation, test=test, text=text, epochs=epochs, lora=lora, output_dir=output_dir)  # fmt: skip
 
 
+def finetune_summarize(
+    words: Words = None,
+    model: Model = None,
+    encoder: Encoder = None,
+    decoder: Decoder = None,
+    from_config: FromConfig = None,
+    tokenizer: TokenizerName = None,
+    train: Train = None,
+    validation: Validation = None,
+    test: Test = None,
+    text: Text = None,
+    summary: Annotated[
+        str | None, typer.Option(help="The column of the summary, or of a list of them. [data.columns.summary]")
+    ] = None,
+    epochs: Epochs = None,
+    output_dir: Output = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    debug: Debug = False,  # noqa: ARG001
+) -> None:
+    """Train a model that sums texts up: any encoder-decoder, two encoders joined, or fresh weights.
+
+    llmkit finetune-summarize --train articles.jsonl --model google-t5/t5-small
+
+    llmkit finetune-summarize --train articles.jsonl --encoder bert/ --decoder bert/
+    """
+    carry_out(words, as_json, dry_run, "summarize", model=model, encoder=encoder, decoder=decoder,
+              from_config=from_config, tokenizer=tokenizer, train=train, validation=validation, test=test, text=text,
+              summary=summary, epochs=epochs, output_dir=output_dir)  # fmt: skip
+
+
+def finetune_translate(
+    words: Words = None,
+    model: Model = None,
+    encoder: Encoder = None,
+    decoder: Decoder = None,
+    from_config: FromConfig = None,
+    tokenizer: TokenizerName = None,
+    train: Train = None,
+    validation: Validation = None,
+    test: Test = None,
+    source: Annotated[str | None, typer.Option(help="The column of the text to read. [data.columns.source]")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="The column of its translation, or of a list of them. [data.columns.target]")
+    ] = None,
+    epochs: Epochs = None,
+    output_dir: Output = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    debug: Debug = False,  # noqa: ARG001
+) -> None:
+    """Train a model that translates: any encoder-decoder, two encoders joined, or fresh weights.
+
+    llmkit finetune-translate --train pairs.jsonl --source en --target zh --model google/mt5-small
+    """
+    carry_out(words, as_json, dry_run, "translate", model=model, encoder=encoder, decoder=decoder,
+              from_config=from_config, tokenizer=tokenizer, train=train, validation=validation, test=test,
+              source=source, target=target, epochs=epochs, output_dir=output_dir)  # fmt: skip
+
+
 def train_any(
     words: Words = None,
     model: Model = None,
@@ -180,4 +242,6 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("pretrain-mlm")(pretrain_mlm)
     app.command("finetune-classify")(finetune_classify)
+    app.command("finetune-summarize")(finetune_summarize)
+    app.command("finetune-translate")(finetune_translate)
     app.command("train")(train_any)

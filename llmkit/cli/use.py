@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KEY = re.compile(r"data\.[a-z_.]+=")
 ANY_KEY = re.compile(r"[a-z_]+(\.[a-z_]+)+=")  # also one that may not be set here: it is no model
+BEGINNING = 70  # characters of a source above its answer
 LONGEST_NAME = 255  # bytes of a file's name
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A run folder, a Hugging Face folder or a Hub id.")]
@@ -29,7 +30,7 @@ TaskFile = Annotated[str | None, typer.Option("--task", help="The task, or the f
 Base = Annotated[
     str | None, typer.Option(metavar="FOLDER", help="The base of an adapter, where it is not where it was.")
 ]
-Text = Annotated[str | None, typer.Option(help="The column of the text.")]
+Text = Annotated[str | None, typer.Option("--text", "--source", help="The column of the text.")]
 TextPair = Annotated[str | None, typer.Option(help="The column of the second text, where rows are pairs.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
 
@@ -46,7 +47,10 @@ def evaluate(
     data: Annotated[str | None, typer.Option(help="Rows to score; default: the (first) run's own test rows.")] = None,
     text: Text = None,
     text_pair: TextPair = None,
-    label: Annotated[str | None, typer.Option(help="The column of the label.")] = None,
+    label: Annotated[
+        str | None,
+        typer.Option("--label", "--summary", "--target", help="The column of the label, summary or translation."),
+    ] = None,
     label_map: Annotated[
         list[str] | None,
         typer.Option(metavar="DATA=MODEL", help="Which label of the model a label of the data means; repeatable."),
@@ -180,11 +184,22 @@ def warn_of_files(texts: list[str]) -> None:
 def show(records: list[dict[str, Any]], rows: Rows) -> None:
     """Print the answers as a table: what was said, how likely, and what was read (both texts of a pair)."""
     columns = [rows.texts(word) for word in rows.words]
+    if all(isinstance(one["answer"], str) and not one.keys() & {"probabilities", "masks"} for one in records):
+        show_texts(records, columns[0])
+        return
     cells = [
         [said(one["answer"]), likely(one), *(" ".join(text.split()) for text in texts)]
         for one, *texts in zip(records, *columns, strict=True)
     ]
     console.table(["answer", "probability", *rows.words], cells, {1})
+
+
+def show_texts(records: list[dict[str, Any]], sources: Sequence[str]) -> None:
+    """Print answers that are texts whole, each below the beginning of what was read."""
+    for one, source in zip(records, sources, strict=True):
+        read = " ".join(source.split())
+        console.out(f"> {read if len(read) <= BEGINNING else read[:BEGINNING].rstrip() + ' ...'}")
+        console.out(f"{one['answer'] or '(nothing)'}\n")
 
 
 def said(answer: Any) -> str:

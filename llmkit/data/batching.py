@@ -42,20 +42,28 @@ def padded(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     return -(-np.asarray(lengths, dtype=np.int64) // MULTIPLE) * MULTIPLE
 
 
-def micro_batches(lengths: Sequence[int], most_tokens: int, overhead: int, rows_multiple: int = 8) -> list[list[int]]:
-    """Positions into `lengths`, cut into groups of similar length: the cheapest cut there is.
+def micro_batches(
+    lengths: Sequence[int] | Sequence[tuple[int, ...]], most_tokens: int, overhead: int, rows_multiple: int = 8
+) -> list[list[int]]:
+    """Positions into `lengths`, cut into groups of similar length: the cheapest cut there is of the rows in order.
 
-    A group costs its rows times its longest padded length, plus `overhead` tokens for the pass itself; none holds more
-    than `most_tokens` tokens unless it cannot be cut. Groups hold multiples of `rows_multiple` rows, but for the last:
-    few shapes, and a cut that is found in few steps. Longest first, so that memory runs out at once or never.
+    A row has one length, or several (source and target); rows go by their sum. A group costs its rows times its longest
+    padded length (of several: the sum of the longest of each), plus `overhead` tokens for the pass itself; none holds
+    more than `most_tokens` tokens unless it cannot be cut. Groups hold multiples of `rows_multiple` rows, but for the
+    last: few shapes, and a cut that is found in few steps. Longest first, so that memory runs out at once or never.
     """
-    descending = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
-    sizes = padded(lengths)[descending]
-    cuts = np.append(np.arange(0, len(sizes), rows_multiple), len(sizes))
+    if not len(lengths):
+        return []
+    each = np.asarray(lengths, dtype=np.int64).reshape(len(lengths), -1)
+    descending = np.argsort(-each.sum(axis=1), kind="stable")
+    cuts = np.append(np.arange(0, len(each), rows_multiple), len(each))
+    blocks = np.maximum.reduceat(padded(each)[descending], cuts[:-1])  # the longest of each in so many rows
     cheapest, came_from = np.zeros(len(cuts)), np.zeros(len(cuts), dtype=np.int64)
     for end in range(1, len(cuts)):
         starts = cuts[:end]
-        tokens = (cuts[end] - starts) * sizes[starts]  # a group is as long as its first row
+        if blocks.shape[1] > 1:  # else a group is as long as its first row
+            np.maximum(blocks[:end], blocks[end - 1], out=blocks[:end])  # now of all rows from there up to `end`
+        tokens = (cuts[end] - starts) * blocks[:end].sum(axis=1)
         fits = (tokens <= most_tokens) | (np.arange(end) == end - 1)
         costs = np.where(fits, cheapest[:end] + tokens + overhead, np.inf)
         came_from[end] = int(costs.argmin())

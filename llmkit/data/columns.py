@@ -16,7 +16,8 @@ from llmkit.data.rows import Rows
 from llmkit.errors import DataError, RecipeError, did_you_mean, nearest
 
 Flags = npt.NDArray[np.bool_]
-OPTIONS = {"text": "--text", "text_pair": "--text-pair", "label": "--label"}  # the words that have a flag of their own
+WITH_FLAGS = ("text", "text_pair", "label", "summary", "source", "target")
+OPTIONS = {word: f"--{word.replace('_', '-')}" for word in WITH_FLAGS}  # the words that have a flag of their own
 SYNONYMS: dict[str, list[set[str]]] = {  # later sets count only when no column is in an earlier one
     "text": [
         {"text", "sentence", "review", "content", "comment", "message", "body", "document", "tweet", "utterance"}
@@ -35,6 +36,8 @@ SYNONYMS: dict[str, list[set[str]]] = {  # later sets count only when no column 
         | {"is_duplicate", "similarity", "similarity_score", "relatedness_score"},
     ],
     "summary": [{"summary", "highlights", "tldr", "abstract"}, {"title", "headline"}],
+    "source": [{"source", "src", "source_text"}],
+    "target": [{"target", "tgt", "target_text", "translation"}],
 }
 KINDS: dict[str, Collection[str]] = {"label": ("text", "a number", "a boolean")}  # any other word: text
 LONGEST = 40  # characters of a column's name or a cell in a sentence

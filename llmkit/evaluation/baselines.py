@@ -1,6 +1,6 @@
 """What a score is held against: answers that need no transformer, learned from the same training rows.
 
-Each baseline answers whatever the task's references are: a class, a list of labels, or a number.
+Each baseline answers whatever the task's references are: a class, a list of labels, a number or, in leads.py, a text.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llmkit.data.rows import Rows
+from llmkit.data.scripts import unspaced
 from llmkit.errors import InternalError
+from llmkit.evaluation import leads
 from llmkit.tasks.base import Answer, Task
-
-# A word of a script without spaces is a run of its characters: Chinese, Japanese, Thai, Lao, Khmer, Burmese.
-UNSPACED = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
 
 
 def majority(task: Task, train: Rows, rows: Rows) -> list[Answer]:
@@ -107,20 +106,15 @@ def several_labels(
     return [Answer([label for label, p in one.items() if p >= 0.5], one) for one in by_row]
 
 
-def unspaced(texts: Sequence[str]) -> bool:
-    """Whether most letters of the texts belong to a script without spaces."""
-    import re
-
-    sample = "".join(texts[:1000])
-    letters = sum(char.isalpha() for char in sample)
-    return len(re.findall(UNSPACED, sample)) * 2 > letters
-
-
 BASELINES: Mapping[str, Callable[[Task, Rows, Rows], list[Answer]]] = {
     "majority": majority,
     "mean": mean,
     "tfidf": tfidf,
     "unigram": unigram,
+    "lead1": leads.lead1,
+    "lead3": leads.lead3,
+    "first_sentence": leads.first_sentence,
+    "copy": leads.copy,
 }
 
 

@@ -23,23 +23,41 @@ def answer(
     precision: str = "fp32",
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Answer]:
-    """One answer a feature, in the features' order. The model's train or eval mode is put back afterwards.
+    """One answer a row, in the features' order. The model's train or eval mode is put back afterwards.
 
     Raises OutOfMemoryError, with the batch's shape, where a batch does not fit.
     """
-    collate, device, outputs = task.collator(tokenizer), model.device, [None] * len(features)
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), casting(device, precision):
-            for positions in by_length([len(feature["input_ids"]) for feature in features], batch_size):
-                batch = {k: v.to(device) for k, v in collate([features[i] for i in positions]).items()}
-                for position, output in zip(positions, predicted(task, model, batch), strict=True):
-                    outputs[position] = output
-                advance(len(positions))
+        with torch.inference_mode(), casting(model.device, precision):
+            return answers_to(task, model, tokenizer, features, batch_size, advance)
     finally:
         model.train(was_training)
-    return task.decode(outputs, features)
+
+
+def answers_to(
+    task: Task,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    features: Sequence[Feature],
+    batch_size: int,
+    advance: Callable[[int], None] = lambda _: None,
+) -> list[Answer]:
+    """The answers to the features; what was put together of parts and needs it is answered again."""
+    collate, outputs = task.collator(tokenizer), [None] * len(features)
+    for positions in by_length([len(feature["input_ids"]) for feature in features], batch_size):
+        batch = {k: v.to(model.device) for k, v in collate([features[i] for i in positions]).items()}
+        for position, output in zip(positions, predicted(task, model, batch), strict=True):
+            outputs[position] = output
+        advance(len(positions))
+    answers = task.decode(outputs, features)
+    again = task.again(answers, features)
+    if not again:
+        return answers
+    pieces = [{**piece, "row": at} for at, of_one in enumerate(again.values()) for piece in of_one]
+    by_number = dict(zip(again, answers_to(task, model, tokenizer, pieces, batch_size), strict=True))
+    return [by_number.get(number, one) for number, one in enumerate(answers)]
 
 
 def predicted(task: Task, model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> list[Any]:

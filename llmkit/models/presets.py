@@ -12,7 +12,8 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from llmkit.models.changes import allowed
 from llmkit.models.load import POSITIONS_AFTER_PAD, Loaded, can_do, check_length, own_length, quiet
 from llmkit.models.names import ModelName
-from llmkit.models.shapes import HEAD, POSITIONS, SIZES, WORDS
+from llmkit.models.seq2seq import ends_of
+from llmkit.models.shapes import DECODERS, HEAD, POSITIONS, SIZES, WORDS
 
 
 def config_of(
@@ -23,12 +24,19 @@ def config_of(
     layers, width = SIZES[size]
     inner = 4 * width if family != "modernbert" else 3 * width // 2  # its inner layer is gated: twice the weights
     fields: dict[str, Any] = dict(zip(WORDS[family], (layers, width, max(1, width // HEAD), inner), strict=True))
+    if family in DECODERS:
+        twins = {word: word.replace("decoder", "encoder") for word in DECODERS[family]}
+        fields |= {word: fields.get(twin, layers) for word, twin in twins.items()}
     positions = max(POSITIONS, max_length)
     if family in POSITIONS_AFTER_PAD:
         positions += tokenizer.pad_token_id + 1
     if family == "electra":
         fields["embedding_size"] = width
     ids = {f"{word}_token_id": getattr(tokenizer, f"{word}_token_id") for word in ("pad", "bos", "eos", "cls", "sep")}
+    if family in DECODERS:
+        ends = ends_of(tokenizer)
+        ids |= {"bos_token_id": ends.start, "decoder_start_token_id": ends.start, "eos_token_id": ends.end}
+        ids["forced_eos_token_id"] = None
     fields |= {"vocab_size": len(tokenizer), "max_position_embeddings": positions} | ids
     return transformers.AutoConfig.for_model(family, **fields | dict(changes))
 

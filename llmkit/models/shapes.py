@@ -1,4 +1,4 @@
-"""Shapes of encoders by name, for fresh weights: `model.from_config` in a recipe."""
+"""Shapes of models by name, for fresh weights: `model.from_config` in a recipe."""
 
 from __future__ import annotations
 
@@ -23,6 +23,13 @@ WORDS: Mapping[str, tuple[str, str, str, str]] = {
     "electra": BERT,
     "modernbert": BERT,
     "distilbert": ("n_layers", "dim", "n_heads", "hidden_dim"),
+    "t5": ("num_layers", "d_model", "num_heads", "d_ff"),
+    "bart": ("encoder_layers", "d_model", "encoder_attention_heads", "encoder_ffn_dim"),
+}
+# The decoders of encoder-decoders are as deep and wide as their encoders.
+DECODERS: Mapping[str, tuple[str, ...]] = {
+    "t5": ("num_decoder_layers",),
+    "bart": ("decoder_layers", "decoder_attention_heads", "decoder_ffn_dim"),
 }
 HEAD = 64
 POSITIONS = 512

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+from llmkit.data.scripts import UNSPACED
+
+CLOSE = UNSPACED.removesuffix("]") + r"\u3000-\u303f\uff00-\uffef]"  # with their punctuation
+BETWEEN = re.compile(rf"(?<={CLOSE})\s+(?={CLOSE})")
 GOES_ON = "##"  # what begins such a piece in a WordPiece vocabulary
+
+
+def texts(tokenizer: PreTrainedTokenizerBase, answers: Sequence[Sequence[int]]) -> list[str]:
+    """The answers of a decoder as text, without special tokens.
+
+    WordPiece decoders put a space between any two words; between two characters of a script without spaces it goes.
+    """
+    said = tokenizer.batch_decode([list(one) for one in answers], skip_special_tokens=True)
+    if type(tokenizer.backend_tokenizer.decoder).__name__ == "WordPiece":
+        said = [BETWEEN.sub("", text) for text in said]
+    return [text.strip() for text in said]
 
 
 def filled(

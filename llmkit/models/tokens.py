@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from llmkit.data import sentences
+
 MULTIPLE = 8  # bf16 kernels are built for each shape: few shapes, few builds
 
 
@@ -29,6 +31,61 @@ def encode(
     cut = sum(bool(one.overflowing) for one in encoded.encodings or ())
     names = list(encoded.keys())
     return [dict(zip(names, values, strict=True)) for values in zip(*encoded.values(), strict=True)], cut
+
+
+def targets(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int, start: int | None, end: int | None
+) -> tuple[list[list[int]], int]:
+    """The tokens that a decoder is to say of each text, and how many texts were cut.
+
+    The token `start`, which the decoder is given, is not said first; `end` is, where the tokenizer does not add it.
+    """
+    if not texts:
+        return [], 0
+    encoded = tokenizer(text_target=list(texts), truncation=True, max_length=max_length, padding=False)
+    said = []
+    for ids in encoded["input_ids"]:
+        own = ids[1:] if start is not None and len(ids) > 1 and ids[0] == start else ids
+        said.append([*own[: max_length - 1], end] if end is not None and end not in own[-2:] else own)
+    return said, sum(bool(one.overflowing) for one in encoded.encodings or ())
+
+
+def parts(tokenizer: PreTrainedTokenizerBase, text: str, prefix: str, max_length: int) -> list[str]:
+    """The text in pieces that have at most `max_length` tokens behind `prefix`, cut at the ends of sentences.
+
+    A sentence that is longer than that is cut where it must be.
+    """
+    room = max(1, max_length - len(tokenizer(prefix).input_ids))
+    places = np.array(tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"])
+    if len(places) <= room:
+        return [text]
+    # The tokens before the end of each sentence.
+    ends = np.searchsorted(places[:, 0], [end for _, end in sentences.spans(text)])
+    made, begin = [], 0
+    while begin < len(places):
+        fits = ends[(ends > begin) & (ends <= begin + room)]
+        end = int(fits[-1]) if len(fits) else min(begin + room, len(places))
+        made.append(text[places[begin, 0] : places[end - 1, 1]])
+        begin = end
+    return made
+
+
+def rectangle(rows: Sequence[Sequence[int]], fill: int, longest: int) -> torch.Tensor:
+    """The rows as a tensor [rows, length], filled up on the right; `length` is a multiple of 8 up to `longest`."""
+    width = max(map(len, rows))
+    width = max(width, min(-(-width // MULTIPLE) * MULTIPLE, longest))
+    filled = np.full((len(rows), width), fill, dtype=np.int64)
+    for at, row in enumerate(rows):
+        filled[at, : len(row)] = row
+    return torch.from_numpy(filled)
+
+
+def pad_plain(features: Sequence[dict[str, Any]], pad: int, longest: int) -> dict[str, torch.Tensor]:
+    """The `input_ids` of the features as a tensor [rows, length], padded on the right whatever the tokenizer does, with
+    their attention mask."""
+    rows = [feature["input_ids"] for feature in features]
+    mask = rectangle([[1] * len(row) for row in rows], 0, longest)
+    return {"input_ids": rectangle(rows, pad, longest), "attention_mask": mask}
 
 
 def pad_labelled(

@@ -25,6 +25,8 @@ S = TypeVar("S", bound=BaseModel)
 # The flags of every training command, and the words of `llmkit.train`: each is sugar for one key.
 FLAGS = {
     "model": "model.name",
+    "encoder": "model.encoder",
+    "decoder": "model.decoder",
     "from_config": "model.from_config",
     "tokenizer": "model.tokenizer",
     "train": "data.train",
@@ -33,6 +35,9 @@ FLAGS = {
     "text": "data.columns.text",
     "text_pair": "data.columns.text_pair",
     "label": "data.columns.label",
+    "summary": "data.columns.summary",
+    "source": "data.columns.source",
+    "target": "data.columns.target",
     "epochs": "train.num_train_epochs",
     "lora": "lora",
     "output_dir": "output_dir",
@@ -89,7 +94,16 @@ def check(draft: Draft, wanted: str | None = None) -> Recipe:
         lines = sorted((where(draft.origin(path)), f"{draft.origin(path)}: {'.'.join(path)}: {why}")
                        for path, why in dict.fromkeys(found))  # fmt: skip
         raise RecipeError([line for _, line in lines])
-    return recipe.model_copy(update={"options": options})
+    return with_length(recipe, kind).model_copy(update={"options": options})
+
+
+def with_length(recipe: Recipe, kind: type[Task] | None) -> Recipe:
+    """The recipe with the task's own default of model.max_length, where it names none; it still counts as not named."""
+    if kind is None or kind.max_length is None or "max_length" in recipe.model.model_fields_set:
+        return recipe
+    model = recipe.model.model_copy(update={"max_length": kind.max_length})
+    model.model_fields_set.discard("max_length")
+    return recipe.model_copy(update={"model": model})
 
 
 def strange_section(key: str, task: str) -> str:

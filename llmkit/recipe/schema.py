@@ -69,15 +69,20 @@ class ModelSection(Section):
     name: Text | None = None
     """A local folder, a run folder, a Hub id, or pkg://PACKAGE/PATH. Default: the packaged MiniLM where it is
     installed, else google-bert/bert-base-uncased."""
+    encoder: Text | None = None
+    """An encoder that reads, instead of `name`, beside a `decoder`: a warm start for tasks whose answers are text."""
+    decoder: Text | None = None
+    """An encoder that learns to write; the same name twice is usual. How it attends to the other is learned afresh."""
     from_config: Text | None = None
     """Start from fresh weights of this shape instead of `name`: bert-tiny, bert-mini, bert-small, bert-base,
-    modernbert-tiny and others (an unknown one lists them). Needs `tokenizer`."""
+    modernbert-tiny, t5-tiny, bart-tiny and others (an unknown one lists them). Needs `tokenizer`."""
     tokenizer: Text | None = None
     """A folder or Hub id whose tokenizer is taken instead of the model's own."""
     revision: Text | None = None
     """The Hub revision (branch, tag or commit) of `name`."""
     max_length: Count = 128
-    """Tokens a row may have, special tokens included; what is longer is cut, and the share that was cut is said."""
+    """Tokens a row may have, special tokens included; what is longer is cut, and the share that was cut is said. Where
+    the answer is text it is the source's, and by default 512 for summaries."""
     config: dict[str, Any] = {}
     """Fields of the model's own config to change, such as hidden_dropout_prob: 0.0."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -91,6 +96,13 @@ class ModelSection(Section):
         if self.from_config is not None and self.tokenizer is None:
             mend = "fresh weights have none; name one, `llmkit tokenizer train` makes it"
             found.append(Quarrel(("from_config", "tokenizer"), f"needs model.tokenizer: {mend}"))
+        if (self.encoder is None) != (self.decoder is None):
+            one, other = ("encoder", "decoder") if self.decoder is None else ("decoder", "encoder")
+            why = f"needs model.{other}; the same model may be both"
+            found.append(Quarrel((one, other), why))
+        if self.encoder is not None and (self.name or self.from_config) is not None:
+            why = "two encoders as one model, or another; leave one out"
+            found.append(Quarrel(("encoder", "name" if self.name is not None else "from_config"), why))
         if found:
             raise PydanticCustomError("quarrel", "keys do not go together", {"quarrels": found})
         return self
@@ -275,6 +287,9 @@ class EvalSection(Section):
     """Rows scored at once."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 moves probabilities by up to 0.01."""
+    validation_rows: Count | None = None
+    """How many validation rows, drawn by train.seed, are scored while training; default: all. For answers that are
+    text, which take long. Nothing else is scored on fewer rows."""
     early_stopping_patience: Count | None = None
     """Stop after so many evaluations without a better first metric; default: never."""
 

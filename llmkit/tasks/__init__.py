@@ -11,7 +11,7 @@ from types import ModuleType
 from llmkit.errors import MissingInputError, RecipeError, did_you_mean
 from llmkit.tasks.base import Task
 
-NO_TASKS = ("__init__", "base", "records")
+NO_TASKS = ("__init__", "base", "generation", "records")
 
 
 def names() -> list[str]:

@@ -42,6 +42,9 @@ class Task:
     tunes = False  # whether `tune` learns anything
     corpus = False  # whether rows are the documents of a corpus: no labels, and equal ones in two splits are no leak
     needs: Sequence[str] = ("pad",)  # special tokens that the tokenizer must have
+    max_length: int | None = None  # the default of model.max_length, where it is not the schema's
+    default_model: str | None = None  # what is trained where no model is named, if not an encoder
+    longest_target = 0  # tokens that a target may have, where it is text
 
     def __init__(self, options: Section | None = None) -> None:
         self.options: Any = options or self.Options()
@@ -62,6 +65,10 @@ class Task:
         """The head, after `fit` or `adopt`."""
         raise NotImplementedError
 
+    def equip(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+        """Give a model that is to be trained what it must know to answer, such as how it generates; gives notes."""
+        return []
+
     def ask(self, names: Sequence[str]) -> None:
         """Hear which metrics will be scored, before the rows are encoded."""
 
@@ -80,6 +87,10 @@ class Task:
     def encode_asked(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """The features of rows to answer for a user, where they are other ones."""
         return self.encode(rows, tokenizer, max_length)
+
+    def lengths(self, feature: Feature) -> tuple[int, ...]:
+        """The lengths that a feature is batched by: of its tokens, and of a target that is text."""
+        return (len(feature["input_ids"]),)
 
     def drawn(self, feature: Feature, key: Sequence[int]) -> Sequence[Feature]:
         """What a step sees of a feature of `encode_train`: one or several features, each whole for the collator.
@@ -111,6 +122,10 @@ class Task:
     def decode(self, outputs: Sequence[Any], features: Sequence[Feature]) -> list[Answer]:
         """Raw outputs as answers, in the same order."""
         raise NotImplementedError
+
+    def again(self, answers: Sequence[Answer], features: Sequence[Feature]) -> Mapping[int, Sequence[Feature]]:
+        """By an answer's number the features to answer in its place: of what was put together of parts."""
+        return {}
 
     def tune(self, references: Sequence[Any], answers: Sequence[Answer]) -> Sequence[Answer]:
         """Learn from the validation rows what `decode` and `model` need (thresholds); gives the answers by it."""

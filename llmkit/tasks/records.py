@@ -57,3 +57,4 @@ class Encoded(NamedTuple):
     features: Sequence[Feature]
     cut: int
     row: Callable[[int], int] = int  # the number of the row that a feature is of, where it is not its own number
+    cut_targets: int = 0  # how many targets that are text were cut

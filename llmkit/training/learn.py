@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 from transformers import EarlyStoppingCallback, PrinterCallback
 from transformers.integrations import TensorBoardCallback
 
 from llmkit import console
+from llmkit.data.batching import order
 from llmkit.data.prepare import Splits
+from llmkit.data.rows import Rows
 from llmkit.errors import InternalError, LlmkitError, RecipeError
 from llmkit.evaluation.evaluate import metric_names
 from llmkit.models.load import Loaded
@@ -34,7 +36,7 @@ def trainer_for(
     recipe: Recipe, task: Task, loaded: Loaded, splits: Splits, encoded: dict[str, Encoded], folder: RunFolder
 ) -> StepTrainer:
     """The trainer, with optimizer and schedule tried: what they refuse is a RecipeError before anything is written."""
-    names, judged = metric_names(recipe, task), splits.others.get("validation")
+    names, (judged, features) = metric_names(recipe, task), scored_rows(recipe, splits, encoded)
     if judged is None:
         quiet = {"eval_strategy": "no", "eval_steps": None, "save_strategy": "no", "save_steps": None}
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=quiet)})
@@ -53,7 +55,7 @@ def trainer_for(
             task=task,
             tokenizer=loaded.tokenizer,
             train=encoded["train"].features,
-            validation=encoded["validation"].features if judged is not None else [],
+            validation=features,
             references=task.references(judged) if judged is not None else [],
             metrics=names,
             rows_at_once=rows_at_once(recipe.train),
@@ -73,6 +75,21 @@ def trainer_for(
     if mixed != MIXED[recipe.train.precision]:
         raise InternalError(f"precision {recipe.train.precision} became {mixed} in Accelerate", "report this as a bug")
     return trainer
+
+
+def scored_rows(recipe: Recipe, splits: Splits, encoded: dict[str, Encoded]) -> tuple[Rows | None, Sequence[Feature]]:
+    """The validation rows that are scored while training, and their features; None where there are none."""
+    rows, most = splits.others.get("validation"), recipe.eval.validation_rows
+    if rows is None:
+        return None, []
+    features, row = encoded["validation"].features, encoded["validation"].row
+    if most is None or most >= len(rows):
+        return rows, features
+    chosen = sorted(order(len(rows), recipe.train.seed, 0)[:most].tolist())
+    place = {number: at for at, number in enumerate(chosen)}
+    kept = [one if "row" not in one else one | {"row": place[row(at)]}
+            for at, one in enumerate(features) if row(at) in place]  # fmt: skip
+    return rows.take(chosen), kept
 
 
 def where_of(splits: Splits, encoded: Encoded) -> Callable[[int], str]:

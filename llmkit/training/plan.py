@@ -89,8 +89,8 @@ def rehearsed(start: runs.Start, folder: RunFolder, began: float) -> Plan:
         save_and_prove(recipe, task, loaded, splits.train, folder)
     pace = Pace(started, a_token, padding, a_scored_token, saving(), baselines_take)
     steps = step_count(recipe, len(an_epoch))
-    lengths = [len(feature["input_ids"]) for feature in encoded["train"].features]
-    tokens = round(sum(lengths) * steps / len(an_epoch))
+    lengths = [task.lengths(feature) for feature in encoded["train"].features]
+    tokens = round(sum(map(sum, lengths)) * steps / len(an_epoch))
     rows = {"train": len(splits.train)} | {name: len(one) for name, one in splits.others.items()}
     return Plan(
         rows=rows,
@@ -143,7 +143,7 @@ def time_steps(trainer: StepTrainer, steps: Sequence[list[int]]) -> tuple[float,
     The step with the most tokens comes first: memory is at its peak there, and kernels are warm after it.
     """
     features = trainer.train_dataset.features
-    largest = max(steps, key=lambda rows: sum(len(features[row]["input_ids"]) for row in rows))
+    largest = max(steps, key=lambda rows: sum(sum(trainer.task.lengths(features[row])) for row in rows))
     chosen = [largest, *islice(cycle(steps), TYPICAL)]
     trainer.steps = Chosen(chosen)
     clock = StepClock()

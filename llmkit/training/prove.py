@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -53,6 +54,8 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
     same = MERGED if recipe.lora and recipe.lora.merge else SAME
     if not moved <= same * max(1.0, largest):
         raise InternalError(f"{target}: reloaded logits differ by {moved:.1e}", "report this as a bug")
+    if loaded.model.can_generate() and settings_of(again) != settings_of(loaded.model):
+        raise InternalError(f"{target}: its generation settings did not survive saving", "report this as a bug")
     for field in task.model().config:
         if getattr(again.config, field) != getattr(loaded.model.config, field):
             raise InternalError(f"{target}: '{field}' of its config did not survive saving", "report this as a bug")
@@ -111,7 +114,14 @@ def reloaded(recipe: Recipe, target: Path, auto_class: str, device: torch.device
     about = adapters.recorded(resolve(str(target)))
     more = quantized.words(about["quantize"], about["unquantized"])
     model = lora.reopened(target, auto_class, recipe.model.dtype, **more)
+    adapters.answer_as_saved(model, target)
     return model if more else model.to(device)  # quantized weights are on their device, and stay in their type
+
+
+def settings_of(model: PreTrainedModel) -> dict[str, Any]:
+    """How a model generates."""
+    said: dict[str, Any] = model.generation_config.to_diff_dict()
+    return {key: value for key, value in said.items() if key not in ("transformers_version", "_from_model_config")}
 
 
 def size_of(model: PreTrainedModel) -> int:

@@ -12,12 +12,12 @@ from llmkit.data.prepare import Splits
 from llmkit.errors import ModelError, RecipeError
 from llmkit.evaluation.evaluate import metric_names
 from llmkit.models import shapes
-from llmkit.models.names import ModelName, default_name, resolve
+from llmkit.models.names import DEFAULT, ModelName, default_name, resolve
 from llmkit.recipe.schema import Recipe
 from llmkit.tasks.base import Encoded, Feature, Task
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
     from llmkit.models.load import Loaded
 
@@ -25,8 +25,15 @@ MOST_COUNTED = 4096  # features of a split in which unknown tokens are counted
 UNKNOWN = 0.1  # share of unknown tokens from which the tokenizer may be of another language
 
 
-def name_model(recipe: Recipe) -> tuple[Recipe, ModelName]:
+def name_model(recipe: Recipe, task: Task) -> tuple[Recipe, ModelName]:
     """The recipe with a model in it, and where that model is."""
+    if recipe.model.encoder is not None:
+        if recipe.lora is not None and (not recipe.lora.merge or recipe.lora.quantize != "none"):
+            mend = "set lora.merge=true (and no lora.quantize), or leave lora out"
+            raise RecipeError("lora: an adapter names one base, and model.encoder and model.decoder are two", mend)
+        encoder, decoder = parts(recipe)
+        why = "one that reads, one that learns to write"
+        return recipe, ModelName(f"{encoder.given} + {decoder.given}", "", why=why)
     if recipe.model.from_config is not None:
         shapes.check(recipe.model.from_config)
         return recipe, ModelName(recipe.model.from_config, "", why="fresh weights of this shape")
@@ -35,7 +42,7 @@ def name_model(recipe: Recipe) -> tuple[Recipe, ModelName]:
 
         quantized.check(recipe.lora.quantize)
     if recipe.model.name is None:
-        given, why = default_name()
+        given, why = default_name() if task.default_model is None else (task.default_model, DEFAULT)
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": given})})
         return recipe, replace(resolve(given, recipe.model.revision), why=why)
     name = resolve(recipe.model.name, recipe.model.revision)
@@ -48,8 +55,18 @@ def name_model(recipe: Recipe) -> tuple[Recipe, ModelName]:
 def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
     """Tokenizer and model with the task's head, the fresh weights drawn from the recipe's seed.
 
-    The recipe comes back with the model's own length where it named none and the default is too long.
+    The model has been told how it answers, where the task knows that. The recipe
+    comes back with the model's own length where it named none and the default is too long.
     """
+    recipe, loaded = loaded_model(recipe, task, name)
+    loaded = adapted(recipe, name, task.model().auto_class, loaded)
+    for text in task.equip(loaded.model, loaded.tokenizer):
+        console.note(text)
+    return recipe, loaded
+
+
+def loaded_model(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
+    """The recipe with the length that it gets, and the model."""
     from transformers import set_seed
 
     from llmkit.models import heads
@@ -66,15 +83,13 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
         loaded = fresh_model(name, head.auto_class, changes, tokenizer, section.max_length, section.dtype)
         said_of(loaded)
         return recipe, loaded
-    if section.tokenizer is not None:
+    if section.tokenizer is not None and section.encoder is None:
         note_other_words(tokenizer, name, section.tokenizer)
+    if section.encoder is not None:
+        return joined(recipe, task, tokenizer)
     config = models.load_config(name, section.config)
     models.can_do(name, config, head.auto_class)
-    longest = models.longest(config, tokenizer) or section.max_length
-    if "max_length" not in section.model_fields_set and section.max_length > longest:
-        console.note(f"max_length: {longest}, as long as the model can read")
-        recipe = recipe.model_copy(update={"model": section.model_copy(update={"max_length": longest})})
-    models.check_length(name, config, tokenizer, recipe.model.max_length)
+    recipe = fitted(recipe, name, config, tokenizer)
     set_seed(recipe.train.seed)
     changes = section.config | head.config
     loaded = models.load_model(name, head.auto_class, changes, dtype=section.dtype, tokenizer=tokenizer)
@@ -87,11 +102,11 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
     said_of(loaded)
     if name.adapter:
         console.note(f"the adapter of {name.given} is merged into its base")
-    return recipe, adapted(recipe, name, head.auto_class, loaded)
+    return recipe, loaded
 
 
 def adapted(recipe: Recipe, name: ModelName, auto_class: str, loaded: Loaded) -> Loaded:
-    """The model, with `lora` frozen and with small matrices in it; says where they are and what share of the weights is trained."""
+    """The model, with `lora` frozen and with small matrices in it; says where, and what share of the weights is trained."""
     if recipe.lora is None:
         return loaded
     from llmkit.models import load as models
@@ -112,6 +127,44 @@ def amount(number: int) -> str:
     return f"{number / 1e6:.1f}M" if number >= 1e5 else f"{number:,}"
 
 
+def fitted(recipe: Recipe, name: ModelName, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> Recipe:
+    """The recipe with a length that the model can read; ModelError where it named a longer one."""
+    from llmkit.models import load as models
+
+    section = recipe.model
+    longest = models.longest(config, tokenizer) or section.max_length
+    if "max_length" not in section.model_fields_set and section.max_length > longest:
+        console.note(f"max_length: {longest}, as long as the model can read")
+        recipe = recipe.model_copy(update={"model": section.model_copy(update={"max_length": longest})})
+    models.check_length(name, config, tokenizer, recipe.model.max_length)
+    return recipe
+
+
+def parts(recipe: Recipe) -> tuple[ModelName, ModelName]:
+    """Where the encoder and the decoder of a joined model are."""
+    section = recipe.model
+    assert section.encoder is not None
+    assert section.decoder is not None
+    return resolve(section.encoder, section.revision), resolve(section.decoder, section.revision)
+
+
+def joined(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[Recipe, Loaded]:
+    """Two encoders as one model."""
+    from transformers import set_seed
+
+    from llmkit.models import load as models
+    from llmkit.models.join import joined as join
+
+    if task.model().auto_class != "AutoModelForSeq2SeqLM":
+        raise RecipeError(f"model.encoder: {task.name} does not answer with text", "name one model with --model")
+    encoder, decoder = parts(recipe)
+    recipe = fitted(recipe, encoder, models.load_config(encoder), tokenizer)
+    set_seed(recipe.train.seed)
+    loaded = join(encoder, decoder, recipe.model.config, recipe.model.dtype, tokenizer)
+    said_of(loaded)
+    return recipe, loaded
+
+
 def note_other_words(tokenizer: PreTrainedTokenizerBase, name: ModelName, given: str) -> None:
     """Say where a tokenizer numbers its words in another way than the model's own: each has another's embedding."""
     from llmkit.models import load as models
@@ -130,7 +183,9 @@ def note_other_words(tokenizer: PreTrainedTokenizerBase, name: ModelName, given:
 
 def tokenizer_name(recipe: Recipe, name: ModelName) -> ModelName:
     """Where the tokenizer is: the model's own unless the recipe names another."""
-    return name if recipe.model.tokenizer is None else resolve(recipe.model.tokenizer, what="tokenizer")
+    if recipe.model.tokenizer is not None:
+        return resolve(recipe.model.tokenizer, what="tokenizer")
+    return name if recipe.model.encoder is None else parts(recipe)[1]
 
 
 def said_of(loaded: Loaded) -> None:
@@ -161,6 +216,9 @@ def encode(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits) -> dict[s
         console.note(f"the tokenizer does not know {unknown:.0%} of the tokens: {mend} of this language")
     if cut:
         console.note(f"max_length {recipe.model.max_length} cuts {cut:,} of {counted(rows, 'text')} ({cut / rows:.1%})")
+    if cut := sum(one.cut_targets for one in encoded.values()):
+        most = f"{task.name}.max_target_length {task.longest_target}"
+        console.note(f"{most} cuts {cut:,} of {counted(rows, 'target')} ({cut / rows:.1%})")
     return encoded
 
 
@@ -196,7 +254,7 @@ def settle(recipe: Recipe, splits: Splits, loaded: Loaded) -> tuple[Recipe, str]
 
     from llmkit.models.device import choose_precision, device
 
-    hidden = getattr(loaded.model.config, "hidden_size", 0) or 0
+    hidden = getattr(loaded.model.config.get_text_config(decoder=True), "hidden_size", 0) or 0
     precision, why = choose_precision(recipe.train.precision, hidden, device())
     said = f"precision: {precision} ({why}), scores in {recipe.eval.precision}; {torch.get_num_threads()} threads"
     console.note(said)

@@ -100,7 +100,7 @@ def prepare(recipe: Recipe) -> Start:
     refuse_many_processes()
     task = tasks.load(recipe.task)(recipe.options)
     report_to.check(recipe.train.hf.get("report_to", "none"))
-    recipe, model = ready.name_model(recipe)
+    recipe, model = ready.name_model(recipe, task)
     ready.tokenizer_name(recipe, model)  # that it is there
     check_scripts(metric_names(recipe, task))
     if recipe.data.streaming:
@@ -171,7 +171,11 @@ def begin(
         from llmkit.models import adapters
 
         facts["model"] = {**facts["model"], "base": adapters.recorded(name)}  # type: ignore[dict-item]
-    if words is not name:
+    if recipe.model.encoder is not None:
+        both = [(one.given, one.folder) for one in ready.parts(recipe)]
+        parts = {given: manifest.tree_hashes(place, place) if place else None for given, place in both}
+        facts["model"] = {"name": name.given, "revision": recipe.model.revision, "files": None, "parts": parts}
+    elif words is not name:
         facts["tokenizer"] = {"name": words.given, "files": word_hashes}
     if (folder / "run.json").exists():
         console.note(f"{folder.path}: the run there did not finish; it starts again from its first step")

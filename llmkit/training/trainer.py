@@ -99,7 +99,7 @@ class StepTrainer(Trainer):
         self.meter, self.stream = meter or Meter(), stream  # with a stream `train` is a sample of it
         self.task, self.tokenizer, self.references = task, tokenizer, references
         self.metrics, self.eval_precision, self.where = metrics, eval_precision, where
-        self.rows_at_once, self.longest = rows_at_once, int(padded([max_length])[0])
+        self.rows_at_once, self.longest = rows_at_once, int(padded([max_length, task.longest_target]).sum())
         self.rows_multiple = min(ROWS_MULTIPLE, rows_at_once)
         self.overhead = OVERHEAD[args.device.type]["bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"]
         self.collate = task.collator(tokenizer)
@@ -143,10 +143,10 @@ class StepTrainer(Trainer):
         pieces = [
             piece for epoch, number, feature in items for piece in self.task.drawn(feature, (seed, epoch, number))
         ]
-        lengths = [len(piece["input_ids"]) for piece in pieces]
+        lengths = [self.task.lengths(piece) for piece in pieces]
         most = self.rows_at_once * self.longest
         if self.shortcuts.packing is not None:
-            groups = packs(lengths, most)
+            groups = packs([sum(one) for one in lengths], most)
         else:
             groups = micro_batches(lengths, most, self.overhead, self.rows_multiple)
         batches = [self.collate([pieces[i] for i in group]) for group in groups]
@@ -154,9 +154,13 @@ class StepTrainer(Trainer):
             "batches": batches,
             "count": sum(self.task.count(batch) for batch in batches),
             "rows": [item.number for item in items],
-            "tokens": sum(lengths),
-            "padded": sum(self.shortcuts.sent(batch) for batch in batches),
+            "tokens": sum(map(sum, lengths)),
+            "padded": sum(self.sent(batch) for batch in batches),
         }
+
+    def sent(self, batch: dict[str, torch.Tensor]) -> int:
+        """The tokens of a batch that go through the model, of source and target."""
+        return self.shortcuts.sent(batch) + (batch["labels"].numel() if self.task.longest_target else 0)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:  # noqa: ARG002
         """Forward and backward over one step. Returns its loss, sum / count, detached."""

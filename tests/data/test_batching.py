@@ -41,6 +41,40 @@ def test_the_cut_is_the_cheapest_of_all_cuts(lengths: list[int], overhead: int) 
     assert cost(micro_batches(lengths, 10**9, overhead, rows_multiple=1), lengths, overhead) == cheapest
 
 
+PAIRS = st.lists(st.tuples(st.integers(1, 64), st.integers(1, 32)), min_size=1, max_size=40)
+
+
+def cost_of_pairs(group: list[int], pairs: list[tuple[int, int]]) -> int:
+    return len(group) * sum(int(padded([max(pairs[i][side] for i in group)])[0]) for side in (0, 1))
+
+
+@given(PAIRS, st.integers(1, 16), st.sampled_from([0, 16, 256]))
+def test_pairs_of_lengths_are_each_in_one_group_within_the_budget(
+    pairs: list[tuple[int, int]], rows_at_once: int, overhead: int
+) -> None:
+    most = rows_at_once * 96
+    groups = micro_batches(pairs, most, overhead, rows_multiple=min(8, rows_at_once))
+    assert sorted(itertools.chain(*groups)) == list(range(len(pairs)))
+    assert all(cost_of_pairs(group, pairs) <= most for group in groups)
+
+
+@given(st.lists(st.tuples(st.integers(1, 64), st.integers(1, 64)), min_size=1, max_size=9), st.sampled_from([0, 10]))
+def test_the_cut_of_pairs_is_the_cheapest_in_their_order(pairs: list[tuple[int, int]], overhead: int) -> None:
+    descending = sorted(range(len(pairs)), key=lambda i: -sum(pairs[i]))
+    cheapest = min(
+        sum(cost_of_pairs(list(part), pairs) + overhead for part in cut_at(descending, cuts))
+        for size in range(len(pairs))
+        for cuts in itertools.combinations(range(1, len(pairs)), size)
+    )
+    groups = micro_batches(pairs, 10**9, overhead, rows_multiple=1)
+    assert sum(cost_of_pairs(group, pairs) + overhead for group in groups) == cheapest
+
+
+@given(LENGTHS)
+def test_one_length_a_row_may_be_written_either_way(lengths: list[int]) -> None:
+    assert micro_batches([(one,) for one in lengths], 2048, 50) == micro_batches(lengths, 2048, 50)
+
+
 def cut_at(rows: list[int], cuts: tuple[int, ...]) -> list[list[int]]:
     return [rows[a:b] for a, b in itertools.pairwise((0, *cuts, len(rows)))]
 

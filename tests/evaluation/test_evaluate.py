@@ -11,7 +11,6 @@ import pytest
 import llmkit
 from llmkit import cli
 from llmkit.errors import DataError, MissingInputError, NetworkError, OutputError, UsageError
-from llmkit.evaluation import baselines
 from llmkit.runs import manifest
 from llmkit.testing import reviews, write_jsonl
 
@@ -97,15 +96,6 @@ def test_an_unknown_metric_and_a_taken_folder_are_refused_before_the_weights_loa
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
     llmkit.evaluate(str(home))
     assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
-
-
-@pytest.mark.parametrize(
-    ("texts", "without_spaces"),
-    [(["我喜欢看电影。", "我不喜欢听音乐！"], True), (["カタカナとひらがな"], True), (["a plain text 我"], False), (["한국어 문장"], False),
-     (["Привет мир"], False), (["ภาษาไทย"], True), (["12 34"], False)],
-)  # fmt: skip
-def test_scripts_without_spaces_are_cut_into_characters(texts: list[str], without_spaces: bool) -> None:
-    assert baselines.unspaced(texts) is without_spaces
 
 
 MINE = """import datasets

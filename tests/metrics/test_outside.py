@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from llmkit.errors import DataError, MissingInputError, NetworkError
+from llmkit.errors import DataError, MissingInputError, NetworkError, UsageError
 from llmkit.metrics import outside
 from llmkit.metrics.intervals import bootstrap, resample
 from llmkit.metrics.rows import mean_of
@@ -99,6 +99,7 @@ def test_several_numbers_have_keys_and_the_rest_is_left_out() -> None:
         (FLOATS, [1.5, -2.0], (), [1.5, -2.0]),
         (f"datasets.Sequence({INTEGERS})", [["good", "bad"], []], ("bad", "good"), [[1, 0], []]),
         (f"datasets.Sequence({TEXT})", [["good"], ["bad", "good"]], ("bad", "good"), [["good"], ["bad", "good"]]),
+        (f"datasets.Sequence({TEXT})", [["a text"], ["one", "two"]], (), [["a text"], ["one", "two"]]),
     ],
 )
 def test_a_metric_gets_what_its_features_want(
@@ -130,6 +131,45 @@ def test_of_several_forms_the_one_that_fits_is_taken() -> None:
     other = 'datasets.Features({"predictions": one, "references": datasets.Sequence(one)})'
     name = metric(TEXT, SHARE, f"[{other}, {BOTH}]")
     assert outside.measure(name, ["good"], ["good"], ("good",)).whole == {name: 1.0}
+
+
+SEVERAL = 'datasets.Features({"predictions": one, "references": datasets.Sequence(one)})'
+
+
+def test_a_metric_of_texts_gets_several_references_a_row() -> None:
+    """As bertscore takes them: lists where it can, else texts."""
+    body = 'return {"mine": [float(a in b) for a, b in zip(predictions, references)]}'
+    name = metric(TEXT, body, f"[{SEVERAL}, {BOTH}]")
+    measured = outside.measure(name, [["a", "b"], ["c"]], ["b", "d"], ())
+    assert measured.by_row[name].tolist() == [1, 0]
+
+
+def test_a_metric_of_one_reference_gets_it_where_every_row_has_one() -> None:
+    name = metric(TEXT, SHARE)
+    assert outside.measure(name, [["a"], ["b"]], ["a", "a"], ()).whole == {name: 0.5}
+    assert said(name, [["a"], ["b", "c"]], ["a", "a"], ()) == (
+        "evaluate:./mine: takes predictions: text and references: text (one a row), and these rows hold lists of text; "
+        "name a metric for these"
+    )
+
+
+def test_what_stands_behind_the_question_mark_is_told_to_the_metric() -> None:
+    body = 'return {"mine": float((lang, idf, layers) == ("en", True, 9))}'
+    name = metric(TEXT, body)
+    text = (
+        Path("mine/mine.py")
+        .read_text()
+        .replace("predictions, references)", "predictions, references, lang, idf=0, layers=0)")
+    )
+    Path("mine/mine.py").write_text(text)
+    asked = f"{name}?lang=en&idf=true&layers=9"
+    assert outside.measure(asked, ["a"], ["a"], ()).whole == {asked: 1.0}
+    assert said(name, ["a"], ["a"], ()).startswith("evaluate:./mine: TypeError: Mine._compute() missing 1 required")
+    with pytest.raises(UsageError) as fault:
+        outside.load("evaluate:./mine?lang")
+    assert str(fault.value) == (
+        "evaluate:./mine?lang: 'lang' is no KEY=VALUE; write evaluate:./mine?KEY=VALUE&KEY=VALUE"
+    )
 
 
 def test_other_inputs_are_refused() -> None:

@@ -1,0 +1,43 @@
+"""Translation: a text, and the same in another language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from llmkit.metrics import Score, translations
+from llmkit.recipe.schema import Count
+from llmkit.tasks.base import Answer
+from llmkit.tasks.generation import Generation, GenerationOptions, Reference
+
+
+class TranslateOptions(GenerationOptions):
+    """What a translation is, and how it is written. A setting of answers without a value is the model's own."""
+
+    max_target_length: Count = 128
+    """Tokens that a translation may have in training, special tokens included; what is longer is cut, and the share
+    that was cut is said. Answers have at most as many unless max_length says otherwise."""
+
+
+class Translate(Generation):
+    """Texts in two languages."""
+
+    columns = {"source": "the text to translate", "target": "its translation"}
+    target = "target"
+    cells = {"target": ("text", "a list")}
+    metrics = known_metrics = translations.NAMES
+    lower_is_better = translations.LOWER_IS_BETTER
+    baselines = ("copy",)
+    Options = TranslateOptions
+    section = "translation"
+    max_length = 128
+
+    def score(
+        self, names: Sequence[str], references: Sequence[Reference], answers: Sequence[Answer]
+    ) -> dict[str, Score]:
+        return translations.score_all(names, *self.texts(references, answers))
+
+    def statistic(
+        self, names: Sequence[str], references: Sequence[Reference], answers: Sequence[Answer]
+    ) -> Callable[[Any], Any]:
+        return translations.statistic(names, *self.texts(references, answers))
