@@ -106,7 +106,7 @@ def loaded_model(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, L
 
 
 def adapted(recipe: Recipe, name: ModelName, auto_class: str, loaded: Loaded) -> Loaded:
-    """The model, with `lora` frozen and with small matrices in it; says where, and what share of the weights is trained."""
+    """The model, with `lora` frozen and with small matrices in it; says where, and what share of it is trained."""
     if recipe.lora is None:
         return loaded
     from llmkit.models import load as models
