@@ -5,7 +5,7 @@ swap and repeat words) stands for all texts there are, so that the true value is
 Each trial draws rows from it, and counts whether the interval that those rows give holds that value. Pools differ in
 how long the texts are (titles, sentences, paragraphs) and in how much of the reference an answer has.
 
-    python benchmarks/text_coverage.py [--trials 300] [--rows 500] [--pool 2000] [--processes 2]
+    python benchmarks/text_coverage.py [--trials 300] [--rows 500] [--pool 2000] [--processes 2] [--metrics rougeL bleu]
 """
 
 from __future__ import annotations
@@ -54,19 +54,23 @@ def made(rng: np.random.Generator, kind: str, kept: float, n: int) -> tuple[list
     return references, answers, sources
 
 
-def of_pool(kind: str, kept: float, pool: int) -> tuple[list[str], Statistic, dict[str, tuple[float, float]]]:
+def of_pool(
+    kind: str, kept: float, pool: int, asked: Sequence[str]
+) -> tuple[list[str], Statistic, dict[str, tuple[float, float]]]:
     """The names of the metrics, their function from counts [B, pool] to values [B, M], and their limits."""
     rows = made(np.random.default_rng([len(kind), round(100 * kept)]), kind, kept, pool)
-    ours = [name for name in translations.NAMES if name == "bleu" or (LENGTHS[kind] <= LONGEST and name == "ter")]
-    one = summaries.statistic(summaries.NAMES, *rows, False)
-    other = translations.statistic(ours, *rows, False)
+    possible = [name for name in translations.NAMES if name != "ter" or LENGTHS[kind] <= LONGEST]
+    theirs = [name for name in possible if name in asked and name not in summaries.NAMES]
+    own = [name for name in summaries.NAMES if name in asked]
+    modules = [(module, names) for module, names in ((summaries, own), (translations, theirs)) if names]
+    parts = [module.statistic(names, *rows, False) for module, names in modules]
     limits = summaries.LIMITS | translations.LIMITS
-    return [*summaries.NAMES, *ours], lambda counts: np.hstack([one(counts), other(counts)]), limits
+    return [*own, *theirs], lambda counts: np.hstack([part(counts) for part in parts]), limits
 
 
-def coverage(kind: str, kept: float, trials: int, n: int, pool: int) -> dict[str, float]:
+def coverage(kind: str, kept: float, trials: int, n: int, pool: int, asked: Sequence[str]) -> dict[str, float]:
     """The share of `trials` draws of n rows of the pool whose interval holds the pool's own value, by metric."""
-    names, statistic, limits = of_pool(kind, kept, pool)
+    names, statistic, limits = of_pool(kind, kept, pool, asked)
     target = statistic(np.ones((1, pool)))[0]
     rng = np.random.default_rng(0)
     held = np.zeros(len(names))
@@ -100,10 +104,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=500, help="rows of a draw")
     parser.add_argument("--pool", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--metrics", nargs="+", default=[*summaries.NAMES, "bleu", "ter"])
     given = parser.parse_args()
     points = list(product(LENGTHS, KEPT))
     with ProcessPoolExecutor(given.processes) as processes:
-        work = [processes.submit(coverage, *point, given.trials, given.rows, given.pool) for point in points]
+        how = (given.trials, given.rows, given.pool, given.metrics)
+        work = [processes.submit(coverage, *point, *how) for point in points]
         found = [one.result() for one in work]
     print(f"Coverage of 95 % intervals at n = {given.rows}, {given.trials:,} draws from each of {len(points)} pools:\n")
     print(table(points, found))
