@@ -73,10 +73,10 @@ METRICS = {
     "perplexity": "Its exponential: among how many equally likely tokens the model is torn.",
     "masked_accuracy": "The share of hidden tokens that the model finds likeliest.",
     "pseudo_perplexity": "As perplexity, over all tokens, each hidden alone (one forward pass a token: slow).",
-    "rouge1": "F1 of the words that answer and reference share, the best reference of a row; the mean over rows. "
-    "0 to 1. Lin 2004.",
-    "rouge2": "As rouge1, of pairs of neighbouring words.",
-    "rougeL": "As rouge1, of the longest sequence of words that both have in the same order, gaps allowed.",
+    "rougeL": "F1 of the longest sequence of words that answer and reference both have in that order, gaps allowed; of "
+    "several references the best; the mean over rows. 0 to 1. Lin 2004.",
+    "rouge1": "As rougeL, of the words that both have in any order.",
+    "rouge2": "As rougeL, of the pairs of neighbouring words that both have.",
     "rougeLsum": "As rougeL, line by line: each line of the reference with all lines of the answer.",
     "chrf": "F2 of the runs of 1 to 6 characters that answers and references share, of all rows at once. 0 to 1. "
     "Popović 2015.",
