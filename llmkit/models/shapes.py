@@ -1,4 +1,4 @@
-"""Shapes of encoders by name, for fresh weights: `model.from_config` in a recipe."""
+"""Shapes of fresh weights by name: of encoders for `model.from_config` in a recipe, of networks for `model.name`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ WORDS: Mapping[str, tuple[str, str, str, str]] = {
     "modernbert": BERT,
     "distilbert": ("n_layers", "dim", "n_heads", "hidden_dim"),
 }
+# The networks that came before, which `model.name` may name, and what learning them needs where a recipe says nothing:
+# fresh weights want a higher rate than pretrained ones, and their epochs are cheap.
+NETWORKS = ("rnn", "lstm", "gru", "cnn", "bag")
+NETWORK_TYPES = "llmkit-"  # what begins the model type of one that was saved
+NETWORK_LEARNING: Mapping[str, float] = {"learning_rate": 1e-3, "num_train_epochs": 10.0}
 HEAD = 64
 POSITIONS = 512
 

@@ -46,17 +46,33 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Text = Annotated[str, Field(min_length=1)]
 
 
+class VocabularySection(Section):
+    """The words that a fresh network (rnn, lstm, gru, cnn, bag) knows: those of the training rows."""
+
+    size: Count = 20_000
+    """How many words at the most, the most frequent ones."""
+    min_frequency: Count = 2
+    """How often a word must occur; a rarer one is unknown, which is how the network learns what to make of those."""
+    lowercase: bool = True
+    """Whether `The` and `the` are one word."""
+
+
 class ModelSection(Section):
     """Where the weights come from and how long a text may be."""
 
     name: Text | None = None
-    """A local folder, a run folder, a Hub id, or pkg://PACKAGE/PATH. Default: the packaged MiniLM where it is
-    installed, else google-bert/bert-base-uncased."""
+    """A local folder, a run folder, a Hub id, or pkg://PACKAGE/PATH; or rnn, lstm, gru, cnn, bag: a fresh network of
+    that kind with a vocabulary of the training rows. Default: the packaged MiniLM where it is installed, else
+    google-bert/bert-base-uncased."""
     from_config: Text | None = None
     """Start from fresh weights of this shape instead of `name`: bert-tiny, bert-mini, bert-small, bert-base,
     modernbert-tiny and others (an unknown one lists them). Needs `tokenizer`."""
     tokenizer: Text | None = None
     """A folder or Hub id whose tokenizer is taken instead of the model's own."""
+    vocabulary: VocabularySection | None = None
+    """Which words a fresh network knows, where `tokenizer` names none for it."""
+    vectors: Text | None = None
+    """A text file of word vectors (GloVe, word2vec, fastText .vec) for a fresh network to start from."""
     revision: Text | None = None
     """The Hub revision (branch, tag or commit) of `name`."""
     max_length: Count = 128
@@ -74,6 +90,8 @@ class ModelSection(Section):
         if self.from_config is not None and self.tokenizer is None:
             mend = "fresh weights have none; name one, `llmkit tokenizer train` makes it"
             found.append(Quarrel(("from_config", "tokenizer"), f"needs model.tokenizer: {mend}"))
+        if self.vocabulary is not None and self.tokenizer is not None:
+            found.append(Quarrel(("vocabulary", "tokenizer"), "a tokenizer has its words already; leave one out"))
         if found:
             raise PydanticCustomError("quarrel", "keys do not go together", {"quarrels": found})
         return self

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from llmkit import console
 from llmkit.data.faults import counted
 from llmkit.data.prepare import Splits
+from llmkit.data.rows import Rows
 from llmkit.errors import ModelError, RecipeError
 from llmkit.evaluation.evaluate import metric_names
 from llmkit.models import shapes
 from llmkit.models.names import ModelName, default_name, resolve
 from llmkit.recipe.schema import Recipe
 from llmkit.tasks.base import Encoded, Feature, Task
+from llmkit.training import network
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,15 +30,19 @@ def name_model(recipe: Recipe) -> tuple[Recipe, ModelName]:
     """The recipe with a model in it, and where that model is."""
     if recipe.model.from_config is not None:
         shapes.check(recipe.model.from_config)
-        return recipe, ModelName(recipe.model.from_config, "", why="fresh weights of this shape")
-    if recipe.model.name is None:
+        name = ModelName(recipe.model.from_config, "", why="fresh weights of this shape")
+    elif recipe.model.name in shapes.NETWORKS:
+        name = ModelName(recipe.model.name, "", why=f"a fresh network; a folder is named ./{recipe.model.name}")
+    elif recipe.model.name is None:
         given, why = default_name()
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": given})})
-        return recipe, replace(resolve(given, recipe.model.revision), why=why)
-    return recipe, resolve(recipe.model.name, recipe.model.revision)
+        name = replace(resolve(given, recipe.model.revision), why=why)
+    else:
+        name = resolve(recipe.model.name, recipe.model.revision)
+    return network.settled(recipe, name), name
 
 
-def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
+def load(recipe: Recipe, task: Task, name: ModelName, train: Rows) -> tuple[Recipe, Loaded]:
     """Tokenizer and model with the task's head, the fresh weights drawn from the recipe's seed.
 
     The recipe comes back with the model's own length where it named none and the default is too long.
@@ -47,14 +53,18 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
     from llmkit.models import load as models
 
     console.note(f"model: {name.given}" + (f" ({name.why})" if name.why else ""))
+    if network.is_fresh(recipe):
+        loaded = network.load(recipe, task, name, train)
+        said_of(loaded)
+        return recipe, loaded
     tokenizer = models.load_tokenizer(tokenizer_name(recipe, name), task.needs)
     head, section = task.model(), recipe.model
     if section.from_config is not None:
         from llmkit.models.presets import fresh_model
 
         set_seed(recipe.train.seed)
-        changes = section.config | head.config
-        loaded = fresh_model(name, head.auto_class, changes, tokenizer, section.max_length, section.dtype)
+        sizes = (section.max_length, section.dtype)
+        loaded = fresh_model(name, head.auto_class, section.config, tokenizer, *sizes, by_task=head.config)
         said_of(loaded)
         return recipe, loaded
     if section.tokenizer is not None:
