@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -81,8 +81,8 @@ def unknown_key(path: Sequence[str], model: type[BaseModel]) -> str:
     """`unknown key; ...` with the nearest key of that section, or the section that has the key."""
     key = path[-1]
     for word in path[:-1]:
-        inner = model.model_fields[word].annotation if word in model.model_fields else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        inner = section_of(model.model_fields[word].annotation) if word in model.model_fields else None
+        if inner is None:
             return "unknown key"
         model = inner
     known = [name for name in model.model_fields if name not in HIDDEN]
@@ -96,14 +96,20 @@ def unknown_key(path: Sequence[str], model: type[BaseModel]) -> str:
     return f"unknown key; did you mean '{near}'?" if near else f"unknown key; known: {', '.join(known) or 'none'}"
 
 
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section that a key holds, also where it may be left out; None for a plain value."""
+    kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+    return next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
+
+
 def leaves(model: type[BaseModel], prefix: str = "") -> list[str]:
     """All dotted keys of a section, depth first."""
     found = []
     for name, about in model.model_fields.items():
         if name in HIDDEN:
             continue
-        inner = about.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        inner = section_of(about.annotation)
+        if inner is not None:
             found += leaves(inner, f"{prefix}{name}.")
         else:
             found.append(prefix + name)

@@ -134,8 +134,10 @@ def encode(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits) -> dict[s
     cut, rows = sum(one.cut for one in encoded.values()), sum(len(one.features) for one in encoded.values())
     unknown = share_of(loaded.tokenizer.unk_token_id, (one.features for one in encoded.values()))
     if unknown > UNKNOWN:
-        mend = "--model names a model" if recipe.model.tokenizer is None else "--tokenizer names one"
-        console.note(f"the tokenizer does not know {unknown:.0%} of the tokens: {mend} of this language")
+        mend = "--model names a model of" if recipe.model.tokenizer is None else "--tokenizer names one of"
+        if recipe.model.vocabulary is not None:
+            mend = "more rows, or a lower model.vocabulary.min_frequency, know more of"
+        console.note(f"the tokenizer does not know {unknown:.0%} of the tokens: {mend} this language")
     if cut:
         console.note(f"max_length {recipe.model.max_length} cuts {cut:,} of {counted(rows, 'text')} ({cut / rows:.1%})")
     return encoded
@@ -172,7 +174,8 @@ def settle(recipe: Recipe, splits: Splits, loaded: Loaded) -> tuple[Recipe, str]
 
     from llmkit.models.device import choose_precision, device
 
-    hidden = getattr(loaded.model.config, "hidden_size", 0) or 0
+    config = loaded.model.config
+    hidden = getattr(config, "hidden_size", None) or getattr(config, "embedding_size", None) or 0
     precision, why = choose_precision(recipe.train.precision, hidden, device())
     said = f"precision: {precision} ({why}), scores in {recipe.eval.precision}; {torch.get_num_threads()} threads"
     console.note(said)

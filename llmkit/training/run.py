@@ -19,6 +19,7 @@ from llmkit.evaluation import baselines
 from llmkit.evaluation.evaluate import baseline_names, metric_names
 from llmkit.evaluation.judge import Report, judge, warn_of_thin_labels, write
 from llmkit.evaluation.scores import check_scripts, load_scripts
+from llmkit.models import vectors
 from llmkit.models.names import ModelName
 from llmkit.recipe import report_to
 from llmkit.recipe.load import dump, load_recipe
@@ -169,6 +170,8 @@ def begin(
     }
     if words is not name:
         facts["tokenizer"] = {"name": words.given, "files": word_hashes}
+    if (given := recipe.model.vectors) is not None:
+        facts["vectors"] = {"name": given, "sha256": manifest.file_hash(vectors.file_of(given))}
     if (folder / "run.json").exists():
         console.note(f"{folder.path}: the run there did not finish; it starts again from its first step")
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
