@@ -222,8 +222,7 @@ def metrics_table(title: str, names: Sequence[str], scores: Mapping[str, Score])
 
 def section_of(about: FieldInfo) -> type[BaseModel] | None:
     """The section that a field is, or None where it is a key."""
-    kind = about.annotation
-    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    return sentences.section_of(about.annotation)
 
 
 def holds(annotation: Any, constraints: Sequence[Any] = ()) -> str:
