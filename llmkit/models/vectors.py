@@ -71,7 +71,8 @@ def lines(path: Path) -> Iterator[tuple[int, bytes, bytes]]:
                 if not width:
                     raise DataError(f"{path}:{line}: no word and its numbers", MEND)
                 if size != width:
-                    raise DataError(f"{path}:{line}: {size} numbers, {width} in the lines before", MEND)
+                    said = f"{size} number{'' if size == 1 else 's'}, {width} in the lines before"
+                    raise DataError(f"{path}:{line}: {said}", MEND)
                 yield line, b" ".join(fields[:-width]), b" ".join(fields[-width:])
     except OSError as fault:
         raise MissingInputError(f"{path}: {fault.strerror}", "name a readable file") from fault

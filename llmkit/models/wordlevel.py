@@ -37,6 +37,8 @@ def learned_words(texts: Iterable[str], wanted: VocabularySection) -> PreTrained
     )  # fmt: skip
     tokenizer.train_from_iterator(texts, trainer)
     if tokenizer.get_vocab_size() <= len(names):
+        if wanted.min_frequency == 1:
+            raise DataError("no word in the training rows", "name rows with text")
         what = f"no word occurs {wanted.min_frequency:,} times in the training rows"
         raise DataError(what, "lower model.vocabulary.min_frequency, or name more rows")
     return PreTrainedTokenizerFast(
