@@ -25,6 +25,14 @@ Words = Annotated[
 Model = Annotated[
     str | None, typer.Option(help="The weights to start from: a folder, a Hub id, pkg://PACKAGE/PATH. [model.name]")
 ]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="The weights to start from: a folder, a Hub id, pkg://PACKAGE/PATH; or a fresh network of the kind before "
+        "transformers: rnn, lstm, gru, cnn, bag. [model.name]",
+    ),
+]
 Train = Annotated[str | None, typer.Option(help="The training rows: csv, tsv, jsonl, parquet, a folder. [data.train]")]
 Corpus = Annotated[
     str | None, typer.Option("--train", help="The corpus: txt, jsonl, parquet, a folder of them. [data.train]")
@@ -63,7 +71,8 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mi
 
 def finetune_classify(
     words: Words = None,
-    model: Model = None,
+    model: Weights = None,
+    tokenizer: TokenizerName = None,
     train: Train = None,
     validation: Validation = None,
     test: Test = None,
@@ -82,9 +91,12 @@ def finetune_classify(
     One class of several; classify.kind=multi: any number of labels; classify.kind=regression: a number.
 
     llmkit finetune-classify --train reviews.csv
+
+    llmkit finetune-classify --train reviews.csv --model lstm
     """
-    carry_out(words, as_json, dry_run, "classify", model=model, train=train, validation=validation, test=test,
-              text=text, text_pair=text_pair, label=label, epochs=epochs, lora=lora, output_dir=output_dir)  # fmt: skip
+    carry_out(words, as_json, dry_run, "classify", model=model, tokenizer=tokenizer, train=train,
+              validation=validation, test=test, text=text, text_pair=text_pair, label=label, epochs=epochs, lora=lora,
+              output_dir=output_dir)  # fmt: skip
 
 
 def pretrain_mlm(

@@ -23,7 +23,13 @@ def allowed(name: ModelName, config: PreTrainedConfig, changes: Mapping[str, Any
     for key in changes:
         if key.startswith("_") or not hasattr(config, key) or callable(getattr(config, key)):
             raise RecipeError(f"model.config.{key}: the config of {name.given} has no such field",
-                              did_you_mean(key, sorted(config.to_dict())))  # fmt: skip
+                              did_you_mean(key, free(config)))  # fmt: skip
+
+
+def free(config: PreTrainedConfig) -> list[str]:
+    """The fields of a config that a recipe may change."""
+    elsewhere = (*BY_TASK, *BY_LLMKIT, "dtype", "torch_dtype")
+    return sorted(key for key in config.to_dict() if key not in elsewhere and not key.startswith(("_", "output_")))
 
 
 def undecided(keys: Iterable[str]) -> None:

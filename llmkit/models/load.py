@@ -14,7 +14,7 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.errors import ModelError
-from llmkit.models import adapters, files, heads
+from llmkit.models import adapters, files, heads, networks
 from llmkit.models.changes import BY_TASK, allowed
 from llmkit.models.hub import source, speaking_of
 from llmkit.models.names import NEEDS, ModelName
@@ -301,8 +301,11 @@ def own_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> 
 def longest(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """How many tokens the model can read at once, None where neither it nor its tokenizer names a limit.
 
-    The model's positions decide: its tokenizer may name the shorter length that an earlier run cut texts at.
+    The model's positions decide: its tokenizer may name the shorter length that an earlier run cut texts at. A network
+    without attention reads texts of any length.
     """
+    if isinstance(config, networks.NetworkConfig):
+        return None
     text = getattr(config, "encoder", None) or config.get_text_config()
     if text.model_type in RELATIVE:
         return None

@@ -1,4 +1,4 @@
-"""Shapes of models by name, for fresh weights: `model.from_config` in a recipe."""
+"""Shapes of fresh weights by name: of models for `model.from_config` in a recipe, of networks for `model.name`."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ DECODERS: Mapping[str, tuple[str, ...]] = {
     "t5": ("num_decoder_layers",),
     "bart": ("decoder_layers", "decoder_attention_heads", "decoder_ffn_dim"),
 }
+# The networks that came before, which `model.name` may name, and what learning them needs where a recipe says nothing:
+# fresh weights want a higher rate than pretrained ones, and their epochs are cheap.
+NETWORKS = ("rnn", "lstm", "gru", "cnn", "bag")
+NETWORK_TYPES = "llmkit-"  # what begins the model type of one that was saved
+NETWORK_LEARNING: Mapping[str, float] = {"learning_rate": 1e-3, "num_train_epochs": 10.0}
 HEAD = 64
 POSITIONS = 512
 

@@ -17,7 +17,9 @@ from llmkit.runs.manifest import text_hash
 
 CONTINUES = "##"  # WordPiece: what begins a token that continues a word
 BEGINS = ("Ġ", "▁", "Ċ")  # byte-level BPE and SentencePiece: what begins a token that begins one
-UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
+# The letters of scripts that part no words: Thai, Lao, Burmese, Khmer, kana, Chinese.
+UNSPACED_LETTER = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+UNSPACED = re.compile(f"{UNSPACED_LETTER}+")
 
 Segmenter = Callable[[str], Iterable[str]]
 

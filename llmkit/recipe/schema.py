@@ -61,14 +61,24 @@ def switched(value: object) -> object:
 
 
 Targets = Annotated[str | list[str], BeforeValidator(some_targets)]
+class VocabularySection(Section):
+    """The words that a fresh network (rnn, lstm, gru, cnn, bag) knows: those of the training rows."""
+
+    size: Count = 20_000
+    """How many words at the most, the most frequent ones."""
+    min_frequency: Count = 2
+    """How often a word must occur; a rarer one is unknown, which is how the network learns what to make of those."""
+    lowercase: bool = True
+    """Whether `The` and `the` are one word."""
 
 
 class ModelSection(Section):
     """Where the weights come from and how long a text may be."""
 
     name: Text | None = None
-    """A local folder, a run folder, a Hub id, or pkg://PACKAGE/PATH. Default: the packaged MiniLM where it is
-    installed, else google-bert/bert-base-uncased."""
+    """A local folder, a run folder, a Hub id, or pkg://PACKAGE/PATH; or rnn, lstm, gru, cnn, bag: a fresh network of
+    that kind with a vocabulary of the training rows. Default: the packaged MiniLM where it is installed, else
+    google-bert/bert-base-uncased."""
     encoder: Text | None = None
     """An encoder that reads, instead of `name`, beside a `decoder`: a warm start for tasks whose answers are text."""
     decoder: Text | None = None
@@ -78,6 +88,10 @@ class ModelSection(Section):
     modernbert-tiny, t5-tiny, bart-tiny and others (an unknown one lists them). Needs `tokenizer`."""
     tokenizer: Text | None = None
     """A folder or Hub id whose tokenizer is taken instead of the model's own."""
+    vocabulary: VocabularySection | None = None
+    """Which words a fresh network knows, where `tokenizer` names none for it."""
+    vectors: Text | None = None
+    """A text file of word vectors (GloVe, word2vec, fastText .vec) for a fresh network to start from."""
     revision: Text | None = None
     """The Hub revision (branch, tag or commit) of `name`."""
     max_length: Count = 128
@@ -103,6 +117,8 @@ class ModelSection(Section):
         if self.encoder is not None and (self.name or self.from_config) is not None:
             why = "two encoders as one model, or another; leave one out"
             found.append(Quarrel(("encoder", "name" if self.name is not None else "from_config"), why))
+        if self.vocabulary is not None and self.tokenizer is not None:
+            found.append(Quarrel(("vocabulary", "tokenizer"), "a tokenizer has its words already; leave one out"))
         if found:
             raise PydanticCustomError("quarrel", "keys do not go together", {"quarrels": found})
         return self

@@ -69,7 +69,7 @@ def rehearsed(start: runs.Start, folder: RunFolder, began: float) -> Plan:
     from llmkit.training.prove import save_and_prove, size_of
 
     task, splits = start.task, start.splits
-    recipe, loaded = ready.load(start.recipe, task, start.model)
+    recipe, loaded = ready.load(start.recipe, task, start.model, splits.train)
     encoded = ready.encode(recipe, task, loaded, splits)
     ready.start_head(task, loaded)
     recipe, precision = ready.settle(recipe, splits, loaded)

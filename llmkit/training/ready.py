@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from llmkit import console
 from llmkit.data.faults import counted
 from llmkit.data.prepare import Splits
+from llmkit.data.rows import Rows
 from llmkit.errors import ModelError, RecipeError
 from llmkit.evaluation.evaluate import metric_names
 from llmkit.models import shapes
 from llmkit.models.names import DEFAULT, ModelName, default_name, resolve
 from llmkit.recipe.schema import Recipe
 from llmkit.tasks.base import Encoded, Feature, Task
+from llmkit.training import network
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -36,36 +38,48 @@ def name_model(recipe: Recipe, task: Task) -> tuple[Recipe, ModelName]:
         return recipe, ModelName(f"{encoder.given} + {decoder.given}", "", why=why)
     if recipe.model.from_config is not None:
         shapes.check(recipe.model.from_config)
-        return recipe, ModelName(recipe.model.from_config, "", why="fresh weights of this shape")
-    if recipe.lora is not None and recipe.lora.quantize != "none":
+        name = ModelName(recipe.model.from_config, "", why="fresh weights of this shape")
+    elif recipe.model.name in shapes.NETWORKS:
+        name = ModelName(recipe.model.name, "", why=f"a fresh network; a folder is named ./{recipe.model.name}")
+    elif recipe.model.name is None:
+        given, why = default_name() if task.default_model is None else (task.default_model, DEFAULT)
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": given})})
+        name = replace(resolve(given, recipe.model.revision), why=why)
+    else:
+        name = resolve(recipe.model.name, recipe.model.revision)
+    if recipe.lora is not None:
+        refuse_lora(recipe, name)
+    return network.settled(recipe, name), name
+
+
+def refuse_lora(recipe: Recipe, name: ModelName) -> None:
+    """Raise RecipeError where small matrices cannot stand beside the weights of the model."""
+    assert recipe.lora is not None
+    if recipe.lora.quantize != "none":
         from llmkit.models import quantized
 
         quantized.check(recipe.lora.quantize)
-    if recipe.model.name is None:
-        given, why = default_name() if task.default_model is None else (task.default_model, DEFAULT)
-        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": given})})
-        return recipe, replace(resolve(given, recipe.model.revision), why=why)
-    name = resolve(recipe.model.name, recipe.model.revision)
-    if name.adapter and recipe.lora is not None:
+    if name.adapter:
         mend = "leave lora out (it is merged into its base), or train it again with lora.merge=true"
         raise RecipeError(f"lora: {name.given} is an adapter already, and an adapter of an adapter is none", mend)
-    return recipe, name
+    if not name.id:
+        raise RecipeError(f"lora: all weights of {name.given} are fresh: there is nothing to adapt", "leave lora out")
 
 
-def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
+def load(recipe: Recipe, task: Task, name: ModelName, train: Rows) -> tuple[Recipe, Loaded]:
     """Tokenizer and model with the task's head, the fresh weights drawn from the recipe's seed.
 
     The model has been told how it answers, where the task knows that. The recipe
     comes back with the model's own length where it named none and the default is too long.
     """
-    recipe, loaded = loaded_model(recipe, task, name)
+    recipe, loaded = loaded_model(recipe, task, name, train)
     loaded = adapted(recipe, name, task.model().auto_class, loaded)
     for text in task.equip(loaded.model, loaded.tokenizer):
         console.note(text)
     return recipe, loaded
 
 
-def loaded_model(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
+def loaded_model(recipe: Recipe, task: Task, name: ModelName, train: Rows) -> tuple[Recipe, Loaded]:
     """The recipe with the length that it gets, and the model."""
     from transformers import set_seed
 
@@ -73,14 +87,18 @@ def loaded_model(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, L
     from llmkit.models import load as models
 
     console.note(f"model: {name.given}" + (f" ({name.why})" if name.why else ""))
+    if network.is_fresh(recipe):
+        loaded = network.load(recipe, task, name, train)
+        said_of(loaded)
+        return recipe, loaded
     tokenizer = models.load_tokenizer(tokenizer_name(recipe, name), task.needs)
     head, section = task.model(), recipe.model
     if section.from_config is not None:
         from llmkit.models.presets import fresh_model
 
         set_seed(recipe.train.seed)
-        changes = section.config | head.config
-        loaded = fresh_model(name, head.auto_class, changes, tokenizer, section.max_length, section.dtype)
+        sizes = (section.max_length, section.dtype)
+        loaded = fresh_model(name, head.auto_class, section.config, tokenizer, *sizes, by_task=head.config)
         said_of(loaded)
         return recipe, loaded
     if section.tokenizer is not None and section.encoder is None:
@@ -212,8 +230,10 @@ def encode(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits) -> dict[s
     cut, rows = sum(one.cut for one in encoded.values()), sum(len(one.features) for one in encoded.values())
     unknown = share_of(loaded.tokenizer.unk_token_id, (one.features for one in encoded.values()))
     if unknown > UNKNOWN:
-        mend = "--model names a model" if recipe.model.tokenizer is None else "--tokenizer names one"
-        console.note(f"the tokenizer does not know {unknown:.0%} of the tokens: {mend} of this language")
+        mend = "--model names a model of" if recipe.model.tokenizer is None else "--tokenizer names one of"
+        if recipe.model.vocabulary is not None:
+            mend = "more rows, or a lower model.vocabulary.min_frequency, know more of"
+        console.note(f"the tokenizer does not know {unknown:.0%} of the tokens: {mend} this language")
     if cut:
         console.note(f"max_length {recipe.model.max_length} cuts {cut:,} of {counted(rows, 'text')} ({cut / rows:.1%})")
     if cut := sum(one.cut_targets for one in encoded.values()):

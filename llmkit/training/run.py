@@ -19,6 +19,7 @@ from llmkit.evaluation import baselines
 from llmkit.evaluation.evaluate import baseline_names, metric_names
 from llmkit.evaluation.judge import Report, judge, warn_of_thin_labels, write
 from llmkit.evaluation.scores import check_scripts, load_scripts
+from llmkit.models import vectors
 from llmkit.models.names import ModelName
 from llmkit.recipe import report_to
 from llmkit.recipe.load import dump, load_recipe
@@ -120,7 +121,7 @@ def carry_out(start: Start, folder: RunFolder) -> Run:
     from llmkit.training.prove import save_and_prove, size_of
 
     task, splits = start.task, start.splits
-    recipe, loaded = ready.load(start.recipe, task, start.model)
+    recipe, loaded = ready.load(start.recipe, task, start.model, splits.train)
     encoded = ready.encode(recipe, task, loaded, splits)
     ready.start_head(task, loaded)
     recipe, precision = ready.settle(recipe, splits, loaded)
@@ -177,6 +178,8 @@ def begin(
         facts["model"] = {"name": name.given, "revision": recipe.model.revision, "files": None, "parts": parts}
     elif words is not name:
         facts["tokenizer"] = {"name": words.given, "files": word_hashes}
+    if (given := recipe.model.vectors) is not None:
+        facts["vectors"] = {"name": given, "sha256": manifest.file_hash(vectors.file_of(given))}
     if (folder / "run.json").exists():
         console.note(f"{folder.path}: the run there did not finish; it starts again from its first step")
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)

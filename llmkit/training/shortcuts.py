@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, TrainingArguments
 from llmkit.data.masking import IGNORED
 from llmkit.models.dropout import draw_as_torch, draw_many
 from llmkit.models.embedding import collect_as_torch, collect_in_place
+from llmkit.models.networks import NetworkConfig
 from llmkit.models.packed import Packing, packing_for
 from llmkit.models.sparse_head import Sparse, can_be_sparse
 from llmkit.tasks.base import Batch, Feature
@@ -102,6 +103,8 @@ def shortcuts_for(
         why = "train.shortcuts=off"
     elif reads == "all":
         why = "the head reads all positions"
+    elif isinstance(model.config, NetworkConfig):
+        why = "a network without attention has no use for them"
     elif args.device.type != "cpu":
         why = f"not tested on {args.device.type}"
     elif args.gradient_checkpointing:

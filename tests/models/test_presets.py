@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,9 @@ from llmkit.errors import RecipeError
 from llmkit.models import shapes
 from llmkit.models.load import longest
 from llmkit.models.names import ModelName
-from llmkit.models.presets import config_of, fresh_model
+from llmkit.models.networks import NetworkConfig
+from llmkit.models.presets import config_of, fresh_model, fresh_network
+from llmkit.models.vectors import Vectors
 from llmkit.testing import tiny_tokenizer
 
 HEAD = "AutoModelForMaskedLM"
@@ -88,6 +91,73 @@ def test_fewer_positions_than_max_length_are_refused(tokenizer: Any, refused: Ca
 def test_a_change_that_is_no_field_is_refused(tokenizer: Any, refused: Callable[..., str]) -> None:
     assert refused(lambda: fresh("bert-tiny", tokenizer, hiden_size=64), RecipeError).startswith(
         "model.config.hiden_size: "
+    )
+
+
+def test_a_fresh_encoder_has_the_labels_of_its_task(tokenizer: Any, refused: Callable[..., str]) -> None:
+    classifier, labels = "AutoModelForSequenceClassification", {"num_labels": 3}
+    name = ModelName("bert-tiny", "")
+    model = fresh_model(name, classifier, {}, tokenizer, 128, "float32", by_task=labels).model
+    assert model.classifier.out_features == 3
+    mine = "model.config.num_labels: the task decides it; leave it out"
+    assert refused(lambda: fresh_model(name, classifier, labels, tokenizer, 128, "float32"), RecipeError) == mine
+
+
+def network(kind: str, tokenizer: Any, auto_class: str = "AutoModelForSequenceClassification", **changes: Any) -> Any:
+    torch.manual_seed(0)
+    vectors = changes.pop("vectors", None)
+    name, labels = ModelName(kind, ""), {"num_labels": 3}
+    return fresh_network(name, auto_class, changes, tokenizer, 128, "float32", labels, vectors)
+
+
+@pytest.mark.parametrize("kind", shapes.NETWORKS)
+def test_a_fresh_network_is_as_large_as_its_vocabulary(kind: str, tokenizer: Any) -> None:
+    loaded = network(kind, tokenizer, embedding_size=9)
+    assert loaded.model.get_input_embeddings().weight.shape == (len(tokenizer), 9)
+    assert loaded.model.classifier.out_features == 3
+    assert set(loaded.fresh) == set(loaded.model.state_dict())
+    assert isinstance(loaded.model.config, NetworkConfig)
+
+
+def test_words_with_vectors_begin_with_them_and_others_as_widely_spread(tokenizer: Any) -> None:
+    known = np.arange(5, len(tokenizer), 2)
+    values = np.random.default_rng(0).normal(0, 3.0, (len(known), 40)).astype(np.float32)
+    table = network("bag", tokenizer, embedding_size=40, vectors=Vectors(known, values)).model.network.words.weight
+    assert torch.equal(table[torch.from_numpy(known)], torch.from_numpy(values))
+    drawn = [i for i in range(1, len(tokenizer)) if i not in set(known.tolist())]
+    assert float(table[drawn].detach().std()) == pytest.approx(3.0, rel=0.1)
+    assert not table[0].any()
+
+
+def test_no_vector_found_is_a_plain_fresh_network(tokenizer: Any) -> None:
+    none = Vectors(np.zeros(0, dtype=np.int64), np.zeros((0, 40), dtype=np.float32))
+    tables = [
+        network("bag", tokenizer, embedding_size=40, vectors=some).model.network.words.weight for some in (None, none)
+    ]
+    assert torch.equal(*tables)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value", "said"),
+    [
+        ("lstm", "hiden_size", 3, "model.config.hiden_size: the config of lstm has no such field; did you mean 'hidden_size'?"),
+        ("cnn", "bidirectional", True, "model.config.bidirectional: the config of cnn has no such field; known: chunk_size_feed_forward, dropout, embedding_size, initializer_range, is_encoder_decoder, kernel_sizes, num_filters, pad_token_id, vocab_size"),
+        ("lstm", "cell", "gru", "model.config.cell: model.name decides it; leave it out"),
+        ("gru", "vocab_size", 9, "model.config.vocab_size: the vocabulary decides it; leave it out"),
+        ("gru", "num_labels", 9, "model.config.num_labels: the task decides it; leave it out"),
+        ("lstm", "hidden_size", 0, "model.config: hidden_size 0 is out of range; it must be at least 1; write another value for the lstm"),
+    ],
+)  # fmt: skip
+def test_what_no_network_can_be_built_with(
+    kind: str, key: str, value: Any, said: str, tokenizer: Any, refused: Callable[..., str]
+) -> None:
+    assert refused(lambda: network(kind, tokenizer, **{key: value}), RecipeError) == said
+
+
+def test_networks_classify_and_nothing_else(tokenizer: Any, refused: Callable[..., str]) -> None:
+    assert refused(lambda: network("gru", tokenizer, HEAD)) == (
+        "gru: a 'llmkit-recurrent' model cannot do this task (no AutoModelForMaskedLM for it); "
+        "name an encoder such as google-bert/bert-base-uncased"
     )
 
 

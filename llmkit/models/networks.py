@@ -1,0 +1,223 @@
+"""The networks that came before transformers, as models like any other: recurrent, convolutional, bag of embeddings.
+
+Importing this file teaches transformers their model types: after `import llmkit.models.networks` the Auto classes load a
+folder that such a network was saved in. Padding changes no answer, on whichever side it stands.
+"""
+# No `from __future__ import annotations`: it would hide the types of the fields from `strict`, which checks them.
+
+import math
+from dataclasses import field
+from typing import Any, ClassVar, Literal
+
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+@strict
+class NetworkConfig(PreTrainedConfig):
+    """What every network has: a table of words, and dropout before and behind what reads them."""
+
+    vocab_size: int = 30522
+    embedding_size: int = 100
+    dropout: float | int = 0.5
+    initializer_range: float | int = 0.1
+    pad_token_id: int | None = 0
+
+    counts: ClassVar[tuple[str, ...]] = ("vocab_size", "embedding_size")  # fields that are at least 1
+
+    def validate_ranges(self) -> None:
+        """Raise ValueError for a number that no network can be built with."""
+        for name in self.counts:
+            found = getattr(self, name)
+            if min(found if isinstance(found, list) else [found], default=0) < 1:
+                raise ValueError(f"{name} {found} is out of range; it must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout {self.dropout} is out of range; it must be at least 0 and below 1")
+        if not 0 < self.initializer_range < math.inf:
+            raise ValueError(f"initializer_range {self.initializer_range} is out of range; it must be above 0")
+
+
+@strict
+class RecurrentConfig(NetworkConfig):
+    """A recurrent network: `hidden_size` units a direction in each of `num_hidden_layers` layers."""
+
+    model_type = "llmkit-recurrent"
+    counts = (*NetworkConfig.counts, "hidden_size", "num_hidden_layers")
+
+    cell: Literal["rnn", "lstm", "gru"] = "lstm"
+    hidden_size: int = 128
+    num_hidden_layers: int = 1
+    bidirectional: bool = True
+
+
+@strict
+class ConvolutionalConfig(NetworkConfig):
+    """A convolutional network: `num_filters` filters of each of `kernel_sizes` words."""
+
+    model_type = "llmkit-convolutional"
+    counts = (*NetworkConfig.counts, "num_filters", "kernel_sizes")
+
+    kernel_sizes: list[int] = field(default_factory=lambda: [3, 4, 5])
+    num_filters: int = 100
+
+
+@strict
+class BagConfig(NetworkConfig):
+    """The mean of the words' embeddings, and nothing else."""
+
+    model_type = "llmkit-bag"
+
+
+class Words(nn.Module):
+    """What every body begins with: the words' embeddings, and dropout on them."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.words = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def embedded(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """The embeddings [rows, length, E], zero behind each text's length, and where it has words [rows, length, 1]."""
+        inside = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None])[..., None]
+        return self.dropout(self.words(ids)) * inside, inside
+
+
+class Recurrent(Words):
+    """The largest value that each unit takes over the words, in both directions where it has them."""
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__(config)
+        layers = config.num_hidden_layers
+        self.cell = CELLS[config.cell](
+            config.embedding_size, config.hidden_size, layers, batch_first=True, bidirectional=config.bidirectional,
+            dropout=config.dropout if layers > 1 else 0.0,
+        )  # fmt: skip
+        self.features = config.hidden_size * (2 if config.bidirectional else 1)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        embedded, _ = self.embedded(ids, lengths)
+        packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        states, _ = pad_packed_sequence(self.cell(packed)[0], batch_first=True, padding_value=-torch.inf)
+        return states.amax(1)
+
+
+class Convolutional(Words):
+    """The largest value that each filter takes over the words. Source: Kim 2014, arXiv:1408.5882."""
+
+    def __init__(self, config: ConvolutionalConfig) -> None:
+        super().__init__(config)
+        self.filters = nn.ModuleList(
+            nn.Conv1d(config.embedding_size, config.num_filters, size) for size in config.kernel_sizes
+        )
+        self.features = config.num_filters * len(config.kernel_sizes)
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        embedded, _ = self.embedded(ids, lengths)
+        found = []
+        for convolution in self.filters:
+            size = convolution.kernel_size[0]
+            # A text that is shorter than the kernel is read once, with zeros behind it, as long as the batch may be.
+            values = convolution(nn.functional.pad(embedded.transpose(1, 2), (0, size - 1))).relu()
+            places = (lengths - size + 1).clamp(min=1)
+            outside = torch.arange(values.shape[2], device=ids.device) >= places[:, None]
+            found.append(values.masked_fill(outside[:, None], 0.0).amax(2))  # no value is below 0
+        return torch.cat(found, 1)
+
+
+class Bag(Words):
+    """The mean of the words' embeddings."""
+
+    def __init__(self, config: BagConfig) -> None:
+        super().__init__(config)
+        self.features = config.embedding_size
+
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        embedded, inside = self.embedded(ids, lengths)
+        return embedded.sum(1) / inside.sum(1)
+
+
+class Network(PreTrainedModel):
+    """A body that turns texts into features, and a layer that turns features into one logit a label."""
+
+    config_class: type[NetworkConfig]
+    body: ClassVar[type[Words]]
+    base_model_prefix = "network"
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
+        self.network = self.body(config)
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(self.network.features, config.num_labels)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,  # noqa: ARG002  (tokenizers made for others give it)
+        labels: Tensor | None = None,
+    ) -> SequenceClassifierOutput:
+        """Logits [rows, labels] for ids [rows, length]; the loss too where labels are given."""
+        mask = input_ids != self.config.pad_token_id if attention_mask is None else attention_mask.bool()
+        order = (~mask).sort(dim=1, stable=True).indices  # words first, padding behind
+        features = self.network(input_ids.gather(1, order), mask.sum(1).clamp(min=1))
+        logits = self.classifier(self.dropout(features))
+        loss = None if labels is None else self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.network.words
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Draw the weights of one module: words from a normal distribution, all else as torch does."""
+        if isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=self.config.initializer_range)
+            if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
+                init.zeros_(module.weight[module.padding_idx])
+        elif isinstance(module, nn.RNNBase):
+            bound = module.hidden_size**-0.5
+            for weight in module.parameters():
+                init.uniform_(weight, -bound, bound)
+        elif isinstance(module, (nn.Linear, nn.Conv1d)):
+            init.kaiming_uniform_(module.weight, a=math.sqrt(5))
+            init.zeros_(module.bias)
+
+
+class RecurrentForSequenceClassification(Network):
+    """An RNN, LSTM or GRU."""
+
+    config_class = RecurrentConfig
+    body = Recurrent
+
+
+class ConvolutionalForSequenceClassification(Network):
+    """A convolutional network."""
+
+    config_class = ConvolutionalConfig
+    body = Convolutional
+
+
+class BagForSequenceClassification(Network):
+    """A bag of embeddings."""
+
+    config_class = BagConfig
+    body = Bag
+
+
+def config_of(kind: str, **fields: Any) -> NetworkConfig:
+    """The config of a network by the name that `--model` has for it. Raises what `strict` does for a wrong field."""
+    if kind in CELLS:
+        return RecurrentConfig(cell=kind, **fields)
+    return {"cnn": ConvolutionalConfig, "bag": BagConfig}[kind](**fields)
+
+
+for network in (RecurrentForSequenceClassification, ConvolutionalForSequenceClassification, BagForSequenceClassification):
+    AutoConfig.register(network.config_class.model_type, network.config_class)
+    AutoModelForSequenceClassification.register(network.config_class, network)

@@ -1,0 +1,117 @@
+"""Networks under the invariants: a step is the same however it is cut, an answer whatever stands beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.functional import cross_entropy
+
+from llmkit.data.rows import build
+from llmkit.inference.answers import answer
+from llmkit.models.names import ModelName
+from llmkit.models.presets import fresh_network
+from llmkit.models.shapes import NETWORKS
+from llmkit.recipe.load import load_recipe
+from llmkit.tasks.classify import Classify
+from llmkit.testing import reviews, tiny_tokenizer
+from llmkit.training.arguments import rows_at_once, training_arguments
+from llmkit.training.trainer import StepTrainer
+
+CUTS = {"8x1": (8, 1), "4x2": (4, 2), "2x4": (2, 4)}
+SIZES: dict[str, dict[str, Any]] = {
+    kind: {"hidden_size": 8} if kind not in ("cnn", "bag") else {} for kind in NETWORKS
+} | {"cnn": {"num_filters": 6}}
+
+
+def rows(number: int) -> Any:
+    made = reviews(number, seed=3)
+    for i, row in enumerate(made):
+        row["text"] = " ".join([row["text"]] * (1 + i % 4))
+    columns = {name: [row[name] for row in made] for name in ("text", "label")}
+    return build(columns, "rows", range(number), by_row=True).rename({"text": "text", "label": "label"})
+
+
+def task_of(train: Any) -> Classify:
+    task = Classify()
+    task.fit(train, {})
+    return task
+
+
+def network(kind: str, task: Classify, folder: Path) -> Any:
+    torch.manual_seed(0)
+    changes, head = {"dropout": 0.0, "embedding_size": 8, **SIZES[kind]}, task.model()
+    tokenizer = tiny_tokenizer(folder / "tokenizer")
+    return fresh_network(ModelName(kind, ""), head.auto_class, changes, tokenizer, 64, "float32", head.config)
+
+
+def trainer_of(kind: str, folder: Path, batch: int, accumulation: int, seen: Any) -> StepTrainer:
+    keys = (
+        f"train.per_device_train_batch_size={batch}", f"train.gradient_accumulation_steps={accumulation}",
+        "train.num_train_epochs=1", "train.eval_strategy=no", "train.save_strategy=no", "train.optim=sgd",
+        "train.learning_rate=0.5", "train.lr_scheduler_type=constant", "train.warmup_steps=0", "train.weight_decay=0",
+        "train.max_grad_norm=0",
+    )  # fmt: skip
+    recipe, task = load_recipe(None, keys, task="classify"), task_of(seen)
+    loaded = network(kind, task, folder)
+    features = task.encode(seen, loaded.tokenizer, 64).features
+    return StepTrainer(
+        loaded.model, training_arguments(recipe, folder, "fp32", "accuracy"), task=task, tokenizer=loaded.tokenizer,
+        train=features, validation=[], references=[], metrics=["accuracy"], rows_at_once=rows_at_once(recipe.train),
+        max_length=64,
+    )  # fmt: skip
+
+
+def flat(model: Any) -> torch.Tensor:
+    return torch.cat([weight.detach().flatten() for weight in model.parameters()])
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_step_is_the_plain_gradient_however_it_is_cut(kind: str, tmp_path: Path) -> None:
+    seen = rows(8)
+    task = task_of(seen)
+    plain = network(kind, task, tmp_path)
+    before = flat(plain.model)
+    batch = plain.tokenizer(seen.texts("text"), padding=True, truncation=True, max_length=64, return_tensors="pt")
+    labels = torch.tensor([task.labels.index(label) for label in seen.texts("label")])
+    cross_entropy(plain.model.train()(**batch).logits, labels).backward()
+    with torch.no_grad():
+        for weight in plain.model.parameters():
+            weight -= 0.5 * weight.grad
+    assert (flat(plain.model) - before).abs().max() > 1e-3
+    for name, cut in CUTS.items():
+        trainer = trainer_of(kind, tmp_path / name, *cut, seen)
+        assert trainer.shortcuts.said() == (
+            "shortcuts: none (a network without attention has no use for them); batches are padded"
+        )
+        trainer.train()
+        torch.testing.assert_close(flat(trainer.model), flat(plain.model), rtol=0, atol=1e-6)
+
+
+def test_few_passes_a_step(tmp_path: Path) -> None:
+    """Each pass of a recurrent network costs its longest text, so that texts of all lengths go together."""
+    trainer = trainer_of("gru", tmp_path, 32, 1, rows(32))
+    assert len(trainer.cut(trainer.items(range(32)))["batches"]) <= 2
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_no_answer_follows_from_what_stands_beside_it(kind: str, tmp_path: Path) -> None:
+    seen = rows(24)
+    task = task_of(seen)
+    loaded = network(kind, task, tmp_path)
+    features = task.encode(seen, loaded.tokenizer, 64).features
+    alone = [answer(task, loaded.model, loaded.tokenizer, [feature], 1)[0] for feature in features]
+
+    @settings(max_examples=10, deadline=None)
+    @given(st.permutations(range(24)), st.integers(1, 24))
+    def mixed(order: list[int], size: int) -> None:
+        some = answer(task, loaded.model, loaded.tokenizer, [features[i] for i in order], size)
+        for i, one in zip(order, some, strict=True):
+            assert one.answer == alone[i].answer
+            assert one.probabilities == pytest.approx(alone[i].probabilities, rel=0, abs=1e-6)
+
+    mixed()

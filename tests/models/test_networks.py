@@ -1,0 +1,194 @@
+"""The networks as models like any other: what they read, what they are built of, how plain transformers loads them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForSequenceClassification
+
+from llmkit.models import heads
+from llmkit.models.load import longest
+from llmkit.models.networks import NetworkConfig, config_of
+from llmkit.models.shapes import NETWORK_TYPES, NETWORKS
+
+WORDS = 50
+TINY: dict[str, dict[str, Any]] = {
+    "rnn": {"hidden_size": 6},
+    "lstm": {"hidden_size": 6, "num_hidden_layers": 2},
+    "gru": {"hidden_size": 6, "bidirectional": False},
+    "cnn": {"num_filters": 5, "kernel_sizes": [2, 4]},
+    "bag": {},
+}
+
+
+def network(kind: str, **more: Any) -> Any:
+    torch.manual_seed(0)
+    config = config_of(kind, vocab_size=WORDS, embedding_size=7, num_labels=3, **TINY[kind], **more)
+    return AutoModelForSequenceClassification.from_config(config).eval()
+
+
+def ids_of(*lengths: int) -> list[torch.Tensor]:
+    chance = torch.Generator().manual_seed(1)
+    return [torch.randint(1, WORDS, (1, length), generator=chance) for length in lengths]
+
+
+def test_every_name_is_a_network() -> None:
+    assert set(TINY) == set(NETWORKS)
+    for kind in NETWORKS:
+        assert config_of(kind).model_type.startswith(NETWORK_TYPES)
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_what_is_there_is_what_was_asked_for(kind: str) -> None:
+    model = network(kind)
+    names = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+    assert names["network.words.weight"] == (WORDS, 7)
+    assert names["classifier.bias"] == (3,)
+    assert [path for path, _ in heads.output_layers(model)] == ["classifier"]
+    assert all(heads.in_body(model, name) != name.startswith("classifier.") for name in names)
+    assert model.get_input_embeddings() is model.network.words
+    expected = {
+        "rnn": {"network.cell.weight_hh_l0": (6, 6), "network.cell.weight_hh_l0_reverse": (6, 6)},
+        "lstm": {"network.cell.weight_hh_l1": (24, 6), "network.cell.weight_ih_l1": (24, 12)},
+        "gru": {"network.cell.weight_hh_l0": (18, 6)},
+        "cnn": {"network.filters.0.weight": (5, 7, 2), "network.filters.1.weight": (5, 7, 4)},
+        "bag": {},
+    }[kind]
+    assert expected.items() <= names.items()
+    assert ("network.cell.weight_hh_l0_reverse" in names) == (kind in ("rnn", "lstm"))
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_text_alone_is_the_text_in_a_batch_on_whichever_side_its_padding_is(kind: str) -> None:
+    model, texts = network(kind), ids_of(9, 1, 2, 5, 3)
+    with torch.inference_mode():
+        alone = torch.cat([model(ids).logits for ids in texts])
+        for width, left in ((9, False), (16, False), (16, True)):
+            padded = [
+                torch.cat([torch.zeros(1, width - ids.shape[1], dtype=torch.long), ids][:: 1 if left else -1], 1)
+                for ids in texts
+            ]
+            batch = torch.cat(padded)
+            mask = (batch != 0).long()
+            for given in (mask, None):  # without a mask the padding token says where it is
+                torch.testing.assert_close(model(batch, given).logits, alone, rtol=0, atol=1e-6)
+            noise = batch.where(mask.bool(), 7)  # whatever stands there
+            torch.testing.assert_close(model(noise, mask).logits, alone, rtol=0, atol=1e-6)
+    assert (alone[0] - alone[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru", "cnn"])
+def test_order_counts(kind: str) -> None:
+    model, (ids,) = network(kind), ids_of(9)
+    with torch.inference_mode():
+        assert (model(ids).logits - model(ids.flip(1)).logits).abs().max() > 1e-4
+
+
+def test_a_bag_knows_no_order() -> None:
+    model, (ids,) = network("bag"), ids_of(9)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(ids).logits, model(ids.flip(1)).logits)
+        words = model.network.words.weight[ids[0]].mean(0)
+        torch.testing.assert_close(model(ids).logits[0], model.classifier(words))
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_text_without_a_token_has_an_answer(kind: str) -> None:
+    model = network(kind)
+    with torch.inference_mode():
+        assert torch.isfinite(model(torch.zeros(2, 4, dtype=torch.long), torch.zeros(2, 4)).logits).all()
+
+
+def test_a_convolution_is_kims_on_a_text_that_is_long_enough() -> None:
+    model, (ids,) = network("cnn"), ids_of(9)
+    with torch.inference_mode():
+        words = model.network.words(ids).transpose(1, 2)
+        found = torch.cat([filters(words).relu().amax(2) for filters in model.network.filters], 1)
+        torch.testing.assert_close(model(ids).logits, model.classifier(found))
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_the_padding_word_is_zero_and_stays_it(kind: str) -> None:
+    model = network(kind).train()
+    batch = torch.tensor([[3, 4, 5, 0, 0], [6, 7, 8, 9, 10]])
+    model(batch, (batch != 0).long()).logits.sum().backward()
+    assert not model.network.words.weight[0].any()
+    assert not model.network.words.weight.grad[0].any()
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_weights_follow_from_the_generator(kind: str) -> None:
+    one, two = (network(kind).state_dict() for _ in range(2))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert all(weight.any() for key, weight in one.items() if key.endswith("weight"))
+
+
+def test_given_labels_a_network_gives_its_loss() -> None:
+    model, ids = network("bag"), torch.cat(ids_of(4, 4))
+    labels = torch.tensor([2, 0])
+    said = model(ids, labels=labels)
+    torch.testing.assert_close(said.loss, cross_entropy(said.logits, labels))
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong", "said"),
+    [
+        ("lstm", {"hidden_size": 0}, "hidden_size 0 is out of range; it must be at least 1"),
+        ("lstm", {"num_hidden_layers": -1}, "num_hidden_layers -1 is out of range; it must be at least 1"),
+        ("lstm", {"dropout": 1.0}, "dropout 1.0 is out of range; it must be at least 0 and below 1"),
+        ("lstm", {"dropout": float("nan")}, "dropout nan is out of range; it must be at least 0 and below 1"),
+        ("lstm", {"hidden_size": "9"}, "Field 'hidden_size' expected int, got str (value: '9')"),
+        ("lstm", {"bidirectional": 1}, "Field 'bidirectional' expected bool, got int (value: 1)"),
+        ("cnn", {"kernel_sizes": [3, 0]}, "kernel_sizes [3, 0] is out of range; it must be at least 1"),
+        ("cnn", {"kernel_sizes": []}, "kernel_sizes [] is out of range; it must be at least 1"),
+        ("bag", {"initializer_range": 0}, "initializer_range 0 is out of range; it must be above 0"),
+    ],
+)
+def test_sizes_that_no_network_has_are_refused(kind: str, wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(StrictDataclassError) as caught:
+        config_of(kind, **wrong)
+    assert str(caught.value.__cause__) == said
+
+
+def test_a_network_reads_texts_of_any_length() -> None:
+    class Named:
+        model_max_length = 40  # where an earlier run cut texts
+
+    assert longest(config_of("gru"), Named()) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_one_line_of_import_teaches_plain_transformers(kind: str, own_folder: Any) -> None:
+    """In a fresh interpreter, without anything else of llmkit; without the line it is told what it lacks."""
+    model, ids = network(kind), torch.cat(ids_of(5, 5))
+    model.save_pretrained("saved")
+    torch.save(model(ids).logits.detach(), "logits.pt")
+    if kind != "lstm":  # an interpreter takes seconds: one kind in a process of its own
+        again = AutoModelForSequenceClassification.from_pretrained("saved").eval()
+        torch.testing.assert_close(again(ids).logits, model(ids).logits, rtol=0, atol=0)
+        return
+    code = (
+        "import torch\nfrom transformers import AutoModelForSequenceClassification as Auto\n"
+        "try:\n    Auto.from_pretrained('saved')\nexcept ValueError as fault:\n    assert 'llmkit-recurrent' in str(fault)\n"
+        "else:\n    raise SystemExit('it loaded without')\n"
+        "import llmkit.models.networks\n"
+        f"ids = torch.tensor({ids.tolist()})\n"
+        "logits = Auto.from_pretrained('saved').eval()(ids).logits\n"
+        "assert torch.equal(logits, torch.load('logits.pt')), logits\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_config_says_only_what_its_network_has(refused: Callable[..., str]) -> None:
+    has = {kind: set(config_of(kind).to_dict()) - set(NetworkConfig().to_dict()) for kind in NETWORKS}
+    assert has["lstm"] == {"cell", "hidden_size", "num_hidden_layers", "bidirectional"}
+    assert has["cnn"] == {"kernel_sizes", "num_filters"}
+    assert has["bag"] == set()
