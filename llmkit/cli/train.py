@@ -80,6 +80,32 @@ def finetune_classify(
               text=text, text_pair=text_pair, label=label, epochs=epochs, output_dir=output_dir)  # fmt: skip
 
 
+def finetune_sentiment(
+    words: Words = None,
+    model: Model = None,
+    train: Train = None,
+    validation: Validation = None,
+    test: Test = None,
+    text: Text = None,
+    label: Label = None,
+    epochs: Epochs = None,
+    output_dir: Output = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+    debug: Debug = False,  # noqa: ARG001
+) -> None:
+    """Train a model of sentiment: two, three or five classes, or a score.
+
+    Labels may be 0/1, stars, pos/neg, 好评/差评 and the like: what they mean is said, sentiment.labels={...} mends it.
+
+    llmkit finetune-sentiment --train reviews.csv
+
+    llmkit finetune-sentiment --train stars.csv sentiment.classes=3
+    """
+    carry_out(words, as_json, dry_run, "sentiment", model=model, train=train, validation=validation, test=test,
+              text=text, label=label, epochs=epochs, output_dir=output_dir)  # fmt: skip
+
+
 def pretrain_mlm(
     words: Words = None,
     train: Corpus = None,
@@ -173,4 +199,5 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("pretrain-mlm")(pretrain_mlm)
     app.command("finetune-classify")(finetune_classify)
+    app.command("finetune-sentiment")(finetune_sentiment)
     app.command("train")(train_any)

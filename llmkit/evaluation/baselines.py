@@ -11,6 +11,7 @@ from typing import Any
 
 from llmkit.data.rows import Rows
 from llmkit.errors import InternalError
+from llmkit.evaluation.lexicon import lexicon
 from llmkit.tasks.base import Answer, Task
 
 # A word of a script without spaces is a run of its characters: Chinese, Japanese, Thai, Lao, Khmer, Burmese.
@@ -116,7 +117,9 @@ def unspaced(texts: Sequence[str]) -> bool:
     return len(re.findall(UNSPACED, sample)) * 2 > letters
 
 
-BASELINES: Mapping[str, Callable[[Task, Rows, Rows], list[Answer]]] = {
+# None: the baseline has nothing to say of such rows, and has said so.
+BASELINES: Mapping[str, Callable[[Task, Rows, Rows], list[Answer] | None]] = {
+    "lexicon": lexicon,
     "majority": majority,
     "mean": mean,
     "tfidf": tfidf,
@@ -125,8 +128,9 @@ BASELINES: Mapping[str, Callable[[Task, Rows, Rows], list[Answer]]] = {
 
 
 def answers(task: Task, names: Sequence[str], train: Rows, rows: Rows) -> dict[str, list[Answer]]:
-    """The answers of each named baseline to `rows`."""
+    """The answers of each named baseline to `rows`, of those that have any."""
     for name in names:
         if name not in BASELINES:
             raise InternalError(f"{task.name}: no baseline '{name}' in llmkit/evaluation/baselines.py")
-    return {name: BASELINES[name](task, train, rows) for name in names}
+    found = {name: BASELINES[name](task, train, rows) for name in names}
+    return {name: said for name, said in found.items() if said is not None}
