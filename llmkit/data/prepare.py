@@ -37,6 +37,7 @@ class Reader(Protocol):
     def may_be_empty(self) -> Any: ...
     @property
     def corpus(self) -> bool: ...
+    def kept(self, rows: Rows) -> tuple[Rows, list[str]]: ...
     def strata(self, rows: Rows) -> Any: ...
 
 
@@ -153,7 +154,9 @@ def read_source(source: Any, role: str, section: DataSection, task: Reader, colu
 def checked(rows: Rows, columns: Mapping[str, str], section: DataSection, task: Reader) -> tuple[Rows, list[str]]:
     """The rows with their columns mapped and every cell one that the task can read; and notes."""
     kinds = KINDS | dict(task.cells)
-    return need(rows, columns, kinds=kinds, may_be_empty=task.may_be_empty, on_empty=section.on_empty)
+    found, notes = need(rows, columns, kinds=kinds, may_be_empty=task.may_be_empty, on_empty=section.on_empty)
+    kept, said = task.kept(found)
+    return kept, notes + said
 
 
 def missing_shares(section: DataSection, named: Iterable[str]) -> dict[str, float]:

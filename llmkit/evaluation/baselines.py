@@ -13,6 +13,7 @@ from llmkit.data.rows import Rows
 from llmkit.data.scripts import unspaced
 from llmkit.errors import InternalError
 from llmkit.evaluation import leads
+from llmkit.evaluation.lexicon import lexicon
 from llmkit.tasks.base import Answer, Task
 
 
@@ -106,7 +107,9 @@ def several_labels(
     return [Answer([label for label, p in one.items() if p >= 0.5], one) for one in by_row]
 
 
-BASELINES: Mapping[str, Callable[[Task, Rows, Rows], list[Answer]]] = {
+# None: the baseline has nothing to say of such rows, and has said so.
+BASELINES: Mapping[str, Callable[[Task, Rows, Rows], list[Answer] | None]] = {
+    "lexicon": lexicon,
     "majority": majority,
     "mean": mean,
     "tfidf": tfidf,
@@ -119,8 +122,9 @@ BASELINES: Mapping[str, Callable[[Task, Rows, Rows], list[Answer]]] = {
 
 
 def answers(task: Task, names: Sequence[str], train: Rows, rows: Rows) -> dict[str, list[Answer]]:
-    """The answers of each named baseline to `rows`."""
+    """The answers of each named baseline to `rows`, of those that have any."""
     for name in names:
         if name not in BASELINES:
             raise InternalError(f"{task.name}: no baseline '{name}' in llmkit/evaluation/baselines.py")
-    return {name: BASELINES[name](task, train, rows) for name in names}
+    found = {name: BASELINES[name](task, train, rows) for name in names}
+    return {name: said for name, said in found.items() if said is not None}

@@ -160,6 +160,8 @@ def ready(
 
 def task_of(found: ModelName, config: PreTrainedConfig) -> str:
     """The task that a foreign model was made for, by its architecture."""
+    if getattr(config, "sentiment", None) is not None:  # what finetune-sentiment stores, thresholds among it
+        return "sentiment"
     names = config.architectures or ["no architecture"]
     for ending, task in BY_ARCHITECTURE.items():
         if any(name.endswith(ending) for name in names):

@@ -218,6 +218,10 @@ def config_of(kind: str, **fields: Any) -> NetworkConfig:
     return {"cnn": ConvolutionalConfig, "bag": BagConfig}[kind](**fields)
 
 
-for network in (RecurrentForSequenceClassification, ConvolutionalForSequenceClassification, BagForSequenceClassification):
+for network in (
+    RecurrentForSequenceClassification,
+    ConvolutionalForSequenceClassification,
+    BagForSequenceClassification,
+):
     AutoConfig.register(network.config_class.model_type, network.config_class)
     AutoModelForSequenceClassification.register(network.config_class, network)

@@ -44,4 +44,3 @@ def learned_words(texts: Iterable[str], wanted: VocabularySection) -> PreTrained
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_input_names=["input_ids", "attention_mask"], **SPECIAL
     )
-

@@ -207,7 +207,9 @@ def names_known(values: Mapping[str, Any], kind: Task) -> list[tuple[Keys, str]]
         given = judge.get(key)
         for name in given if isinstance(given, list) else []:
             if isinstance(name, str) and name not in known and not (key == "metrics" and name.startswith(OUTSIDE)):
-                found.append((("eval", key), f"unknown {what} '{name}'; {did_you_mean(name, known)}"))
+                why = kind.wanting.get(name) if key == "baselines" else None
+                why = f"no {what} '{name}': {why}" if why else f"unknown {what} '{name}'; {did_you_mean(name, known)}"
+                found.append((("eval", key), why))
     for word in section(values, "data", "columns"):
         if word not in kind.columns:
             why = f"{kind.name} has no such word; {did_you_mean(word, list(kind.columns))}"

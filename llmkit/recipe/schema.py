@@ -61,6 +61,8 @@ def switched(value: object) -> object:
 
 
 Targets = Annotated[str | list[str], BeforeValidator(some_targets)]
+
+
 class VocabularySection(Section):
     """The words that a fresh network (rnn, lstm, gru, cnn, bag) knows: those of the training rows."""
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from llmkit.evaluation.compare import Comparison, Difference
     from llmkit.evaluation.judge import Report
 
-NAMES = {"majority": "majority class", "mean": "mean of the numbers", "tfidf": "TF-IDF + logistic regression"}
+NAMES = {"majority": "majority class", "mean": "mean of the numbers", "tfidf": "TF-IDF + logistic regression",
+         "lexicon": "VADER's lexicon"}  # fmt: skip
 OF_NUMBERS = NAMES | {"tfidf": "TF-IDF + ridge regression"}
 CONFUSIONS = 20  # pairs of labels that are shown
 

@@ -35,6 +35,7 @@ class Task:
     known_metrics: Sequence[str]  # all that eval.metrics may name
     lower_is_better: Sequence[str] = ()  # those of them that fall as the model gets better
     baselines: Sequence[str] = ()  # names of llmkit/evaluation/baselines.py
+    wanting: Mapping[str, str] = {}  # further ones that lack a package, and the sentence that says which
     Options: type[Section] = Section  # the recipe section that carries the task's name
     labels: Sequence[str] = ()  # the classes in the order of the model's outputs; a task without classes has none
     next_commands: Sequence[str] = ('predict {run} "some text"', "eval {run} --data other.csv")  # shown after training
@@ -48,6 +49,10 @@ class Task:
 
     def __init__(self, options: Section | None = None) -> None:
         self.options: Any = options or self.Options()
+
+    def kept(self, rows: Rows) -> tuple[Rows, list[str]]:
+        """The rows that count, of each file as it is read, train first; and notes on those left out."""
+        return rows, []
 
     def strata(self, rows: Rows) -> Strata | None:
         """What splits keep the shares of; None: nothing."""
@@ -130,6 +135,10 @@ class Task:
     def tune(self, references: Sequence[Any], answers: Sequence[Answer]) -> Sequence[Answer]:
         """Learn from the validation rows what `decode` and `model` need (thresholds); gives the answers by it."""
         return answers
+
+    def tuned(self) -> str:
+        """What `tune` learned, as a note; nothing where there is nothing to say."""
+        return ""
 
     def references(self, rows: Rows) -> list[Any]:
         """What the model should have said of each row."""

@@ -87,12 +87,13 @@ class Classify(Task):
     """Texts, or pairs of them, and what is to be said of each; `kind` knows what that is."""
 
     columns = {"text": "the text to classify", "text_pair": "its second text, in pairs", "label": "its class"}
-    optional = ("text_pair",)
+    optional: Sequence[str] = ("text_pair",)
     target = "label"
     metrics: Sequence[str] = Single.metrics
     known_metrics: Sequence[str] = Single.known_metrics
     baselines: Sequence[str] = Single.baselines
-    Options = ClassifyOptions
+    Options: type[Section] = ClassifyOptions
+    kinds: Mapping[str, type[Kind]] = KINDS
 
     def __init__(self, options: Section | None = None) -> None:
         super().__init__(options)
@@ -100,7 +101,7 @@ class Classify(Task):
 
     def become(self, kind: str) -> None:
         """Take what depends on the kind of answer from it, but for what a class of the user's own says itself."""
-        self.kind = KINDS[kind](self.options)
+        self.kind = self.kinds[kind](self.options)
         for word in ("metrics", "known_metrics", "lower_is_better", "baselines"):
             if getattr(type(self), word) is getattr(Classify, word):
                 setattr(self, word, getattr(self.kind, word))

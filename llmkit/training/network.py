@@ -84,7 +84,9 @@ def load(recipe: Recipe, task: Task, name: ModelName, train: Rows) -> Loaded:
         changes["embedding_size"] = vectors.width_agreed(known, section.vectors, section.config.get("embedding_size"))
         words = len(tokenizer) - len(tokenizer.all_special_ids)
         share = len(known.numbers) / words
-        console.note(f"vectors: {share:.0%} of the {counted(words, 'word')} are in {section.vectors}, the others are drawn")
+        console.note(
+            f"vectors: {share:.0%} of the {counted(words, 'word')} are in {section.vectors}, the others are drawn"
+        )
     set_seed(recipe.train.seed)
     return fresh_network(
         name, head.auto_class, changes, tokenizer, section.max_length, section.dtype, head.config, known

@@ -33,7 +33,8 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
     trained one, DiskError where it could not be written.
     """
     target = folder / "model"
-    loaded.model.config.__dict__.pop("thresholds", None)  # of the run that the weights came from
+    for learned in ("thresholds", "sentiment"):  # of the run that the weights came from
+        loaded.model.config.__dict__.pop(learned, None)
     loaded.model.config.update(task.model().config)  # with what was tuned on validation
     if (units := task.model().units) is not None:
         mean, spread = units

@@ -203,6 +203,8 @@ def tune(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits, encoded: di
     features = encoded["validation"].features
     answers = answer(task, model, loaded.tokenizer, features, recipe.eval.batch_size, recipe.eval.precision)
     task.tune(task.references(splits.others["validation"]), answers)
+    if said := task.tuned():
+        console.note(said)
 
 
 def judge_and_write(

@@ -20,6 +20,7 @@ class Kind:
     """One kind of answer. `options` is the recipe's `classify:` section."""
 
     problem_type: str  # transformers' word for it
+    section = "classify"  # of the recipe, for messages
     metrics: tuple[str, ...]
     known_metrics: tuple[str, ...]
     lower_is_better: tuple[str, ...]

@@ -39,10 +39,16 @@ class Single(Kind):
     def fit(self, train: Rows, others: Mapping[str, Rows]) -> list[str]:
         from llmkit.data import labels
 
-        self.labels = labels.label_names(train)
+        self.labels = self.names(train)
         notes = labels.check(train, others)
         self.weights = self.class_weights(Counter(train.texts("label")))
         return notes
+
+    def names(self, train: Rows) -> list[str]:
+        """The classes in the order of the model's outputs."""
+        from llmkit.data import labels
+
+        return labels.label_names(train)
 
     def class_weights(self, counts: Mapping[str, int]) -> list[float] | None:
         """One weight a label, or None where all count the same."""
@@ -52,7 +58,7 @@ class Single(Kind):
         if wanted == "balanced":
             total = sum(counts.values())
             return [total / (len(self.labels) * counts[label]) for label in self.labels]
-        return given_weights(wanted, self.labels)
+        return given_weights(wanted, self.labels, self.section)
 
     def adopt(self, config: PreTrainedConfig) -> None:
         self.labels = label_names_of(config)
@@ -130,11 +136,11 @@ def joined(names: Sequence[str], parts: Sequence[tuple[list[str], Callable[[Any]
     return lambda counts: np.concatenate([values(counts) for _, values in parts], axis=1)[:, order]
 
 
-def given_weights(wanted: Mapping[str, float], labels: Sequence[str]) -> list[float]:
+def given_weights(wanted: Mapping[str, float], labels: Sequence[str], section: str = "classify") -> list[float]:
     """One weight a label, 1 where none is given. Raises DataError for a label that is not there."""
     for label in wanted:
         if label not in labels:
-            what = f"classify.class_weights: no class '{label}' in the training rows"
+            what = f"{section}.class_weights: no class '{label}' in the training rows"
             raise DataError(what, did_you_mean(label, labels))
     return [float(wanted.get(label, 1.0)) for label in labels]
 

@@ -1,0 +1,274 @@
+"""Sentiment analysis: classification whose labels are words for a sentiment, however the file spells them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from math import inf
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, model_validator
+from pydantic_core import PydanticCustomError
+
+from llmkit.data.columns import cut
+from llmkit.data.faults import Fault, counted, refuse
+from llmkit.data.sentiments import NEUTRAL, PLAIN, WORDS, learned, mend, relabelled, said, stars, token, word_of
+from llmkit.errors import DataError, did_you_mean
+from llmkit.recipe.schema import Quarrel, Section, Share
+from llmkit.tasks.base import Encoded, Head, Strata
+from llmkit.tasks.classify import Classify, Weighting
+from llmkit.tasks.kinds import Kind
+from llmkit.tasks.kinds.polar import Polar, Score
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+    from llmkit.data.rows import Rows
+
+UNEQUAL = 3.0  # times as many rows: from here on weights are worth a thought
+LEXICON = "vaderSentiment"
+
+
+def one_labelling(value: object) -> object:
+    """The value where it maps spellings to words that llmkit has."""
+    if not isinstance(value, dict):
+        raise PydanticCustomError("labels", "must be a mapping spelling: word")
+    for spelling, word in value.items():
+        if word not in WORDS:
+            known = did_you_mean(word, WORDS) if isinstance(word, str) else f"known: {', '.join(WORDS)}"
+            what = "'{spelling}' is mapped to {word}, which is no sentiment; {known}"
+            raise PydanticCustomError("labels", what, {"spelling": spelling, "word": repr(word), "known": known})
+    return value
+
+
+def one_threshold(value: object) -> object:
+    """The value where it can be a threshold."""
+    if value == "tuned" or (isinstance(value, float) and 0 < value < 1):
+        return value
+    raise PydanticCustomError("threshold", "must be tuned, or a probability between 0 and 1")
+
+
+def one_neutral(value: object) -> object:
+    """The value where it can say what becomes of neutral."""
+    if value in ("refuse", "drop", "tuned") or (isinstance(value, float) and 0 < value < 1):
+        return value
+    if isinstance(value, list) and len(value) == 2 and all(type(one) in (int, float) for one in value):
+        low, high = map(float, value)
+        if -inf < low < high < inf:
+            return [low, high]
+    raise PydanticCustomError("neutral", "must be refuse, drop, tuned, a share between 0 and 1, or [low, high]")
+
+
+Labelling = Annotated[dict[str, str], BeforeValidator(one_labelling)]
+Threshold = Annotated[Literal["tuned"] | float, BeforeValidator(one_threshold)]
+Neutral = Annotated[Literal["refuse", "drop", "tuned"] | float | list[float], BeforeValidator(one_neutral)]
+
+
+class SentimentOptions(Section):
+    """Which sentiments there are, and how labels and probabilities become them."""
+
+    classes: Literal["auto", 2, 3, 5, "score"] = "auto"
+    """auto: the words that the labels mean; 2: negative and positive; 3: neutral too; 5: from very negative to very
+    positive; score: the number itself is learned. From five stars 1 and 2 are negative, 4 and 5 positive."""
+    labels: Labelling = {}
+    """What the file's labels mean, such as {0: negative, 1: neutral, 2: positive}: very negative, negative, neutral,
+    positive or very positive. Usual spellings need no entry; what was made of them is said."""
+    neutral: Neutral = "refuse"
+    """What becomes of neutral with two classes. refuse: a neutral row is a mistake; drop: neutral rows are left out.
+    The others let the model answer neutral between two probabilities of positive, and neutral rows are not learned
+    from but judged: [0.4, 0.6]; 0.1: that share of validation; tuned: for the best macro F1 on validation, which then
+    needs neutral rows. With classes: score [low, high] of the number."""
+    threshold: Threshold = "tuned"
+    """From which probability on a text is positive, with two classes. tuned: for the best macro F1 on validation,
+    stored with the model; 0.5: the likelier class."""
+    class_weights: Weighting = "none"
+    """How much a row of a class counts in the loss: balanced (rows / (classes * rows of the class)), or {word: weight}
+    with 1 for the others."""
+    label_smoothing: Share = 0.0
+    """Share of the target that is spread over all classes."""
+
+    @property
+    def kind(self) -> str:
+        """As in the section of classify."""
+        return "regression" if self.classes == "score" else "single"
+
+    @model_validator(mode="after")
+    def agree(self) -> SentimentOptions:
+        found: list[Quarrel] = []
+        changed: set[str] = {
+            key for key, about in type(self).model_fields.items() if getattr(self, key) != about.default
+        }
+        if self.classes == "score":
+            keys = [key for key in ("labels", "threshold", "class_weights", "label_smoothing") if key in changed]
+            found += [Quarrel((key, "classes"), "a score has no classes; leave it out") for key in keys]
+            if "neutral" in changed and not isinstance(self.neutral, list):
+                found.append(Quarrel(("neutral", "classes"), "of a score neutral lies in [low, high]; write both"))
+        elif isinstance(self.neutral, list) and not 0 <= self.neutral[0] < self.neutral[1] <= 1:
+            found.append(Quarrel(("neutral",), "low and high are probabilities, from 0 to 1"))
+        if self.classes in (3, 5):
+            two = [key for key in ("neutral", "threshold") if key in changed]
+            found += [Quarrel((key, "classes"), "counts only with two classes; leave it out") for key in two]
+        elif "threshold" in changed and (self.neutral == "tuned" or isinstance(self.neutral, list)):
+            found.append(Quarrel(("threshold", "neutral"), "the neutral band is the threshold; leave it out"))
+        if found:
+            raise PydanticCustomError("quarrel", "keys do not go together", {"quarrels": found})
+        return self
+
+
+class Sentiment(Classify):
+    """Texts, and how they feel: in words, or as a number."""
+
+    columns = {"text": "the text to judge", "label": "its sentiment"}
+    optional = ()
+    Options = SentimentOptions
+    kinds: Mapping[str, type[Kind]] = {"single": Polar, "regression": Score}
+
+    known: Mapping[str, str] | None = None  # what labels mean beyond the tables; None: not learned yet
+    trained = False  # whether it was learned in training: other rows may then bring spellings of their own
+
+    def become(self, kind: str) -> None:
+        super().become(kind)
+        if find_spec(LEXICON) is not None:
+            self.baselines = (*self.baselines, "lexicon")
+        else:
+            self.wanting = {"lexicon": f"it needs {LEXICON}; pip install 'llmkit[sentiment]'"}
+
+    @property
+    def labels(self) -> Sequence[str]:  # type: ignore[override]
+        return self.kind.said if isinstance(self.kind, Polar) else ()
+
+    @property
+    def scored(self) -> bool:
+        """Whether a number is learned."""
+        return isinstance(self.kind, Score)
+
+    def kept(self, rows: Rows) -> tuple[Rows, list[str]]:
+        """The rows less those that are left out as neutral. The first rows with labels say what labels mean."""
+        if "label" not in rows.words or self.scored:
+            return rows, []
+        spelled, own = rows.texts("label"), rows.column("label")
+        first = self.known is None
+        if first:
+            self.known = learned(spelled, self.options.labels, own)
+        words = self.words(rows)
+        meanings = dict(zip(spelled, words, strict=True))
+        if not self.trained:
+            self.refuse_unknown(rows, spelled, words)
+        notes = []
+        if (first or self.trained) and any(spelling != word for spelling, word in meanings.items()):
+            mends = "sentiment.labels={...} says otherwise"
+            given = all(one in self.options.labels for one in meanings)
+            notes = [f"labels: {said(meanings)} ({'as given' if given else mends})"]
+        neutral = [row for row, word in enumerate(words) if word == NEUTRAL]
+        if self.options.neutral == "drop" and neutral:
+            if len(neutral) == len(rows):
+                raise DataError(f"{rows.name}: every row is neutral", "leave sentiment.neutral=drop out")
+            out = f"{counted(len(neutral), 'neutral row')} of {len(rows):,}"
+            notes.append(f"{rows.name}: left out {out}; sentiment.neutral=drop")
+            return rows.take([row for row, word in enumerate(words) if word != NEUTRAL]), notes
+        if self.options.classes == 2 and self.options.neutral == "refuse" and not self.trained:
+            mend_it = "sentiment.neutral=drop leaves such rows out, sentiment.neutral=tuned lets the model say neutral"
+            what = "is '{}', neutral, and sentiment.classes=2 has no such class"
+            refuse([Fault(rows.where(row), f"'{own}' {what.format(cut(spelled[row]))}", mend_it) for row in neutral])
+        return rows, notes
+
+    def refuse_unknown(self, rows: Rows, spelled: Sequence[str], words: Sequence[str]) -> None:
+        """Raise DataError, all such rows counted, for labels that mean no sentiment, or none for certain."""
+        strange = [row for row, word in enumerate(words) if word not in WORDS]
+        if not strange:
+            return
+        own, unknown = rows.column("label"), sorted({spelled[row] for row in strange}, key=spelled.index)
+        if all(token(one).sign for one in unknown):  # what they mean hangs on each other
+            signs = [one for one in dict.fromkeys(spelled) if token(one).sign]
+            names = ", ".join(map(cut, sorted(signs)))
+            what = f"labels {names} of column '{own}' have no one sensible reading"
+            raise DataError(f"{rows.where(strange[0])}: {what}", mend(signs))
+        unknown = [one for one in unknown if not token(one).sign]
+        faults = [
+            Fault(rows.where(row), f"'{own}' is '{cut(spelled[row])}', no spelling of a sentiment", mend(unknown))
+            for row in strange
+        ]
+        refuse(faults)
+
+    def words(self, rows: Rows) -> list[str]:
+        """The word for each row's label, without its strength where the classes have none; unknown ones stay."""
+        spelled = rows.texts("label")
+        known, own = self.known or {}, rows.column("label")
+        if self.trained and any(word_of(one, known) is None for one in set(spelled)):
+            known = learned(spelled, {}, own)  # rows of another origin have a scale of their own
+        meant = {one: word_of(one, known) or one for one in set(spelled)}
+        if self.options.classes in (2, 3) or (self.trained and not any(word in PLAIN for word in self.labels)):
+            meant = {one: PLAIN.get(word, word) for one, word in meant.items()}
+        return [meant[one] for one in spelled]
+
+    def strata(self, rows: Rows) -> Strata | None:
+        return self.kind.strata(rows) if self.scored else Strata(self.words(rows))
+
+    def fit(self, train: Rows, others: Mapping[str, Rows]) -> list[str]:
+        if self.scored:
+            return self.kind.fit(as_numbers(train), {name: as_numbers(rows) for name, rows in others.items()})
+        notes = self.kind.fit(self.to_learn(train), {name: self.to_learn(rows) for name, rows in others.items()})
+        self.tunes = self.kind.tunes
+        self.refuse_nothing_to_tune(others)
+        return [*notes, self.shares(train)]
+
+    def refuse_nothing_to_tune(self, others: Mapping[str, Rows]) -> None:
+        """Raise DataError where a band is to be found on validation, and cannot."""
+        wanted, band = self.options.neutral, "name a band, such as sentiment.neutral='[0.4, 0.6]'"
+        if isinstance(wanted, float) and "validation" not in others:
+            what = f"sentiment.neutral={wanted:g} is a share of the validation rows, and there are none"
+            raise DataError(what, band)
+        if wanted == "tuned" and ("validation" not in others or NEUTRAL not in self.words(others["validation"])):
+            what = "sentiment.neutral=tuned, and no validation row is neutral"
+            raise DataError(what, f"name a share of them, such as sentiment.neutral=0.1, or {band}")
+
+    def to_learn(self, rows: Rows) -> Rows:
+        """The rows with words for labels, less those that are only judged."""
+        words = self.words(rows)
+        return relabelled(rows, words).take([row for row, word in enumerate(words) if self.is_learned(word)])
+
+    def is_learned(self, word: str) -> bool:
+        """Whether rows of this word are learned from: with a band no neutral ones."""
+        return word != NEUTRAL or not (isinstance(self.kind, Polar) and self.kind.banded)
+
+    def shares(self, train: Rows) -> str:
+        """A note on how many rows of train have which sentiment."""
+        counts = Counter(self.words(train))
+        parts = ", ".join(f"{counts[word] / len(train):.1%} {word}" for word in WORDS if counts[word])
+        most, least = max(counts[word] for word in self.kind.labels), min(counts[word] for word in self.kind.labels)
+        unequal = most >= UNEQUAL * least and self.options.class_weights == "none"
+        mend_it = "; sentiment.class_weights=balanced makes each class count the same" if unequal else ""
+        return f"train: {parts}{mend_it}"
+
+    def adopt(self, config: PreTrainedConfig) -> None:
+        super().adopt(config)
+        about = getattr(config, "sentiment", None)
+        self.known = about.get("labels", {}) if isinstance(about, dict) else {}
+        self.known_metrics, self.trained = self.kind.known_metrics, True
+
+    def model(self) -> Head:
+        head = super().model()
+        stored = self.kind.stored() if isinstance(self.kind, Polar | Score) else {}
+        return replace(head, config=head.config | {"sentiment": {"labels": dict(self.known or {})} | stored})
+
+    def encode_train(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+        if self.scored:
+            return self.encode(rows, tokenizer, max_length)
+        at = [row for row, word in enumerate(self.words(rows)) if self.is_learned(word)]
+        return self.encode(rows.take(at), tokenizer, max_length)._replace(row=at.__getitem__)
+
+    def references(self, rows: Rows) -> list[Any]:
+        return self.kind.references(as_numbers(rows)) if self.scored else self.words(rows)
+
+    def tuned(self) -> str:
+        return self.kind.note if isinstance(self.kind, Polar) else ""
+
+
+def as_numbers(rows: Rows) -> Rows:
+    """The rows with counts of stars as plain numbers."""
+    counts = {one: stars(one) for one in set(rows.texts("label"))}
+    if all(count is None for count in counts.values()):
+        return rows
+    return relabelled(rows, [one if counts[one] is None else str(counts[one]) for one in rows.texts("label")])
