@@ -46,6 +46,7 @@ FLAGS = {
 def load_recipe(
     source: str | Path | None = None,
     overrides: Sequence[str] = (),
+    /,
     *,
     task: str | None = None,
     **flags: Any,

@@ -261,7 +261,8 @@ class StepTrainer(Trainer):
     def _issue_warnings_after_load(self, load_result: Any) -> None:
         # Tied weights stand in a checkpoint once; any other missing one would leave the model half another's.
         tied = set(getattr(self.model, "all_tied_weights_keys", None) or ())
-        if missing := sorted({*load_result.missing_keys} - tied):
+        computed = set(self.model._keys_to_ignore_on_save or ())  # such as Marian's positions: never learned
+        if missing := sorted({*load_result.missing_keys} - tied - computed):
             what = f"the best checkpoint lacks {', '.join(missing[:5])}"
             raise InternalError(what, "report this as a bug")
 
