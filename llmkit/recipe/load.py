@@ -47,6 +47,7 @@ FLAGS = {
 def load_recipe(
     source: str | Path | None = None,
     overrides: Sequence[str] = (),
+    /,
     *,
     task: str | None = None,
     **flags: Any,

@@ -268,7 +268,8 @@ class StepTrainer(Trainer):
         # Tied weights stand in a checkpoint once; any other missing one would leave the model half another's.
         tied = set(getattr(self.model, "all_tied_weights_keys", None) or ())
         frozen = {name for name, weight in self.model.named_parameters() if not weight.requires_grad}
-        if missing := sorted({*load_result.missing_keys} - tied - frozen):
+        computed = set(self.model._keys_to_ignore_on_save or ())  # such as Marian's positions: never learned
+        if missing := sorted({*load_result.missing_keys} - tied - frozen - computed):
             what = f"the best checkpoint lacks {', '.join(missing[:5])}"
             raise InternalError(what, "report this as a bug")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from llmkit.recipe import catalog
-from llmkit.testing import reviews, write_jsonl, write_lines
+from llmkit.testing import articles, reviews, write_jsonl, write_lines
 
 ROWS = reviews(40)
 # What each recipe's data is called and holds where it is no package: made here, small.
@@ -29,15 +29,27 @@ FILES = {
     ),
 }
 CORPORA = {"mlm/continue": "corpus.txt", "mlm/from-scratch": "corpus.txt", "mlm/three-sentences": "three.txt"}
-RECIPES = ["classify/bbc-headlines", *sorted(FILES), *CORPORA]
-COMMANDS = {"classify": "finetune-classify", "mlm": "pretrain-mlm"}
-TOKENIZERS = {"mlm/from-scratch": "tok", "mlm/three-sentences": "zh"}  # their weights are fresh: no model is named
+# Text to text: the folder of its three files, and the columns.
+TEXTS = {
+    "summarize/scitldr": ("scitldr", "text", "summaries"),
+    "summarize/csl-title": ("csl", "text", "summary"),
+    "translate/tatoeba": ("tatoeba", "en", "zh"),
+}
+RECIPES = ["classify/bbc-headlines", "summarize/bbc-headline", *sorted(FILES), *CORPORA, *TEXTS]
+COMMANDS = {
+    "classify": "finetune-classify", "mlm": "pretrain-mlm", "summarize": "finetune-summarize",
+    "translate": "finetune-translate",
+}  # fmt: skip
+TOKENIZERS = {  # their weights are fresh: no model is named
+    "mlm/from-scratch": "tok", "mlm/three-sentences": "zh", "summarize/csl-title": "tok", "translate/tatoeba": "tok",
+}  # fmt: skip
+JOINED = ("summarize/scitldr", "summarize/bbc-headline")
 UNSCORED = ("mlm/three-sentences",)  # nothing is held back
 
 
 def test_every_shipped_recipe_is_smoked() -> None:
     assert sorted(catalog.listed()) == sorted(RECIPES)
-    assert len(RECIPES) == 9
+    assert len(RECIPES) == 13
 
 
 @pytest.mark.smoke
@@ -52,7 +64,21 @@ def test_recipe(name: str, tiny: str) -> None:
             Path(file).write_text("\n".join(lines), encoding="utf-8")
     if name in CORPORA:
         write_lines(CORPORA[name], [row["text"] for row in ROWS])
+    if name in TEXTS:
+        folder, read, said = TEXTS[name]
+        Path(folder).mkdir()
+        for number, split in enumerate(("train", "validation", "test")):
+            made = articles(12, seed=number)
+            write_jsonl(
+                f"{folder}/{split}.jsonl",
+                [
+                    {read: row["text"], said: [row["summary"]] if said == "summaries" else row["summary"]}
+                    for row in made
+                ],
+            )
     command, model = COMMANDS[name.split("/")[0]], ["--model", tiny]
+    if name in JOINED:
+        model = ["--encoder", tiny, "--decoder", tiny, "model.max_length=128"]
     if name in TOKENIZERS:
         shutil.copytree(tiny, TOKENIZERS[name])
         model = []

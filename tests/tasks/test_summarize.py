@@ -1,0 +1,159 @@
+"""Summaries: what is encoded, what may be said, long sources, and that tiny models of every kind learn them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM
+
+import llmkit
+from llmkit import tasks
+from llmkit.data.rows import Rows, Spelled, build
+from llmkit.errors import DataError, RecipeError
+from llmkit.inference.answers import answer
+from llmkit.inference.saved import open_saved
+from llmkit.models import tokens
+from llmkit.models.load import load_model
+from llmkit.models.names import resolve
+from llmkit.tasks.summarize import Summarize, SummarizeOptions
+from llmkit.testing import WRITERS, articles, tiny_model, tiny_tokenizer, write_jsonl
+
+assert tasks.load("summarize") is Summarize  # which gives it its name
+BROKEN = ("switch_transformers",)  # its own generate fails on a tiny one in transformers 5.23
+FAMILIES = [family for family in WRITERS if family not in BROKEN]
+FAST = ["train.learning_rate=5e-3", "train.per_device_train_batch_size=8", "model.max_length=64"]
+
+
+def rows_of(**columns: list[Any]) -> Rows:
+    number = len(next(iter(columns.values())))
+    return build(columns, "rows", range(1, number + 1), by_row=True).rename({name: name for name in columns})
+
+
+def equipped(folder: Any, family: str = "t5", **options: Any) -> tuple[Summarize, Any]:
+    task = Summarize(SummarizeOptions(**{"max_target_length": 16} | options))
+    loaded = load_model(resolve(tiny_model(folder, family)), "AutoModelForSeq2SeqLM", {})
+    task.equip(loaded.model, loaded.tokenizer)
+    return task, loaded
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_trains_reloads_in_plain_transformers_and_answers(family: str) -> None:
+    model, data = tiny_model("tiny", family), write_jsonl("a.jsonl", articles(24))
+    keys = [*FAST, "train.max_steps=2", "summarize.max_target_length=12", "eval.metrics=[rougeL]"]
+    run = llmkit.train(None, *keys, task="summarize", model=model, train=data, output_dir="run")
+    plain = AutoModelForSeq2SeqLM.from_pretrained("run/model")
+    assert plain.generation_config.max_length == 13
+    assert run.report is not None
+    (said,), (again,) = (llmkit.predict(name, ["the film was dull 5"]) for name in ("run", "run/model"))
+    assert said["answer"] == again["answer"]
+    assert open_saved("run/model").task.name == ("translate" if family in ("marian", "m2m_100") else "summarize")
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_a_tiny_model_learns_32_rows_by_heart(family: str, tmp_path: Any) -> None:
+    torch.manual_seed(0)
+    task, loaded = equipped(tmp_path, family)
+    made = articles(32)
+    rows = rows_of(**{name: [row[name] for row in made] for name in ("text", "summary")})
+    features = task.encode_train(rows, loaded.tokenizer, 64).features
+    batch = task.collator(loaded.tokenizer)(features)
+    model, learner = loaded.model.train(), torch.optim.AdamW(loaded.model.parameters(), lr=1e-2)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    if family == "bart":
+        model.config.dropout = 0.0
+    for _ in range(250):
+        learner.zero_grad()
+        loss = task.loss(model(**task.inputs(model, batch)), batch) / task.count(batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        learner.step()
+    answers, references = answer(task, model, loaded.tokenizer, features, 8), task.references(rows)
+    assert task.score(["rougeL"], references, answers)["rougeL"].value > 0.95
+
+
+def test_targets_begin_behind_the_start_and_end(tmp_path: Any) -> None:
+    task, loaded = equipped(tmp_path)
+    (feature,) = task.encode(rows_of(text=["a film"], summary=["fine 7"]), loaded.tokenizer, 64).features
+    words = loaded.tokenizer.convert_ids_to_tokens
+    assert words(feature["labels"]) == ["fine", "7", "[SEP]"]
+    batch = task.collator(loaded.tokenizer)([feature])
+    assert words(task.inputs(loaded.model, batch)["decoder_input_ids"][0].tolist())[:3] == ["[CLS]", "fine", "7"]
+    assert task.count(batch) == 3
+
+
+def test_targets_that_are_cut_are_counted_and_still_end_where_the_tokenizer_ends_them(tmp_path: Any) -> None:
+    task, loaded = equipped(tmp_path, max_target_length=4)
+    encoded = task.encode(rows_of(text=["a"] * 2, summary=["fine film fine film", "fine"]), loaded.tokenizer, 64)
+    assert (encoded.cut, encoded.cut_targets) == (0, 1)
+    assert [len(one["labels"]) for one in encoded.features] == [3, 2]
+
+
+def test_a_prefix_stands_before_every_source_and_travels_with_the_folder(tmp_path: Any) -> None:
+    task, loaded = equipped(tmp_path, prefix="story ")
+    (feature,) = task.encode(rows_of(text=["a film"]), loaded.tokenizer, 64).features
+    assert loaded.tokenizer.decode(feature["input_ids"], skip_special_tokens=True) == "story a film"
+    other = Summarize()
+    other.adopt(loaded.model.config)
+    assert (other.prefix, other.longest_target) == ("story ", 16)
+
+
+def test_the_prefix_of_the_config_is_taken_and_said(tmp_path: Any) -> None:
+    loaded = load_model(resolve(tiny_model(tmp_path, "t5")), "AutoModelForSeq2SeqLM", {})
+    loaded.model.config.task_specific_params = {"summarization": {"prefix": "summarize: "}, "other": {}}
+    notes = Summarize().equip(loaded.model, loaded.tokenizer)
+    said = "prefix: 'summarize: ' before every source, as the model's config says; summarize.prefix='' leaves it out"
+    assert notes[1] == said
+    assert "other" in loaded.model.config.task_specific_params
+    assert Summarize(SummarizeOptions(prefix="")).equip(loaded.model, loaded.tokenizer)[1:] == []
+
+
+def test_several_references_are_all_scored_and_the_first_is_learned(tmp_path: Any) -> None:
+    task, loaded = equipped(tmp_path)
+    rows = rows_of(text=["a film", "b"], summary=[Spelled('["fine film", "dull"]'), Spelled('["warm"]')])
+    assert task.references(rows) == [["fine film", "dull"], ["warm"]]
+    assert task.references(rows)[0].source == "a film"
+    assert task.fit(rows, {}) == ["1 row with several references: scores look at all; 1 training row learn the first"]
+    features = task.encode(rows, loaded.tokenizer, 64).features
+    assert loaded.tokenizer.decode(features[0]["labels"], skip_special_tokens=True) == "fine film"
+
+
+@pytest.mark.parametrize("cell", ["[]", '[""]', '["a", 3]'])
+def test_an_empty_list_of_summaries_is_refused_with_its_row(cell: str) -> None:
+    rows = rows_of(text=["a film", "b"], summary=[Spelled('["fine"]'), Spelled(cell)])
+    with pytest.raises(DataError) as fault:
+        Summarize().references(rows)
+    what = "no text" if cell == "[]" else "something else than texts"
+    assert str(fault.value) == f"rows: row 2: 'summary' holds {what}, or an empty one; write a text, or a list of texts"
+
+
+def test_more_tokens_than_the_decoder_has_positions_are_refused(tmp_path: Any) -> None:
+    with pytest.raises(RecipeError) as fault:
+        equipped(tmp_path, "bart", max_target_length=200)
+    what = "summarize.max_target_length: 200 exceeds the decoder's 130 positions"
+    assert str(fault.value) == f"{what}; set summarize.max_target_length=130"
+
+
+def test_a_long_source_is_cut_at_sentences_and_its_summaries_are_summed_up_again(tmp_path: Any) -> None:
+    task, loaded = equipped(tmp_path, long="chunk", max_target_length=4)
+    long = "The film was dull. " * 12
+    features = task.encode(rows_of(text=[long, "The film."]), loaded.tokenizer, 16).features
+    assert [one["row"] for one in features] == [0] * (len(features) - 1) + [1]
+    assert max(len(one["input_ids"]) for one in features) <= 16
+    texts = [loaded.tokenizer.decode(one["input_ids"], skip_special_tokens=True) for one in features]
+    assert set(texts[:-2]) == {"the film was dull the film was dull"}
+    answers = task.decode([[20, 21, 3]] * len(features), features)
+    assert len(answers) == 2
+    assert list(task.again(answers, features)) == [0]
+    assert all(isinstance(one.answer, str) for one in answer(task, loaded.model, loaded.tokenizer, features, 4))
+
+
+def test_parts_hold_all_of_a_text_and_each_fits(own_folder: Any) -> None:
+    tokenizer = tiny_tokenizer(own_folder)
+    text = "the film was very good and the story was dull and long " * 5 + ". The end. 12"
+    pieces = tokens.parts(tokenizer, text, "story ", 12)
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+    assert all(len(tokenizer("story " + piece).input_ids) <= 12 for piece in pieces)
