@@ -90,7 +90,7 @@ def load(recipe: Recipe, task: Task, name: ModelName) -> tuple[Recipe, Loaded]:
 
 
 def adapted(recipe: Recipe, name: ModelName, auto_class: str, loaded: Loaded) -> Loaded:
-    """The model, with `lora` frozen and with small matrices in it; says where they are and what share of the weights is trained."""
+    """The model, with `lora` frozen but for small matrices in it; says where they are and what share is trained."""
     if recipe.lora is None:
         return loaded
     from llmkit.models import load as models
