@@ -12,6 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_L
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as CLASSIFIERS
 from transformers.utils import GENERATION_CONFIG_NAME
 
+from llmkit.data.packages import SCHEME
 from llmkit.errors import LlmkitError, MissingInputError, ModelError
 from llmkit.models import files
 from llmkit.models.hub import source, speaking_of
@@ -50,11 +51,13 @@ def base_of(name: ModelName) -> ModelName:
     Raises MissingInputError where it is gone, ModelError where it is an adapter itself.
     """
     said, ours = about(name), recorded(name)
-    path = said["base_model_name_or_path"]
-    places = [name.base] if name.base else [path, *([ours["given"]] if ours.get("given") else [])]
+    path, given = said["base_model_name_or_path"], str(ours.get("given") or "")
+    # Of pkg:// another machine has another path; a path of this one may be relative to another folder. Never the Hub:
+    # a local name may be somebody's there.
+    also = [given] if given.startswith(SCHEME) or (given and Path(given).expanduser().is_dir()) else []
+    places = [name.base] if name.base else [path, *also]
     fault: LlmkitError | None = None
     for place in places:
-        # Of pkg:// another machine has another path; a path of this one may be relative to another folder.
         try:
             base = resolve(place, None if name.base else said.get("revision"))
         except LlmkitError as why:
@@ -64,7 +67,7 @@ def base_of(name: ModelName) -> ModelName:
             mend = "merge that one first: train it with lora.merge=true"
             raise ModelError(f"{name.given}: its base {place} is an adapter itself", mend)
         return base
-    shown = ours.get("given") or path
+    shown = name.base or given or path
     at = f" (it was at {path})" if path != shown else ""
     raise MissingInputError(f"{name.given}: an adapter, and its base {shown} is not there{at}", MEND) from fault
 

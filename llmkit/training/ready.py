@@ -124,7 +124,7 @@ def loaded_model(recipe: Recipe, task: Task, name: ModelName, train: Rows) -> tu
 
 
 def adapted(recipe: Recipe, name: ModelName, auto_class: str, loaded: Loaded) -> Loaded:
-    """The model, with `lora` frozen and with small matrices in it; says where, and what share of it is trained."""
+    """The model, with `lora` frozen but for small matrices in it; says where they are and what share is trained."""
     if recipe.lora is None:
         return loaded
     from llmkit.models import load as models

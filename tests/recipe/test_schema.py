@@ -59,3 +59,15 @@ def test_every_field_of_training_arguments_has_one_place(key: str) -> None:
 def test_every_key_is_described(section: type[BaseModel]) -> None:
     assert section.__doc__
     assert [name for name, field in section.model_fields.items() if not (field.description or "").endswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "has"), [({}, False), ({"lora": False}, False), ({"lora": True}, True), ({"lora": None}, True),
+                       ({"lora": {}}, True), ({"lora": {"r": 4}}, True)],
+)  # fmt: skip
+def test_a_section_of_small_matrices_raises_the_rate(given: dict[str, Any], has: bool) -> None:
+    recipe = Recipe.model_validate({"task": "classify"} | given)
+    assert (recipe.lora is not None) == has
+    assert recipe.train.learning_rate == (1e-3 if has else 5e-5)
+    named = Recipe.model_validate({"task": "classify", "train": {"learning_rate": 2e-4}} | given)
+    assert named.train.learning_rate == 2e-4

@@ -17,6 +17,7 @@ ROWS = reviews(40)
 # What each recipe's data is called and holds where it is no package: made here, small.
 FILES = {
     "classify/own-file": ("reviews.csv", ROWS),
+    "classify/lora": ("reviews.csv", ROWS),
     "classify/imbalanced": ("tickets.csv", ROWS),
     "classify/multi-label": ("tickets.jsonl", [{"text": row["text"], "labels": [row["label"]]} for row in ROWS]),
     "classify/pairs": (
@@ -49,7 +50,7 @@ UNSCORED = ("mlm/three-sentences",)  # nothing is held back
 
 def test_every_shipped_recipe_is_smoked() -> None:
     assert sorted(catalog.listed()) == sorted(RECIPES)
-    assert len(RECIPES) == 13
+    assert len(RECIPES) == 14
 
 
 @pytest.mark.smoke

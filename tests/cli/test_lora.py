@@ -1,0 +1,79 @@
+"""--lora and --base as they are typed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from llmkit import cli
+from llmkit.testing import reviews, sentences, tiny_model, write_jsonl, write_lines
+
+
+def test_one_flag_trains_an_adapter_and_its_base_may_move(capsys: pytest.CaptureFixture[str]) -> None:
+    base = tiny_model("base")
+    write_jsonl("r.jsonl", reviews(40))
+    words = ["finetune-classify", "--train", "r.jsonl", "--model", base, "--lora", "-o", "run", "train.max_steps=2"]
+    assert cli.run([*words, "lora.r=4", "eval.baselines=[]"]) == 0
+    said = capsys.readouterr().err
+    assert "\nlora: r 4 on query, key, value, dense (13 modules, 2 layers); trained whole: classifier; " in said
+    assert json.loads(Path("run/model/adapter_config.json").read_text())["r"] == 4
+    assert cli.run(["predict", "run", "a great film"]) == 0
+    answer = capsys.readouterr().out
+    shutil.move("base", "moved")
+    assert cli.run(["eval", "run", "--data", "r.jsonl"]) == 66
+    assert capsys.readouterr().err == (
+        f"error: run: an adapter, and its base base is not there (it was at {Path('base').resolve()}); "
+        "name where it is with --base FOLDER, or put it back\n"
+    )
+    assert cli.run(["predict", "run", "a great film", "--base", "moved"]) == 0
+    assert capsys.readouterr().out == answer
+    assert cli.run(["eval", "run", "--data", "r.jsonl", "--base", "moved", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 40
+
+
+def test_a_corpus_too(capsys: pytest.CaptureFixture[str]) -> None:
+    base = tiny_model("base", auto_class="AutoModelForMaskedLM", texts=sentences())
+    write_lines("c.txt", sentences(60))
+    assert (
+        cli.run(["pretrain-mlm", "--train", "c.txt", "--model", base, "--lora", "-o", "run", "train.max_steps=2"]) == 0
+    )
+    assert (
+        "\nlora: r 16 on query, key, value, dense (13 modules, 2 layers); learning rate 0.001\n"
+        in capsys.readouterr().err
+    )
+
+
+def test_the_dry_run_plans_it(capsys: pytest.CaptureFixture[str]) -> None:
+    write_jsonl("r.jsonl", reviews(40))
+    words = ["finetune-classify", "--train", "r.jsonl", "--model", tiny_model("base"), "--lora", "--dry-run", "--json"]
+    assert cli.run(words) == 0
+    said = capsys.readouterr()
+    assert "weights (" in said.err
+    assert json.loads(said.out)["disk"] < 4 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        (["lora.r=0"], "lora.r: 0 is out of range; it must be at least 1"),
+        (["lora.alpha=0"], "lora.alpha: 0 is out of range; it must be above 0"),
+        (["lora.dropout=1"], "lora.dropout: 1 is out of range; it must be below 1"),
+        (["lora=5"], "lora: 5 is not a mapping of keys"),
+        (["lora.dropot=0"], "lora.dropot: unknown key; did you mean 'dropout'?"),
+        (["lora.targets=query"], "lora.targets: must be all-linear, or a list of layers such as [query, value]"),
+        (
+            ["lora.merge=true", "lora.quantize=8bit"],
+            "lora.merge: weights of 8bit take in nothing exactly; leave one out",
+        ),
+        (
+            ["lora=true", "model.from_config=bert-tiny", "model.tokenizer=x"],
+            "lora: adapts weights that know something, and model.from_config has fresh ones; leave one out",
+        ),
+    ],
+)
+def test_a_mistake_in_its_section(keys: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["finetune-classify", "--train", "r.jsonl", *keys]) == 78
+    assert capsys.readouterr().err == f"error: command line: {sentence}\n"

@@ -1,0 +1,117 @@
+"""Shortcuts beside small matrices: the loss and every gradient are those of the padded batch, or they step aside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from llmkit.data.masking import IGNORED
+from llmkit.models import lora
+from llmkit.models.dropout import draw_as_torch, draw_many
+from llmkit.models.embedding import collect_as_torch, collect_in_place
+from llmkit.models.load import load_model
+from llmkit.models.names import resolve
+from llmkit.models.packed import packing_for
+from llmkit.models.sparse_head import at, can_be_sparse
+from llmkit.recipe.schema import LoraSection
+from llmkit.testing import tiny_model
+
+LABELS, MASKED = "AutoModelForSequenceClassification", "AutoModelForMaskedLM"
+LENGTHS = [40, 9, 7, 7, 3, 2]
+ZERO = {
+    "distilbert": {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0},
+    "modernbert": {},
+}
+PLAIN = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+def model_of(folder: Path, family: str, auto: str, **keys: Any) -> Any:
+    """A tiny model with small matrices that have learned something, and no dropout anywhere."""
+    base = tiny_model(folder, family, auto_class=MASKED, **ZERO.get(family, PLAIN))
+    torch.manual_seed(0)
+    loaded = load_model(resolve(base), auto, {})
+    lora.wrap(loaded.model, loaded.fresh, LoraSection(dropout=0.0, **keys), auto)
+    with torch.no_grad():
+        for name, weight in loaded.model.named_parameters():
+            if ".lora_B" in name:
+                weight.normal_(std=0.2)
+    return loaded.model
+
+
+def batch_of(labelled: bool) -> dict[str, Tensor]:
+    """Random words, and a class for each text or a label for some of its tokens."""
+    chance = torch.Generator().manual_seed(1)
+    mask = (torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]).long()
+    words = torch.randint(5, 80, mask.shape, generator=chance) * mask
+    if not labelled:
+        return {"input_ids": words, "attention_mask": mask, "labels": torch.tensor([0, 1, 1, 0, 1, 0])}
+    asked = (torch.rand(mask.shape, generator=chance) < 0.3) & mask.bool()
+    asked[:, 0] = True
+    return {"input_ids": words, "attention_mask": mask, "labels": words.masked_fill(~asked, IGNORED)}
+
+
+def gradients(model: Any, inputs: dict[str, Any], labels: Tensor) -> dict[str, Tensor]:
+    """The summed loss under "loss", and the gradient of every trained weight."""
+    model.train()
+    model.zero_grad()
+    logits = model(**inputs).logits
+    wanted = labels != IGNORED
+    chosen = logits[wanted] if logits.shape[:-1] == labels.shape else logits.flatten(0, -2)
+    loss = cross_entropy(chosen, labels[wanted], reduction="sum")
+    loss.backward()
+    frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad and weight.grad is not None}
+    assert not frozen
+    found = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+    return {"loss": loss.detach(), **found}
+
+
+def close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        torch.testing.assert_close(
+            one[name], other[name], rtol=1e-5, atol=2e-5, msg=lambda said, at=name: f"{at}: {said}"
+        )
+
+
+@pytest.mark.parametrize("keys", [{}, {"dora": True}], ids=["LoRA", "DoRA"])
+@pytest.mark.parametrize(
+    ("family", "auto"),
+    [("bert", LABELS), ("roberta", LABELS), ("distilbert", LABELS), ("electra", LABELS), ("modernbert", LABELS),
+     ("bert", MASKED), ("roberta", MASKED), ("distilbert", MASKED)],
+)  # fmt: skip
+def test_texts_without_padding_give_the_same_gradient(
+    tmp_path: Path, family: str, auto: str, keys: dict[str, Any]
+) -> None:
+    model, batch = model_of(tmp_path / "m", family, auto, **keys), batch_of(auto == MASKED)
+    inputs = {name: one for name, one in batch.items() if name != "labels"}
+    plain = gradients(model, inputs, batch["labels"])
+    assert sum(".lora_" in name for name in plain) > 10
+    packing, why = packing_for(model, batch, "labels" if auto == MASKED else "first")
+    assert packing is not None, why
+    packing.install()
+    collect_in_place(model)
+    draw_many(model)
+    try:
+        assert "forward" not in model.get_input_embeddings().__dict__  # frozen: nothing to collect
+        packed = gradients(model, packing.pack(batch), batch["labels"])
+    finally:
+        packing.remove()
+        collect_as_torch(model)
+        draw_as_torch(model)
+    close(packed, plain)
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_a_sparse_head_gives_the_same_gradient(tmp_path: Path, family: str) -> None:
+    model, batch = model_of(tmp_path / "m", family, MASKED), batch_of(True)
+    inputs = {name: one for name, one in batch.items() if name != "labels"}
+    plain = gradients(model, inputs, batch["labels"])
+    assert can_be_sparse(model, batch)
+    with at(model, batch["labels"] != IGNORED):
+        sparse = gradients(model, inputs, batch["labels"])
+    close(sparse, plain)
