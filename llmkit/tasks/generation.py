@@ -98,10 +98,9 @@ class Generation(Task):
 
     def fit(self, train: Rows, others: Mapping[str, Rows]) -> list[str]:
         several = sum(len(one) > 1 for rows in (train, *others.values()) for one in self.references(rows))
-        if not several:
-            return []
-        learned = counted(sum(len(one) > 1 for one in self.references(train)), "training row")
-        return [f"{counted(several, 'row')} with several references: scores look at all; {learned} learn the first"]
+        learned = sum(len(one) > 1 for one in self.references(train))
+        first = f"; of {counted(learned, 'training row')} the first is learned" if learned else ""
+        return [f"{counted(several, 'row')} with several references: scores look at all{first}"] if several else []
 
     def adopt(self, config: PreTrainedConfig) -> None:
         own = (getattr(config, "task_specific_params", None) or {}).get(self.section, {})

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from llmkit import tasks
 from llmkit.errors import MissingInputError, UsageError
 from llmkit.recipe.load import FLAGS, dump, load_recipe
 from llmkit.recipe.schema import Recipe
@@ -54,8 +55,8 @@ def test_flags_that_are_not_given_change_nothing() -> None:
 
 
 def test_every_flag_stands_for_a_key() -> None:
-    keys = [*leaves(Recipe), "lora", "data.columns.text", "data.columns.text_pair", "data.columns.label"]
-    assert set(FLAGS.values()) <= set(keys)
+    words = {word for name in tasks.names() for word in tasks.load(name).columns}
+    assert set(FLAGS.values()) <= {*leaves(Recipe), "lora", *(f"data.columns.{word}" for word in words)}
 
 
 def test_columns_by_flag_join_those_of_the_file() -> None:
