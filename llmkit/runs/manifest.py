@@ -17,7 +17,8 @@ from llmkit.errors import DataError, DiskError, MissingInputError
 
 SCHEMA = 1
 LIBRARIES = (
-    "llmkit", "torch", "transformers", "tokenizers", "accelerate", "peft", "datasets", "scikit-learn", "numpy", "pyarrow",
+    "llmkit", "torch", "transformers", "tokenizers", "accelerate", "peft", "datasets", "scikit-learn", "numpy",
+    "pyarrow",
 )  # fmt: skip
 
 

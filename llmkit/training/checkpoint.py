@@ -40,9 +40,7 @@ def save(model: PreTrainedModel, state: TrainerState, root: Path) -> Path:
 
 def save_weights(model: PreTrainedModel, folder: Path) -> None:
     """Write model.safetensors: what is trained, where the rest is frozen, else the whole model."""
-    from llmkit.models import lora
-
-    if not lora.is_adapted(model):
+    if not hasattr(model, "peft_config"):  # asked without PEFT, whose import takes seconds
         model.save_pretrained(folder)
         return
     folder.mkdir(parents=True)

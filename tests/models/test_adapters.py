@@ -47,6 +47,13 @@ def test_a_base_that_is_gone_is_named_as_it_was_given(refused: Refused) -> None:
     )
 
 
+def test_a_base_of_this_machine_is_never_looked_for_on_the_hub(refused: Refused) -> None:
+    adapter(base_model_name_or_path="/gone/bert")
+    Path("a/base.json").write_text(json.dumps({"given": "bert"}))
+    said = refused(lambda: load_config(resolve("a")), MissingInputError)
+    assert said.startswith("a: an adapter, and its base bert is not there (it was at /gone/bert); ")
+
+
 def test_no_file_of_the_folder_points_out_of_it(tiny: str, refused: Refused) -> None:
     adapter(base_model_name_or_path=tiny)
     Path("a/model_config.json").write_text(
