@@ -101,7 +101,9 @@ class Generation(Task):
         if not several:
             return []
         learned = counted(sum(len(one) > 1 for one in self.references(train)), "training row")
-        return [f"{counted(several, 'row')} with several references: scores look at all; {learned} learn the first"]
+        return [
+            f"{counted(several, 'row')} with several references: scores look at all, training at the first ({learned})"
+        ]
 
     def adopt(self, config: PreTrainedConfig) -> None:
         own = (getattr(config, "task_specific_params", None) or {}).get(self.section, {})

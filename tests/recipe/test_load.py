@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from llmkit import tasks
 from llmkit.errors import MissingInputError, UsageError
 from llmkit.recipe.load import FLAGS, dump, load_recipe
 from llmkit.recipe.schema import Recipe
@@ -54,7 +55,8 @@ def test_flags_that_are_not_given_change_nothing() -> None:
 
 
 def test_every_flag_stands_for_a_key() -> None:
-    keys = [*leaves(Recipe), "data.columns.text", "data.columns.text_pair", "data.columns.label"]
+    words = {word for name in tasks.names() for word in tasks.load(name).columns}
+    keys = [*leaves(Recipe), *(f"data.columns.{word}" for word in words)]
     assert set(FLAGS.values()) <= set(keys)
 
 
