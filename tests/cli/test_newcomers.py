@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llmkit import cli
+from llmkit import cli, tasks
 from llmkit.testing import reviews, tiny_model, write_jsonl
 
 
@@ -26,7 +26,7 @@ def files() -> None:
     ("words", "code", "sentence"),
     [
         (["finetune-classify", "mine.csv"], 66, "mine.csv: data, not a recipe; write --train mine.csv"),
-        (["train"], 78, "command line: task: missing; write task: classify | mlm"),
+        (["train"], 78, f"command line: task: missing; write task: {' | '.join(tasks.names())}"),
         (["finetune-classify", "train.learning_rate", "3e-5"], 66,
          "train.learning_rate: no such recipe; a key is changed as train.learning_rate=VALUE, without spaces"),
         (["finetune-classify", "--learning-rate", "3e-5"], 64, "No such option: --learning-rate; write train.learning_rate=VALUE"),

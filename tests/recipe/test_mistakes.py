@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from llmkit import tasks
 from llmkit.errors import LlmkitError, MissingInputError, RecipeError
 from llmkit.recipe.load import load_recipe
 from llmkit.tasks.classify import Classify
@@ -134,11 +135,17 @@ def test_an_unknown_task_hides_no_other_mistake(refusal: Callable[..., str]) -> 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("data: {}\n", "r.yaml: task: missing; write task: classify | mlm"),
-        ("task:\n", "r.yaml:1: task: missing; write task: classify | mlm"),
+        ("data: {}\n", f"r.yaml: task: missing; write task: {' | '.join(tasks.names())}"),
+        ("task:\n", f"r.yaml:1: task: missing; write task: {' | '.join(tasks.names())}"),
         ("task: [classify]\n", "r.yaml:1: task: ['classify'] is not text"),
-        ("task: zzz\n", "r.yaml:1: task: unknown task 'zzz'; known: classify, mlm (or a file: ./my_task.py)"),
-        ("task: base\n", "r.yaml:1: task: unknown task 'base'; known: classify, mlm (or a file: ./my_task.py)"),
+        (
+            "task: zzz\n",
+            f"r.yaml:1: task: unknown task 'zzz'; known: {', '.join(tasks.names())} (or a file: ./my_task.py)",
+        ),
+        (
+            "task: base\n",
+            f"r.yaml:1: task: unknown task 'base'; known: {', '.join(tasks.names())} (or a file: ./my_task.py)",
+        ),
     ],
 )
 def test_a_recipe_names_one_task(text: str, sentence: str, refusal: Callable[..., str]) -> None:
