@@ -43,16 +43,20 @@ def main() -> None:
     words.add_argument("--model", help="a pretrained encoder to hold them against, 2 epochs at rate 1e-4")
     words.add_argument("keys", nargs="*", default=[], metavar="KEY=VALUE", help="of the networks' recipes")
     given = words.parse_intermixed_args()
-    sides = {name: given.keys for name in given.networks}
+    sides = dict.fromkeys(given.networks, given.keys)
     if given.model:
         sides[given.model] = ["train.learning_rate=1e-4", "train.num_train_epochs=2"]
-    lines, held = [], {}
+    lines: list[str] = []
+    held: dict[str, Any] = {}
     for side, keys in sides.items():
-        found = [ran(given.folder, side, f"train.seed={seed}", *keys) for seed in given.seeds]
-        scores = [report.metrics["accuracy"].value for report, _ in found]
-        held = found[0][0].baselines
-        lines.append(row(side, scores, statistics.mean(seconds for _, seconds in found)))
-        print(lines[-1], file=sys.stderr, flush=True)
+        scores, seconds = [], []
+        for seed in given.seeds:
+            report, took = ran(given.folder, side, f"train.seed={seed}", *keys)
+            scores.append(report.metrics["accuracy"].value)
+            seconds.append(took)
+            held = report.baselines
+            print(f"{side}, seed {seed}: {scores[-1]:.4f}, {took:.0f} CPU seconds", file=sys.stderr, flush=True)
+        lines.append(row(side, scores, statistics.mean(seconds)))
     lines += [row(name, [scores["accuracy"].value], None) for name, scores in held.items()]
     print("| model | accuracy | over the seeds | CPU seconds |\n|---|---|---|---|", *lines, sep="\n")
 

@@ -1,7 +1,7 @@
 """The networks that came before transformers, as models like any other: recurrent, convolutional, bag of embeddings.
 
-Importing this file teaches transformers their model types: after `import llmkit.models.networks` the Auto classes load a
-folder that such a network was saved in. Padding changes no answer, on whichever side it stands.
+Importing this file teaches transformers their model types: after `import llmkit.models.networks` the Auto classes load
+a folder that such a network was saved in. Padding changes no answer, on whichever side it stands.
 """
 # No `from __future__ import annotations`: it would hide the types of the fields from `strict`, which checks them.
 
@@ -84,7 +84,7 @@ class Words(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def embedded(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The embeddings [rows, length, E], zero behind each text's length, and where it has words [rows, length, 1]."""
+        """The embeddings [rows, length, E], zero behind each text's end, and where its words are [rows, length, 1]."""
         inside = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None])[..., None]
         return self.dropout(self.words(ids)) * inside, inside
 

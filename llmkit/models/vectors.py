@@ -79,7 +79,7 @@ def lines(path: Path) -> Iterator[tuple[int, bytes, bytes]]:
 
 
 def numbers_at_end(fields: Sequence[bytes]) -> int:
-    """How many fields are numbers, counted from the last and never the first: a word may hold spaces, or be a number."""
+    """How many fields are numbers, counted from the last, never the first: a word may hold spaces, or be a number."""
     return next((n for n, field in enumerate(reversed(fields[1:])) if not is_number(field)), len(fields) - 1)
 
 

@@ -1,10 +1,10 @@
-"""The vocabulary of a network that came before: whole words, as the training rows spell them, the most frequent first."""
+"""The vocabulary of a network that came before: whole words of the training rows, the most frequent first."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors, trainers
+from tokenizers import Regex, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from llmkit.errors import DataError

@@ -1,4 +1,4 @@
-"""A network that came before transformers, as a run begins it: keys that a recipe leaves open, its words, its weights."""
+"""A network that came before transformers, as a run begins it: keys left open, its words, its weights."""
 
 from __future__ import annotations
 
@@ -80,13 +80,11 @@ def load(recipe: Recipe, task: Task, name: ModelName, train: Rows) -> Loaded:
     changes: dict[str, Any] = dict(section.config)
     known = None
     if section.vectors is not None:
-        known = vectors.read_vectors(vectors.file_of(section.vectors), tokenizer.get_vocab())
+        words = words_of(tokenizer)
+        known = vectors.read_vectors(vectors.file_of(section.vectors), words)
         changes["embedding_size"] = vectors.width_agreed(known, section.vectors, section.config.get("embedding_size"))
-        words = len(tokenizer) - len(tokenizer.all_special_ids)
-        share = len(known.numbers) / words
-        console.note(
-            f"vectors: {share:.0%} of the {counted(words, 'word')} are in {section.vectors}, the others are drawn"
-        )
+        share = f"{len(known.numbers) / len(words):.0%} of the {counted(len(words), 'word')}"
+        console.note(f"vectors: {share} are in {section.vectors}, the others are drawn")
     set_seed(recipe.train.seed)
     return fresh_network(
         name, head.auto_class, changes, tokenizer, section.max_length, section.dtype, head.config, known
@@ -103,11 +101,16 @@ def tokenizer_of(recipe: Recipe, task: Task, train: Rows) -> PreTrainedTokenizer
         return load_tokenizer(resolve(section.tokenizer, what="tokenizer"), task.needs)
     wanted = section.vocabulary or VocabularySection()
     tokenizer = learned_words(texts_of(task, train), wanted)
-    words = len(tokenizer) - len(tokenizer.all_special_ids)
     case = ", in lower case" if wanted.lowercase else ""
     often = f" that occur at least {wanted.min_frequency} times" if wanted.min_frequency > 1 else ""
-    console.note(f"vocabulary: {counted(words, 'word')} of the training rows{often}{case}")
+    console.note(f"vocabulary: {counted(len(words_of(tokenizer)), 'word')} of the training rows{often}{case}")
     return tokenizer
+
+
+def words_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    """The words that the tokenizer knows, each with its number; special tokens are none."""
+    special = set(tokenizer.all_special_ids)
+    return {word: number for word, number in tokenizer.get_vocab().items() if number not in special}
 
 
 def texts_of(task: Task, rows: Rows) -> Iterator[str]:

@@ -87,12 +87,14 @@ def loaded_model(recipe: Recipe, task: Task, name: ModelName, train: Rows) -> tu
     from llmkit.models import load as models
 
     console.note(f"model: {name.given}" + (f" ({name.why})" if name.why else ""))
+    head, section = task.model(), recipe.model
+    if head.units is not None and section.dtype != "float32":
+        raise RecipeError(f"model.dtype: {section.dtype} holds a number to three digits", "leave it out")
     if network.is_fresh(recipe):
         loaded = network.load(recipe, task, name, train)
         said_of(loaded)
         return recipe, loaded
     tokenizer = models.load_tokenizer(tokenizer_name(recipe, name), task.needs)
-    head, section = task.model(), recipe.model
     if section.from_config is not None:
         from llmkit.models.presets import fresh_model
 
@@ -111,8 +113,6 @@ def loaded_model(recipe: Recipe, task: Task, name: ModelName, train: Rows) -> tu
     set_seed(recipe.train.seed)
     changes = section.config | head.config
     loaded = models.load_model(name, head.auto_class, changes, dtype=section.dtype, tokenizer=tokenizer)
-    if head.units is not None and recipe.model.dtype != "float32":
-        raise RecipeError(f"model.dtype: {recipe.model.dtype} holds a number to three digits", "leave it out")
     if head.units is not None:  # a head that was trained before answers in the user's units
         mean, spread = head.units
         fresh_head = any(f"{path}.weight" in loaded.fresh for path, _ in heads.output_layers(loaded.model))

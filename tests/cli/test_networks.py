@@ -21,7 +21,13 @@ from llmkit.testing import reviews, write_jsonl
 # Small networks of few words learn in a second; 60 rows are 12 steps an epoch.
 FAST = ["train.learning_rate=2e-2", "train.num_train_epochs=6", "train.per_device_train_batch_size=4",
         "model.config.embedding_size=16", "model.config.dropout=0.1"]  # fmt: skip
-SMALL = {"rnn": ["hidden_size=8"], "lstm": ["hidden_size=8"], "gru": ["hidden_size=8"], "cnn": ["num_filters=8"], "bag": []}
+SMALL = {
+    "rnn": ["hidden_size=8"],
+    "lstm": ["hidden_size=8"],
+    "gru": ["hidden_size=8"],
+    "cnn": ["num_filters=8"],
+    "bag": [],
+}
 
 
 def words(kind: str, *more: str, data: str = "rows.jsonl") -> list[str]:
@@ -85,7 +91,9 @@ def test_eval_gives_the_numbers_of_the_run(
 
 def test_the_vocabulary_is_of_the_training_rows_alone(own_folder: Path) -> None:
     write_jsonl("rows.jsonl", reviews(20))
-    write_jsonl("other.jsonl", [{"text": f"zebra {i} zebra {label}", "label": label} for i, label in enumerate(["bad", "good"])])
+    write_jsonl(
+        "other.jsonl", [{"text": f"zebra {i} zebra {label}", "label": label} for i, label in enumerate(["bad", "good"])]
+    )
     more = ("--validation", "other.jsonl", "--test", "other.jsonl", "train.max_steps=1")
     assert cli.run(words("bag", *more)) == 0
     vocabulary = AutoTokenizer.from_pretrained("run/model").get_vocab()
@@ -147,7 +155,10 @@ def test_pairs_and_a_tokenizer_of_the_users(tiny: str, own_folder: Path) -> None
 def test_vectors_begin_the_words_that_they_have(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_jsonl("rows.jsonl", reviews(40))
     numbers = np.random.default_rng(0).normal(0, 2, (2, 5)).round(3)
-    rows = [f"{word} {' '.join(map(str, values))}" for word, values in zip(["film", "unseen"], numbers.tolist(), strict=True)]
+    rows = [
+        f"{word} {' '.join(map(str, values))}"
+        for word, values in zip(["film", "unseen"], numbers.tolist(), strict=True)
+    ]
     Path("v.txt").write_text("2 5\n" + "\n".join(rows) + "\n", encoding="utf-8")
     slow = ["train.learning_rate=1e-9", "train.max_steps=1", "model.vectors=v.txt"]
     command = ["finetune-classify", "--train", "rows.jsonl", "--model", "bag", "-o", "run", *slow]
@@ -183,6 +194,7 @@ def test_a_plan_of_a_network_keeps_nothing(own_folder: Path, capsys: pytest.Capt
         (["model.vectors=v.txt"], 65, "error: v.txt:2: 2 numbers, 3 in the lines before; a line is a word and its numbers, as in glove.6B.100d.txt; convert a binary file to text"),
         (["model.vectors=w.txt", "model.config.embedding_size=9"], 78, "error: model.config.embedding_size: 9, and the vectors of w.txt have 2 numbers; leave it out"),
         (["model.vocabulary.min_frequency=500"], 65, "error: no word occurs 500 times in the training rows; lower model.vocabulary.min_frequency, or name more rows"),
+        (["classify.kind=regression", "model.dtype=bfloat16", "--label", "stars"], 78, "error: model.dtype: bfloat16 holds a number to three digits; leave it out"),
         (["--tokenizer", "nopad"], 65, "error: nopad: it has no pad token; name another, or make one with `llmkit tokenizer train`"),
     ],
 )  # fmt: skip
@@ -192,11 +204,14 @@ def test_mistakes(
     from llmkit.testing import tiny_tokenizer
 
     tiny_tokenizer(Path("nopad"), pad=False)
-    write_jsonl("rows.jsonl", reviews(40))
+    write_jsonl("rows.jsonl", [row | {"stars": i % 5} for i, row in enumerate(reviews(40))])
     Path("v.txt").write_text("film 1 2 3\nthe 1 2\n", encoding="utf-8")
     Path("w.txt").write_text("film 1 2\n", encoding="utf-8")
     there = {path.name for path in Path.cwd().iterdir()}
     capsys.readouterr()
-    assert cli.run(["finetune-classify", "--train", "rows.jsonl", "--model", "lstm", "-o", "run", *more]) == code
+    label = [] if "--label" in more else ["--label", "label"]
+    assert (
+        cli.run(["finetune-classify", "--train", "rows.jsonl", "--model", "lstm", "-o", "run", *label, *more]) == code
+    )
     assert capsys.readouterr().err.splitlines()[-1] == sentence
     assert {path.name for path in Path.cwd().iterdir()} == there

@@ -74,5 +74,5 @@ def test_rows_without_a_frequent_word_are_refused(refused: Callable[..., str]) -
     assert refused(lambda: learned(["one two", "three"]), DataError) == (
         "no word occurs 2 times in the training rows; lower model.vocabulary.min_frequency, or name more rows"
     )
-    with pytest.raises(DataError, match="^no word in the training rows; name rows with text$"):
-        learned(["\u200b"], min_frequency=1)
+    empty = refused(lambda: learned(["\u200b"], min_frequency=1), DataError)
+    assert empty == "no word in the training rows; name rows with text"

@@ -96,7 +96,9 @@ def test_keys_of_networks_count_for_networks(tiny: str, refused: Callable[..., s
     assert refused(RecipeError, "model.revision=main", model="lstm") == (
         "model.revision: fresh weights have none, and the model is lstm; leave it out"
     )
-    assert refused(MissingInputError, "model.vectors=v.txt", model="lstm").startswith("model.vectors: v.txt: no such file")
+    assert refused(MissingInputError, "model.vectors=v.txt", model="lstm").startswith(
+        "model.vectors: v.txt: no such file"
+    )
     said = refused(RecipeError, "model.vocabulary.sise=9", model="lstm")
     assert said == "command line: model.vocabulary.sise: unknown key; did you mean 'size'?"
 
