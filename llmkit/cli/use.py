@@ -175,17 +175,19 @@ def show(records: list[dict[str, Any]], rows: Rows) -> None:
     """Print the answers as a table: what was said, how likely, and what was read (both texts of a pair)."""
     columns = [rows.texts(word) for word in rows.words]
     cells = [
-        [said(one["answer"]), likely(one), *(" ".join(text.split()) for text in texts)]
+        [said(one), likely(one), *(" ".join(text.split()) for text in texts)]
         for one, *texts in zip(records, *columns, strict=True)
     ]
     console.table(["answer", "probability", *rows.words], cells, {1})
 
 
-def said(answer: Any) -> str:
-    """An answer for people: labels with commas between them, numbers with four decimals."""
+def said(one: dict[str, Any]) -> str:
+    """An answer for people: labels with commas between them, numbers with four decimals, the word for a score."""
+    answer = one["answer"]
     if isinstance(answer, list):
         return ", ".join(map(str, answer)) or "(none)"
-    return f"{answer:.4f}" if isinstance(answer, float) else str(answer)
+    number = f"{answer:.4f}" if isinstance(answer, float) else str(answer)
+    return f"{number} {one['sentiment']}" if isinstance(answer, float) and "sentiment" in one else number
 
 
 def likely(one: dict[str, Any]) -> str:

@@ -134,8 +134,8 @@ def test_an_unknown_task_hides_no_other_mistake(refusal: Callable[..., str]) -> 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("data: {}\n", "r.yaml: task: missing; write task: classify | mlm"),
-        ("task:\n", "r.yaml:1: task: missing; write task: classify | mlm"),
+        ("data: {}\n", "r.yaml: task: missing; write task: classify | mlm | sentiment"),
+        ("task:\n", "r.yaml:1: task: missing; write task: classify | mlm | sentiment"),
         ("task: [classify]\n", "r.yaml:1: task: ['classify'] is not text"),
         ("task: zzz\n", "r.yaml:1: task: unknown task 'zzz'; known: classify, mlm (or a file: ./my_task.py)"),
         ("task: base\n", "r.yaml:1: task: unknown task 'base'; known: classify, mlm (or a file: ./my_task.py)"),
