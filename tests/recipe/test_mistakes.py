@@ -137,8 +137,14 @@ def test_an_unknown_task_hides_no_other_mistake(refusal: Callable[..., str]) -> 
         ("data: {}\n", "r.yaml: task: missing; write task: classify | mlm | sentiment"),
         ("task:\n", "r.yaml:1: task: missing; write task: classify | mlm | sentiment"),
         ("task: [classify]\n", "r.yaml:1: task: ['classify'] is not text"),
-        ("task: zzz\n", "r.yaml:1: task: unknown task 'zzz'; known: classify, mlm (or a file: ./my_task.py)"),
-        ("task: base\n", "r.yaml:1: task: unknown task 'base'; known: classify, mlm (or a file: ./my_task.py)"),
+        (
+            "task: zzz\n",
+            "r.yaml:1: task: unknown task 'zzz'; known: classify, mlm, sentiment (or a file: ./my_task.py)",
+        ),
+        (
+            "task: base\n",
+            "r.yaml:1: task: unknown task 'base'; known: classify, mlm, sentiment (or a file: ./my_task.py)",
+        ),
     ],
 )
 def test_a_recipe_names_one_task(text: str, sentence: str, refusal: Callable[..., str]) -> None:
