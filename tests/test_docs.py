@@ -62,14 +62,16 @@ def test_every_key_and_every_option_is_in_the_reference(generate: ModuleType) ->
     from llmkit.recipe.sentences import leaves
     from llmkit.tasks.classify import ClassifyOptions
     from llmkit.tasks.mlm import MlmOptions
+    from llmkit.tasks.sentiment import SentimentOptions
 
     recipe, commands = generate.recipe_page(), generate.commands_page()
     keys = [*leaves(Recipe), *(f"classify.{name}" for name in ClassifyOptions.model_fields)]
     keys += [f"mlm.{name}" for name in MlmOptions.model_fields]
+    keys += [f"sentiment.{name}" for name in SentimentOptions.model_fields]
     assert [key for key in keys if f"| `{key}` |" not in recipe] == []
     heads = re.findall(r"^## (llmkit.*)$", commands, re.MULTILINE)
     assert heads == ["llmkit", *(f"llmkit {words}" for words in (
-        "pretrain-mlm", "finetune-classify", "train", "eval", "predict", "doctor", "recipes", "recipes list",
+        "pretrain-mlm", "finetune-classify", "finetune-sentiment", "train", "eval", "predict", "doctor", "recipes", "recipes list",
         "recipes show", "recipes copy", "tokenizer", "tokenizer train", "tokenizer report", "data", "data clean",
     ))]  # fmt: skip
 

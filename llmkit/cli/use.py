@@ -188,7 +188,7 @@ def show(records: list[dict[str, Any]], rows: Rows) -> None:
         show_texts(records, columns[0])
         return
     cells = [
-        [said(one["answer"]), likely(one), *(" ".join(text.split()) for text in texts)]
+        [said(one), likely(one), *(" ".join(text.split()) for text in texts)]
         for one, *texts in zip(records, *columns, strict=True)
     ]
     console.table(["answer", "probability", *rows.words], cells, {1})
@@ -202,11 +202,13 @@ def show_texts(records: list[dict[str, Any]], sources: Sequence[str]) -> None:
         console.out(f"{one['answer'] or '(nothing)'}\n")
 
 
-def said(answer: Any) -> str:
-    """An answer for people: labels with commas between them, numbers with four decimals."""
+def said(one: dict[str, Any]) -> str:
+    """An answer for people: labels with commas between them, numbers with four decimals, the word for a score."""
+    answer = one["answer"]
     if isinstance(answer, list):
         return ", ".join(map(str, answer)) or "(none)"
-    return f"{answer:.4f}" if isinstance(answer, float) else str(answer)
+    number = f"{answer:.4f}" if isinstance(answer, float) else str(answer)
+    return f"{number} {one['sentiment']}" if isinstance(answer, float) and "sentiment" in one else number
 
 
 def likely(one: dict[str, Any]) -> str:

@@ -154,7 +154,7 @@ def mend(spellings: Iterable[str]) -> str:
             return f"say which is which with {key(f'{pairs}, ...')}; sentiment.classes=score learns the number itself"
         pairs = ", ".join(f"{quoted(one)}: {word}" for one, word in zip(numbers, IN_ORDER[len(numbers)], strict=True))
         return f"say which is which, such as {key(pairs)}"
-    if signs.keys() <= {*BOOLEANS}:
+    if set(signs.values()) <= {*BOOLEANS}:
         return f"say which is which, such as {key(f'true: {POSITIVE}, false: {NEGATIVE}')}"
     one = min(one for one, sign in signs.items() if sign is None) if None in signs.values() else min(signs)
     return f"say what it means with {key(f'{quoted(one)}: WORD')}, where WORD is {listed(WORDS)}"

@@ -42,9 +42,9 @@ def lexicon(task: Task, train: Rows, rows: Rows) -> list[Answer] | None:
         import numpy as np
 
         some = np.unique(np.linspace(0, len(train) - 1, LEARNED_FROM).astype(int))
-        known = compounds(train.take(some).texts("text"))
-        slope, start = np.polyfit(known, [references[i] for i in some], 1) if len(set(known)) > 1 else (0.0, 0.0)
-        return [Answer(float(start + slope * one)) for one in found]
+        known, numbers = compounds(train.take(some).texts("text")), [references[i] for i in some]
+        line = np.polyfit(known, numbers, 1 if len(set(known)) > 1 else 0)
+        return [Answer(float(np.polyval(line, one))) for one in found]
     usual = Counter(one for one in references if one != NEUTRAL).most_common(1)[0][0]
     return [worded(one, task.labels, usual) for one in found]
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 from llmkit.errors import RecipeError, did_you_mean
 from llmkit.models.names import ModelName
 
-BY_TASK = ("num_labels", "id2label", "thresholds", "label2id", "problem_type")
+BY_TASK = ("num_labels", "id2label", "thresholds", "sentiment", "label2id", "problem_type")
 BY_LLMKIT = (
     "architectures", "auto_map", "configuration_files", "model_type", "name_or_path", "quantization_config",
     "return_dict", "transformers_version", "transformers_weights", "use_return_dict",

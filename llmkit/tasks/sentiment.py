@@ -81,8 +81,8 @@ class SentimentOptions(Section):
     from but judged: [0.4, 0.6]; 0.1: that share of validation; tuned: for the best macro F1 on validation, which then
     needs neutral rows. With classes: score [low, high] of the number."""
     threshold: Threshold = "tuned"
-    """From which probability on a text is positive, with two classes. tuned: for the best macro F1 on validation,
-    stored with the model; 0.5: the likelier class."""
+    """From which probability on a text is positive, with two classes. tuned: the one nearest to 0.5 whose macro F1 on
+    validation is within a standard error of the best, stored with the model; 0.5: the likelier class."""
     class_weights: Weighting = "none"
     """How much a row of a class counts in the loss: balanced (rows / (classes * rows of the class)), or {word: weight}
     with 1 for the others."""
@@ -158,9 +158,9 @@ class Sentiment(Classify):
             self.refuse_unknown(rows, spelled, words)
         notes = []
         if (first or self.trained) and any(spelling != word for spelling, word in meanings.items()):
-            mends = "sentiment.labels={...} says otherwise"
-            given = all(one in self.options.labels for one in meanings)
-            notes = [f"labels: {said(meanings)} ({'as given' if given else mends})"]
+            guessed = first and not all(one in self.options.labels for one in meanings)
+            mends = " (guessed; sentiment.labels={...} says otherwise)" if guessed else ""
+            notes = [f"labels: {said(meanings)}{mends}"]
         neutral = [row for row, word in enumerate(words) if word == NEUTRAL]
         if self.options.neutral == "drop" and neutral:
             if len(neutral) == len(rows):
@@ -197,7 +197,8 @@ class Sentiment(Classify):
         spelled = rows.texts("label")
         known, own = self.known or {}, rows.column("label")
         if self.trained and any(word_of(one, known) is None for one in set(spelled)):
-            known = learned(spelled, {}, own)  # rows of another origin have a scale of their own
+            given = {one: word for one, word in known.items() if token(one).sign is None}
+            known = learned(spelled, given, own)  # rows of another origin have a scale of their own
         meant = {one: word_of(one, known) or one for one in set(spelled)}
         if self.options.classes in (2, 3) or (self.trained and not any(word in PLAIN for word in self.labels)):
             meant = {one: PLAIN.get(word, word) for one, word in meant.items()}

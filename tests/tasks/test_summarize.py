@@ -116,7 +116,9 @@ def test_several_references_are_all_scored_and_the_first_is_learned(tmp_path: An
     rows = rows_of(text=["a film", "b"], summary=[Spelled('["fine film", "dull"]'), Spelled('["warm"]')])
     assert task.references(rows) == [["fine film", "dull"], ["warm"]]
     assert task.references(rows)[0].source == "a film"
-    assert task.fit(rows, {}) == ["1 row with several references: scores look at all; of 1 training row the first is learned"]
+    assert task.fit(rows, {}) == [
+        "1 row with several references: scores look at all; of 1 training row the first is learned"
+    ]
     features = task.encode(rows, loaded.tokenizer, 64).features
     assert loaded.tokenizer.decode(features[0]["labels"], skip_special_tokens=True) == "fine film"
 

@@ -6,6 +6,7 @@ Everywhere `chances` [rows] are those probabilities, and `truth` [rows] is -1, 0
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import sqrt
 from typing import Any
 
 HALF = 0.5
@@ -38,9 +39,11 @@ def between(chances: Any) -> Any:
 
 
 def best_threshold(truth: Any, chances: Any) -> float:
-    """The cut with the best macro F1 of the two classes, of equals the nearest to 0.5.
+    """The cut nearest to 0.5 whose macro F1 of the two classes is within a standard error of the best.
 
-    Neutral rows (`truth` 0) are left out. 0.5 where a class has fewer than ENOUGH rows.
+    The best itself follows the chance of few rows: on SST-2 it was worse on test than 0.5, where this one was not.
+    Neutral rows are left out. 0.5 where a class has fewer than ENOUGH rows.
+    Source: the one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984.
     """
     import numpy as np
 
@@ -53,8 +56,9 @@ def best_threshold(truth: Any, chances: Any) -> float:
     positives, said = (truth == 1).sum(), below[-1] + below[1]
     hits = positives - below[1]
     f1 = below[-1] / ((truth == -1).sum() + said) + hits / (positives + len(truth) - said)
-    best = cuts[f1 >= f1.max() - 1e-12]
-    return float(best[np.abs(best - HALF).argmin()])
+    error = sqrt(f1.max() * (1 - f1.max()) / len(truth))
+    good = cuts[f1 >= f1.max() - max(error, 1e-12)]
+    return float(good[np.abs(good - HALF).argmin()])
 
 
 def best_band(truth: Any, chances: Any) -> list[float]:

@@ -122,8 +122,8 @@ class Polar(Single):
             before, after = macro_f1(truth, classes(chances, [HALF])), macro_f1(truth, found)
             if not enough(truth):
                 return f"validation has fewer than {ENOUGH} rows of a class: the threshold stays at 0.5"
-            gain = "no other has a better" if self.cuts[0] == HALF else f"{before:.3f} at 0.5,"
-            return f"threshold {self.cuts[0]:.3f}: {gain} macro F1 on validation ({after:.3f})"
+            other = "none is better beyond chance" if self.cuts[0] == HALF else f"{before:.3f} at 0.5"
+            return f"threshold {self.cuts[0]:.3f}: macro F1 {after:.3f} on validation, {other}"
         low, high = self.cuts
         firm = found != 0
         right = f"{(found == truth)[firm].mean():.1%} of the others right" if firm.any() else "no other"

@@ -1,0 +1,168 @@
+"""Sentiment as whole commands: trained, scored on files with other spellings, asked, and loaded without llmkit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForSequenceClassification
+
+import llmkit
+from llmkit import cli
+from llmkit.testing import reviews, write_jsonl, write_lines
+
+FAST = ["train.learning_rate=6e-3", "train.per_device_train_batch_size=8", "train.num_train_epochs=12"]
+STARS = {"bad": ("1 star", "2 stars"), "good": ("4 stars", "5 stars")}
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def loaded(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def starred(rows: int) -> list[dict[str, str]]:
+    """Reviews with stars; each fifth has three of them and no word of feeling."""
+    made = [row | {"label": STARS[row["label"]][i % 4 // 2]} for i, row in enumerate(reviews(rows))]
+    return [{"text": f"the film of {i}", "label": "3 stars"} if i % 5 == 4 else row for i, row in enumerate(made)]
+
+
+@pytest.fixture(scope="module")
+def banded(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two classes on stars, which says neutral between two cuts that were tuned."""
+    home = tmp_path_factory.mktemp("banded")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        write_jsonl("stars.jsonl", starred(120))
+        keys = [*FAST, "sentiment.classes=2", "sentiment.neutral=tuned", "data.split.validation=0.25"]
+        assert cli.run(["finetune-sentiment", "--train", "stars.jsonl", "--model", tiny, "-o", "run", *keys]) == 0
+    return home / "run"
+
+
+def test_a_model_of_two_classes_says_neutral_between_its_cuts(banded: Path) -> None:
+    config = loaded(banded / "model/config.json")
+    assert config["id2label"] == {"0": "negative", "1": "positive"}
+    low, high = config["sentiment"]["cuts"]
+    assert low < high
+    metrics = loaded(banded / "metrics.json")
+    assert metrics["labels"] == ["negative", "neutral", "positive"]
+    assert set(metrics["baselines"]) == {"majority", "tfidf", "lexicon"}
+    assert metrics["metrics"]["accuracy"]["value"] > 0.8
+    rows = lines(banded / "predictions.jsonl")
+    assert {row["reference"] for row in rows} == {"negative", "neutral", "positive"}
+    for row in rows:
+        chance = row["probabilities"]["positive"]
+        assert row["answer"] == ("negative" if chance < low else "positive" if chance >= high else "neutral")
+        assert row["label"].endswith((" star", " stars"))  # the file's own cell is kept
+    right = sum(row["answer"] == row["reference"] for row in rows) / len(rows)
+    assert metrics["metrics"]["accuracy"]["value"] == pytest.approx(right)
+
+
+def test_eval_gives_the_numbers_of_the_run(
+    banded: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(banded.parent)
+    assert cli.run(["eval", "run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == loaded(Path("run/metrics.json"))
+
+
+def test_the_model_alone_answers_as_the_run(banded: Path) -> None:
+    """Its cuts are in its config, so that the folder is one of sentiment wherever it is copied to."""
+    texts = ["a great lovely film", "dull and boring", "the film of 4"]
+    answers = [llmkit.predict(str(name), texts) for name in (banded, banded / "model")]
+    assert answers[0] == answers[1]
+    assert [one["answer"] for one in answers[0]][:2] == ["positive", "negative"]
+    model = AutoModelForSequenceClassification.from_pretrained(banded / "model")
+    assert model.config.id2label == {0: "negative", 1: "positive"}
+
+
+def test_rows_spelled_otherwise_are_scored_and_unknown_labels_asked_for(
+    banded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = reviews(20, seed=3)
+    write_jsonl("numbers.jsonl", [row | {"label": int(row["label"] == "good")} for row in made])
+    write_jsonl("words.jsonl", [row | {"label": {"good": "好评", "bad": "差评"}[row["label"]]} for row in made])
+    values = []
+    for name, said in {
+        "numbers.jsonl": "0 = negative, 1 = positive",
+        "words.jsonl": "差评 = negative, 好评 = positive",
+    }.items():
+        assert cli.run(["eval", str(banded), "--data", name, "--json"]) == 0
+        out, err = capsys.readouterr()
+        assert f"labels: {said}" in err.splitlines()
+        values.append(json.loads(out)["metrics"]["accuracy"]["value"])
+    assert values[0] == values[1] > 0.8
+    write_jsonl("strange.jsonl", [row | {"label": {"good": "pos", "bad": "meh"}[row["label"]]} for row in made])
+    assert cli.run(["eval", str(banded), "--data", "strange.jsonl"]) == 65
+    assert "strange.jsonl:1: label 'meh' of column 'label' is none of the model's" in capsys.readouterr().err
+    assert cli.run(["eval", str(banded), "--data", "strange.jsonl", "--label-map", "meh=negative", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["accuracy"]["value"] == values[0]
+
+
+def test_a_person_sees_words_and_probabilities() -> None:
+    from llmkit.cli.use import likely, said
+
+    chances = {"negative": 0.55, "positive": 0.45}
+    neutral, sure = {"answer": "neutral", "probabilities": chances}, {"answer": "negative", "probabilities": chances}
+    assert (said(neutral), likely(neutral)) == ("neutral", "negative 0.550, positive 0.450")
+    assert (said(sure), likely(sure)) == ("negative", "0.550")
+    assert said({"answer": 3.0, "sentiment": "neutral"}) == "3.0000 neutral"
+
+
+def test_files_named_by_their_sentiment_and_a_recipe_of_any_task(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for label in ("good", "bad"):
+        write_lines(f"{label}.txt", [row["text"] for row in reviews(40) if row["label"] == label])
+    Path("r.yaml").write_text(
+        "task: sentiment\ndata:\n  train: {好评: good.txt, 差评: bad.txt}\ntrain: {max_steps: 2}\n", encoding="utf-8"
+    )
+    assert cli.run(["train", "r.yaml", "--model", tiny, "-o", "run", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["labels"] == ["negative", "positive"]
+    mend = "(guessed; sentiment.labels={...} says otherwise)"
+    assert f"labels: 差评 = negative, 好评 = positive {mend}" in err.splitlines()
+    assert "validation has fewer than 20 rows of a class: the threshold stays at 0.5" in err.splitlines()
+    assert cli.run(["train", "run/recipe.yaml", "-o", "again"]) == 0
+    capsys.readouterr()
+    assert loaded(Path("again/metrics.json")) == loaded(Path("run/metrics.json"))
+    assert cli.run(["finetune-sentiment", "r.yaml", "--model", tiny, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == {"train": 32, "validation": 4, "test": 4}
+
+
+def test_a_score_answers_with_a_number_and_a_word(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_jsonl("stars.jsonl", starred(60))
+    keys = [*FAST, "sentiment.classes=score", "sentiment.neutral=[2.5, 3.5]"]
+    assert cli.run(["finetune-sentiment", "--train", "stars.jsonl", "--model", tiny, "-o", "run", *keys]) == 0
+    assert set(loaded(Path("run/metrics.json"))["baselines"]) == {"mean", "tfidf", "lexicon"}
+    for name in ("run", "run/model"):
+        (said,) = llmkit.predict(name, "a great lovely superb film")
+        assert said["sentiment"] == ("positive" if said["answer"] > 3.5 else "neutral")
+    rows = lines(Path("run/predictions.jsonl"))
+    assert all(type(row["reference"]) is float for row in rows)
+
+
+def test_a_refused_label_leaves_nothing_behind(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [row | {"label": i % 3} for i, row in enumerate(reviews(30))]
+    write_jsonl("rows.jsonl", rows)
+    words = ["finetune-sentiment", "--train", "rows.jsonl", "--model", tiny]
+    assert cli.run(words) == 65
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: rows.jsonl:1: labels 0, 1, 2 of column 'label' have no one sensible reading; say which is which, such as "
+        "sentiment.labels='{0: negative, 1: neutral, 2: positive}'"
+    )
+    assert [path.name for path in Path().iterdir()] == ["rows.jsonl"]
+    mended = "sentiment.labels={0: negative, 1: neutral, 2: positive}"
+    assert cli.run([*words, mended, "train.max_steps=1", "-o", "run"]) == 0
+    assert loaded(Path("run/metrics.json"))["labels"] == ["negative", "neutral", "positive"]
+
+
+def test_weights_of_a_sentiment_run_start_another_task_without_its_cuts(banded: Path) -> None:
+    write_jsonl("rows.jsonl", reviews(30))
+    keys = ["train.max_steps=1", "eval.baselines=[]"]
+    words = ["--train", "rows.jsonl", "--model", str(banded), "-o", "run"]
+    assert cli.run(["finetune-classify", *words, *keys]) == 0
+    assert "sentiment" not in loaded(Path("run/model/config.json"))
+    assert {one["answer"] for one in llmkit.predict("run/model", ["great", "dull"])} <= {"good", "bad"}

@@ -1,0 +1,307 @@
+"""Sentiment: labels as words, neutral rows, cuts, and what a model's config keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import BertConfig
+
+from llmkit.data.rows import Rows, build
+from llmkit.errors import DataError, ModelError, RecipeError
+from llmkit.models.load import load_tokenizer
+from llmkit.models.names import resolve
+from llmkit.recipe.load import load_recipe
+from llmkit.tasks.base import Answer
+from llmkit.tasks.kinds.polar import Polar
+from llmkit.tasks.sentiment import Sentiment, SentimentOptions
+
+STARS = ["1", "2", "3", "4", "5", "5"]
+
+
+def rows(labels: list[str], name: str = "r.csv", column: str = "label") -> Rows:
+    columns = {"text": [f"text {i}" for i in range(len(labels))], column: labels}
+    return build(columns, name, range(2, len(labels) + 2)).rename({"text": "text", "label": column})
+
+
+def fitted(
+    spelled: list[str], others: dict[str, list[str]] | None = None, **options: Any
+) -> tuple[Sentiment, list[str]]:
+    task = Sentiment(SentimentOptions(**options))
+    train, notes = task.kept(rows(spelled))
+    rest = {name: task.kept(rows(some, f"{name}.csv"))[0] for name, some in (others or {}).items()}
+    return task, notes + task.fit(train, rest)
+
+
+def config_of(task: Sentiment) -> Any:
+    return BertConfig(**task.model().config)
+
+
+def adopted(task: Sentiment, **options: Any) -> Sentiment:
+    again = Sentiment(SentimentOptions(**options))
+    again.adopt(config_of(task))
+    return again
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "words"),
+    [
+        (["pos", "neg"], {}, ["negative", "positive"]),
+        (["1", "-1", "0"], {}, ["negative", "neutral", "positive"]),
+        (STARS, {}, ["very negative", "negative", "neutral", "positive", "very positive"]),
+        (STARS, {"classes": 5}, ["very negative", "negative", "neutral", "positive", "very positive"]),
+        (STARS, {"classes": 3}, ["negative", "neutral", "positive"]),
+        (["1", "2", "4", "5"], {"classes": 2}, ["negative", "positive"]),
+        (STARS, {"classes": 2, "neutral": "drop"}, ["negative", "positive"]),
+        (["好评", "差评", "中评"], {}, ["negative", "neutral", "positive"]),
+    ],
+)
+def test_classes_stand_in_the_order_of_their_words(labels: list[str], options: Any, words: list[str]) -> None:
+    task, _ = fitted(labels, **options)
+    assert list(task.labels) == words
+    assert task.model().config["id2label"] == dict(enumerate(words))
+
+
+def test_what_was_made_of_labels_is_said_with_the_shares() -> None:
+    _, notes = fitted(STARS, classes=3)
+    assert notes == [
+        "labels: 1 and 2 = negative, 3 = neutral, 4 and 5 = positive (guessed; sentiment.labels={...} says otherwise)",
+        "1 label with one row only: 'neutral' (r.csv:4)",
+        (
+            "train: 33.3% negative, 16.7% neutral, 50.0% positive; "
+            "sentiment.class_weights=balanced makes each class count the same"
+        ),
+    ]
+    _, notes = fitted(["good", "meh"] * 2, labels={"meh": "negative", "good": "positive"})
+    assert notes == ["labels: meh = negative, good = positive", "train: 50.0% negative, 50.0% positive"]
+    assert fitted(["positive", "negative"] * 2)[1] == ["train: 50.0% negative, 50.0% positive"]
+    assert "class_weights" not in fitted(["pos"] * 9 + ["neg"] * 3, class_weights="balanced")[1][-1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "sentence"),
+    [
+        (["pos", "meh", "neg", "meh"], {},
+         ("r.csv:3: 'label' is 'meh', no spelling of a sentiment (the first of 2 bad rows); say what it means with "
+         "sentiment.labels='{meh: WORD}', where WORD is very negative, negative, neutral, positive, very positive\n"
+         "  r.csv:3: 'label' is 'meh', no spelling of a sentiment\n  r.csv:5: 'label' is 'meh', no spelling of a sentiment")),
+        (["1", "0", "2"], {},
+         ("r.csv:2: labels 0, 1, 2 of column 'label' have no one sensible reading; say which is which, such as "
+         "sentiment.labels='{0: negative, 1: neutral, 2: positive}'")),
+        (["1", "3", "5"], {"classes": 2},
+         ("r.csv:3: 'label' is '3', neutral, and sentiment.classes=2 has no such class; sentiment.neutral=drop leaves such "
+         "rows out, sentiment.neutral=tuned lets the model say neutral")),
+        (["0", "0"], {"labels": {"0": "neutral"}, "neutral": "drop"},
+         "r.csv: every row is neutral; leave sentiment.neutral=drop out"),
+        (["0", "1"], {"classes": 3},
+         "r.csv: sentiment.classes=3, and no row of train is neutral; leave it out to learn the classes that there are"),
+        (["1", "2", "3", "5"], {"neutral": 0.1},
+         ("r.csv: sentiment.neutral needs a model of two classes, and train has very negative, negative, very positive; "
+         "set sentiment.classes=2, or leave it out")),
+        (["0", "1"], {"neutral": 0.1},
+         ("sentiment.neutral=0.1 is a share of the validation rows, and there are none; name a band, such as "
+         "sentiment.neutral='[0.4, 0.6]'")),
+        (["0", "1"], {"neutral": "tuned"},
+         ("sentiment.neutral=tuned, and no validation row is neutral; name a share of them, such as sentiment.neutral=0.1, "
+         "or name a band, such as sentiment.neutral='[0.4, 0.6]'")),
+        (["0", "1"], {"class_weights": {"good": 2.0}},
+         "sentiment.class_weights: no class 'good' in the training rows; known: negative, positive"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_learned_is_refused_in_words(labels: list[str], options: Any, sentence: str) -> None:
+    with pytest.raises(DataError) as caught:
+        fitted(labels, **options)
+    assert str(caught.value) == sentence
+
+
+def test_other_splits_are_read_by_the_scale_of_train() -> None:
+    task, _ = fitted(["1", "2", "5"], {"test": ["4", "2 stars"]}, classes=2)
+    assert task.words(rows(["3", "★★★★"])) == ["neutral", "positive"]
+    with pytest.raises(DataError) as caught:
+        fitted(["0", "1"], {"test": ["1", "2"]})
+    mend = "say which is which, such as sentiment.labels='{1: negative, 2: positive}'"
+    assert str(caught.value) == f"test.csv:3: labels 1, 2 of column 'label' have no one sensible reading; {mend}"
+    with pytest.raises(DataError, match=r"test.csv:2: label 'neutral' does not occur in train \(1 row of test\)"):
+        fitted(["1", "2", "5"], {"test": ["3"]})
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentences"),
+    [
+        (["classes=4"], ["classes: 4 is not one of auto, 2, 3, 5, score"]),
+        (["labels={0: angry}"], [("labels: '0' is mapped to 'angry', which is no sentiment; known: very negative, negative, "
+                                 "neutral, positive, very positive")]),
+        (["labels={0: postive}"], ["labels: '0' is mapped to 'postive', which is no sentiment; did you mean 'positive'?"]),
+        (["threshold=1.5"], ["threshold: must be tuned, or a probability between 0 and 1"]),
+        (["neutral=[0.6, 0.4]"], ["neutral: must be refuse, drop, tuned, a share between 0 and 1, or [low, high]"]),
+        (["neutral=[2, 4]"], ["neutral: low and high are probabilities, from 0 to 1"]),
+        (["neutral=[0.4, 0.6]", "threshold=0.4"], ["threshold: the neutral band is the threshold; leave it out"]),
+        (["classes=3", "neutral=drop", "threshold=0.4"],
+         ["neutral: counts only with two classes; leave it out", "threshold: counts only with two classes; leave it out"]),
+        (["classes=score", "labels={0: negative}", "neutral=drop"],
+         ["labels: a score has no classes; leave it out", "neutral: of a score neutral lies in [low, high]; write both"]),
+    ],
+)  # fmt: skip
+def test_keys_that_do_not_go_together(keys: list[str], sentences: list[str]) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(None, [f"sentiment.{key}" for key in keys], task="sentiment")
+    assert str(caught.value).split("\nerror: ") == [f"command line: sentiment.{one}" for one in sentences]
+
+
+@pytest.mark.parametrize("keys", [[], ["classes=2", "neutral=[0.4, 0.6]"], ["classes=score", "neutral=[2, 4]"],
+                                  ["labels={0: neutral, 'not so good': negative}"], ["neutral=0.1", "threshold=0.3"]])  # fmt: skip
+def test_a_resolved_recipe_loads_again(keys: list[str]) -> None:
+    from pathlib import Path
+
+    from llmkit.recipe.load import dump
+
+    recipe = load_recipe(None, [f"sentiment.{key}" for key in keys], task="sentiment")
+    Path("r.yaml").write_text(dump(recipe), encoding="utf-8")
+    assert load_recipe("r.yaml").options == recipe.options
+
+
+def outputs(*positive: float) -> list[Any]:
+    return [np.array([1 - one, one], dtype=np.float32) for one in positive]
+
+
+def test_neutral_is_said_between_two_cuts() -> None:
+    task, _ = fitted(["0", "1"], neutral=[0.3, 0.6])
+    assert [one.answer for one in task.decode(outputs(0.2, 0.3, 0.59, 0.7), [])] == [
+        "negative", "neutral", "neutral", "positive",
+    ]  # fmt: skip
+    assert list(task.labels) == ["negative", "neutral", "positive"]
+    assert task.model().config["num_labels"] == 2
+    assert "log_loss" not in task.known_metrics
+    assert "log_loss" in fitted(["0", "1"])[0].known_metrics
+
+
+def test_with_a_band_neutral_rows_are_judged_but_not_learned_from(tiny: str) -> None:
+    tokenizer = load_tokenizer(resolve(tiny))
+    task, notes = fitted(["1", "3", "5", "2"], {"validation": ["3", "4"]}, classes=2, neutral="tuned")
+    train = rows(["1", "3", "5", "2"])
+    encoded = task.encode_train(train, tokenizer, 16)
+    assert [feature["labels"] for feature in encoded.features] == [0, 1, 0]
+    assert [train.where(encoded.row(i)) for i in range(3)] == ["r.csv:2", "r.csv:4", "r.csv:5"]
+    assert [one["labels"] for one in task.encode(train, tokenizer, 16).features] == [0, -100, 1, 0]
+    assert task.references(train) == ["negative", "neutral", "positive", "negative"]
+    assert notes[-1] == "train: 50.0% negative, 25.0% neutral, 25.0% positive"
+
+
+def test_a_threshold_is_tuned_on_validation_and_kept() -> None:
+    task, _ = fitted(["0", "1"])
+    assert task.tunes
+    chances = [0.6 + i / 1000 for i in range(40)] + [0.8 + i / 1000 for i in range(40)]
+    references = ["negative"] * 40 + ["positive"] * 40
+    raw = task.decode(outputs(*chances), [])
+    assert {one.answer for one in raw} == {"positive"}
+    assert [one.answer for one in task.tune(references, raw)] == references
+    (cut,) = task.model().config["sentiment"]["cuts"]
+    assert 0.639 < cut <= 0.72
+    assert task.tuned() == f"threshold {cut:.3f}: macro F1 1.000 on validation, 0.333 at 0.5"
+    again = adopted(task)
+    assert [one.answer for one in again.decode(outputs(cut - 0.01, cut + 0.01), [])] == ["negative", "positive"]
+
+
+def test_a_share_of_validation_is_neutral() -> None:
+    task, _ = fitted(["0", "1"], {"validation": ["0", "1"]}, neutral=0.25, threshold=0.5)
+    raw = task.decode(outputs(*np.linspace(0.05, 0.95, 40)), [])
+    found = task.tune(["negative"] * 20 + ["positive"] * 20, raw)
+    assert [one.answer for one in found].count("neutral") == 10
+    low, high = task.model().config["sentiment"]["cuts"]
+    share = "25.0% of 40 validation rows, 100.0% of the others right"
+    assert task.tuned() == f"neutral from {low:.3f} to {high:.3f} of positive: {share}"
+
+
+def test_a_band_is_tuned_for_neutral_rows() -> None:
+    task, _ = fitted(["-1", "1"], {"validation": ["-1", "0", "1"]}, classes=2, neutral="tuned")
+    references = ["negative"] * 5 + ["neutral"] * 5 + ["positive"] * 5
+    raw = task.decode(outputs(*np.linspace(0.3, 0.8, 15)), [])
+    assert [one.answer for one in task.tune(references, raw)] == references
+    again = adopted(task)
+    assert list(again.labels) == ["negative", "neutral", "positive"]
+    assert again.model() == task.model()
+    assert "brier" not in again.known_metrics
+
+
+def test_more_classes_take_the_likeliest_and_tune_nothing() -> None:
+    task, _ = fitted(["-1", "0", "1"])
+    assert not task.tunes
+    raw = task.decode([np.array([0.2, 0.5, 0.3], dtype=np.float32)], [])
+    assert raw[0].answer == "neutral"
+    assert task.tune(["positive"], raw) == raw
+    assert "cuts" not in task.model().config["sentiment"]
+
+
+def test_a_saved_model_reads_other_spellings() -> None:
+    task = adopted(fitted(["0", "1"])[0])
+    assert task.words(rows(["1", "1"])) == ["positive", "positive"]  # by the scale of its training rows
+    assert task.words(rows(["-1", "1"])) == ["negative", "positive"]  # by a scale of their own
+    assert task.words(rows(["5 stars", "1 star", "差评"])) == ["positive", "negative", "negative"]
+    assert task.words(rows(["0", "2", "1"])) == ["0", "2", "1"]  # neither: `llmkit eval` asks for --label-map
+    assert task.kept(rows(["neg", "pos"]))[1] == ["labels: neg = negative, pos = positive"]
+
+
+def test_a_users_words_are_kept_with_the_model() -> None:
+    task = adopted(fitted(["meh", "wow"], labels={"meh": "negative", "wow": "positive"})[0])
+    assert task.words(rows(["wow", "meh"])) == ["positive", "negative"]
+    assert task.words(rows(["wow", "0", "1"])) == ["positive", "negative", "positive"]
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["NEGATIVE", "POSITIVE"], ["negative", "positive"]),
+        (["1 star", "2 stars", "3 stars", "4 stars", "5 stars"],
+         ["very negative", "negative", "neutral", "positive", "very positive"]),
+        (["LABEL_0", "LABEL_1"], ["LABEL_0", "LABEL_1"]),
+        (["joy", "bad"], ["joy", "bad"]),
+    ],
+)  # fmt: skip
+def test_a_model_made_elsewhere_answers_in_the_words(names: list[str], labels: list[str]) -> None:
+    task = Sentiment()
+    task.adopt(BertConfig(id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)}))
+    assert list(task.labels) == labels
+
+
+def test_classes_of_a_foreign_model_may_stand_in_any_order() -> None:
+    task = Sentiment()
+    task.adopt(BertConfig(id2label={0: "pos", 1: "neg"}, label2id={"pos": 0, "neg": 1}))
+    assert [one.answer for one in task.decode(outputs(0.9, 0.1), [])] == ["negative", "positive"]
+
+
+@pytest.mark.parametrize(
+    "stored", [{"cuts": [0.6, 0.4]}, {"cuts": ["a"]}, {"cuts": [0.1, 0.2, 0.3]}, "x", {"cuts": [None]}]
+)
+def test_damaged_cuts_are_refused(stored: Any) -> None:
+    config = BertConfig(id2label={0: "negative", 1: "positive"}, sentiment=stored)
+    with pytest.raises(ModelError) as caught:
+        Sentiment().adopt(config)
+    assert str(caught.value) == "the model's config has cuts that are no rising numbers; mend its 'sentiment' field"
+
+
+def test_a_score_is_a_number_and_a_word() -> None:
+    task, notes = fitted(["5 stars", "1.0", "★★★", "4"], classes="score", neutral=[2.5, 3.5])
+    assert task.references(rows(["5 stars", "1.0", "★★★", "4"])) == [5.0, 1.0, 3.0, 4.0]
+    assert (task.labels, notes) == ((), [])
+    assert not isinstance(task.kind, Polar)
+    again = adopted(task)
+    found = again.decode([np.array([one], dtype=np.float32) for one in (1.5, 3.0, 4.5)], [])
+    assert [one.as_dict() for one in found] == [
+        {"answer": 1.5, "sentiment": "negative"},
+        {"answer": 3.0, "sentiment": "neutral"},
+        {"answer": 4.5, "sentiment": "positive"},
+    ]
+    assert adopted(fitted(["1", "5"], classes="score")[0]).decode([np.array([1.5], np.float32)], []) == [Answer(1.5)]
+
+
+@given(
+    st.lists(st.floats(0.01, 0.99), min_size=1), st.lists(st.floats(0.01, 0.99), min_size=2, max_size=2, unique=True)
+)
+def test_more_positive_is_never_said_less_positively(chances: list[float], band: list[float]) -> None:
+    task, _ = fitted(["0", "1"], neutral=sorted(band))
+    order = ["negative", "neutral", "positive"]
+    said = [order.index(one.answer) for one in task.decode(outputs(*sorted(chances)), [])]
+    assert said == sorted(said)
