@@ -82,6 +82,7 @@ def ours(plan: Plan) -> tuple[Any, Callable[[], int]]:
     from llmkit.runs.folder import RunFolder
     from llmkit.training import ready
     from llmkit.training import run as runs
+    from llmkit.training import start as starting
     from llmkit.training.learn import trainer_for
 
     keys = ["data.split.validation=0", "data.split.test=0", f"model.max_length={LENGTH}",
@@ -90,7 +91,7 @@ def ours(plan: Plan) -> tuple[Any, Callable[[], int]]:
     fresh = ["model.from_config=bert-tiny", f"model.tokenizer={PACKAGED}"]
     keys += fresh if plan.model == "tiny" else [f"model.name={PACKAGED}"]
     start = runs.prepare(load_recipe(None, keys, task="mlm", train=plan.file))
-    recipe, loaded = ready.load(start.recipe, start.task, start.model)
+    recipe, loaded = starting.load(start.recipe, start.task, start.model, start.splits.train)
     encoded = ready.encode(recipe, start.task, loaded, start.splits)
     if "chunks" in plan.side:
         encoded["train"] = same_chunks(plan, start.task, loaded.tokenizer)

@@ -33,6 +33,7 @@ from llmkit.models.names import PACKAGED, resolve
 from llmkit.recipe.load import load_recipe
 from llmkit.runs.folder import RunFolder
 from llmkit.training import ready
+from llmkit.training import start as starting
 from llmkit.training.learn import trainer_for
 
 ROWS = 32
@@ -81,7 +82,7 @@ def ours(file: str, rows: Sequence[int], folder: str, side: str) -> Any:
     splits = read_splits(recipe.data, task)
     task.fit(splits.train, {})
     splits = replace(splits, train=splits.train.take(rows))
-    recipe, loaded = ready.load(recipe, task, resolve(PACKAGED))
+    recipe, loaded = starting.load(recipe, task, resolve(PACKAGED), splits.train)
     encoded = ready.encode(recipe, task, loaded, splits)
     return trainer_for(recipe, task, loaded, splits, encoded, RunFolder(Path(folder)))
 

@@ -22,7 +22,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from llmkit.data.masking import IGNORED
 from llmkit.models.dropout import dropped_out
 from llmkit.models.layout import ROUNDED, Group, Layout, layout_of
-from llmkit.models.load import POSITIONS_AFTER_PAD
+from llmkit.models.lengths import POSITIONS_AFTER_PAD
 
 NAME = "llmkit_packed"
 USED_ELSEWHERE = ("position_ids", "use_cache")  # words that reach the attention and mean nothing to it

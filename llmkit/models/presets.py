@@ -13,7 +13,8 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 from llmkit.errors import RecipeError
 from llmkit.models import networks
 from llmkit.models.changes import allowed
-from llmkit.models.load import POSITIONS_AFTER_PAD, Loaded, can_do, check_length, own_length, quiet
+from llmkit.models.lengths import POSITIONS_AFTER_PAD, check_length, own_length
+from llmkit.models.load import Loaded, can_do, quiet
 from llmkit.models.names import ModelName
 from llmkit.models.seq2seq import ends_of
 from llmkit.models.shapes import DECODERS, HEAD, POSITIONS, SIZES, WORDS

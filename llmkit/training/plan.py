@@ -26,6 +26,7 @@ from llmkit.runs.folder import RunFolder
 from llmkit.tasks.base import Encoded, Task
 from llmkit.training import ready
 from llmkit.training import run as runs
+from llmkit.training import start as starting
 
 if TYPE_CHECKING:
     from llmkit.models.load import Loaded
@@ -69,7 +70,7 @@ def rehearsed(start: runs.Start, folder: RunFolder, began: float) -> Plan:
     from llmkit.training.prove import save_and_prove, size_of
 
     task, splits = start.task, start.splits
-    recipe, loaded = ready.load(start.recipe, task, start.model, splits.train)
+    recipe, loaded = starting.load(start.recipe, task, start.model, splits.train)
     encoded = ready.encode(recipe, task, loaded, splits)
     ready.start_head(task, loaded)
     recipe, precision = ready.settle(recipe, splits, loaded)

@@ -28,6 +28,7 @@ from llmkit.runs import folder as folders
 from llmkit.runs import launchers, manifest
 from llmkit.tasks.base import Encoded, Task
 from llmkit.training import ready
+from llmkit.training import start as starting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -101,8 +102,8 @@ def prepare(recipe: Recipe) -> Start:
     refuse_many_processes()
     task = tasks.load(recipe.task)(recipe.options)
     report_to.check(recipe.train.hf.get("report_to", "none"))
-    recipe, model = ready.name_model(recipe, task)
-    ready.tokenizer_name(recipe, model)  # that it is there
+    recipe, model = starting.name_model(recipe, task)
+    starting.tokenizer_name(recipe, model)  # that it is there
     check_scripts(metric_names(recipe, task))
     if recipe.data.streaming:
         corpus.check(recipe.data, task.corpus, recipe.train.max_steps, recipe.train.dataloader_num_workers)
@@ -121,7 +122,7 @@ def carry_out(start: Start, folder: RunFolder) -> Run:
     from llmkit.training.prove import save_and_prove, size_of
 
     task, splits = start.task, start.splits
-    recipe, loaded = ready.load(start.recipe, task, start.model, splits.train)
+    recipe, loaded = starting.load(start.recipe, task, start.model, splits.train)
     encoded = ready.encode(recipe, task, loaded, splits)
     ready.start_head(task, loaded)
     recipe, precision = ready.settle(recipe, splits, loaded)
@@ -155,7 +156,7 @@ def begin(
     task_file = Path(recipe.task) if recipe.task.endswith(".py") else None
     text = dump(recipe, [f"llmkit train {folder / 'recipe.yaml'} repeats this run", said])
     model_hashes = None if name.folder is None else manifest.tree_hashes(name.folder, name.folder)
-    words = ready.tokenizer_name(recipe, name)
+    words = starting.tokenizer_name(recipe, name)
     word_hashes = None if words is name or words.folder is None else manifest.tree_hashes(words.folder, words.folder)
     facts = {
         "recipe_sha256": fingerprint,
@@ -173,7 +174,7 @@ def begin(
 
         facts["model"] = {**facts["model"], "base": adapters.recorded(name)}  # type: ignore[dict-item]
     if recipe.model.encoder is not None:
-        both = [(one.given, one.folder) for one in ready.parts(recipe)]
+        both = [(one.given, one.folder) for one in starting.parts(recipe)]
         parts = {given: manifest.tree_hashes(place, place) if place else None for given, place in both}
         facts["model"] = {"name": name.given, "revision": recipe.model.revision, "files": None, "parts": parts}
     elif words is not name:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from llmkit.errors import ModelError, RecipeError
-from llmkit.models.load import check_length, load_config, load_model, load_tokenizer
+from llmkit.models.lengths import check_length
+from llmkit.models.load import load_config, load_model, load_tokenizer
 from llmkit.models.names import resolve
 from llmkit.testing import tiny_model
 

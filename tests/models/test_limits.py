@@ -15,7 +15,8 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from llmkit.errors import ModelError
-from llmkit.models.load import POSITIONS_AFTER_PAD, Loaded, check_length, load_model, own_length
+from llmkit.models.lengths import POSITIONS_AFTER_PAD, check_length, own_length
+from llmkit.models.load import Loaded, load_model
 from llmkit.models.names import ModelName, resolve
 from llmkit.models.tokens import encode, pad
 from llmkit.testing import FAMILIES, tiny_model

@@ -16,21 +16,21 @@ from llmkit.recipe.load import dump, load_recipe
 from llmkit.recipe.schema import VocabularySection
 from llmkit.tasks.classify import Classify
 from llmkit.testing import tiny_model
-from llmkit.training import network, ready
+from llmkit.training import network, start
 
 
 @pytest.fixture
 def refused() -> Callable[..., str]:
     def sentence(kind: type[LlmkitError], *keys: str, **flags: Any) -> str:
         with pytest.raises(kind) as caught:
-            ready.name_model(load_recipe(None, keys, task="classify", train="x.csv", **flags))
+            start.name_model(load_recipe(None, keys, task="classify", train="x.csv", **flags), Classify())
         return str(caught.value)
 
     return sentence
 
 
 def named(*keys: str, **flags: Any) -> Any:
-    return ready.name_model(load_recipe(None, keys, task="classify", train="x.csv", **flags))
+    return start.name_model(load_recipe(None, keys, task="classify", train="x.csv", **flags), Classify())
 
 
 def test_a_network_learns_at_its_own_rate_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,7 +53,7 @@ def test_what_is_named_stays(capsys: pytest.CaptureFixture[str], own_folder: Pat
     assert recipe.model.vocabulary.size == 10
     assert capsys.readouterr().err == ""
     Path("again.yaml").write_text(dump(recipe), encoding="utf-8")  # so the recipe of a run repeats it
-    again, _ = ready.name_model(load_recipe("again.yaml"))
+    again, _ = start.name_model(load_recipe("again.yaml"), Classify())
     assert dump(again) == dump(recipe)
     recipe, _ = named(model="gru", epochs=2.0)
     assert "gru: train.learning_rate 0.001, as networks need, not 5e-05; " in capsys.readouterr().err
