@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from llmkit import console
 from llmkit.data.rows import Rows
 from llmkit.errors import DiskError, InternalError
+from llmkit.models import files
 from llmkit.models import load as models
 from llmkit.models.heads import rescale
 from llmkit.models.load import Loaded
@@ -84,6 +85,7 @@ def save(recipe: Recipe, loaded: Loaded, target: Path) -> None:
             models.save(model, tokenizer, target, length)
         else:
             save_adapter(recipe, recipe.lora, loaded, target)
+        files.share(target)
     except (OSError, SafetensorError) as fault:
         raise DiskError(
             f"{target}: {getattr(fault, 'strerror', None) or fault}", "free some space and run again"
