@@ -85,7 +85,8 @@ def parts(tokenizer: PreTrainedTokenizerBase, text: str, prefix: str, max_length
 def places_of(tokenizer: PreTrainedTokenizerBase, text: str) -> np.ndarray:
     """Where each token of the text begins and ends in it [tokens, 2]."""
     if tokenizer.is_fast:
-        return np.array(tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"])
+        found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+        return np.array(found).reshape(-1, 2)
     found = []
     for word in re.finditer(r"\S+", text):  # no token goes beyond a word; within one, letters are what tells
         sizes = np.array([len(piece.lstrip("▁")) for piece in tokenizer.tokenize(word.group())])
