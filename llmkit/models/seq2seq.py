@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.data.masking import IGNORED
 from llmkit.errors import ModelError, RecipeError
 
+KEPT = ("num_beams", "max_length", "min_length", "length_penalty", "no_repeat_ngram_size", "early_stopping")
 KEYS = ("source_language", "target_language")
 
 
@@ -159,13 +160,34 @@ def language_token(tokenizer: PreTrainedTokenizerBase, language: str, key: str) 
     raise RecipeError(f"{key}: the tokenizer has no language '{language}'", "write its code, as its model card does")
 
 
-def set_answers(model: PreTrainedModel, wanted: Mapping[str, Any], most: int) -> str:
+def of_task(config: PreTrainedConfig, section: str) -> dict[str, Any]:
+    """What the config of a model says of a task, in its field task_specific_params."""
+    params = getattr(config, "task_specific_params", None)
+    own = params.get(section) if isinstance(params, dict) else None
+    return own if isinstance(own, dict) else {}
+
+
+def fill(settings: GenerationConfig, own: Mapping[str, Any]) -> list[str]:
+    """Write what the first T5 and BART keep in their config's `own` words on a task into generation settings that are
+    silent on it; gives the words."""
+    usual, filled = GenerationConfig(), []
+    for word in KEPT:
+        silent = getattr(settings, word, None) in (None, getattr(usual, word, None))
+        if silent and isinstance(own.get(word), int | float):
+            setattr(settings, word, own[word])
+            filled.append(word)
+    return filled
+
+
+def set_answers(model: PreTrainedModel, wanted: Mapping[str, Any], most: int, own: Mapping[str, Any]) -> str:
     """Write how answers are generated into the model's generation settings, and say it.
 
-    `wanted` holds words of GenerationConfig; None: the model's own. `most` is how many tokens an answer may have, where
-    `wanted` has no max_length.
+    `wanted` holds words of GenerationConfig; None: the model's own, or what its config says of the task in `own`.
+    `most` is how many tokens an answer may have, where `wanted` has no max_length.
     """
     settings = model.generation_config
+    missing = {word: value for word, value in own.items() if wanted.get(word) is None and word != "max_length"}
+    filled = fill(settings, missing)
     chosen = {word: value for word, value in wanted.items() if value is not None}
     for word, value in chosen.items():
         setattr(settings, word, value)
@@ -179,7 +201,8 @@ def set_answers(model: PreTrainedModel, wanted: Mapping[str, Any], most: int) ->
     if (settings.min_length or 0) > settings.max_length:
         settings.min_length = 0
     said = f"{settings.num_beams} beams" if settings.num_beams > 1 else "the likeliest token each time"
-    more = {"length_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0}
-    own = [f"{word} {getattr(settings, word):g}" for word, usual in more.items()
-           if getattr(settings, word, None) not in (None, usual)]  # fmt: skip
-    return ", ".join([f"answers: {said}", *own, f"at most {settings.max_length - 1} tokens"])
+    rest = {"length_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0}
+    more = [f"{word} {getattr(settings, word):g}" for word, usual in rest.items()
+            if getattr(settings, word, None) not in (None, usual)]  # fmt: skip
+    whose = " (as the model's config says of the task)" if filled else ""
+    return ", ".join([f"answers: {said}", *more, f"at most {settings.max_length - 1} tokens"]) + whose

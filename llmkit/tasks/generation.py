@@ -94,6 +94,7 @@ class Generation(Task):
         self.long, self.characters = self.options.long, self.options.characters
         self.longest_target = self.options.max_target_length
         self.languages = (self.options.source_language, self.options.target_language)
+        self.own: Mapping[str, Any] = {}  # what the model's config says of the task
         self.source, self.said = self.columns
         self.start: int | None = None  # what begins a text for the decoder
         self.end: int | None = None
@@ -106,7 +107,9 @@ class Generation(Task):
         return [f"{counted(several, 'row')} with several references: scores look at all{first}"] if several else []
 
     def adopt(self, config: PreTrainedConfig) -> None:
-        own = (getattr(config, "task_specific_params", None) or {}).get(self.section, {})
+        from llmkit.models import seq2seq
+
+        self.own = own = seq2seq.of_task(config, self.section)
         self.prefix = self.options.prefix if self.options.prefix is not None else str(own.get("prefix", ""))
         self.long, self.characters = own.get("long", self.long), own.get("characters", self.characters)
         self.longest_target = own.get("max_target_length", self.longest_target)
@@ -133,7 +136,8 @@ class Generation(Task):
         languages = seq2seq.set_languages(model, tokenizer, given, self.name, self.joins)
         wanted = {"num_beams": own.beams, "length_penalty": own.length_penalty, "min_length": own.min_length,
                   "no_repeat_ngram_size": own.no_repeat_ngram_size, "max_length": own.max_length}  # fmt: skip
-        notes = [seq2seq.set_answers(model, wanted, self.longest_target)]
+        of_task = seq2seq.of_task(model.config, self.section)
+        notes = [seq2seq.set_answers(model, wanted, self.longest_target, of_task)]
         self.adopt(model.config)
         self.long, self.characters, self.longest_target = own.long, own.characters, own.max_target_length
         self.languages = languages
@@ -141,6 +145,7 @@ class Generation(Task):
         travels |= {"source_language": self.languages[0], "target_language": self.languages[1]}
         params = dict(getattr(model.config, "task_specific_params", None) or {})
         model.config.task_specific_params = params | {self.section: travels}
+        self.own = travels
         if languages[1] is not None:
             notes.append(f"languages: {languages[0] or 'any'} to {languages[1]}")
         if self.prefix and own.prefix is None:
@@ -229,7 +234,7 @@ class Generation(Task):
     def predict(self, model: PreTrainedModel, batch: Batch) -> list[Any]:
         from llmkit.models import decoding, seq2seq
 
-        return decoding.answer_tokens(model, seq2seq.reading(model, batch), self.longest_target)
+        return decoding.answer_tokens(model, seq2seq.reading(model, batch), self.longest_target, self.own)
 
     def decode(self, outputs: Sequence[Any], features: Sequence[Feature]) -> list[Answer]:
         from llmkit.models import spelling
@@ -252,7 +257,7 @@ class Generation(Task):
         rest = {}
         for row, number in sorted(pieces.items()):
             text = answers[row].answer
-            if number > 1 and len(tokenizer(text).input_ids) > self.longest_target:
+            if number > 1 and len(tokenizer(text, verbose=False).input_ids) > self.longest_target:
                 found = self.pieces(text, tokenizer, max_length)
                 if len(found) < number:  # else it would never end
                     rest[row] = found
