@@ -49,7 +49,7 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
     save(recipe, loaded, target)
     with models.quiet():
         again = reloaded(recipe, target, task.model().auto_class, device)
-        tokenizer = models.load_tokenizer(resolve(str(target)))
+        tokenizer = models.load_tokenizer(resolve(str(target)), slow=task.slow_words)
     if task.encode(some, tokenizer, recipe.model.max_length).features != features:
         raise InternalError(f"{target}: the reloaded tokenizer gives other tokens", "report this as a bug")
     moved, largest = float((logits_of(again, inputs) - logits).abs().max()), float(logits.abs().max())
