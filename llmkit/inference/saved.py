@@ -15,6 +15,7 @@ from llmkit.recipe.draft import read
 from llmkit.recipe.load import load_recipe
 from llmkit.recipe.schema import DataSection, Recipe
 from llmkit.runs import manifest
+from llmkit.tasks import generation
 from llmkit.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -162,6 +163,8 @@ def task_of(found: ModelName, config: PreTrainedConfig) -> str:
     """The task that a foreign model was made for, by its architecture."""
     if getattr(config, "sentiment", None) is not None:  # what finetune-sentiment stores, thresholds among it
         return "sentiment"
+    if (written := generation.task_written(config)) is not None:
+        return written
     names = config.architectures or ["no architecture"]
     for ending, task in BY_ARCHITECTURE.items():
         if any(name.endswith(ending) for name in names):

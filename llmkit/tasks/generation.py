@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llmkit.data.rows import Rows
 
 Natural = Annotated[int, Field(ge=0)]
+TASKS = {"summarization": "summarize", "translation": "translate"}  # of the config's task_specific_params
 TRAVELS = ("prefix", "long", "characters", "max_target_length", "source_language", "target_language")
 
 
@@ -103,7 +104,7 @@ class Generation(Task):
         return [f"{counted(several, 'row')} with several references: scores look at all{first}"] if several else []
 
     def adopt(self, config: PreTrainedConfig) -> None:
-        own = (getattr(config, "task_specific_params", None) or {}).get(self.section, {})
+        own = sections(config).get(self.section, {})
         self.prefix = self.options.prefix if self.options.prefix is not None else str(own.get("prefix", ""))
         self.long, self.characters = own.get("long", self.long), own.get("characters", self.characters)
         self.longest_target = own.get("max_target_length", self.longest_target)
@@ -131,8 +132,8 @@ class Generation(Task):
         self.adopt(model.config)
         self.long, self.characters, self.longest_target = own.long, own.characters, own.max_target_length
         travels = {word: getattr(own, word) for word in TRAVELS} | {"prefix": self.prefix}
-        params = dict(getattr(model.config, "task_specific_params", None) or {})
-        model.config.task_specific_params = params | {self.section: travels}
+        others = {name: about for name, about in sections(model.config).items() if not is_ours(about)}
+        model.config.task_specific_params = others | {self.section: travels}
         if self.prefix and own.prefix is None:
             notes.append(f"prefix: {self.prefix!r} before every source, as the model's config says; "
                          f"{self.name}.prefix='' leaves it out")  # fmt: skip
@@ -275,6 +276,22 @@ class Generation(Task):
         if self.characters == "auto":
             return unspaced([text for one in references for text in one])
         return bool(self.characters == "characters")
+
+
+def sections(config: PreTrainedConfig) -> dict[str, dict[str, Any]]:
+    """What a model's config says of tasks, by the names that task_specific_params has for them."""
+    params = getattr(config, "task_specific_params", None)
+    return {name: about for name, about in params.items() if isinstance(about, dict)} if isinstance(params, dict) else {}
+
+
+def is_ours(about: Mapping[str, Any]) -> bool:
+    """Whether a run of llmkit wrote this section, which is then what the model was last trained for."""
+    return set(TRAVELS) <= about.keys()
+
+
+def task_written(config: PreTrainedConfig) -> str | None:
+    """The task that a run of llmkit trained the model for; None where none did."""
+    return next((TASKS.get(name) for name, about in sections(config).items() if is_ours(about)), None)
 
 
 def joined(parts: Sequence[str]) -> str:
