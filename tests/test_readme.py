@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from llmkit.testing import reviews, sentences, write_jsonl, write_lines
+from llmkit.testing import articles, reviews, sentences, write_jsonl, write_lines
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(
@@ -39,6 +39,7 @@ MISTAKES: dict[str, str | bytes] = {
     "empty-label.csv": "text,label\nfine,good\ndull,\n",
     "train.csv": "text,label\n" + "".join(f"a film {i},{('bad', 'good')[i % 2]}\n" for i in range(40)),
     "typo.csv": "text,label\na film 1,good\nA  Film 2,bad\nnew words,god\n",
+    "unsure.csv": "text,label\n" + "".join(f"a film {i},{i % 3}\n" for i in range(12)),
     "leak.csv": "text,label\na film 1,good\nA  Film 2,bad\nnew words,good\n",
 }
 LABELS = ("negative", "positive")
@@ -57,6 +58,10 @@ def write_files(folder: Path) -> None:
     (folder / "ratings.csv").write_text("\n".join(["text,rating", *ratings]) + "\n", encoding="utf-8")
     pairs = [f"{row['text']},a {row['label']} film,{i % 2}" for i, row in enumerate(rows)]
     (folder / "pairs.csv").write_text("\n".join(["question1,question2,label", *pairs]) + "\n", encoding="utf-8")
+    stars = [f"{row['text']},{(1, 5, 3)[i % 3]} stars" for i, row in enumerate(rows)]
+    (folder / "stars.csv").write_text("\n".join(["text,label", *stars]) + "\n", encoding="utf-8")
+    write_jsonl(folder / "articles.jsonl", articles(40))
+    write_jsonl(folder / "pairs.jsonl", [{"en": row["text"], "zh": row["summary"]} for row in articles(40)])
     (folder / "lines.txt").write_text("a warm and funny film\na dull , clumsy story\n", encoding="utf-8")
     (folder / "raw").mkdir()
     write_lines(folder / "raw" / "corpus.txt", sentences(200))
@@ -127,11 +132,23 @@ def readme(home: Path) -> Counter[str]:
 
 
 def test_the_readme_runs(readme: Counter[str], home: Path) -> None:
-    assert readme == {"commands": 25, "scripts": 1, "files": 1}
+    assert readme == {"commands": 31, "scripts": 1, "files": 1}
     assert sorted(path.name for path in (home / "runs").iterdir()) == [
-        "again", "faster", "labels", "mlm", "own", "pairs", "python", "rating", "recipe", "reviews",
+        "adapter", "again", "faster", "labels", "lstm", "mlm", "own", "pairs", "python", "rating", "recipe", "reviews",
+        "stars", "summaries",
     ]  # fmt: skip
     assert len((home / "answers.jsonl").read_text(encoding="utf-8").splitlines()) == 60
+
+
+def test_the_guide_to_sentiment_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    assert run_page("docs/sentiment.md") == {"commands": 5}
+
+
+@pytest.mark.usefixtures("readme")
+def test_the_guide_to_generation_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    assert run_page("docs/generation.md") == {"commands": 4}
 
 
 def test_the_guide_to_data_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,12 @@ FromConfig = Annotated[
         metavar="SHAPE", help="Fresh weights of a shape, such as bert-mini or modernbert-tiny. [model.from_config]"
     ),
 ]
+WritersShape = Annotated[
+    str | None,
+    typer.Option(
+        "--from-config", metavar="SHAPE", help="Fresh weights of a shape: t5-mini, bart-mini ... [model.from_config]"
+    ),
+]
 TokenizerName = Annotated[
     str | None,
     typer.Option("--tokenizer", help="The tokenizer, where it is not the model's own. [model.tokenizer]"),
@@ -154,7 +160,7 @@ def finetune_summarize(
     model: Model = None,
     encoder: Encoder = None,
     decoder: Decoder = None,
-    from_config: FromConfig = None,
+    from_config: WritersShape = None,
     tokenizer: TokenizerName = None,
     train: Train = None,
     validation: Validation = None,
@@ -184,7 +190,7 @@ def finetune_translate(
     model: Model = None,
     encoder: Encoder = None,
     decoder: Decoder = None,
-    from_config: FromConfig = None,
+    from_config: WritersShape = None,
     tokenizer: TokenizerName = None,
     train: Train = None,
     validation: Validation = None,

@@ -143,7 +143,7 @@ def test_two_languages_are_named_by_their_columns(here: Path, capsys: pytest.Cap
     capsys.readouterr()
     assert cli.run([*words, "--source", "en", "--target", "zh", "-o", "pairs"]) == 0
     assert cli.run(["eval", "pairs", "--data", "pairs.jsonl", "--source", "en", "--target", "zh", "--json"]) == 0
-    assert set(json.loads(capsys.readouterr().out.splitlines()[-1])["metrics"]) == {"bleu", "chrf", "ter"}
+    assert set(json.loads(capsys.readouterr().out.splitlines()[-1])["metrics"]) == {"bleu", "chrf"}
 
 
 def test_lines_of_stdin_are_summed_up(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:

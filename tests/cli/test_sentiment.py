@@ -13,7 +13,7 @@ import llmkit
 from llmkit import cli
 from llmkit.testing import reviews, write_jsonl, write_lines
 
-FAST = ["train.learning_rate=6e-3", "train.per_device_train_batch_size=8", "train.num_train_epochs=12"]
+FAST = ["train.learning_rate=6e-3", "train.per_device_train_batch_size=8", "train.num_train_epochs=5"]
 STARS = {"bad": ("1 star", "2 stars"), "good": ("4 stars", "5 stars")}
 
 
@@ -37,7 +37,7 @@ def banded(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("banded")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        write_jsonl("stars.jsonl", starred(120))
+        write_jsonl("stars.jsonl", starred(300))
         keys = [*FAST, "sentiment.classes=2", "sentiment.neutral=tuned", "data.split.validation=0.25"]
         assert cli.run(["finetune-sentiment", "--train", "stars.jsonl", "--model", tiny, "-o", "run", *keys]) == 0
     return home / "run"
@@ -83,7 +83,7 @@ def test_the_model_alone_answers_as_the_run(banded: Path) -> None:
 def test_rows_spelled_otherwise_are_scored_and_unknown_labels_asked_for(
     banded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = reviews(20, seed=3)
+    made = reviews(60, seed=3)
     write_jsonl("numbers.jsonl", [row | {"label": int(row["label"] == "good")} for row in made])
     write_jsonl("words.jsonl", [row | {"label": {"good": "好评", "bad": "差评"}[row["label"]]} for row in made])
     values = []
@@ -95,7 +95,7 @@ def test_rows_spelled_otherwise_are_scored_and_unknown_labels_asked_for(
         out, err = capsys.readouterr()
         assert f"labels: {said}" in err.splitlines()
         values.append(json.loads(out)["metrics"]["accuracy"]["value"])
-    assert values[0] == values[1] > 0.8
+    assert values[0] == values[1] > 0.6  # the other way round it would be below a half
     write_jsonl("strange.jsonl", [row | {"label": {"good": "pos", "bad": "meh"}[row["label"]]} for row in made])
     assert cli.run(["eval", str(banded), "--data", "strange.jsonl"]) == 65
     assert "strange.jsonl:1: label 'meh' of column 'label' is none of the model's" in capsys.readouterr().err
