@@ -281,7 +281,8 @@ class Generation(Task):
 def sections(config: PreTrainedConfig) -> dict[str, dict[str, Any]]:
     """What a model's config says of tasks, by the names that task_specific_params has for them."""
     params = getattr(config, "task_specific_params", None)
-    return {name: about for name, about in params.items() if isinstance(about, dict)} if isinstance(params, dict) else {}
+    known = params.items() if isinstance(params, dict) else ()
+    return {name: about for name, about in known if isinstance(about, dict)}
 
 
 def is_ours(about: Mapping[str, Any]) -> bool:

@@ -44,6 +44,13 @@ def test_a_corpus_too(capsys: pytest.CaptureFixture[str]) -> None:
         "\nlora: r 16 on query, key, value, dense (13 modules, 2 layers); learning rate 0.001\n"
         in capsys.readouterr().err
     )
+    about = json.loads(Path("run/metrics.json").read_text())
+    shutil.move("base", "moved")
+    for name in ("run", "run/model"):
+        assert cli.run(["eval", name, "--data", "c.txt", "--base", "moved", "--json"]) == 0
+        assert set(json.loads(capsys.readouterr().out)["metrics"]) == set(about["metrics"])
+        assert cli.run(["predict", name, "kato [MASK] ri", "--base", "moved"]) == 0
+        capsys.readouterr()
 
 
 def test_the_dry_run_plans_it(capsys: pytest.CaptureFixture[str]) -> None:
