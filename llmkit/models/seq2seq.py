@@ -89,37 +89,39 @@ def set_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
 
 
 def set_languages(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str | None, target: str | None
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str | None, target: str | None, section: str
 ) -> None:
     """Tell a tokenizer of many languages which two it reads, and the model which one it writes.
 
-    Raises RecipeError where it has no such language, or knows none at all.
+    Raises RecipeError, naming the key of the recipe's `section`, where it has no such language, or knows none at all.
     """
     for key, attribute, language in (("source_language", "src_lang", source), ("target_language", "tgt_lang", target)):
         if language is None:
             continue
         if not hasattr(tokenizer, attribute):
-            raise RecipeError(f"{key}: the tokenizer has no languages to choose from", "leave it out")
+            raise RecipeError(f"{section}.{key}: the tokenizer has no languages to choose from", "leave it out")
         try:
             setattr(tokenizer, attribute, language)
         except (KeyError, ValueError) as fault:
-            raise RecipeError(f"{key}: the tokenizer has no language '{language}'",
+            raise RecipeError(f"{section}.{key}: the tokenizer has no language '{language}'",
                               "write its code, such as en_XX") from fault  # fmt: skip
     if target is not None:
-        token = language_token(tokenizer, target)
+        token = language_token(tokenizer, target, section)
         if model.config.model_type == "mbart" and model.config.decoder_start_token_id != model.config.eos_token_id:
             model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = token
         else:
             model.generation_config.forced_bos_token_id = token
 
 
-def language_token(tokenizer: PreTrainedTokenizerBase, language: str) -> int:
+def language_token(tokenizer: PreTrainedTokenizerBase, language: str, section: str) -> int:
     """The token of a language. Raises RecipeError where the tokenizer has none."""
     for spelled in (language, f"__{language}__"):
         token = tokenizer.convert_tokens_to_ids(spelled)
         if token is not None and token != tokenizer.unk_token_id:
             return int(token)
-    raise RecipeError(f"target_language: the tokenizer has no language '{language}'", "write its code, such as en_XX")
+    raise RecipeError(
+        f"{section}.target_language: the tokenizer has no language '{language}'", "write its code, such as en_XX"
+    )
 
 
 def set_answers(model: PreTrainedModel, wanted: Mapping[str, Any], most: int) -> str:

@@ -125,7 +125,7 @@ class Generation(Task):
             raise RecipeError(f"{self.name}.{key}: {longest} exceeds the decoder's {there} positions",
                               f"set {self.name}.{key}={there}")  # fmt: skip
         seq2seq.set_ends(model, tokenizer)
-        seq2seq.set_languages(model, tokenizer, own.source_language, own.target_language)
+        seq2seq.set_languages(model, tokenizer, own.source_language, own.target_language, self.name)
         wanted = {"num_beams": own.beams, "length_penalty": own.length_penalty, "min_length": own.min_length,
                   "no_repeat_ngram_size": own.no_repeat_ngram_size, "max_length": own.max_length}  # fmt: skip
         notes = [seq2seq.set_answers(model, wanted, self.longest_target)]

@@ -69,6 +69,9 @@ def test_the_dry_run_plans_it(capsys: pytest.CaptureFixture[str]) -> None:
         (["lora.alpha=0"], "lora.alpha: 0 is out of range; it must be above 0"),
         (["lora.dropout=1"], "lora.dropout: 1 is out of range; it must be below 1"),
         (["lora=5"], "lora: 5 is not a mapping of keys"),
+        (["lora.rank=8"], "lora.rank: unknown key; did you mean 'r'?"),
+        (["lora.lora_r=8"], "lora.lora_r: unknown key; did you mean 'r'?"),
+        (["lora.target_modules=[query]"], "lora.target_modules: unknown key; did you mean 'targets'?"),
         (["lora.dropot=0"], "lora.dropot: unknown key; did you mean 'dropout'?"),
         (["lora.targets=query"], "lora.targets: must be all-linear, or a list of layers such as [query, value]"),
         (

@@ -30,4 +30,4 @@ def test_a_tokenizer_of_one_language_has_no_codes(own_folder: Any) -> None:
     loaded = load_model(resolve(tiny_model("t5", "t5")), "AutoModelForSeq2SeqLM", {})
     with pytest.raises(RecipeError) as fault:
         Translate(TranslateOptions(target_language="zh_CN")).equip(loaded.model, loaded.tokenizer)
-    assert str(fault.value) == "target_language: the tokenizer has no languages to choose from; leave it out"
+    assert str(fault.value) == "translate.target_language: the tokenizer has no languages to choose from; leave it out"
