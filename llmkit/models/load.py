@@ -278,7 +278,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length:
     tokenizer.save_pretrained(folder)
 
 
-def modules(keys: tuple[str, ...]) -> str:
+def modules(keys: Sequence[str]) -> str:
     """`classifier, bert.pooler.dense` from weight names; of many the modules that they are in, layers as one."""
     found = list(dict.fromkeys(key.rpartition(".")[0] or key for key in keys))
     if len(found) > SPELLED:

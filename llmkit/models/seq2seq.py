@@ -161,10 +161,15 @@ def language_token(tokenizer: PreTrainedTokenizerBase, language: str, key: str) 
 
 
 def of_task(config: PreTrainedConfig, section: str) -> dict[str, Any]:
-    """What the config of a model says of a task, in its field task_specific_params."""
+    """What the config of a model says of one task."""
+    return sections(config).get(section, {})
+
+
+def sections(config: PreTrainedConfig) -> dict[str, dict[str, Any]]:
+    """What a model's config says of tasks, by the names that its field task_specific_params has for them."""
     params = getattr(config, "task_specific_params", None)
-    own = params.get(section) if isinstance(params, dict) else None
-    return own if isinstance(own, dict) else {}
+    known = params.items() if isinstance(params, dict) else ()
+    return {name: about for name, about in known if isinstance(about, dict)}
 
 
 def fill(settings: GenerationConfig, own: Mapping[str, Any]) -> list[str]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llmkit.data.rows import Rows
 
 Natural = Annotated[int, Field(ge=0)]
+TASKS = {"summarization": "summarize", "translation": "translate"}  # of the config's task_specific_params
 TRAVELS = ("long", "characters", "max_target_length")
 
 
@@ -143,8 +144,8 @@ class Generation(Task):
         self.languages = languages
         travels = {word: getattr(own, word) for word in TRAVELS} | {"prefix": self.prefix}
         travels |= {"source_language": self.languages[0], "target_language": self.languages[1]}
-        params = dict(getattr(model.config, "task_specific_params", None) or {})
-        model.config.task_specific_params = params | {self.section: travels}
+        others = {name: about for name, about in seq2seq.sections(model.config).items() if not is_ours(about)}
+        model.config.task_specific_params = others | {self.section: travels}
         self.own = travels
         if languages[1] is not None:
             notes.append(f"languages: {languages[0] or 'any'} to {languages[1]}")
@@ -290,6 +291,18 @@ class Generation(Task):
         if self.characters == "auto":
             return unspaced([text for one in references for text in one])
         return bool(self.characters == "characters")
+
+
+def is_ours(about: Mapping[str, Any]) -> bool:
+    """Whether a run of llmkit wrote this section, which is then what the model was last trained for."""
+    return set(TRAVELS) <= about.keys()
+
+
+def task_written(config: PreTrainedConfig) -> str | None:
+    """The task that a run of llmkit trained the model for; None where none did."""
+    from llmkit.models.seq2seq import sections
+
+    return next((TASKS.get(name) for name, about in sections(config).items() if is_ours(about)), None)
 
 
 def joined(parts: Sequence[str]) -> str:

@@ -39,13 +39,15 @@ def save(model: PreTrainedModel, state: TrainerState, root: Path) -> Path:
 
 
 def save_weights(model: PreTrainedModel, folder: Path) -> None:
-    """Write model.safetensors: what is trained, where the rest is frozen, else the whole model."""
+    """Write model.safetensors: what is trained and all buffers, where the rest is frozen, else the whole model."""
     if not hasattr(model, "peft_config"):  # asked without PEFT, whose import takes seconds
         model.save_pretrained(folder)
         return
     folder.mkdir(parents=True)
     trained = {name: weight.detach() for name, weight in model.named_parameters() if weight.requires_grad}
-    save_file(trained, folder / "model.safetensors")
+    kept = model.state_dict().keys()  # a buffer is in no file where its module computes it
+    buffers = {name: buffer.contiguous() for name, buffer in model.named_buffers() if name in kept}
+    save_file(trained | buffers, folder / "model.safetensors")
 
 
 def synced(path: Path) -> None:

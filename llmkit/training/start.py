@@ -33,6 +33,9 @@ def name_model(recipe: Recipe, task: Task) -> tuple[Recipe, ModelName]:
         shapes.check(recipe.model.from_config)
         name = ModelName(recipe.model.from_config, "", why="fresh weights of this shape")
     elif recipe.model.name in shapes.NETWORKS:
+        if task.corpus or task.longest_target:
+            mend = "train it with finetune-classify or finetune-sentiment; here name an encoder or an encoder-decoder"
+            raise RecipeError(f"model.name: a fresh {recipe.model.name} answers with classes and numbers alone", mend)
         name = ModelName(recipe.model.name, "", why=f"a fresh network; a folder is named ./{recipe.model.name}")
     elif recipe.model.name is None:
         given, why = default_name() if task.default_model is None else (task.default_model, DEFAULT)

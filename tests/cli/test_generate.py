@@ -226,3 +226,11 @@ def test_lines_of_stdin_are_summed_up(here: Path, capsys: pytest.CaptureFixture[
         monkeypatch.setattr("sys.stdin", stream)
         assert cli.run(["predict", "warm"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_prefix_that_lost_its_quotes_is_told_how_to_keep_them(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["finetune-summarize", "--train", "a.jsonl", "summarize.prefix=summarize: "]) == 78
+    assert capsys.readouterr().err == (
+        "error: command line: summarize.prefix: {'summarize': None} is not text; "
+        "quote it, in a shell '\"summarize: \"'\n"
+    )
