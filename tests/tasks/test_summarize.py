@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from llmkit import tasks
 from llmkit.data.rows import Rows, Spelled, build
 from llmkit.errors import DataError, RecipeError
 from llmkit.inference.answers import answer
+from llmkit.inference.predict import from_texts, records
 from llmkit.inference.saved import open_saved
 from llmkit.models import tokens
 from llmkit.models.load import load_model
@@ -53,14 +56,23 @@ def test_the_config_says_what_a_model_was_last_trained_for(tmp_path: Any) -> Non
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_trains_reloads_in_plain_transformers_and_answers(family: str) -> None:
     model, data = tiny_model("tiny", family), write_jsonl("a.jsonl", articles(24))
-    keys = [*FAST, "train.max_steps=2", "summarize.max_target_length=12", "eval.metrics=[rougeL]"]
-    run = llmkit.train(None, *keys, task="summarize", model=model, train=data, output_dir="run")
+    keys = [*FAST, "train.max_steps=1", "train.eval_strategy=no", "train.save_strategy=no", "summarize.max_target_length=12",
+            "eval.metrics=[rougeL]", "eval.baselines=[]"]  # fmt: skip
+    llmkit.train(None, *keys, task="summarize", model=model, train=data, output_dir="run")
     plain = AutoModelForSeq2SeqLM.from_pretrained("run/model")
     assert plain.generation_config.max_length == 13
+<<<<<<< HEAD
     assert run.report is not None
     (said,), (again,) = (llmkit.predict(name, ["the film was dull 5"]) for name in ("run", "run/model"))
     assert said["answer"] == again["answer"]
     assert open_saved("run/model").task.name == "summarize"  # Marian too, whose family else translates
+=======
+    row = json.loads(Path("run/predictions.jsonl").read_text("utf-8").splitlines()[0])
+    saved = open_saved("run/model")
+    (said,) = records(saved, from_texts(saved, [row["text"]]), 8, "fp32")
+    assert said["answer"] == row["answer"]
+    assert saved.task.name == ("translate" if family in ("marian", "m2m_100") else "summarize")
+>>>>>>> generate2
 
 
 @pytest.mark.parametrize("family", ["t5", "bart"])
@@ -83,6 +95,8 @@ def test_a_tiny_model_learns_32_rows_by_heart(family: str, tmp_path: Any) -> Non
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         learner.step()
+        if loss < 0.05:  # known by heart
+            break
     answers, references = answer(task, model, loaded.tokenizer, features, 8), task.references(rows)
     assert task.score(["rougeL"], references, answers)["rougeL"].value > 0.95
 
