@@ -61,18 +61,11 @@ def test_every_family_trains_reloads_in_plain_transformers_and_answers(family: s
     llmkit.train(None, *keys, task="summarize", model=model, train=data, output_dir="run")
     plain = AutoModelForSeq2SeqLM.from_pretrained("run/model")
     assert plain.generation_config.max_length == 13
-<<<<<<< HEAD
-    assert run.report is not None
-    (said,), (again,) = (llmkit.predict(name, ["the film was dull 5"]) for name in ("run", "run/model"))
-    assert said["answer"] == again["answer"]
-    assert open_saved("run/model").task.name == "summarize"  # Marian too, whose family else translates
-=======
     row = json.loads(Path("run/predictions.jsonl").read_text("utf-8").splitlines()[0])
     saved = open_saved("run/model")
     (said,) = records(saved, from_texts(saved, [row["text"]]), 8, "fp32")
     assert said["answer"] == row["answer"]
-    assert saved.task.name == ("translate" if family in ("marian", "m2m_100") else "summarize")
->>>>>>> generate2
+    assert saved.task.name == "summarize"  # Marian too, whose family else translates
 
 
 @pytest.mark.parametrize("family", ["t5", "bart"])
