@@ -15,7 +15,6 @@ from llmkit import console
 from llmkit.errors import DiskError
 from llmkit.training.meter import Meter, Totals
 
-
 SAID = 3  # scores in a line on an evaluation; log.jsonl has all
 
 
