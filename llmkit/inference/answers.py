@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -44,13 +45,19 @@ def answers_to(
     batch_size: int,
     advance: Callable[[int], None] = lambda _: None,
 ) -> list[Answer]:
-    """The answers to the features; what was put together of parts and needs it is answered again."""
+    """The answers to the features; what was put together of parts and needs it is answered again. `advance` hears of
+    rows: one that has several features counts with its last."""
     collate, outputs = task.collator(tokenizer), [None] * len(features)
+    waiting = Counter(feature.get("row", at) for at, feature in enumerate(features))  # the features of each row
     for positions in by_length([len(feature["input_ids"]) for feature in features], batch_size):
         batch = {k: v.to(model.device) for k, v in collate([features[i] for i in positions]).items()}
+        done = 0
         for position, output in zip(positions, predicted(task, model, batch), strict=True):
             outputs[position] = output
-        advance(len(positions))
+            row = features[position].get("row", position)
+            waiting[row] -= 1
+            done += waiting[row] == 0
+        advance(done)
     answers = task.decode(outputs, features)
     again = task.again(answers, features)
     if not again:

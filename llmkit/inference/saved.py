@@ -158,7 +158,7 @@ def ready(
     config = load.load_config(found)
     task.adopt(config)
     check(task)
-    tokenizer = load.load_tokenizer(found, task.needs)
+    tokenizer = load.load_tokenizer(found, task.needs, task.slow_words)
     loaded = load.load_model(found, task.model().auto_class, {}, strict=True, tokenizer=tokenizer)
     if not getattr(loaded.model, "is_quantized", False):  # those weights are on their device
         loaded.model.to(device())

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 from llmkit.errors import LlmkitError, ModelError, NetworkError
@@ -30,9 +28,6 @@ def speaking_of(name: ModelName) -> Iterator[None]:
         if "trust_remote_code" in str(fault):
             raise ModelError(f"{name.given}: needs code of its own repository, and llmkit runs none",
                              "name a model of an architecture that transformers has") from fault  # fmt: skip
-        if find_spec("sentencepiece") is None and re.search("sentencepiece|tiktoken", str(fault), re.IGNORECASE):
-            raise ModelError(f"{name.given}: its tokenizer is a file of sentencepiece, which is not installed",
-                             "pip install 'llmkit[sentencepiece]'") from fault  # fmt: skip
         if name.folder is None and isinstance(fault, OSError):
             raise NetworkError(
                 f"{name.given}: no such local folder, and the Hub did not give it: {said}", mend(name.what)

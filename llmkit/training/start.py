@@ -90,7 +90,7 @@ def loaded_model(recipe: Recipe, task: Task, name: ModelName, train: Rows) -> tu
         loaded = network.load(recipe, task, name, train)
         said_of(loaded)
         return recipe, loaded
-    tokenizer = models.load_tokenizer(tokenizer_name(recipe, name), task.needs)
+    tokenizer = models.load_tokenizer(tokenizer_name(recipe, name), task.needs, task.slow_words)
     if section.from_config is not None:
         from llmkit.models.presets import fresh_model
 
@@ -184,7 +184,7 @@ def note_other_words(tokenizer: PreTrainedTokenizerBase, name: ModelName, given:
     from llmkit.models import load as models
 
     try:
-        own = models.load_tokenizer(name, ()).get_vocab()
+        own = models.load_tokenizer(name, (), slow=True).get_vocab()
     except ModelError:  # the model came without one
         return
     words = tokenizer.get_vocab()

@@ -233,7 +233,7 @@ class StepTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the validation rows with the task's own metrics: `eval_NAME` for each."""
-        showing = console.progress("validation", len(self.eval_dataset))
+        showing = console.progress("validation", len(self.references))
         with self.meter.paused(), showing as advance, self.shortcuts.removed(), own_forward(self.model):
             # Weights held in bf16 are scored as `llmkit eval` scores them: widened to fp32.
             model = self.model if self.model.dtype == torch.float32 else copy.deepcopy(self.model).float()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from llmkit.errors import ModelError, NetworkError, RecipeError
+from llmkit.errors import NetworkError, RecipeError
 from llmkit.models import hub, load
 from llmkit.models.load import Loaded, load_config, load_model, load_tokenizer
 from llmkit.models.names import resolve
@@ -267,19 +267,4 @@ def test_a_tokenizer_by_itself_without_a_mask_token_is_refused(copied: Copied, r
     )
     assert refused(lambda: load_tokenizer(resolve("m"), ("pad", "mask"))) == (
         "m: its tokenizer has no mask token; name a model whose tokenizer has one (masked language models have)"
-    )
-
-
-def test_a_tokenizer_that_wants_sentencepiece_says_so(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """transformers then asks for tiktoken, which cannot read the file either."""
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise ValueError("`tiktoken` is required to read a `tiktoken` file. Install it with `pip install tiktoken`.")
-
-    monkeypatch.setattr("llmkit.models.load.AutoTokenizer.from_pretrained", refuse)
-    monkeypatch.setattr("llmkit.models.hub.find_spec", lambda _: None)
-    with pytest.raises(ModelError) as caught:
-        load_tokenizer(resolve(tiny))
-    assert str(caught.value) == (
-        f"{tiny}: its tokenizer is a file of sentencepiece, which is not installed; pip install 'llmkit[sentencepiece]'"
     )
