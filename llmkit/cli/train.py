@@ -105,7 +105,7 @@ def finetune_classify(
 
 def finetune_sentiment(
     words: Words = None,
-    model: Model = None,
+    model: Weights = None,
     tokenizer: TokenizerName = None,
     train: Train = None,
     validation: Validation = None,
@@ -150,7 +150,7 @@ def pretrain_mlm(
 
     llmkit pretrain-mlm --train corpus.txt --model google-bert/bert-base-uncased
 
-    llmkit pretrain-mlm --train corpus.txt --from-config bert-mini --tokenizer tok/
+    llmkit pretrain-mlm --train text.txt --from-config bert-mini --tokenizer tok
     """
     carry_out("mlm", **locals())
 
@@ -180,7 +180,7 @@ def finetune_summarize(
 
     llmkit finetune-summarize --train articles.jsonl --model google-t5/t5-small
 
-    llmkit finetune-summarize --train articles.jsonl --encoder bert/ --decoder bert/
+    llmkit finetune-summarize --train news.jsonl --encoder bert/ --decoder bert/
     """
     carry_out("summarize", **locals())
 
@@ -208,7 +208,7 @@ def finetune_translate(
 ) -> None:
     """Train a model that translates: any encoder-decoder, two encoders joined, or fresh weights.
 
-    llmkit finetune-translate --train pairs.jsonl --source en --target zh --model google/mt5-small
+    llmkit finetune-translate --train pairs.csv --source en --target de
     """
     carry_out("translate", **locals())
 

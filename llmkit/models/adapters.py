@@ -23,7 +23,7 @@ WEIGHTS = "adapter_model.safetensors"
 BASE = "base.json"  # which base it was trained on, by name and by the hash of its weights
 CONFIG = "model_config.json"  # the whole config of base and adapter: label names, thresholds, dropout
 KINDS = {"SEQ_CLS": CLASSIFIERS, "SEQ_2_SEQ_LM": WRITERS}  # PEFT's task types, and the class each means
-MEND = "name where it is with --base FOLDER, or put it back"
+MEND = "put it back, or name where it is with --base FOLDER of eval and predict"
 
 
 def about(name: ModelName) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def check_base(name: ModelName, base: ModelName) -> None:
     if found != known:
         others = sorted(file for file in found.keys() | known.keys() if found.get(file) != known.get(file))
         what = f"{name.given}: {base.given} is not the base that it was trained on: {', '.join(others)} differs"
-        raise ModelError(what, "name the right one with --base FOLDER")
+        raise ModelError(what, "put it back, or name it with --base FOLDER of eval and predict")
 
 
 def weight_hashes(base: ModelName) -> dict[str, str]:

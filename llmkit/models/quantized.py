@@ -16,7 +16,7 @@ def check(bits: str) -> None:
     if bits == "none":
         return
     lacks = [] if torch.cuda.is_available() else ["an NVIDIA GPU"]
-    lacks += [] if find_spec("bitsandbytes") else ["bitsandbytes (pip install bitsandbytes)"]
+    lacks += [] if find_spec("bitsandbytes") else ["bitsandbytes (pip install 'llmkit[quantize]')"]
     if lacks:
         what = f"lora.quantize: {bits} needs {' and '.join(lacks)}, and this machine has none"
         raise RecipeError(what, "leave it out: the weights are then held as model.dtype says")

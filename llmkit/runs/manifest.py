@@ -18,8 +18,9 @@ from llmkit.errors import DataError, DiskError, MissingInputError
 SCHEMA = 1
 LIBRARIES = (
     "llmkit", "torch", "transformers", "tokenizers", "accelerate", "peft", "datasets", "scikit-learn", "numpy",
-    "pyarrow",
+    "scipy", "pyarrow", "rouge-score", "sacrebleu",
 )  # fmt: skip
+OPTIONAL = ("vaderSentiment", "sentencepiece", "bitsandbytes", "jieba")  # that decide one where they are there
 
 
 def read(run: Path) -> dict[str, Any]:
@@ -74,13 +75,16 @@ def seal(run: Path, outputs: Iterable[str]) -> None:
 
 def versions() -> dict[str, str]:
     """The installed version of every library that decides a result."""
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+    found = {name: installed(name) for name in (*LIBRARIES, *OPTIONAL)}
+    return {name: number or "not installed" for name, number in found.items() if number or name in LIBRARIES}
+
+
+def installed(name: str) -> str | None:
+    """The version of a package, None where it is not there."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def now() -> str:

@@ -190,7 +190,7 @@ def note_other_words(tokenizer: PreTrainedTokenizerBase, name: ModelName, given:
     words = tokenizer.get_vocab()
     same = sum(own.get(word) == number for word, number in words.items())
     if same < len(words):
-        mend = "--from-config begins with fresh weights"
+        mend = "model.from_config begins with fresh weights"
         console.note(f"{given}: {len(words) - same:,} of its {len(words):,} pieces are others than in {name.given}, "
                      f"whose embeddings they take over; {mend}")  # fmt: skip
 

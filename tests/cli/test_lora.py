@@ -26,7 +26,7 @@ def test_one_flag_trains_an_adapter_and_its_base_may_move(capsys: pytest.Capture
     assert cli.run(["eval", "run", "--data", "r.jsonl"]) == 66
     assert capsys.readouterr().err == (
         f"error: run: an adapter, and its base base is not there (it was at {Path('base').resolve()}); "
-        "name where it is with --base FOLDER, or put it back\n"
+        "put it back, or name where it is with --base FOLDER of eval and predict\n"
     )
     assert cli.run(["predict", "run", "a great film", "--base", "moved"]) == 0
     assert capsys.readouterr().out == answer

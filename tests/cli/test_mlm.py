@@ -358,7 +358,7 @@ def test_a_tokenizer_of_other_words_than_the_models_is_said(
     assert 0 < others < len(other)
     assert cli.run([*words, "--tokenizer", "tok", "-o", "swapped"]) == 0
     said = f"tok: {others:,} of its {len(other):,} pieces are others than in {tiny_mlm}, "
-    mend = "whose embeddings they take over; --from-config begins with fresh weights"
+    mend = "whose embeddings they take over; model.from_config begins with fresh weights"
     assert said + mend in capsys.readouterr().err.splitlines()
     assert cli.run([*words, "--tokenizer", "on", "-o", "unswapped"]) == 0
     assert "pieces" not in capsys.readouterr().err

@@ -60,6 +60,15 @@ def test_a_file_without_header_is_suspected(capsys: pytest.CaptureFixture[str]) 
     assert " (the first row is read as the header); " in capsys.readouterr().err
 
 
+def test_an_example_of_a_command_can_be_copied_from_80_columns() -> None:
+    from llmkit.cli import train
+
+    every = [getattr(train, name).__doc__ for name in vars(train) if name.startswith(("finetune_", "pretrain_"))]
+    examples = [line.strip() for about in every for line in about.splitlines() if line.strip().startswith("llmkit ")]
+    assert len(examples) == 9
+    assert [line for line in examples if len(line) > 76] == []
+
+
 @pytest.mark.parametrize("words", [[], ["recipes"]])
 def test_no_words_show_the_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(words) == 0

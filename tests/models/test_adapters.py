@@ -43,7 +43,7 @@ def test_a_base_that_is_gone_is_named_as_it_was_given(refused: Refused) -> None:
     Path("a/base.json").write_text(json.dumps({"given": "../models/base"}))
     assert refused(lambda: load_config(resolve("a")), MissingInputError) == (
         "a: an adapter, and its base ../models/base is not there (it was at /gone/far/base); "
-        "name where it is with --base FOLDER, or put it back"
+        "put it back, or name where it is with --base FOLDER of eval and predict"
     )
 
 

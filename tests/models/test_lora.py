@@ -335,7 +335,7 @@ def test_another_base_is_refused(tiny: str, tmp_path: Path, refusal: Callable[..
     name = adapters.ModelName(str(folder), str(folder), folder, base=other)
     assert refusal(lambda: load_model(name, LABELS, {}, strict=True), ModelError) == (
         f"{folder}: {other} is not the base that it was trained on: model.safetensors differs; "
-        "name the right one with --base FOLDER"
+        "put it back, or name it with --base FOLDER of eval and predict"
     )
 
 
@@ -347,7 +347,7 @@ def test_a_base_that_moved_is_asked_for_and_may_be_named(tmp_path: Path, refusal
     with pytest.raises(MissingInputError) as caught:
         load_model(resolve(str(folder)), LABELS, {}, strict=True)
     assert str(caught.value) == (
-        f"{folder}: an adapter, and its base {base} is not there; name where it is with --base FOLDER, or put it back"
+        f"{folder}: an adapter, and its base {base} is not there; put it back, or name where it is with --base FOLDER of eval and predict"
     )
     name = adapters.ModelName(str(folder), str(folder), folder, base=str(tmp_path / "elsewhere"))
     assert same(logits(load_model(name, LABELS, {}, strict=True).model), logits(loaded.model))

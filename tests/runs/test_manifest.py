@@ -36,7 +36,8 @@ def test_begin_read_seal() -> None:
     assert about["sealed"] is None
     assert about["rows"] == {"train": 3}
     assert about["recipe_sha256"] == hashlib.sha256(b"task: classify\n").hexdigest()
-    assert set(about["versions"]) == set(manifest.LIBRARIES)
+    assert set(manifest.LIBRARIES) <= set(about["versions"]) <= {*manifest.LIBRARIES, *manifest.OPTIONAL}
+    assert {"peft", "rouge-score", "sacrebleu", "vaderSentiment"} <= set(about["versions"])
     assert "not installed" not in about["versions"].values()
 
     (RUN / "model").mkdir()

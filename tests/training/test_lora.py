@@ -219,8 +219,8 @@ def test_a_run_is_a_base_like_any_other(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingInputError) as caught:
         llmkit.predict("run", "a film")
     assert str(caught.value) == (
-        f"run: an adapter, and its base {base} is not there (it was at {base / 'model'}); name where it is with "
-        "--base FOLDER, or put it back"
+        f"run: an adapter, and its base {base} is not there (it was at {base / 'model'}); put it back, or name where it is with "
+        "--base FOLDER of eval and predict"
     )
     assert llmkit.predict("run", "a film", base=str(tmp_path / "moved"))[0]["answer"] in ("no", "maybe", "yes")
 
@@ -251,6 +251,6 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     other = tiny_model("other", seed=9)
     assert refused(lambda: llmkit.predict(str(run), "a film", base=other), ModelError) == (
         f"{run}: other is not the base that it was trained on: model.safetensors differs; "
-        "name the right one with --base FOLDER"
+        "put it back, or name it with --base FOLDER of eval and predict"
     )
     assert not Path("run").exists()
