@@ -13,6 +13,7 @@ import typer
 from llmkit import console
 from llmkit.cli import data, doctor, recipes, tokenizer, train, use
 from llmkit.errors import LlmkitError
+from llmkit.runs import ranks
 
 app = typer.Typer(
     name="llmkit",
@@ -79,7 +80,9 @@ def run(words: list[str], debug: bool = False) -> int:
 
             traceback.print_exc()
         sentence, code = explained(fault)
-        console.error(sentence)
+        shown = ranks.may_show(code)
+        if shown is not None:
+            console.error(sentence if code in (75, 130) else shown + sentence)
         return code
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmkit import console
+from llmkit.errors import UsageError
 
 if TYPE_CHECKING:
     from llmkit.recipe.schema import Recipe
@@ -51,6 +52,16 @@ Output = Annotated[str | None, typer.Option("--output-dir", "-o", help="The run 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check all, run a few steps, say what the run would take; keep nothing.")
 ]
+Processes = Annotated[
+    int, typer.Option(help="Processes on this machine: one a GPU, or some that share the cores.", show_default=False)
+]
+Machines = Annotated[
+    int, typer.Option(help="Machines that run this same command, each with its own --rank.", show_default=False)
+]
+MachineRank = Annotated[int, typer.Option("--rank", help="Which of the machines this is, from 0.", show_default=False)]
+MainAddress = Annotated[
+    str | None, typer.Option(help="Where the machine of --rank 0 is: HOST or HOST:PORT.", show_default=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout instead of a table.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
 
@@ -66,9 +77,13 @@ def finetune_classify(
     label: Label = None,
     epochs: Epochs = None,
     output_dir: Output = None,
+    processes: Processes = 1,
+    machines: Machines = 1,
+    rank: MachineRank = 0,
+    main_address: MainAddress = None,
     dry_run: DryRun = False,
     as_json: Json = False,
-    debug: Debug = False,  # noqa: ARG001
+    debug: Debug = False,
 ) -> None:
     """Train a classifier of texts, or of pairs of texts.
 
@@ -76,8 +91,9 @@ def finetune_classify(
 
     llmkit finetune-classify --train reviews.csv
     """
-    carry_out(words, as_json, dry_run, "classify", model=model, train=train, validation=validation, test=test,
-              text=text, text_pair=text_pair, label=label, epochs=epochs, output_dir=output_dir)  # fmt: skip
+    places = (processes, machines, rank, main_address)
+    carry_out(words, as_json, dry_run, "classify", places, debug, model=model, train=train, validation=validation,
+              test=test, text=text, text_pair=text_pair, label=label, epochs=epochs, output_dir=output_dir)  # fmt: skip
 
 
 def pretrain_mlm(
@@ -91,9 +107,13 @@ def pretrain_mlm(
     tokenizer: TokenizerName = None,
     epochs: Epochs = None,
     output_dir: Output = None,
+    processes: Processes = 1,
+    machines: Machines = 1,
+    rank: MachineRank = 0,
+    main_address: MainAddress = None,
     dry_run: DryRun = False,
     as_json: Json = False,
-    debug: Debug = False,  # noqa: ARG001
+    debug: Debug = False,
 ) -> None:
     """Train a masked language model on text: from fresh weights, or on from those of a model.
 
@@ -101,8 +121,10 @@ def pretrain_mlm(
 
     llmkit pretrain-mlm --train corpus.txt --from-config bert-mini --tokenizer tok/
     """
-    carry_out(words, as_json, dry_run, "mlm", model=model, from_config=from_config, tokenizer=tokenizer, train=train,
-              validation=validation, test=test, text=text, epochs=epochs, output_dir=output_dir)  # fmt: skip
+    places = (processes, machines, rank, main_address)
+    carry_out(words, as_json, dry_run, "mlm", places, debug, model=model, from_config=from_config, tokenizer=tokenizer,
+              train=train, validation=validation, test=test, text=text, epochs=epochs,
+              output_dir=output_dir)  # fmt: skip
 
 
 def train_any(
@@ -113,39 +135,88 @@ def train_any(
     test: Test = None,
     epochs: Epochs = None,
     output_dir: Output = None,
+    processes: Processes = 1,
+    machines: Machines = 1,
+    rank: MachineRank = 0,
+    main_address: MainAddress = None,
     dry_run: DryRun = False,
     as_json: Json = False,
-    debug: Debug = False,  # noqa: ARG001
+    debug: Debug = False,
 ) -> None:
     """Run a recipe of any task.
 
     llmkit train runs/x/recipe.yaml
     """
-    carry_out(words, as_json, dry_run, None, model=model, train=train, validation=validation, test=test, epochs=epochs,
-              output_dir=output_dir)  # fmt: skip
+    places = (processes, machines, rank, main_address)
+    carry_out(words, as_json, dry_run, None, places, debug, model=model, train=train, validation=validation, test=test,
+              epochs=epochs, output_dir=output_dir)  # fmt: skip
 
 
-def carry_out(words: list[str] | None, as_json: bool, dry_run: bool, task: str | None, **flags: Any) -> None:
-    """Train, print the table, and say what to type next; or with `dry_run` print the plan."""
+def carry_out(
+    words: list[str] | None,
+    as_json: bool,
+    dry_run: bool,
+    task: str | None,
+    places: tuple[int, int, int, str | None],
+    debug: bool,
+    **flags: Any,
+) -> None:
+    """Train, print the table, and say what to type next; or with `dry_run` print the plan.
+
+    On several `places` (processes, machines, this machine's number, the first one's address) the same command runs
+    once for each, and this one waits.
+    """
     from llmkit.recipe.load import load_recipe
+    from llmkit.runs import ranks
 
+    several = is_to_start(places, dry_run)
+    if not several:
+        ranks.join()  # before anything can be wrong: what is, is said once
     recipe, overrides = divided(words or [])
     checked = load_recipe(recipe, overrides, task=task, **flags)
-    if dry_run:
+    if several:
+        start(checked, places, [flag for flag, on in (("--json", as_json), ("--debug", debug)) if on])
+    elif dry_run:
         show_plan(checked, as_json)
-        return
+    else:
+        run_and_show(checked, as_json)
+        ranks.leave()
+
+
+def is_to_start(places: tuple[int, int, int, str | None], dry_run: bool) -> bool:
+    """Whether this process is to start others."""
+    from llmkit.runs.launchers import Places
+
+    several = Places(*places).to_start()
+    if several and dry_run:
+        what = "--dry-run measures one process, and --processes asks for several"
+        raise UsageError(what, "leave one of them out")
+    return several
+
+
+def start(recipe: Recipe, places: tuple[int, int, int, str | None], flags: list[str]) -> None:
+    """Run the recipe on several processes, and leave with their exit code."""
+    from llmkit.runs.launchers import Places
+    from llmkit.training.launch import start
+
+    if code := start(recipe, Places(*places), flags):
+        raise typer.Exit(code)
+
+
+def run_and_show(recipe: Recipe, as_json: bool) -> None:
+    """Train in this process, and print what came of it."""
     from llmkit import tasks
     from llmkit.report.tables import show
     from llmkit.training.run import train
 
-    run = train(checked)
+    run = train(recipe)
     if as_json:
         console.out_json({"run": str(run.path)} | (run.report.as_dict() if run.report else {}))
         return
     if run.report:
         show(run.report, "this run")
     console.out(f"\nThe model is in {run.path / 'model'}. Next:")
-    for line in tasks.load(checked.task).next_commands:
+    for line in tasks.load(recipe.task).next_commands:
         console.out(f"  llmkit {line.replace('{run}', str(run.path))}")
 
 

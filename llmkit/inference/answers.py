@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.data.batching import by_length
 from llmkit.errors import OutOfMemoryError
+from llmkit.runs import ranks
 from llmkit.tasks.base import Answer, Feature, Task
 
 
@@ -22,23 +23,33 @@ def answer(
     batch_size: int,
     precision: str = "fp32",
     advance: Callable[[int], None] = lambda _: None,
+    *,
+    spread: bool = True,
 ) -> list[Answer]:
     """One answer a feature, in the features' order. The model's train or eval mode is put back afterwards.
 
+    Several processes divide the batches of one process among them, unless `spread` is off, and all get all answers.
     Raises OutOfMemoryError, with the batch's shape, where a batch does not fit.
     """
-    collate, device, outputs = task.collator(tokenizer), model.device, [None] * len(features)
+    collate, device = task.collator(tokenizer), model.device
+    mine: dict[int, Any] = {}  # the raw output by the feature's number
+    outputs: list[Any] = [None] * len(features)
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode(), casting(device, precision):
-            for positions in by_length([len(feature["input_ids"]) for feature in features], batch_size):
-                batch = {k: v.to(device) for k, v in collate([features[i] for i in positions]).items()}
-                for position, output in zip(positions, predicted(task, model, batch), strict=True):
-                    outputs[position] = output
-                advance(len(positions))
+            batches = by_length([len(feature["input_ids"]) for feature in features], batch_size)
+            parts = ranks.size() if spread else 1
+            for start in range(0, len(batches), parts):
+                for positions in batches[start : start + parts][ranks.rank() % parts :][:1]:
+                    batch = {k: v.to(device) for k, v in collate([features[i] for i in positions]).items()}
+                    mine |= zip(positions, predicted(task, model, batch), strict=True)
+                advance(sum(map(len, batches[start : start + parts])))
     finally:
         model.train(was_training)
+    for some in ranks.gathered(mine) if spread else [mine]:
+        for position, output in some.items():
+            outputs[position] = output
     return task.decode(outputs, features)
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import PreTrainedModel, TrainerState
 
 from llmkit.errors import DiskError
@@ -15,13 +17,16 @@ from llmkit.models.load import quiet
 PREFIX = "checkpoint-"
 
 
-def save(model: PreTrainedModel, state: TrainerState, root: Path) -> Path:
-    """Write `checkpoint-<step>` under `root` and return it; the folder has its name only when it is whole."""
+def save(model: PreTrainedModel, state: TrainerState, root: Path, weights: Mapping[str, Tensor] | None = None) -> Path:
+    """Write `checkpoint-<step>` under `root` and return it; the folder has its name only when it is whole.
+
+    `weights` are the model's where it holds only a share of them.
+    """
     final, beside = root / f"{PREFIX}{state.global_step}", root / f".tmp-{state.global_step}"
     shutil.rmtree(beside, ignore_errors=True)
     try:
         with quiet():
-            model.save_pretrained(beside)
+            model.save_pretrained(beside, state_dict=weights)
         state.save_to_json(str(beside / "trainer_state.json"))
         for file in beside.iterdir():
             synced(file)

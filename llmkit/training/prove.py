@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import cast
+
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -14,6 +17,7 @@ from llmkit.models.heads import rescale
 from llmkit.models.load import Loaded
 from llmkit.models.names import resolve
 from llmkit.recipe.schema import Recipe
+from llmkit.runs import ranks
 from llmkit.runs.folder import RunFolder
 from llmkit.tasks.base import Task
 
@@ -41,8 +45,7 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
         ) from fault
     loaded.model.eval()
     with models.quiet():
-        auto_class = getattr(transformers, task.model().auto_class)
-        again = auto_class.from_pretrained(target, dtype=recipe.model.dtype).to(loaded.model.device).eval()
+        again = reloaded(recipe, target, task.model().auto_class, loaded.model.device).eval()
         tokenizer = models.load_tokenizer(resolve(str(target)))
     some = rows.take(range(min(PROBE, len(rows))))
     features = task.encode(some, loaded.tokenizer, recipe.model.max_length).features
@@ -61,6 +64,25 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
             raise InternalError(f"{target}: '{field}' of its config did not survive saving", "report this as a bug")
     task.adopt(again.config)  # from here on as any user of the folder
     return again.float()
+
+
+def saved_by_first(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folder: RunFolder) -> PreTrainedModel:
+    """What `save_and_prove` returns; of several processes the first does it, and the others load what it has saved."""
+    if ranks.first():
+        again = save_and_prove(recipe, task, loaded, rows, folder)
+        ranks.meet("the model is saved")
+        return again
+    ranks.meet("the model is saved")
+    with models.quiet():
+        again = reloaded(recipe, folder / "model", task.model().auto_class, loaded.model.device)
+    task.adopt(again.config)
+    return again.eval().float()
+
+
+def reloaded(recipe: Recipe, target: Path, auto_class: str, device: torch.device) -> PreTrainedModel:
+    """The saved model as plain transformers loads it."""
+    model = getattr(transformers, auto_class).from_pretrained(target, dtype=recipe.model.dtype)
+    return cast("PreTrainedModel", model.to(device))
 
 
 def size_of(model: PreTrainedModel) -> int:
