@@ -11,7 +11,7 @@ from typing import IO, Any, NoReturn
 import typer
 
 from llmkit import console
-from llmkit.cli import data, doctor, recipes, tokenizer, train, use
+from llmkit.cli import data, doctor, launch, recipes, tokenizer, train, use
 from llmkit.errors import LlmkitError
 from llmkit.runs import ranks
 
@@ -27,6 +27,7 @@ for module in (train, use, doctor):
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")
+app.add_typer(launch.app, name="launch")
 
 
 def version(wanted: bool) -> None:
@@ -82,7 +83,8 @@ def run(words: list[str], debug: bool = False) -> int:
         sentence, code = explained(fault)
         shown = ranks.may_show(code)
         if shown is not None:
-            console.error(sentence if code in (75, 130) else shown + sentence)
+            first, *more = sentence.split("\n")
+            console.error("\n".join([first if code in (75, 130) else first + shown, *more]))
         return code
 
 

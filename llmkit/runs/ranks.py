@@ -262,7 +262,7 @@ def lost(other: int) -> None:
 
 
 def may_show(code: int) -> str | None:
-    """What stands before the error of this process; None where another's has been shown. `code` is its exit code."""
+    """What stands behind the error of this process; None where another's has been shown. `code` is its exit code."""
     found = job()
     if found is None:
         return "" if console.speaks() else None
@@ -278,4 +278,4 @@ def may_show(code: int) -> str | None:
         except OSError:
             pass  # another was faster
     found.beats.stop()
-    return None if ahead else f"rank {found.place.rank} of {found.place.size}: "
+    return None if ahead else f" (said by rank {found.place.rank} of {found.place.size})"
