@@ -38,10 +38,10 @@ def script(words: Sequence[str], cluster: Cluster, name: str) -> str:
         "time": cluster.time,
         "partition": cluster.partition,
         "signal": f"USR1@{WARNING}",
-        "open-mode": "append",
+        "open-mode": "append",  # the log of the job goes on when it runs again
         "output": "%x-%j.log",
     }
-    lines = [f"#SBATCH --{key}={value}" for key, value in asked.items() if value is not None]
+    lines = [f"#SBATCH --{key}={value}" for key, value in asked.items() if value is not None] + ["#SBATCH --requeue"]
     command = ["llmkit", "train", *words, "--processes", str(cluster.processes)]
     several = ["--machines", "$SLURM_NNODES", "--rank", "$SLURM_NODEID", "--main-address", "$LLMKIT_MAIN"]
     inner = shlex.join(command) + (f" {' '.join(several)}" if cluster.machines > 1 else "")
