@@ -19,7 +19,7 @@ from llmkit.training import launch
 
 
 def test_the_written_recipe_is_the_one_that_was_given() -> None:
-    keys = ["train.batch_size=8", "classify.label_smoothing=0.1", "data.columns.text=a: b"]
+    keys = ["train.batch_size=8", "classify.label_smoothing=0.1", 'data.columns.text="a: b"']
     recipe = load_recipe(None, keys, task="classify", train="it's.csv", output_dir="x")
     Path("again.yaml").write_text(as_given(recipe), encoding="utf-8")
     again = load_recipe("again.yaml")

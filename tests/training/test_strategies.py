@@ -11,19 +11,18 @@ from llmkit.recipe.load import load_recipe
 from llmkit.training import strategies
 
 NAMES = list(strategies.WRAPPERS)
+SHARDS, MEND = "Accelerate shards only on accelerators", "write train.strategy=ddp"
 
 
 @pytest.mark.parametrize(
     ("strategy", "on", "size", "sentence"),
     [
-        ("fsdp2", "cpu", 2, "Accelerate shards only on accelerators; on cpu it would silently run "
-         "DistributedDataParallel; write train.strategy=ddp"),
-        ("deepspeed-zero2", "cpu", 2, "DeepSpeed needs NVIDIA GPUs, and this run is on cpu; write train.strategy=ddp"),
-        ("deepspeed-zero3", "mps", 2, "DeepSpeed needs NVIDIA GPUs, and this run is on mps; write train.strategy=ddp"),
-        ("fsdp2", "cuda", 1, "one process has nothing to share with; start several with --processes N, or write "
-         "train.strategy=ddp"),
+        ("fsdp2", "cpu", 2, f"{SHARDS}; on cpu it would silently run DistributedDataParallel; {MEND}"),
+        ("deepspeed-zero2", "cpu", 2, f"DeepSpeed needs NVIDIA GPUs, and this run is on cpu; {MEND}"),
+        ("deepspeed-zero3", "mps", 2, f"DeepSpeed needs NVIDIA GPUs, and this run is on mps; {MEND}"),
+        ("fsdp2", "cuda", 1, f"one process has nothing to share with; start several with --processes N, or {MEND}"),
     ],
-)  # fmt: skip
+)
 def test_a_strategy_that_cannot_be_is_refused(strategy: str, on: str, size: int, sentence: str) -> None:
     with pytest.raises(RecipeError) as caught:
         strategies.check(strategy, on, size)
