@@ -1,6 +1,6 @@
 """Tokens a second on one and on two processes here, and what to expect of 8 and 64 GPUs: python benchmarks/scaling.py.
 
-MiniLM on the BBC headlines (both from packages), 32 rows a step, one thread a process, the sides in turns. What is
+MiniLM on the BBC headlines (both from packages), --rows a step, one thread a process, the sides in turns. What is
 predicted follows from counts (multiplications a token, bytes of gradient, how evenly steps divide) by the formula of
 docs/scaling.md, with its assumptions about GPUs; nothing of it was run on several.
 """
@@ -92,11 +92,11 @@ def unevenness(sizes: Sequence[int], rows: int, gpus: int) -> float:
     return statistics.mean(found)
 
 
-def measured(processes: int, steps: int) -> float:
+def measured(processes: int, steps: int, rows: int) -> float:
     """Tokens a second of a run here, as its log says."""
     with TemporaryDirectory() as folder:
-        words = [RECIPE, *KEYS, f"train.max_steps={steps}", "--model", PACKAGED, "-o", f"{folder}/run",
-                 "--processes", str(processes)]  # fmt: skip
+        words = [RECIPE, *KEYS, f"train.max_steps={steps}", f"train.per_device_train_batch_size={rows}",
+                 "--model", PACKAGED, "-o", f"{folder}/run", "--processes", str(processes)]  # fmt: skip
         command = [sys.executable, "-m", "llmkit", "train", *words]
         subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         events = [json.loads(line) for line in (Path(folder) / "run" / "log.jsonl").read_text().splitlines()]
@@ -107,11 +107,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--rows", type=int, default=32)
     given = parser.parse_args()
     rates: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(given.rounds):
         for processes in (1, 2):
-            rates[processes].append(measured(processes, given.steps))
+            rates[processes].append(measured(processes, given.steps, given.rows))
     print("\n| processes here | tokens a second, median | lowest, highest | efficiency |\n|---|---|---|---|")
     for processes, found in rates.items():
         of_one = statistics.median(found) / statistics.median(rates[1]) / processes
