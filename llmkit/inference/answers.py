@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.data.batching import by_length
 from llmkit.errors import OutOfMemoryError
+from llmkit.runs import ranks
 from llmkit.tasks.base import Answer, Feature, Task
 
 
@@ -22,16 +23,19 @@ def answer(
     batch_size: int,
     precision: str = "fp32",
     advance: Callable[[int], None] = lambda _: None,
+    *,
+    spread: bool = True,
 ) -> list[Answer]:
     """One answer a row, in the features' order. The model's train or eval mode is put back afterwards.
 
+    Several processes divide the batches of one process among them, unless `spread` is off, and all get all answers.
     Raises OutOfMemoryError, with the batch's shape, where a batch does not fit.
     """
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode(), casting(model.device, precision):
-            return answers_to(task, model, tokenizer, features, batch_size, advance)
+            return answers_to(task, model, tokenizer, features, batch_size, advance, spread)
     finally:
         model.train(was_training)
 
@@ -42,22 +46,41 @@ def answers_to(
     tokenizer: PreTrainedTokenizerBase,
     features: Sequence[Feature],
     batch_size: int,
-    advance: Callable[[int], None] = lambda _: None,
+    advance: Callable[[int], None],
+    spread: bool,
 ) -> list[Answer]:
     """The answers to the features; what was put together of parts and needs it is answered again."""
-    collate, outputs = task.collator(tokenizer), [None] * len(features)
-    for positions in by_length([len(feature["input_ids"]) for feature in features], batch_size):
-        batch = {k: v.to(model.device) for k, v in collate([features[i] for i in positions]).items()}
-        for position, output in zip(positions, predicted(task, model, batch), strict=True):
-            outputs[position] = output
-        advance(len(positions))
-    answers = task.decode(outputs, features)
+    batches = by_length([len(feature["input_ids"]) for feature in features], batch_size)
+    answers = task.decode(outputs_of(task, model, tokenizer, features, batches, advance, spread), features)
     again = task.again(answers, features)
     if not again:
         return answers
     pieces = [{**piece, "row": at} for at, of_one in enumerate(again.values()) for piece in of_one]
-    by_number = dict(zip(again, answers_to(task, model, tokenizer, pieces, batch_size), strict=True))
+    others = answers_to(task, model, tokenizer, pieces, batch_size, lambda _: None, spread)
+    by_number = dict(zip(again, others, strict=True))
     return [by_number.get(number, one) for number, one in enumerate(answers)]
+
+
+def outputs_of(
+    task: Task,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    features: Sequence[Feature],
+    batches: Sequence[Sequence[int]],
+    advance: Callable[[int], None],
+    spread: bool,
+) -> list[Any]:
+    """The raw output of each feature; several processes divide the batches among them."""
+    collate = task.collator(tokenizer)
+    mine: dict[int, Any] = {}  # by the feature's number
+    parts = ranks.size() if spread else 1
+    for start in range(0, len(batches), parts):
+        for positions in batches[start : start + parts][ranks.rank() % parts :][:1]:
+            batch = {k: v.to(model.device) for k, v in collate([features[i] for i in positions]).items()}
+            mine |= zip(positions, predicted(task, model, batch), strict=True)
+        advance(sum(map(len, batches[start : start + parts])))
+    all_of_them = {number: one for some in (ranks.gathered(mine) if spread else [mine]) for number, one in some.items()}
+    return [all_of_them[number] for number in range(len(features))]
 
 
 def predicted(task: Task, model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> list[Any]:

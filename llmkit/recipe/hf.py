@@ -28,7 +28,7 @@ OURS = frozenset({
     "accelerator_config", "auto_find_batch_size", "average_tokens_across_devices", "batch_eval_metrics",
     "dataloader_drop_last", "dataloader_in_order", "dataloader_multiprocessing_context", "dataloader_pin_memory",
     "ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters", "ddp_static_graph",
-    "ddp_timeout", "deepspeed", "disable_tqdm", "do_eval", "do_predict", "do_train", "enable_jit_checkpoint",
+    "deepspeed", "disable_tqdm", "do_eval", "do_predict", "do_train", "enable_jit_checkpoint",
     "eval_accumulation_steps", "eval_do_concat_batches", "eval_on_start", "eval_use_gather_object", "fsdp",
     "fsdp_config", "greater_is_better", "hub_always_push", "hub_model_id", "hub_private_repo", "hub_revision",
     "hub_strategy", "hub_token", "ignore_data_skip", "include_for_metrics", "include_num_input_tokens_seen",

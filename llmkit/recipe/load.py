@@ -238,6 +238,20 @@ def dump(recipe: Recipe, comments: Sequence[str] = ()) -> str:
     return "".join(f"# {plain(line)}\n" for line in comments) + text.getvalue()
 
 
+def as_given(recipe: Recipe) -> str:
+    """The keys that a recipe was given, as YAML, with its output_dir: the same recipe, whose defaults stay defaults."""
+    from ruamel.yaml import YAML
+
+    values = recipe.model_dump(exclude_unset=True)
+    if given := recipe.options.model_dump(exclude_unset=True):
+        values[Path(recipe.task).stem] = given
+    yaml, text = YAML(), StringIO()
+    yaml.Representer = escaping()
+    yaml.default_flow_style, yaml.width = False, 4096
+    yaml.dump(values, text)
+    return text.getvalue()
+
+
 def escaping() -> Any:
     """The writer of YAML, made to escape what YAML 1.1 took for line breaks: unescaped, they come back as spaces."""
     from ruamel.yaml.representer import RoundTripRepresenter

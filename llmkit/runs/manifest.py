@@ -14,6 +14,7 @@ from typing import Any
 
 from llmkit.console import redacted
 from llmkit.errors import DataError, DiskError, MissingInputError
+from llmkit.runs import ranks
 
 SCHEMA = 1
 LIBRARIES = (
@@ -45,7 +46,7 @@ def begin(run: Path, recipe_text: str, facts: Mapping[str, Any]) -> None:
     about = {
         "schema": SCHEMA,
         "sealed": None,
-        "argv": sys.argv,
+        "argv": ranks.command(),
         "started": now(),
         "python": sys.version.split()[0],
         "versions": versions(),

@@ -17,6 +17,7 @@ from llmkit.errors import InternalError, LlmkitError, RecipeError
 from llmkit.evaluation.evaluate import metric_names
 from llmkit.models.load import Loaded
 from llmkit.recipe.schema import Recipe
+from llmkit.runs import ranks
 from llmkit.runs.folder import RunFolder
 from llmkit.runs.launchers import MARKS
 from llmkit.tasks.base import Encoded, Feature, Task
@@ -47,6 +48,7 @@ def trainer_for(
         arguments.run_name = arguments.run_name and console.redacted(arguments.run_name)  # trackers send it away
         boards = [Board(folder / "tensorboard")] if "tensorboard" in arguments.report_to else []
         meter = Meter()
+        journals = [Journal(folder / "log.jsonl", meter)] if ranks.first() else []
         patience = recipe.eval.early_stopping_patience
         stopping = [EarlyStoppingCallback(patience)] if patience and arguments.load_best_model_at_end else []
         trainer = StepTrainer(
@@ -63,14 +65,18 @@ def trainer_for(
             where=where_of(splits, encoded["train"]),
             eval_precision=recipe.eval.precision,
             shortcuts=recipe.train.shortcuts,
+            strategy=recipe.train.strategy,
             meter=meter,
             stream=stream_of(recipe, task, loaded, splits),
-            callbacks=[*boards, Journal(folder / "log.jsonl", meter), *stopping],
+            callbacks=[*boards, *journals, *stopping],
         )
         trainer.pop_callback(TensorBoardCallback)  # the first: the library's own
         trainer.remove_callback(PrinterCallback)
         trainer.create_optimizer_and_scheduler(num_training_steps=1)
         trainer.lr_scheduler = None  # only tried: the real one knows the number of steps
+    if trainer.args.world_size != ranks.size():
+        what = f"{ranks.size()} processes became {trainer.args.world_size} in Accelerate"
+        raise InternalError(what, "report this as a bug")
     mixed = trainer.accelerator.mixed_precision
     if mixed != MIXED[recipe.train.precision]:
         raise InternalError(f"precision {recipe.train.precision} became {mixed} in Accelerate", "report this as a bug")
@@ -122,7 +128,8 @@ def learn(trainer: StepTrainer, folder: RunFolder, passed_through: bool) -> None
     except faults as fault:
         if isinstance(fault, LlmkitError) or trainer.state.global_step or not passed_through:
             raise
-        folder.give_up()
+        if ranks.first():
+            folder.give_up()
         raise (blamed(fault) if isinstance(fault, LIBRARY_FAULTS) else trackers.failed(names, fault)) from fault
     finally:
         trainer.end_progress()
@@ -152,7 +159,8 @@ def blamed(fault: BaseException) -> RecipeError:
 @contextmanager
 def without_launcher_settings() -> Iterator[None]:
     """Hide from the Trainer what an old launcher left in the environment: it must not change the recipe."""
-    left = [key for key in os.environ if key.startswith("ACCELERATE_") or key in MARKS]
+    marks = MARKS if ranks.size() == 1 else ()  # of several processes they are true
+    left = [key for key in os.environ if key.startswith("ACCELERATE_") or key in marks]
     hidden = {key: os.environ.pop(key) for key in left}
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import sys
 import time
@@ -17,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 from llmkit import console
 from llmkit.data.batching import Steps, by_length, padded
 from llmkit.data.prepare import Splits
+from llmkit.errors import UsageError
 from llmkit.evaluation import baselines
 from llmkit.evaluation.evaluate import baseline_names
 from llmkit.recipe.schema import Recipe
 from llmkit.report.plan import Plan
 from llmkit.runs import folder as folders
+from llmkit.runs import launchers
 from llmkit.runs.folder import RunFolder
 from llmkit.tasks.base import Encoded, Task
 from llmkit.training import ready
@@ -56,6 +59,8 @@ def plan(recipe: str | Path | Recipe | None = None, *overrides: str, task: str |
 
     Raises what `train` raises before its first step, in it, or when it saves.
     """
+    if launchers.place(os.environ) is not None:
+        raise UsageError("--dry-run measures one process, and a launcher has started several", "start it without one")
     began = time.perf_counter()
     start = runs.prepare(runs.named(recipe, overrides, task, words))
     # The run's own folder is made and locked, to prove that it can be; as nothing starts in it, it goes again.

@@ -18,6 +18,7 @@ from llmkit.models.heads import rescale
 from llmkit.models.load import Loaded
 from llmkit.models.names import resolve
 from llmkit.recipe.schema import LoraSection, Recipe
+from llmkit.runs import ranks
 from llmkit.runs.folder import RunFolder
 from llmkit.tasks.base import Batch, Task
 
@@ -61,7 +62,25 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
         if getattr(again.config, field) != getattr(loaded.model.config, field):
             raise InternalError(f"{target}: '{field}' of its config did not survive saving", "report this as a bug")
     task.adopt(again.config)  # from here on as any user of the folder
-    return again if getattr(again, "is_quantized", False) else again.float()
+    return as_judged(again)
+
+
+def saved_by_first(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folder: RunFolder) -> PreTrainedModel:
+    """What `save_and_prove` returns; of several processes the first does it, and the others load what it has saved."""
+    if ranks.first():
+        again = save_and_prove(recipe, task, loaded, rows, folder)
+        ranks.meet("the model is saved")
+        return again
+    ranks.meet("the model is saved")
+    with models.quiet():
+        again = reloaded(recipe, folder / "model", task.model().auto_class, loaded.model.device)
+    task.adopt(again.config)
+    return as_judged(again)
+
+
+def as_judged(model: PreTrainedModel) -> PreTrainedModel:
+    """A reloaded model as its answers are scored: in fp32, unless it is quantized, and eval mode."""
+    return (model if getattr(model, "is_quantized", False) else model.float()).eval()
 
 
 def logits_of(model: PreTrainedModel, inputs: Batch) -> torch.Tensor:

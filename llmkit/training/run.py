@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmkit import console, tasks
 from llmkit.data import corpus
+from llmkit.data.faults import counted
 from llmkit.data.prepare import Splits, read_splits, source_name
-from llmkit.errors import UsageError
+from llmkit.errors import OutputError, UsageError
 from llmkit.evaluation import baselines
 from llmkit.evaluation.evaluate import baseline_names, metric_names
 from llmkit.evaluation.judge import Report, judge, warn_of_thin_labels, write
@@ -25,7 +26,8 @@ from llmkit.recipe import report_to
 from llmkit.recipe.load import dump, load_recipe
 from llmkit.recipe.schema import Recipe
 from llmkit.runs import folder as folders
-from llmkit.runs import launchers, manifest
+from llmkit.runs import manifest, ranks
+from llmkit.runs.folder import RunFolder
 from llmkit.tasks.base import Encoded, Task
 from llmkit.training import ready
 from llmkit.training import start as starting
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from llmkit.models.load import Loaded
-    from llmkit.runs.folder import RunFolder
 
 OUTPUTS = ("recipe.yaml", "model", "metrics.json", "predictions.jsonl", "log.jsonl")
 COPIES = 3  # of the weights at the most at one time: the best, the last, and one being written
@@ -55,12 +56,14 @@ def train(recipe: str | Path | Recipe | None = None, *overrides: str, task: str 
     of the command line (model, train, validation, test, text, label, epochs, output_dir). Raises an LlmkitError for
     whatever is wrong with them; a refused run leaves nothing behind.
     """
+    ranks.join()
     start = prepare(named(recipe, overrides, task, words))
-    with start.folder() as folder:
+    with opened(start) as folder, ranks.naming_the_lost():
         try:
             return carry_out(start, folder)
         finally:
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            if ranks.first():
+                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             if folder.started and not manifest.read(folder.path)["sealed"]:
                 again = f"the same command with --output-dir {folder.path} starts it again"
                 console.note(f"{folder.path}: unfinished; {again}")
@@ -85,6 +88,19 @@ class Start:
         return folders.open_fresh(self.name, self.fingerprint)
 
 
+@contextmanager
+def opened(start: Start) -> Iterator[RunFolder]:
+    """The run folder. Of several processes the first makes and locks it; all must see it, and the others only read."""
+    with start.folder() if ranks.first() else nullcontext(RunFolder(start.path)) as mine:
+        path = ranks.from_first(mine.path)
+        folder = mine if ranks.first() else RunFolder(path)
+        blind = [rank for rank, seen in enumerate(ranks.gathered(folder.path.is_dir())) if not seen]
+        if blind:
+            what = f"{folder.path}: rank {blind[0]} of {ranks.size()} does not see it"
+            raise OutputError(what, "name an --output-dir on a disk that all machines share")
+        yield folder
+
+
 def named(
     recipe: str | Path | Recipe | None, overrides: Sequence[str], task: str | None, words: dict[str, Any]
 ) -> Recipe:
@@ -99,7 +115,7 @@ def named(
 
 def prepare(recipe: Recipe) -> Start:
     """All that can be checked without a model; says what there is to say about the rows."""
-    refuse_many_processes()
+    connect(recipe)
     task = tasks.load(recipe.task)(recipe.options)
     report_to.check(recipe.train.hf.get("report_to", "none"))
     recipe, model = starting.name_model(recipe, task)
@@ -109,7 +125,7 @@ def prepare(recipe: Recipe) -> Start:
         corpus.check(recipe.data, task.corpus, recipe.train.max_steps, recipe.train.dataloader_num_workers)
     fingerprint = manifest.text_hash(dump(recipe))
     name = f"{task.name}-{source_name(recipe.data)}"
-    path = folders.chosen(recipe.output_dir, name, fingerprint)
+    path = ranks.from_first(folders.chosen(recipe.output_dir, name, fingerprint) if ranks.first() else Path())
     splits = read_splits(recipe.data, task)
     for text in splits.notes + task.fit(splits.train, splits.others):
         console.note(text)
@@ -119,32 +135,44 @@ def prepare(recipe: Recipe) -> Start:
 def carry_out(start: Start, folder: RunFolder) -> Run:
     """The story of a run in an open folder, from checked rows to the seal."""
     from llmkit.training.learn import learn, trainer_for
-    from llmkit.training.prove import save_and_prove, size_of
+    from llmkit.training.prove import saved_by_first, size_of
 
     task, splits = start.task, start.splits
     recipe, loaded = starting.load(start.recipe, task, start.model, splits.train)
-    encoded = ready.encode(recipe, task, loaded, splits)
+    with ranks.first_before_others() if task.corpus else nullcontext():  # it leaves the tokens in the cache
+        encoded = ready.encode(recipe, task, loaded, splits)
     ready.start_head(task, loaded)
     recipe, precision = ready.settle(recipe, splits, loaded)
-    folders.check_room(folder.path, COPIES * size_of(loaded.model))
+    if ranks.first():
+        folders.check_room(folder.path, COPIES * size_of(loaded.model))
     load_scripts(metric_names(recipe, task))
     trainer = trainer_for(recipe, task, loaded, splits, encoded, folder)
     console.note(trainer.shortcuts.said())
-    begin(recipe, task, start.model, folder, splits, start.fingerprint, precision)
+    if ranks.first():
+        begin(recipe, task, start.model, folder, splits, start.fingerprint, precision)
     learn(trainer, folder, passed_through=bool(recipe.train.hf))
+    loaded = replace(loaded, model=trainer.whole(task.model().auto_class))
     tune(recipe, task, loaded, splits, encoded)
-    model = save_and_prove(recipe, task, loaded, splits.train, folder)
+    model = saved_by_first(recipe, task, loaded, splits.train, folder)
     report = judge_and_write(recipe, task, model, loaded, splits, encoded, folder)
-    manifest.seal(folder.path, OUTPUTS)
+    if ranks.first():
+        manifest.seal(folder.path, OUTPUTS)
     return Run(folder.path, report)
 
 
-def refuse_many_processes() -> None:
-    """Raise UsageError under a launcher: each process would train a model of its own on the same rows."""
-    if found := launchers.several(os.environ):
-        said = ", ".join(f"{name}={size}" for name, size in found.items())
-        mend = f"this version trains on one: start it without a launcher, or unset {' '.join(found)}"
-        raise UsageError(f"started as several processes ({said})", mend)
+def connect(recipe: Recipe) -> None:
+    """Let the processes that a launcher has started work together. Raises RecipeError where the machine cannot."""
+    if ranks.size() == 1 and recipe.train.strategy == "ddp":
+        return
+    from llmkit.models.device import device
+    from llmkit.training import strategies
+    from llmkit.training.arguments import rows_per_step
+
+    on = device().type
+    strategies.check(recipe.train.strategy, on, ranks.size())
+    ranks.connect(recipe.train.ddp_timeout, on)
+    rows = counted(rows_per_step(recipe.train), "row")
+    console.note(f"{ranks.size()} processes ({recipe.train.strategy}): each step's {rows} divided among them")
 
 
 def begin(
@@ -229,6 +257,8 @@ def judge_and_write(
         answers = answer(
             task, model, loaded.tokenizer, features, recipe.eval.batch_size, recipe.eval.precision, advance
         )
+    if not ranks.first():
+        return None
     held = baselines.answers(task, baseline_names(recipe, task), splits.train, rows)
     references, names = task.references(rows), metric_names(recipe, task)
     report = judge(task, names, split, references, answers, held, by_label=recipe.eval.per_label)

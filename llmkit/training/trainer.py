@@ -2,7 +2,8 @@
 
 Stock Trainer adds up the means of micro-batches and leaves the division to models that mostly do not divide
 (https://github.com/huggingface/transformers/issues/37766). Here a dataloader item is a whole optimizer
-step; its loss is the sum over the step's rows divided by the step's count, however the step is cut.
+step; its loss is the sum over the step's rows divided by the step's count, however the step is cut, and however many
+processes divide it among them.
 """
 
 from __future__ import annotations
@@ -10,22 +11,24 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+import transformers
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
 
 from llmkit import console
-from llmkit.data.batching import Steps, micro_batches, packs, padded
+from llmkit.data.batching import Steps, divided, micro_batches, packs, padded
 from llmkit.errors import InternalError, OutOfMemoryError
 from llmkit.evaluation.scores import leading, scores_of
 from llmkit.inference.answers import answer
 from llmkit.models.networks import NetworkConfig
+from llmkit.runs import ranks
 from llmkit.tasks.base import Feature, Task
-from llmkit.training import checkpoint
+from llmkit.training import checkpoint, strategies
 from llmkit.training.callbacks import Journal
 from llmkit.training.items import Item, Keyed, Numbered
 from llmkit.training.meter import Meter, Totals
@@ -89,6 +92,7 @@ class StepTrainer(Trainer):
         where: Callable[[int], str] = str,
         eval_precision: str = "fp32",
         shortcuts: str = "auto",
+        strategy: str = "ddp",
         meter: Meter | None = None,
         callbacks: Sequence[Any] = (),
         stream: Callable[[], Iterator[Feature]] | None = None,
@@ -103,6 +107,8 @@ class StepTrainer(Trainer):
         self.meter, self.stream = meter or Meter(), stream  # with a stream `train` is a sample of it
         self.task, self.tokenizer, self.references = task, tokenizer, references
         self.metrics, self.eval_precision, self.where = metrics, eval_precision, where
+        self.strategy, self.stopping = strategy, False
+        self.wants_to_stop: Callable[[], bool] = lambda: False  # of this process; `stopping` is of all
         self.rows_at_once, self.longest = rows_at_once, int(padded([max_length, task.longest_target]).sum())
         self.rows_multiple = min(ROWS_MULTIPLE, rows_at_once)
         self.overhead = OVERHEAD[args.device.type]["bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"]
@@ -117,6 +123,8 @@ class StepTrainer(Trainer):
         """The Trainer's own training, with the shortcuts installed meanwhile."""
         self.shortcuts.install()
         self.meter.begin()
+        if not ranks.first():
+            torch.manual_seed(self.args.seed + ranks.rank())  # dropout of its own; the weights are drawn already
         try:
             return super().train(*args, **words)
         finally:
@@ -124,6 +132,14 @@ class StepTrainer(Trainer):
             # The autocast that Accelerate put around it goes, and the mark by which it would put none a second time.
             for name in ("forward", "_is_accelerate_prepared"):
                 self.model.__dict__.pop(name, None)
+
+    def _prepare_for_training(self, *args: Any, **words: Any) -> Any:
+        model, loader = super()._prepare_for_training(*args, **words)
+        strategies.check_wrapper(model, self.strategy, ranks.size())
+        return model, loader
+
+    def get_total_train_batch_size(self, args: TrainingArguments) -> int:
+        return args.per_device_train_batch_size  # of a whole step: stock multiplies by the processes
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         args, dataset = self.args, self.train_dataset
@@ -144,11 +160,12 @@ class StepTrainer(Trainer):
         return [self.train_dataset[epoch, row] for row in rows]
 
     def cut(self, items: Sequence[Item]) -> dict[str, Any]:
-        """One step: its micro-batches, what its summed loss is divided by, its features' numbers, and its tokens."""
+        """This process's part of a step: its micro-batches, what their summed loss counts for, and their tokens; and
+        the numbers of all features of the step. A process without a part has one batch that counts for nothing."""
         seed = self.args.seed
-        pieces = [
-            piece for epoch, number, feature in items for piece in self.task.drawn(feature, (seed, epoch, number))
-        ]
+        part = divided([sum(self.task.lengths(item.feature)) for item in items], ranks.size())[ranks.rank()]
+        mine = items if ranks.size() == 1 else [items[i] for i in part] or items[:1]
+        pieces = [piece for epoch, number, feature in mine for piece in self.task.drawn(feature, (seed, epoch, number))]
         lengths = [self.task.lengths(piece) for piece in pieces]
         most = self.rows_at_once * self.longest
         if self.shortcuts.packing is not None:
@@ -156,12 +173,14 @@ class StepTrainer(Trainer):
         else:
             groups = micro_batches(lengths, most, self.overhead, self.rows_multiple)
         batches = [self.collate([pieces[i] for i in group]) for group in groups]
+        weight = float(bool(part))
         return {
             "batches": batches,
-            "count": sum(self.task.count(batch) for batch in batches),
+            "weights": [weight] * len(batches),
+            "count": weight * sum(self.task.count(batch) for batch in batches),
             "rows": [item.number for item in items],
-            "tokens": sum(map(sum, lengths)),
-            "padded": sum(self.sent(batch) for batch in batches),
+            "tokens": int(weight) * sum(map(sum, lengths)),
+            "padded": int(weight) * sum(self.sent(batch) for batch in batches),
         }
 
     def sent(self, batch: dict[str, torch.Tensor]) -> int:
@@ -169,29 +188,54 @@ class StepTrainer(Trainer):
         return self.shortcuts.sent(batch) + (batch["labels"].numel() if self.task.longest_target else 0)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:  # noqa: ARG002
-        """Forward and backward over one step. Returns its loss, sum / count, detached."""
+        """Forward and backward over one step. Returns its loss, sum / count over all processes, detached."""
         model.train()
         self.step = inputs
+        count, tokens, through = ranks.summed([inputs["count"], inputs["tokens"], inputs["padded"]])
+        passes = self.passes(inputs)
         total = torch.zeros((), device=self.args.device)
-        for batch in inputs["batches"]:
+        for number, (batch, weight) in enumerate(passes, start=1):
             try:
-                total += self.backward(model, self._prepare_inputs(batch), inputs["count"])
+                with self.reducing(model, last=number == len(passes)):
+                    total += self.backward(model, self._prepare_inputs(batch), count, weight)
             except torch.OutOfMemoryError as fault:
                 shape = " x ".join(map(str, batch["input_ids"].shape))
                 raise OutOfMemoryError(
                     f"step {self.state.global_step + 1}: a batch of {shape} tokens does not fit into memory",
                     "lower train.per_device_train_batch_size or model.max_length",
                 ) from fault
+        if ranks.size() > 1:
+            whole, stop = ranks.summed([float(total), float(self.wants_to_stop())])
+            total, self.stopping = total.new_tensor(whole), stop > 0
         if not torch.isfinite(total):
             self.stop_on("loss", float(total))
-        self.meter.step(len(inputs["rows"]), inputs["tokens"], inputs["padded"], float(total))
+        self.meter.step(len(inputs["rows"]), int(tokens), int(through), float(total))
         return total
 
-    def backward(self, model: Any, batch: dict[str, torch.Tensor], count: float) -> torch.Tensor:
+    def passes(self, inputs: dict[str, Any]) -> list[tuple[dict[str, torch.Tensor], float]]:
+        """The micro-batches of this process, each with its weight. Where weights lie in shares, every process goes as
+        often through the model: one with fewer batches repeats its first, for nothing."""
+        found = list(zip(inputs["batches"], inputs["weights"], strict=True))
+        if self.strategy in strategies.SHARED:
+            found += [(inputs["batches"][0], 0.0)] * (int(ranks.largest(len(found))) - len(found))
+        return found
+
+    @contextmanager
+    def reducing(self, model: Any, last: bool) -> Iterator[None]:
+        """A pass whose gradient stays with this process, until the `last` one: then those of the step are averaged."""
+        if ranks.size() == 1:
+            yield
+            return
+        self.accelerator.gradient_state._set_sync_gradients(last)  # what DeepSpeed goes by
+        with ranks.naming_the_lost(), nullcontext() if last else self.accelerator.no_sync(model):
+            yield
+
+    def backward(self, model: Any, batch: dict[str, torch.Tensor], count: float, weight: float = 1.0) -> torch.Tensor:
         """Add the gradient of one micro-batch; returns its share of the step's loss."""
         with self.compute_loss_context_manager():
-            loss = self.compute_loss(model, batch) / count
-        self.accelerator.backward(loss)
+            loss = self.compute_loss(model, batch) * weight / count
+        # Gradients are averaged over the processes, and the step's is their sum.
+        self.accelerator.backward(loss * ranks.size())
         return loss.detach()
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
@@ -245,6 +289,7 @@ class StepTrainer(Trainer):
                 self.args.eval_batch_size,
                 self.eval_precision,
                 advance,
+                spread=self.strategy not in strategies.SHARED,
             )
             answers = self.task.tune(self.references, raw)
             scores = scores_of(self.task, self.metrics, self.references, answers, intervals=False)
@@ -280,9 +325,28 @@ class StepTrainer(Trainer):
                 callback.close()
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ARG002
-        root = Path(self.args.output_dir)
+        root, step = Path(self.args.output_dir), self.state.global_step
+        if self.state.best_global_step == step:
+            self.state.best_model_checkpoint = str(root / f"{checkpoint.PREFIX}{step}")
         with self.meter.paused():
-            path = checkpoint.save(self.accelerator.unwrap_model(self.model), self.state, root)
-        if self.state.best_global_step == self.state.global_step:
-            self.state.best_model_checkpoint = str(path)
-        checkpoint.keep(root, {self.state.global_step, self.state.best_global_step or 0})
+            shares = self.strategy in strategies.SHARED
+            weights = self.accelerator.get_state_dict(self.model_wrapped) if shares else None
+            if ranks.first():
+                checkpoint.save(self.accelerator.unwrap_model(self.model), self.state, root, weights)
+                checkpoint.keep(root, {step, self.state.best_global_step or 0})
+            ranks.meet("saved")
+
+    def _load_best_model(self) -> None:
+        if self.strategy not in strategies.SHARED:  # `whole` reads it
+            super()._load_best_model()
+
+    def whole(self, auto_class: str) -> PreTrainedModel:
+        """The trained model with all its weights: the trainer's own, or where they lie in shares, of its checkpoint."""
+        if self.strategy not in strategies.SHARED:
+            return self.model
+        if self.state.best_model_checkpoint is None:
+            self._save_checkpoint(self.model, None)
+        last = Path(self.args.output_dir) / f"{checkpoint.PREFIX}{self.state.global_step}"
+        path = self.state.best_model_checkpoint or str(last)
+        model = getattr(transformers, auto_class).from_pretrained(path, dtype=self.model.dtype)
+        return cast("PreTrainedModel", model.to(self.args.device))

@@ -245,11 +245,15 @@ def test_a_loss_that_is_no_number_stops_the_run_before_weights_are_saved(tiny: s
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_several_processes_are_refused(tiny: str, data: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launcher_that_is_not_known_is_refused(
+    tiny: str, data: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(name, "2")
+    without = " without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT" if name == "WORLD_SIZE" else ""
     refused(
         UsageError,
-        f"started as several processes ({name}=2); this version trains on one: start it without a launcher, or unset {name}",
+        f"started as several processes ({name}=2){without}; "
+        f"start it with --processes, torchrun or srun, or unset {name}",
         lambda: train(tiny, data),
     )
 

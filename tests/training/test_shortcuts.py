@@ -97,16 +97,16 @@ def test_what_is_judged_and_saved_is_the_plain_model(
 ) -> None:
     judged, learning, saved = [], [], []
 
-    def judging(task: Any, model: Any, *more: Any) -> Any:
+    def judging(task: Any, model: Any, *more: Any, **words: Any) -> Any:
         judged.append(traces(model))
-        return answer(task, model, *more)
+        return answer(task, model, *more, **words)
 
     def stepping(self: StepTrainer, model: Any, *more: Any) -> Any:
         learning.append(traces(model))
         return step(self, model, *more)
 
-    def saving(model: Any, state: Any, root: Path) -> Path:
-        path = save(model, state, root)
+    def saving(model: Any, state: Any, root: Path, *more: Any) -> Path:
+        path = save(model, state, root, *more)
         saved.append((path / "config.json").read_text(encoding="utf-8"))
         return path
 
