@@ -48,6 +48,18 @@ TextPair = Annotated[
 Label = Annotated[str | None, typer.Option(help="The column of the label. [data.columns.label]")]
 Epochs = Annotated[float | None, typer.Option(help="How often each row is seen. [train.num_train_epochs]")]
 Output = Annotated[str | None, typer.Option("--output-dir", "-o", help="The run folder. Default: a fresh runs/...")]
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        help="Go on with the unfinished run in this folder, or from this checkpoint of it; alone it is the whole "
+        "command. The same command with the same -o does so by itself.",
+    ),
+]
+AllowChange = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY", help="A key that may differ from the run that goes on. May be given again."),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check all, run a few steps, say what the run would take; keep nothing.")
 ]
@@ -66,6 +78,8 @@ def finetune_classify(
     label: Label = None,
     epochs: Epochs = None,
     output_dir: Output = None,
+    resume: Resume = None,
+    allow_change: AllowChange = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,  # noqa: ARG001
@@ -76,8 +90,9 @@ def finetune_classify(
 
     llmkit finetune-classify --train reviews.csv
     """
-    carry_out(words, as_json, dry_run, "classify", model=model, train=train, validation=validation, test=test,
-              text=text, text_pair=text_pair, label=label, epochs=epochs, output_dir=output_dir)  # fmt: skip
+    carry_out(words, as_json, dry_run, "classify", resume, allow_change, model=model, train=train,
+              validation=validation, test=test, text=text, text_pair=text_pair, label=label, epochs=epochs,
+              output_dir=output_dir)  # fmt: skip
 
 
 def pretrain_mlm(
@@ -91,6 +106,8 @@ def pretrain_mlm(
     tokenizer: TokenizerName = None,
     epochs: Epochs = None,
     output_dir: Output = None,
+    resume: Resume = None,
+    allow_change: AllowChange = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,  # noqa: ARG001
@@ -101,8 +118,9 @@ def pretrain_mlm(
 
     llmkit pretrain-mlm --train corpus.txt --from-config bert-mini --tokenizer tok/
     """
-    carry_out(words, as_json, dry_run, "mlm", model=model, from_config=from_config, tokenizer=tokenizer, train=train,
-              validation=validation, test=test, text=text, epochs=epochs, output_dir=output_dir)  # fmt: skip
+    carry_out(words, as_json, dry_run, "mlm", resume, allow_change, model=model, from_config=from_config,
+              tokenizer=tokenizer, train=train, validation=validation, test=test, text=text, epochs=epochs,
+              output_dir=output_dir)  # fmt: skip
 
 
 def train_any(
@@ -113,6 +131,8 @@ def train_any(
     test: Test = None,
     epochs: Epochs = None,
     output_dir: Output = None,
+    resume: Resume = None,
+    allow_change: AllowChange = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,  # noqa: ARG001
@@ -121,16 +141,29 @@ def train_any(
 
     llmkit train runs/x/recipe.yaml
     """
-    carry_out(words, as_json, dry_run, None, model=model, train=train, validation=validation, test=test, epochs=epochs,
-              output_dir=output_dir)  # fmt: skip
+    carry_out(words, as_json, dry_run, None, resume, allow_change, model=model, train=train, validation=validation,
+              test=test, epochs=epochs, output_dir=output_dir)  # fmt: skip
 
 
-def carry_out(words: list[str] | None, as_json: bool, dry_run: bool, task: str | None, **flags: Any) -> None:
+def carry_out(
+    words: list[str] | None,
+    as_json: bool,
+    dry_run: bool,
+    task: str | None,
+    resume: str | None,
+    allow_change: list[str] | None,
+    **flags: Any,
+) -> None:
     """Train, print the table, and say what to type next; or with `dry_run` print the plan."""
     from llmkit.recipe.load import load_recipe
 
     recipe, overrides = divided(words or [])
-    checked = load_recipe(recipe, overrides, task=task, **flags)
+    if resume is not None and not words and not any(value is not None for value in flags.values()):
+        from llmkit.training.resuming import place_of, recipe_of
+
+        checked = recipe_of(place_of(resume)[0])
+    else:
+        checked = load_recipe(recipe, overrides, task=task, **flags)
     if dry_run:
         show_plan(checked, as_json)
         return
@@ -138,9 +171,9 @@ def carry_out(words: list[str] | None, as_json: bool, dry_run: bool, task: str |
     from llmkit.report.tables import show
     from llmkit.training.run import train
 
-    run = train(checked)
+    run = train(checked, resume=resume, allow_change=allow_change or ())
     if as_json:
-        console.out_json({"run": str(run.path)} | (run.report.as_dict() if run.report else {}))
+        console.out_json({"run": str(run.path)} | run.scores())
         return
     if run.report:
         show(run.report, "this run")

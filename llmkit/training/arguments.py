@@ -14,7 +14,15 @@ from llmkit.recipe.schema import Recipe, TrainSection
 
 # Keys that the trainer of ours reads itself, or that are spelled otherwise in TrainingArguments.
 OWN = frozenset(
-    {"batch_size", "per_device_train_batch_size", "gradient_accumulation_steps", "precision", "shortcuts", "hf"}
+    {
+        "batch_size",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "precision",
+        "save_total_limit",
+        "shortcuts",
+        "hf",
+    }
 )
 FITS = 32  # rows that go through a device at once where only batch_size is named
 

@@ -66,14 +66,14 @@ def rehearsed(start: runs.Start, folder: RunFolder, began: float) -> Plan:
     """The plan, from the story of a run with few steps in it; `folder` is to be thrown away."""
     from llmkit.training.callbacks import Journal
     from llmkit.training.learn import trainer_for
-    from llmkit.training.prove import save_and_prove, size_of
+    from llmkit.training.prove import room, save_and_prove
 
     task, splits = start.task, start.splits
     recipe, loaded = ready.load(start.recipe, task, start.model)
     encoded = ready.encode(recipe, task, loaded, splits)
     ready.start_head(task, loaded)
     recipe, precision = ready.settle(recipe, splits, loaded)
-    disk = runs.COPIES * size_of(loaded.model)
+    disk = room(recipe, loaded.model)
     folders.check_room(folder.path, disk)
     trainer_for(recipe, task, loaded, splits, encoded, folder)  # only tried, with all its keys
     trainer = trainer_for(few_steps(recipe), task, loaded, splits, encoded, folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import torch
 import transformers
 from safetensors import SafetensorError
@@ -28,6 +30,7 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
     trained one, DiskError where it could not be written.
     """
     target = folder / "model"
+    shutil.rmtree(target, ignore_errors=True)  # of the same run, killed while it saved
     loaded.model.config.__dict__.pop("thresholds", None)  # of the run that the weights came from
     loaded.model.config.update(task.model().config)  # with what was tuned on validation
     if (units := task.model().units) is not None:
@@ -61,6 +64,13 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
             raise InternalError(f"{target}: '{field}' of its config did not survive saving", "report this as a bug")
     task.adopt(again.config)  # from here on as any user of the folder
     return again.float()
+
+
+def room(recipe: Recipe, model: PreTrainedModel) -> int:
+    """The bytes that a run will write: model/, and checkpoints of weights and as a rule two numbers more for each."""
+    trained = sum(weight.numel() * weight.element_size() for weight in model.parameters() if weight.requires_grad)
+    checkpoints = max(2, recipe.train.save_total_limit) + 1  # the best, the last, and one that is being written
+    return size_of(model) + checkpoints * min(size_of(model), trained) + 2 * checkpoints * trained
 
 
 def size_of(model: PreTrainedModel) -> int:

@@ -11,12 +11,11 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from llmkit import console
 from llmkit.data.batching import Steps, micro_batches, packs, padded
@@ -24,11 +23,12 @@ from llmkit.errors import InternalError, OutOfMemoryError
 from llmkit.evaluation.scores import leading, scores_of
 from llmkit.inference.answers import answer
 from llmkit.tasks.base import Feature, Task
-from llmkit.training import checkpoint
 from llmkit.training.callbacks import Journal
 from llmkit.training.items import Item, Keyed, Numbered
+from llmkit.training.lasting import LastingTrainer
 from llmkit.training.meter import Meter, Totals
 from llmkit.training.shortcuts import shortcuts_for
+from llmkit.training.signals import deaf
 from llmkit.training.stream import StreamSteps, stream_loader
 from llmkit.training.trackers import Board
 
@@ -57,16 +57,16 @@ def own_forward(model: PreTrainedModel) -> Iterator[None]:
             model.__dict__["forward"] = wrapped
 
 
-def facts(some: Totals, whole: Totals) -> dict[str, float]:
+def facts(some: Totals, whole: Totals, padding: float) -> dict[str, float]:
     """What a training event of log.jsonl and of every tracker says beside the loss."""
     return {
         "tokens_per_second": round(some.tokens_per_second, 1),
-        "padding": round(some.padding, 4),
+        "padding": round(padding, 4),
         "tokens_seen": whole.tokens,
     }
 
 
-class StepTrainer(Trainer):
+class StepTrainer(LastingTrainer):
     """Trains `task` on whole steps and judges with the task's own metrics."""
 
     def __init__(
@@ -107,12 +107,12 @@ class StepTrainer(Trainer):
         some = [piece for i in range(min(PROBED, len(train))) for piece in task.drawn(train[i], (args.seed, 0, i))]
         self.shortcuts = shortcuts_for(model, args, shortcuts, some, self.collate, task.model().reads)
 
-    def train(self, *args: Any, **words: Any) -> Any:
+    def train(self) -> Any:
         """The Trainer's own training, with the shortcuts installed meanwhile."""
         self.shortcuts.install()
         self.meter.begin()
         try:
-            return super().train(*args, **words)
+            return super().train(resume_from_checkpoint=self.resume_path())
         finally:
             self.shortcuts.remove()
             # The autocast that Accelerate put around it goes, and the mark by which it would put none a second time.
@@ -122,7 +122,10 @@ class StepTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         args, dataset = self.args, self.train_dataset
         if self.stream is not None:
-            return stream_loader(StreamSteps(self.stream, args.per_device_train_batch_size, args.seed, self.cut))
+            self.stream_steps = StreamSteps(self.stream, args.per_device_train_batch_size, args.seed, self.cut)
+            if self.keeper is not None:
+                self.stream_steps.skip(self.place.epoch, self.place.step)
+            return stream_loader(self.stream_steps)
         return StepLoader(
             dataset,
             batch_sampler=Keyed(self.steps),
@@ -131,7 +134,12 @@ class StepTrainer(Trainer):
             pin_memory=args.device.type == "cuda",
             persistent_workers=args.dataloader_persistent_workers and args.dataloader_num_workers > 0,
             prefetch_factor=args.dataloader_prefetch_factor,
+            worker_init_fn=deaf,
         )
+
+    def set_stream_epoch(self, epoch: int) -> None:
+        if self.stream is not None:
+            self.stream_steps.set_epoch(epoch)
 
     def items(self, rows: Sequence[int], epoch: int = 0) -> list[Item]:
         """The features of these numbers as a loader gives them."""
@@ -211,10 +219,10 @@ class StepTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log `logs`, in training with what the meter counted; a value that is no finite number is left out."""
         if "loss" in logs:
-            logs = logs | facts(self.meter.late(), self.meter.whole())
+            logs = logs | facts(self.meter.late(), self.meter.whole(), self.meter.padding_since_logged())
         elif "train_runtime" in logs:
-            whole = facts(self.meter.whole(), self.meter.whole())
-            logs = logs | {f"train_{name}": value for name, value in whole.items()}
+            whole = facts(self.meter.whole(), self.meter.whole(), self.meter.whole().padding)
+            logs = self.whole_run(logs) | {f"train_{name}": value for name, value in whole.items()}
             logs.pop("total_flos", None)  # not counted
         super().log({name: value for name, value in logs.items() if math.isfinite(value)}, start_time)
 
@@ -224,7 +232,12 @@ class StepTrainer(Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the validation rows with the task's own metrics: `eval_NAME` for each."""
         showing = console.progress("validation", len(self.eval_dataset))
-        with self.meter.paused(), showing as advance, self.shortcuts.removed(), own_forward(self.model):
+        with self.meter.paused(), showing as bar, self.shortcuts.removed(), own_forward(self.model):
+
+            def advance(rows: int) -> None:
+                bar(rows)
+                self.leave_evaluation()
+
             # Weights held in bf16 are scored as `llmkit eval` scores them: widened to fp32.
             model = self.model if self.model.dtype == torch.float32 else copy.deepcopy(self.model).float()
             raw = answer(
@@ -244,7 +257,7 @@ class StepTrainer(Trainer):
         # Nothing is better than NaN, and NaN better than nothing.
         worst = -math.inf if self.args.greater_is_better else math.inf
         values[f"eval_{self.metrics[0]}"] = worst if math.isnan(first) else first
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, values)  # type: ignore[has-type]
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, values)
         return values
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
@@ -254,23 +267,8 @@ class StepTrainer(Trainer):
             self.control.should_save = True
         return better
 
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        # Tied weights stand in a checkpoint once; any other missing one would leave the model half another's.
-        tied = set(getattr(self.model, "all_tied_weights_keys", None) or ())
-        if missing := sorted({*load_result.missing_keys} - tied):
-            what = f"the best checkpoint lacks {', '.join(missing[:5])}"
-            raise InternalError(what, "report this as a bug")
-
     def end_progress(self) -> None:
         """Take the progress bar away and close what trackers of ours hold, however training ended."""
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, (Journal, Board)):
                 callback.close()
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ARG002
-        root = Path(self.args.output_dir)
-        with self.meter.paused():
-            path = checkpoint.save(self.accelerator.unwrap_model(self.model), self.state, root)
-        if self.state.best_global_step == self.state.global_step:
-            self.state.best_model_checkpoint = str(path)
-        checkpoint.keep(root, {self.state.global_step, self.state.best_global_step or 0})
