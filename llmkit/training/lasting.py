@@ -250,9 +250,8 @@ class LastingTrainer(Trainer):
         super()._run_epoch(**words)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:  # noqa: ARG002
-        # At the start of an epoch its loader draws a seed, in the middle of one it has drawn it; one whose processes
-        # live on does not draw a second time.
-        if not self.place.step and not self.args.dataloader_persistent_workers:
+        # At the start of an epoch its loader draws a seed; in the middle of one it has drawn it.
+        if not self.place.step:
             self.put_back_chance()
 
     def put_back_chance(self) -> None:

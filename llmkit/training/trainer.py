@@ -126,13 +126,16 @@ class StepTrainer(LastingTrainer):
             if self.keeper is not None:
                 self.stream_steps.skip(self.place.epoch, self.place.step)
             return stream_loader(self.stream_steps)
+        lasting = args.dataloader_persistent_workers and args.dataloader_num_workers > 0
         return StepLoader(
             dataset,
             batch_sampler=Keyed(self.steps),
             collate_fn=self.cut,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.device.type == "cuda",
-            persistent_workers=args.dataloader_persistent_workers and args.dataloader_num_workers > 0,
+            persistent_workers=lasting,
+            # A loader draws a seed whenever it starts its processes: a run that goes on starts them once more.
+            generator=torch.Generator().manual_seed(args.seed) if lasting else None,
             prefetch_factor=args.dataloader_prefetch_factor,
             worker_init_fn=deaf,
         )

@@ -14,7 +14,6 @@ from llmkit.errors import DiskError, OutputError
 from llmkit.runs import commit
 from llmkit.runs.manifest import file_hash
 from llmkit.testing import reviews, sentences, write_jsonl, write_lines
-from llmkit.training import lasting
 from llmkit.training.trainer import StepTrainer
 
 TIMES = {"tokens_per_second", "train_runtime", "train_samples_per_second", "train_steps_per_second",
@@ -97,3 +96,152 @@ def test_a_masked_model_is_the_same_to_the_bit(tiny_mlm: str, keys: tuple[str, .
     kills = [4, 9] if "train.max_steps=10" in keys else [4, 29, 40]
     interrupted(mlm, (*keys, *saving), kills, tiny_mlm)
     assert result("killed") == result("whole")
+
+
+def fail_on_disk(patch: pytest.MonkeyPatch, number: int, fault: BaseException, under: str) -> None:
+    """The n-th change on the disk below `under` fails, from the moment of the first checkpoint on."""
+    count = 0
+
+    def before(what: str, path: Path) -> None:
+        nonlocal count
+        if under in str(path):
+            count += 1
+            if count == number:
+                raise fault
+
+    patch.setattr("llmkit.runs.disk.before", before)
+
+
+@pytest.mark.parametrize("number", [15, 21, 26])
+def test_a_kill_at_a_write_leaves_the_checkpoint_before(tiny: str, number: int) -> None:
+    classify(tiny, *EACH_STEP, out="whole")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        fail_on_disk(patch, number, Killed(), "checkpoints")
+        classify(tiny, *EACH_STEP, out="killed")
+    steps = commit.steps(Path("killed/checkpoints"))
+    assert steps
+    assert all(commit.verified(Path(f"killed/checkpoints/checkpoint-{step}")) for step in steps)
+    classify(tiny, *EACH_STEP, out="killed")
+    assert result("killed") == result("whole")
+
+
+def test_a_full_disk_is_a_sentence_and_the_run_goes_on_later(tiny: str) -> None:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(DiskError) as fault:
+        fail_on_disk(patch, 20, OSError(28, "No space left on device"), "checkpoints")
+        classify(tiny, *EACH_STEP, out="run")
+    said = str(fault.value)
+    assert said.startswith("run/checkpoints/checkpoint-4: No space left on device (")
+    assert said.endswith("MiB); free some space and give the same command again: it goes on after step 2")
+    assert [one.name for one in Path("run/checkpoints").iterdir()] == ["checkpoint-2"]
+    assert classify(tiny, *EACH_STEP, out="run").report is not None
+
+
+def begun(model: str, *keys: str, step: int = 7) -> None:
+    """An unfinished run in `run`, killed in that step."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        kill_in_step(patch, step)
+        classify(model, *EACH_STEP, *keys, out="run")
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(
+    tiny: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classify(tiny, *EACH_STEP, out="whole")
+    begun(tiny, "train.save_total_limit=3")
+    weights = Path("run/checkpoints/checkpoint-6/weights.safetensors")
+    bytes_ = bytearray(weights.read_bytes())
+    bytes_[-1] ^= 1
+    weights.write_bytes(bytes_)
+    capsys.readouterr()
+    run = classify(tiny, *EACH_STEP, "train.save_total_limit=3", out="run")
+    said = capsys.readouterr().err
+    where = "run/checkpoints/checkpoint-6"
+    assert (
+        f"{where}: damaged: weights.safetensors has other bytes than were written; set aside as checkpoint-6.corrupt\n"
+        in said
+    )
+    assert "run: goes on after step 4, the newest checkpoint that is whole\n" in said
+    assert result(str(run.path)) == result("whole")
+
+
+@pytest.mark.parametrize("where", ["tune", "save_and_prove", "judge_and_write"])
+def test_what_is_killed_after_training_is_not_trained_again(tiny: str, where: str) -> None:
+    module = "prove" if where == "save_and_prove" else "run"
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise Killed
+
+    classify(tiny, out="whole")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(f"llmkit.training.{module}.{where}", killed)
+        classify(tiny, out="run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StepTrainer, "training_step", killed)
+        classify(tiny, out="run")
+    assert result("run") == result("whole")
+
+
+def test_a_finished_run_is_said_and_not_touched(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    first = classify(tiny, "train.max_steps=1", out="run")
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    capsys.readouterr()
+    again = classify(tiny, "train.max_steps=1", out="run")
+    assert capsys.readouterr().err == "run: this run is finished; nothing was left to do\n"
+    assert (again.path, again.scores()) == (first.path, first.scores())
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+    write_jsonl("r.jsonl", reviews(42))
+    with pytest.raises(OutputError) as fault:
+        llmkit.train(None, *KEYS, "train.max_steps=1", task="classify", model=tiny, train="r.jsonl", output_dir="run")
+    assert (
+        str(fault.value)
+        == "run: holds a finished run, and r.jsonl has changed since; name another --output-dir, or remove the folder"
+    )
+
+
+def test_another_recipe_is_refused_with_a_table(tiny: str) -> None:
+    begun(tiny)
+    with pytest.raises(OutputError) as fault:
+        classify(tiny, *EACH_STEP, "train.weight_decay=0.5", "train.num_train_epochs=4", out="run")
+    assert str(fault.value) == (
+        "run: holds an unfinished run that was begun with something else; give the command that began it, or name "
+        "another --output-dir\n"
+        "  key                     then  now\n"
+        "  train.num_train_epochs  3.0   4.0\n"
+        "  train.weight_decay      0.01  0.5"
+    )
+
+
+def test_an_allowed_change_is_made_and_recorded(tiny: str) -> None:
+    begun(tiny)
+    keys = ("train.num_train_epochs=4", "train.learning_rate=2e-2")
+    with pytest.raises(OutputError) as fault:
+        classify(tiny, *EACH_STEP, *keys, out="run")
+    assert "or allow it with --allow-change train.learning_rate --allow-change train.num_train_epochs\n" in str(
+        fault.value
+    )
+    classify(tiny, *EACH_STEP, *keys, out="run", allow_change=["train.learning_rate", "train.num_train_epochs"])
+    lines = [json.loads(line) for line in Path("run/log.jsonl").read_text(encoding="utf-8").splitlines()]
+    rates = {line["step"]: line["learning_rate"] for line in lines if "learning_rate" in line}
+    assert max(rates) == 16
+    assert rates[8] == pytest.approx(2e-2 * (1 - 5 / 14), abs=1e-3)  # two of sixteen steps warm up
+    about = json.loads(Path("run/run.json").read_text(encoding="utf-8"))["resumed"][0]
+    assert about["after_step"] == 6
+    assert about["changed"] == [["train.learning_rate", 0.01, 0.02], ["train.num_train_epochs", 3.0, 4.0]]
+
+
+def test_other_data_and_another_model_are_refused(tiny: str, tiny_classifier: str) -> None:
+    begun(tiny)
+    before = sorted(Path("run").rglob("*"))
+    write_jsonl("r.jsonl", reviews(41))
+    with pytest.raises(OutputError, match=r"(?s)begun with something else.*data r\.jsonl +[0-9a-f]{12} +[0-9a-f]{12}$"):
+        llmkit.train(None, *KEYS, *EACH_STEP, task="classify", model=tiny, train="r.jsonl", output_dir="run")
+    assert sorted(Path("run").rglob("*")) == before
+
+
+def test_resume_alone_is_the_whole_command_and_names_a_checkpoint_too(tiny: str) -> None:
+    classify(tiny, *EACH_STEP, out="whole")
+    begun(tiny, "train.save_total_limit=3", step=9)
+    assert commit.steps(Path("run/checkpoints")) == [8, 6, 4]
+    run = llmkit.train(resume="run/checkpoints/checkpoint-6")
+    assert str(run.path) == "run"
+    assert result("run") == result("whole")
