@@ -12,7 +12,7 @@ import typer
 
 from llmkit import console
 from llmkit.cli import data, doctor, launch, recipes, tokenizer, train, use
-from llmkit.errors import LlmkitError
+from llmkit.errors import LlmkitError, Stopped
 from llmkit.runs import ranks
 
 app = typer.Typer(
@@ -111,6 +111,8 @@ def printable(word: str) -> bool:
 def explained(fault: BaseException) -> tuple[str, int]:
     """What to say of an exception, and the exit code: whatever happens, a sentence."""
     if isinstance(fault, LlmkitError):
+        return str(fault), fault.exit_code
+    if isinstance(fault, Stopped):
         return str(fault), fault.exit_code
     if isinstance(fault, typer.TyperException):
         return f"{fault.format_message()}; {hint(fault.format_message())}", 64

@@ -70,6 +70,18 @@ Lora = Annotated[
     typer.Option("--lora", help="Train small matrices beside frozen weights, not all weights. [lora]"),
 ]
 Output = Annotated[str | None, typer.Option("--output-dir", "-o", help="The run folder. Default: a fresh runs/...")]
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        help="Go on with the unfinished run in this folder, or from this checkpoint of it; alone it is the whole "
+        "command. The same command with the same -o does so by itself.",
+    ),
+]
+AllowChange = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY", help="A key that may differ from the run that goes on. May be given again."),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check all, run a few steps, say what the run would take; keep nothing.")
 ]
@@ -100,6 +112,8 @@ def finetune_classify(
     epochs: Epochs = None,
     lora: Lora = None,
     output_dir: Output = None,
+    resume: Resume = None,
+    allow_change: AllowChange = None,
     processes: Processes = 1,
     machines: Machines = 1,
     rank: MachineRank = 0,
@@ -131,6 +145,8 @@ def finetune_sentiment(
     epochs: Epochs = None,
     lora: Lora = None,
     output_dir: Output = None,
+    resume: Resume = None,
+    allow_change: AllowChange = None,
     processes: Processes = 1,
     machines: Machines = 1,
     rank: MachineRank = 0,
@@ -162,6 +178,8 @@ def pretrain_mlm(
     epochs: Epochs = None,
     lora: Lora = None,
     output_dir: Output = None,
+    resume: Resume = None,
+    allow_change: AllowChange = None,
     processes: Processes = 1,
     machines: Machines = 1,
     rank: MachineRank = 0,
@@ -196,6 +214,8 @@ def finetune_summarize(
     epochs: Epochs = None,
     lora: Lora = None,
     output_dir: Output = None,
+    resume: Resume = None,
+    allow_change: AllowChange = None,
     processes: Processes = 1,
     machines: Machines = 1,
     rank: MachineRank = 0,
@@ -230,6 +250,8 @@ def finetune_translate(
     epochs: Epochs = None,
     lora: Lora = None,
     output_dir: Output = None,
+    resume: Resume = None,
+    allow_change: AllowChange = None,
     processes: Processes = 1,
     machines: Machines = 1,
     rank: MachineRank = 0,
@@ -254,6 +276,8 @@ def train_any(
     epochs: Epochs = None,
     lora: Lora = None,
     output_dir: Output = None,
+    resume: Resume = None,
+    allow_change: AllowChange = None,
     processes: Processes = 1,
     machines: Machines = 1,
     rank: MachineRank = 0,
@@ -272,6 +296,8 @@ def train_any(
 def carry_out(
     task: str | None,
     words: list[str] | None,
+    resume: str | None,
+    allow_change: list[str] | None,
     processes: int,
     machines: int,
     rank: int,
@@ -286,7 +312,6 @@ def carry_out(
     A command hands on all of its options by their names: `flags` are those that FLAGS in recipe/load.py has. On several
     processes or machines the same command runs once for each, and this one waits.
     """
-    from llmkit.recipe.load import load_recipe
     from llmkit.runs import ranks
     from llmkit.runs.launchers import Places
 
@@ -294,15 +319,28 @@ def carry_out(
     several = is_to_start(places, dry_run)
     if not several:
         ranks.join()  # before anything can be wrong: what is, is said once
-    recipe, overrides = divided(words or [])
-    checked = load_recipe(recipe, overrides, task=task, **flags)
+    recipe = asked_for(task, words or [], resume, flags)
     if several:
-        start(checked, places, [flag for flag, on in (("--json", as_json), ("--debug", debug)) if on])
+        going_on = [] if resume is None else ["--resume", resume]
+        going_on += [word for key in allow_change or () for word in ("--allow-change", key)]
+        start(recipe, places, [*going_on, *(flag for flag, on in (("--json", as_json), ("--debug", debug)) if on)])
     elif dry_run:
-        show_plan(checked, as_json)
+        show_plan(recipe, as_json)
     else:
-        run_and_show(checked, as_json)
+        run_and_show(recipe, resume, allow_change or [], as_json)
         ranks.leave()
+
+
+def asked_for(task: str | None, words: list[str], resume: str | None, flags: dict[str, Any]) -> Recipe:
+    """The recipe of the command line; that of the run to resume, where nothing else is said."""
+    from llmkit.recipe.load import load_recipe
+
+    if resume is not None and not words and not any(value is not None for value in flags.values()):
+        from llmkit.training.resuming import place_of, recipe_of
+
+        return recipe_of(place_of(resume)[0])
+    recipe, overrides = divided(words)
+    return load_recipe(recipe, overrides, task=task, **flags)
 
 
 def is_to_start(places: Places, dry_run: bool) -> bool:
@@ -322,15 +360,15 @@ def start(recipe: Recipe, places: Places, flags: list[str]) -> None:
         raise typer.Exit(code)
 
 
-def run_and_show(recipe: Recipe, as_json: bool) -> None:
+def run_and_show(recipe: Recipe, resume: str | None, allow_change: list[str], as_json: bool) -> None:
     """Train in this process, and print what came of it."""
     from llmkit import tasks
     from llmkit.report.tables import show
     from llmkit.training.run import train
 
-    run = train(recipe)
+    run = train(recipe, resume=resume, allow_change=allow_change)
     if as_json:
-        console.out_json({"run": str(run.path)} | (run.report.as_dict() if run.report else {}))
+        console.out_json({"run": str(run.path)} | run.scores())
         return
     if run.report:
         show(run.report, "this run")

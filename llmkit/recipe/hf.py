@@ -35,7 +35,7 @@ OURS = frozenset({
     "label_names", "length_column_name", "local_rank", "logging_first_step", "logging_nan_inf_filter",
     "logging_strategy", "optim_target_modules", "parallelism_config", "prediction_loss_only", "push_to_hub",
     "remove_unused_columns", "restore_callback_states_from_checkpoint", "resume_from_checkpoint",
-    "save_on_each_node", "save_only_model", "save_total_limit", "torch_empty_cache_steps",
+    "save_on_each_node", "save_only_model", "torch_empty_cache_steps",
     "train_sampling_strategy", "use_cpu",
 })
 # fmt: on

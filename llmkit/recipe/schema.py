@@ -215,9 +215,11 @@ class TrainSection(Section):
     eval_steps: Count | None = None
     """Steps between evaluations under eval_strategy: steps."""
     save_strategy: Literal["no", "epoch", "steps", "best"] = "epoch"
-    """When a checkpoint is written; the best and the last stay."""
+    """When a checkpoint is written, beside one at the end of training and one at a signal."""
     save_steps: Count | None = None
     """Steps between checkpoints under save_strategy: steps."""
+    save_total_limit: Count = 2
+    """Checkpoints that are kept while the run goes on: the best, the last, and the newest others."""
     logging_steps: Count = 10
     """Steps between two lines of log.jsonl."""
     dataloader_num_workers: Annotated[int, Field(ge=0)] = 0

@@ -8,12 +8,12 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from llmkit import console
 from llmkit.errors import InternalError, LlmkitError
@@ -187,6 +187,24 @@ def from_first(value: T) -> T:
     return gathered(value)[0]
 
 
+def by_first(work: Callable[[], T]) -> T:
+    """What `work` gives in the first process, which alone does it, in every process; or the LlmkitError it raises."""
+    if job() is None:
+        return work()
+    value: T | None = None
+    fault: LlmkitError | None = None
+    if first():
+        try:
+            value = work()
+        except LlmkitError as raised:
+            fault = raised
+    meet("the first has done it")
+    value, fault = from_first((value, fault))
+    if fault is not None:
+        raise fault
+    return cast("T", value)
+
+
 def agreed(flag: bool) -> bool:
     """Whether the flag is up in any process: the same answer in all of them."""
     return summed([float(flag)])[0] > 0
@@ -246,7 +264,7 @@ def gone_sentence(found: Job, other: int, waited: float = 0.0) -> tuple[str, str
     pid, host = found.beats.who(other)
     after = f" for {waited:.0f} s" if waited else ""
     what = f"rank {other} of {found.place.size} (process {pid} on {host}) gave no sign of life{after}"
-    return what, "it was killed, stopped, or lost its machine; the same command starts again"
+    return what, "it was killed, stopped, or lost its machine; --resume goes on with the run"
 
 
 def lost(other: int) -> None:

@@ -22,6 +22,7 @@ OWN = frozenset(
         "gradient_accumulation_steps",
         "precision",
         "strategy",
+        "save_total_limit",
         "shortcuts",
         "hf",
     }

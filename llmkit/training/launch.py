@@ -167,4 +167,4 @@ def sentence(rank: int, size: int, code: int) -> str:
         return f"rank {rank} of {size}: left with code {code} and said nothing; run it with --debug"
     name = signal.Signals(-code).name
     what = f"rank {rank} of {size}: killed ({name})"
-    return f"{what}; the same command starts again" + (", perhaps memory was short" if code == -signal.SIGKILL else "")
+    return f"{what}; --resume goes on with the run" + (", perhaps memory was short" if code == -signal.SIGKILL else "")

@@ -24,6 +24,7 @@ from llmkit.tasks.base import Encoded, Feature, Task
 from llmkit.training import trackers
 from llmkit.training.arguments import rows_at_once, training_arguments
 from llmkit.training.callbacks import Journal
+from llmkit.training.lasting import Keeper
 from llmkit.training.meter import Meter
 from llmkit.training.trackers import Board
 from llmkit.training.trainer import StepTrainer
@@ -39,7 +40,8 @@ def trainer_for(
     """The trainer, with optimizer and schedule tried: what they refuse is a RecipeError before anything is written."""
     names, (judged, features) = metric_names(recipe, task), scored_rows(recipe, splits, encoded)
     if judged is None:
-        quiet = {"eval_strategy": "no", "eval_steps": None, "save_strategy": "no", "save_steps": None}
+        saving = "epoch" if recipe.train.save_strategy == "best" else recipe.train.save_strategy  # nothing is the best
+        quiet = {"eval_strategy": "no", "eval_steps": None, "save_strategy": saving}
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=quiet)})
     with blaming_the_recipe(), without_launcher_settings():
         arguments = training_arguments(
@@ -114,19 +116,21 @@ def stream_of(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits) -> Cal
     return lambda: task.stream((one.text for one in read()), loaded.tokenizer, length)
 
 
-def learn(trainer: StepTrainer, folder: RunFolder, passed_through: bool) -> None:
-    """Train the trainer's model in place; it ends with the weights of the best checkpoint.
+def learn(trainer: StepTrainer, folder: RunFolder, keeper: Keeper, passed_through: bool) -> None:
+    """Train the trainer's model in place, from the keeper's checkpoint on; it ends with the weights of the best one.
 
     Raises RecipeError for keys that were `passed_through` to the library and that only the first step refuses: then
     the folder is given up again.
     """
     names = trainer.args.report_to
+    trainer.last_for(keeper)
     faults = (Exception,) if names else LIBRARY_FAULTS  # a tracker raises what it likes
     try:
-        with without_launcher_settings(), trackers.asking_nobody() if names else nullcontext():
+        asking = trackers.asking_nobody() if names else nullcontext()
+        with without_launcher_settings(), asking, keeper.stop.waiting():
             trainer.train()
     except faults as fault:
-        if isinstance(fault, LlmkitError) or trainer.state.global_step or not passed_through:
+        if isinstance(fault, LlmkitError) or trainer.state.global_step or keeper.resumed or not passed_through:
             raise
         if ranks.first():
             folder.give_up()

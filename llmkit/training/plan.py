@@ -72,14 +72,14 @@ def rehearsed(start: runs.Start, folder: RunFolder, began: float) -> Plan:
     """The plan, from the story of a run with few steps in it; `folder` is to be thrown away."""
     from llmkit.training.callbacks import Journal
     from llmkit.training.learn import trainer_for
-    from llmkit.training.prove import save_and_prove, size_of
+    from llmkit.training.prove import room, save_and_prove
 
     task, splits = start.task, start.splits
     recipe, loaded = starting.load(start.recipe, task, start.model, splits.train)
     encoded = ready.encode(recipe, task, loaded, splits)
     ready.start_head(task, loaded)
     recipe, precision = ready.settle(recipe, splits, loaded)
-    disk = runs.COPIES * size_of(loaded.model)
+    disk = room(recipe, loaded.model)
     folders.check_room(folder.path, disk)
     trainer_for(recipe, task, loaded, splits, encoded, folder)  # only tried, with all its keys
     trainer = trainer_for(few_steps(recipe), task, loaded, splits, encoded, folder)
@@ -158,9 +158,9 @@ def time_steps(trainer: StepTrainer, steps: Sequence[list[int]]) -> tuple[float,
         trainer.train()
     finally:
         trainer.end_progress()
-    counted = [trainer.cut(trainer.items(rows)) for rows in islice(steps, SAMPLED)]
+    counted = [trainer.cutter.cut(trainer.items(rows)) for rows in islice(steps, SAMPLED)]
     real, through = sum(step["tokens"] for step in counted), sum(step["padded"] for step in counted)
-    timed_steps = [trainer.cut(trainer.items(rows)) for rows in chosen[: len(clock.seconds)]]
+    timed_steps = [trainer.cutter.cut(trainer.items(rows)) for rows in chosen[: len(clock.seconds)]]
     a_token = [took / step["padded"] for took, step in zip(clock.seconds, timed_steps, strict=True)]
     # The median, so that one step that the machine was busy in does not count; the first warms up.
     return statistics.median(a_token[1:] or a_token), 1 - real / through

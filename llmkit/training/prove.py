@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
     trained one, DiskError where it could not be written.
     """
     target = folder / "model"
+    shutil.rmtree(target, ignore_errors=True)  # of the same run, killed while it saved
     for learned in ("thresholds", "sentiment"):  # of the run that the weights came from
         loaded.model.config.__dict__.pop(learned, None)
     loaded.model.config.update(task.model().config)  # with what was tuned on validation
@@ -144,6 +147,14 @@ def settings_of(model: PreTrainedModel) -> dict[str, Any]:
     return {key: value for key, value in said.items() if key not in ("transformers_version", "_from_model_config")}
 
 
-def size_of(model: PreTrainedModel) -> int:
-    """The bytes of the weights that are trained: what a checkpoint holds."""
-    return sum(weight.numel() * weight.element_size() for weight in model.parameters() if weight.requires_grad)
+def room(recipe: Recipe, model: PreTrainedModel) -> int:
+    """The bytes that a run will write: model/, and checkpoints of weights and as a rule two numbers more for each."""
+    trained = size_of(weight for weight in model.parameters() if weight.requires_grad)
+    saved = trained if recipe.lora is not None and not recipe.lora.merge else size_of(model.parameters())
+    checkpoints = max(2, recipe.train.save_total_limit) + 1  # the best, the last, and one that is being written
+    return saved + 3 * checkpoints * trained
+
+
+def size_of(weights: Iterable[torch.Tensor]) -> int:
+    """Their bytes."""
+    return sum(weight.numel() * weight.element_size() for weight in weights)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,25 +21,25 @@ from llmkit.evaluation import baselines
 from llmkit.evaluation.evaluate import baseline_names, metric_names
 from llmkit.evaluation.judge import Report, judge, warn_of_thin_labels, write
 from llmkit.evaluation.scores import check_scripts, load_scripts
-from llmkit.models import vectors
 from llmkit.models.names import ModelName
 from llmkit.recipe import report_to
-from llmkit.recipe.load import dump, load_recipe
+from llmkit.recipe.load import dump, load_recipe, values_of
 from llmkit.recipe.schema import Recipe
 from llmkit.runs import folder as folders
 from llmkit.runs import manifest, ranks
+from llmkit.runs.changes import Asked
 from llmkit.runs.folder import RunFolder
 from llmkit.tasks.base import Encoded, Task
-from llmkit.training import ready
+from llmkit.training import ready, record, resuming, signals
 from llmkit.training import start as starting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from llmkit.models.load import Loaded
+    from llmkit.training.signals import Stop
 
 OUTPUTS = ("recipe.yaml", "model", "metrics.json", "predictions.jsonl", "log.jsonl")
-COPIES = 3  # of the weights at the most at one time: the best, the last, and one being written
 
 
 @dataclass(frozen=True)
@@ -46,27 +47,51 @@ class Run:
     """A finished run: its folder and what metrics.json says."""
 
     path: Path
-    report: Report | None  # None where no rows were held back
+    report: Report | None  # None where no rows were held back, or where it was finished before
+
+    def scores(self) -> dict[str, Any]:
+        """What metrics.json says; empty where no rows were held back."""
+        path = self.path / "metrics.json"
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return found
 
 
-def train(recipe: str | Path | Recipe | None = None, *overrides: str, task: str | None = None, **words: Any) -> Run:
+def train(
+    recipe: str | Path | Recipe | None = None,
+    *overrides: str,
+    task: str | None = None,
+    resume: str | Path | None = None,
+    allow_change: Collection[str] = (),
+    **words: Any,
+) -> Run:
     """Train what a recipe describes and return the finished run.
 
     `recipe` is a file, the name of a shipped recipe, or none; `overrides` are KEY=VALUE texts and `words` the flags
-    of the command line (model, train, validation, test, text, label, epochs, output_dir). Raises an LlmkitError for
-    whatever is wrong with them; a refused run leaves nothing behind.
+    of the command line (model, train, validation, test, text, label, epochs, output_dir). Where the output folder holds
+    this run, unfinished, it goes on from its newest checkpoint that is whole; `resume` names a run folder or one
+    checkpoint, and alone it stands for the whole command. `allow_change` names keys that may differ from before.
+
+    Raises an LlmkitError for whatever is wrong; a refused run leaves nothing behind. SIGTERM and SIGUSR1 end it with
+    Stopped, Ctrl-C with KeyboardInterrupt, after a checkpoint of the step that they come in.
     """
     ranks.join()
-    start = prepare(named(recipe, overrides, task, words))
-    with opened(start) as folder, ranks.naming_the_lost():
+    with signals.listening() as stop:
+        asked, step = taken_up(recipe, overrides, task, resume, words)
         try:
-            return carry_out(start, folder)
-        finally:
-            if ranks.first():
-                shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-            if folder.started and not manifest.read(folder.path)["sealed"]:
-                again = f"the same command with --output-dir {folder.path} starts it again"
-                console.note(f"{folder.path}: unfinished; {again}")
+            start = prepare(asked, allow_change)
+        except folders.FinishedError:
+            path = Path(asked.output_dir or "").expanduser()
+            resuming.refuse_other_data(path)
+            console.note(f"{path}: this run is finished; nothing was left to do")
+            return Run(path, None)
+        with opened(start) as folder, ranks.naming_the_lost():
+            try:
+                return carry_out(start, folder, stop, step)
+            finally:
+                if folder.started and not manifest.read(folder.path)["sealed"]:
+                    console.note(resuming.how(folder.path))
+                if stop.left:  # the first process has said what there is to say
+                    ranks.meet("left")
 
 
 @dataclass(frozen=True)
@@ -79,13 +104,13 @@ class Start:
     splits: Splits
     name: str
     path: Path
-    fingerprint: str  # of the recipe as it was asked for
+    asked: Asked  # the recipe before anything was settled
 
     def folder(self) -> AbstractContextManager[RunFolder]:
         """The run folder, made and locked."""
         if self.recipe.output_dir:
-            return folders.open_folder(self.path, self.fingerprint)
-        return folders.open_fresh(self.name, self.fingerprint)
+            return folders.open_folder(self.path, self.asked)
+        return folders.open_fresh(self.name, self.asked)
 
 
 @contextmanager
@@ -101,6 +126,24 @@ def opened(start: Start) -> Iterator[RunFolder]:
         yield folder
 
 
+def taken_up(
+    recipe: str | Path | Recipe | None,
+    overrides: Sequence[str],
+    task: str | None,
+    resume: str | Path | None,
+    words: dict[str, Any],
+) -> tuple[Recipe, int | None]:
+    """The recipe that the arguments of `train` describe, and the step where they name a checkpoint."""
+    if resume is None:
+        return named(recipe, overrides, task, words), None
+    path, step = resuming.place_of(resume)
+    if recipe is None and not overrides and not any(value is not None for value in words.values()):
+        return resuming.recipe_of(path), step
+    asked = named(recipe, overrides, task, words)
+    resuming.refuse_two_folders(path, asked.output_dir)
+    return asked.model_copy(update={"output_dir": str(path)}), step
+
+
 def named(
     recipe: str | Path | Recipe | None, overrides: Sequence[str], task: str | None, words: dict[str, Any]
 ) -> Recipe:
@@ -113,7 +156,7 @@ def named(
     return load_recipe(recipe, overrides, task=task, **words)
 
 
-def prepare(recipe: Recipe) -> Start:
+def prepare(recipe: Recipe, allow_change: Collection[str] = ()) -> Start:
     """All that can be checked without a model; says what there is to say about the rows."""
     connect(recipe)
     task = tasks.load(recipe.task)(recipe.options)
@@ -123,41 +166,45 @@ def prepare(recipe: Recipe) -> Start:
     check_scripts(metric_names(recipe, task))
     if recipe.data.streaming:
         corpus.check(recipe.data, task.corpus, recipe.train.max_steps, recipe.train.dataloader_num_workers)
-    fingerprint = manifest.text_hash(dump(recipe))
+    asked = Asked(manifest.text_hash(dump(recipe)), values_of(recipe), tuple(allow_change))
     name = f"{task.name}-{source_name(recipe.data)}"
-    path = ranks.from_first(folders.chosen(recipe.output_dir, name, fingerprint) if ranks.first() else Path())
+    path = ranks.by_first(lambda: folders.chosen(recipe.output_dir, name, asked))
     splits = read_splits(recipe.data, task)
     for text in splits.notes + task.fit(splits.train, splits.others):
         console.note(text)
-    return Start(recipe, task, model, splits, name, path, fingerprint)
+    return Start(recipe, task, model, splits, name, path, asked)
 
 
-def carry_out(start: Start, folder: RunFolder) -> Run:
+def carry_out(start: Start, folder: RunFolder, stop: Stop, step: int | None = None) -> Run:
     """The story of a run in an open folder, from checked rows to the seal."""
     from llmkit.training.learn import learn, trainer_for
-    from llmkit.training.prove import saved_by_first, size_of
+    from llmkit.training.prove import room, saved_by_first
 
     task, splits = start.task, start.splits
+    known = ranks.by_first(lambda: record.known(start, folder.path))
     recipe, loaded = starting.load(start.recipe, task, start.model, splits.train)
     with ranks.first_before_others() if task.corpus else nullcontext():  # it leaves the tokens in the cache
         encoded = ready.encode(recipe, task, loaded, splits)
     ready.start_head(task, loaded)
     recipe, precision = ready.settle(recipe, splits, loaded)
-    if ranks.first():
-        folders.check_room(folder.path, COPIES * size_of(loaded.model))
+    ranks.by_first(lambda: folders.check_room(folder.path, room(recipe, loaded.model)))
     load_scripts(metric_names(recipe, task))
     trainer = trainer_for(recipe, task, loaded, splits, encoded, folder)
     console.note(trainer.shortcuts.said())
-    if ranks.first():
-        begin(recipe, task, start.model, folder, splits, start.fingerprint, precision)
-    learn(trainer, folder, passed_through=bool(recipe.train.hf))
-    loaded = replace(loaded, model=trainer.whole(task.model().auto_class))
+    about, resumed = ranks.by_first(lambda: record.begin(recipe, start, folder, known, precision, step))
+    learn(trainer, folder, record.keeper(recipe, folder, about, stop, resumed), passed_through=bool(recipe.train.hf))
+    loaded = replace(loaded, model=trainer.whole())
     tune(recipe, task, loaded, splits, encoded)
     model = saved_by_first(recipe, task, loaded, splits.train, folder)
     report = judge_and_write(recipe, task, model, loaded, splits, encoded, folder)
-    if ranks.first():
-        manifest.seal(folder.path, OUTPUTS)
+    ranks.by_first(lambda: finish(folder))
     return Run(folder.path, report)
+
+
+def finish(folder: RunFolder) -> None:
+    """Seal the run; its checkpoints go."""
+    manifest.seal(folder.path, OUTPUTS)
+    shutil.rmtree(folder / resuming.CHECKPOINTS, ignore_errors=True)
 
 
 def connect(recipe: Recipe) -> None:
@@ -173,49 +220,6 @@ def connect(recipe: Recipe) -> None:
     ranks.connect(recipe.train.ddp_timeout, on)
     rows = counted(rows_per_step(recipe.train), "row")
     console.note(f"{ranks.size()} processes ({recipe.train.strategy}): each step's {rows} divided among them")
-
-
-def begin(
-    recipe: Recipe, task: Task, name: ModelName, folder: RunFolder, splits: Splits, fingerprint: str, said: str
-) -> None:
-    """Write recipe.yaml and the unsealed run.json; from here on the folder is kept."""
-    from llmkit.models.device import hardware
-
-    task_file = Path(recipe.task) if recipe.task.endswith(".py") else None
-    text = dump(recipe, [f"llmkit train {folder / 'recipe.yaml'} repeats this run", said])
-    model_hashes = None if name.folder is None else manifest.tree_hashes(name.folder, name.folder)
-    words = starting.tokenizer_name(recipe, name)
-    word_hashes = None if words is name or words.folder is None else manifest.tree_hashes(words.folder, words.folder)
-    facts = {
-        "recipe_sha256": fingerprint,
-        "task": task.name,
-        "task_file": task_file and {"path": str(task_file), "sha256": manifest.file_hash(task_file)},
-        "seeds": {"train": recipe.train.seed, "split": recipe.data.split.seed},
-        "precision": {"train": recipe.train.precision, "eval": recipe.eval.precision},
-        "rows": {"train": len(splits.train)} | {split: len(rows) for split, rows in splits.others.items()},
-        "data": splits.files(),
-        "model": {"name": name.given, "revision": name.revision, "files": model_hashes},
-        "hardware": hardware(),
-    }
-    if name.adapter:
-        from llmkit.models import adapters
-
-        facts["model"] = {**facts["model"], "base": adapters.recorded(name)}  # type: ignore[dict-item]
-    if recipe.model.encoder is not None:
-        both = [(one.given, one.folder) for one in starting.parts(recipe)]
-        parts = {given: manifest.tree_hashes(place, place) if place else None for given, place in both}
-        facts["model"] = {"name": name.given, "revision": recipe.model.revision, "files": None, "parts": parts}
-    elif words is not name:
-        facts["tokenizer"] = {"name": words.given, "files": word_hashes}
-    if (given := recipe.model.vectors) is not None:
-        facts["vectors"] = {"name": given, "sha256": manifest.file_hash(vectors.file_of(given))}
-    if (folder / "run.json").exists():
-        console.note(f"{folder.path}: the run there did not finish; it starts again from its first step")
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        (folder / "log.jsonl").unlink(missing_ok=True)
-    manifest.begin(folder.path, text, facts)  # first: a folder with a recipe alone would be nobody's
-    folder.started = True
-    manifest.write_text(folder / "recipe.yaml", console.redacted(text))
 
 
 def tune(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits, encoded: dict[str, Encoded]) -> None:

@@ -18,6 +18,8 @@ WRAPPERS = {
 }
 # Those whose weights lie in shares: all processes must go through the model together.
 SHARED = ("fsdp2", "deepspeed-zero3")
+# Those whose optimizer only a pickle could hold: a run that was ended begins anew.
+BEGINS_ANEW = ("deepspeed-zero2", "deepspeed-zero3")
 
 
 def check(strategy: str, on: str, size: int) -> None:

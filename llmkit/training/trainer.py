@@ -12,45 +12,31 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-import transformers
 from torch.utils.data import DataLoader
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from llmkit import console
-from llmkit.data.batching import Steps, divided, micro_batches, packs, padded
+from llmkit.data.batching import Steps, padded
 from llmkit.errors import InternalError, OutOfMemoryError
 from llmkit.evaluation.scores import leading, scores_of
 from llmkit.inference.answers import answer
-from llmkit.models.networks import NetworkConfig
 from llmkit.runs import ranks
 from llmkit.tasks.base import Feature, Task
-from llmkit.training import checkpoint, strategies
+from llmkit.training import strategies
 from llmkit.training.callbacks import Journal
+from llmkit.training.cutting import Cutter, StepLoader, overhead_of
 from llmkit.training.items import Item, Keyed, Numbered
+from llmkit.training.lasting import LastingTrainer
 from llmkit.training.meter import Meter, Totals
 from llmkit.training.shortcuts import shortcuts_for
+from llmkit.training.signals import deaf
 from llmkit.training.stream import StreamSteps, stream_loader
 from llmkit.training.trackers import Board
 
-# What one more pass costs, in tokens: on a CPU it touches the gradients of all weights again (benchmarks/passes.py:
-# 50 to 63 in fp32, 182 to 198 in bf16). A GPU idles on a pass of few tokens; its values are guesses, not measured.
-OVERHEAD = {"cpu": {"fp32": 56, "bf16": 192}, "cuda": {"fp32": 4096, "bf16": 8192, "fp16": 8192}, "mps": {"fp32": 1024}}
-# A recurrent network takes a pass for each word of the longest text, however many texts there are; packed padding costs
-# nothing. On SST-2 a step of an LSTM takes a quarter fewer CPU seconds than with the numbers above.
-NETWORK_OVERHEAD = 400
-ROWS_MULTIPLE = 8
 PROBED = 64  # features on which shortcuts are tried
-
-
-class StepLoader(DataLoader[Any]):
-    """A dataloader whose items are steps; the Trainer tells it which epoch begins."""
-
-    def set_epoch(self, epoch: int) -> None:
-        self.batch_sampler.set_epoch(epoch)
 
 
 @contextmanager
@@ -64,16 +50,16 @@ def own_forward(model: PreTrainedModel) -> Iterator[None]:
             model.__dict__["forward"] = wrapped
 
 
-def facts(some: Totals, whole: Totals) -> dict[str, float]:
+def facts(some: Totals, whole: Totals, padding: float) -> dict[str, float]:
     """What a training event of log.jsonl and of every tracker says beside the loss."""
     return {
         "tokens_per_second": round(some.tokens_per_second, 1),
-        "padding": round(some.padding, 4),
+        "padding": round(padding, 4),
         "tokens_seen": whole.tokens,
     }
 
 
-class StepTrainer(Trainer):
+class StepTrainer(LastingTrainer):
     """Trains `task` on whole steps and judges with the task's own metrics."""
 
     def __init__(
@@ -107,26 +93,22 @@ class StepTrainer(Trainer):
         self.meter, self.stream = meter or Meter(), stream  # with a stream `train` is a sample of it
         self.task, self.tokenizer, self.references = task, tokenizer, references
         self.metrics, self.eval_precision, self.where = metrics, eval_precision, where
-        self.strategy, self.stopping = strategy, False
-        self.wants_to_stop: Callable[[], bool] = lambda: False  # of this process; `stopping` is of all
-        self.rows_at_once, self.longest = rows_at_once, int(padded([max_length, task.longest_target]).sum())
-        self.rows_multiple = min(ROWS_MULTIPLE, rows_at_once)
-        self.overhead = OVERHEAD[args.device.type]["bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"]
-        if isinstance(model.config, NetworkConfig):
-            self.overhead = max(self.overhead, NETWORK_OVERHEAD)
-        self.collate = task.collator(tokenizer)
+        self.shared = strategy in strategies.SHARED
+        self.strategy, collate = strategy, task.collator(tokenizer)
         self.steps = Steps(len(train), args.per_device_train_batch_size, args.seed)
         some = [piece for i in range(min(PROBED, len(train))) for piece in task.drawn(train[i], (args.seed, 0, i))]
-        self.shortcuts = shortcuts_for(model, args, shortcuts, some, self.collate, task.model().reads)
+        self.shortcuts = shortcuts_for(model, args, shortcuts, some, collate, task.model().reads)
+        longest = int(padded([max_length, task.longest_target]).sum())
+        self.cutter = Cutter(task, collate, self.shortcuts, args.seed, rows_at_once, longest, overhead_of(model, args))
 
-    def train(self, *args: Any, **words: Any) -> Any:
+    def train(self) -> Any:
         """The Trainer's own training, with the shortcuts installed meanwhile."""
         self.shortcuts.install()
         self.meter.begin()
         if not ranks.first():
             torch.manual_seed(self.args.seed + ranks.rank())  # dropout of its own; the weights are drawn already
         try:
-            return super().train(*args, **words)
+            return super().train(resume_from_checkpoint=self.resume_path())
         finally:
             self.shortcuts.remove()
             # The autocast that Accelerate put around it goes, and the mark by which it would put none a second time.
@@ -144,48 +126,31 @@ class StepTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         args, dataset = self.args, self.train_dataset
         if self.stream is not None:
-            return stream_loader(StreamSteps(self.stream, args.per_device_train_batch_size, args.seed, self.cut))
+            self.stream_steps = StreamSteps(self.stream, args.per_device_train_batch_size, args.seed, self.cutter.cut)
+            if self.keeper is not None:
+                self.stream_steps.skip(self.place.epoch, self.place.step)
+            return stream_loader(self.stream_steps)
+        lasting = args.dataloader_persistent_workers and args.dataloader_num_workers > 0
         return StepLoader(
             dataset,
             batch_sampler=Keyed(self.steps),
-            collate_fn=self.cut,
+            collate_fn=self.cutter.cut,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.device.type == "cuda",
-            persistent_workers=args.dataloader_persistent_workers and args.dataloader_num_workers > 0,
+            persistent_workers=lasting,
+            # A loader draws a seed whenever it starts its processes: a run that goes on starts them once more.
+            generator=torch.Generator().manual_seed(args.seed) if lasting else None,
             prefetch_factor=args.dataloader_prefetch_factor,
+            worker_init_fn=deaf,
         )
+
+    def set_stream_epoch(self, epoch: int) -> None:
+        if self.stream is not None:
+            self.stream_steps.set_epoch(epoch)
 
     def items(self, rows: Sequence[int], epoch: int = 0) -> list[Item]:
         """The features of these numbers as a loader gives them."""
         return [self.train_dataset[epoch, row] for row in rows]
-
-    def cut(self, items: Sequence[Item]) -> dict[str, Any]:
-        """This process's part of a step: its micro-batches, what their summed loss counts for, and their tokens; and
-        the numbers of all features of the step. A process without a part has one batch that counts for nothing."""
-        seed = self.args.seed
-        part = divided([sum(self.task.lengths(item.feature)) for item in items], ranks.size())[ranks.rank()]
-        mine = items if ranks.size() == 1 else [items[i] for i in part] or items[:1]
-        pieces = [piece for epoch, number, feature in mine for piece in self.task.drawn(feature, (seed, epoch, number))]
-        lengths = [self.task.lengths(piece) for piece in pieces]
-        most = self.rows_at_once * self.longest
-        if self.shortcuts.packing is not None:
-            groups = packs([sum(one) for one in lengths], most)
-        else:
-            groups = micro_batches(lengths, most, self.overhead, self.rows_multiple)
-        batches = [self.collate([pieces[i] for i in group]) for group in groups]
-        weight = float(bool(part))
-        return {
-            "batches": batches,
-            "weights": [weight] * len(batches),
-            "count": weight * sum(self.task.count(batch) for batch in batches),
-            "rows": [item.number for item in items],
-            "tokens": int(weight) * sum(map(sum, lengths)),
-            "padded": int(weight) * sum(self.sent(batch) for batch in batches),
-        }
-
-    def sent(self, batch: dict[str, torch.Tensor]) -> int:
-        """The tokens of a batch that go through the model, of source and target."""
-        return self.shortcuts.sent(batch) + (batch["labels"].numel() if self.task.longest_target else 0)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:  # noqa: ARG002
         """Forward and backward over one step. Returns its loss, sum / count over all processes, detached."""
@@ -216,7 +181,7 @@ class StepTrainer(Trainer):
         """The micro-batches of this process, each with its weight. Where weights lie in shares, every process goes as
         often through the model: one with fewer batches repeats its first, for nothing."""
         found = list(zip(inputs["batches"], inputs["weights"], strict=True))
-        if self.strategy in strategies.SHARED:
+        if self.shared:
             found += [(inputs["batches"][0], 0.0)] * (int(ranks.largest(len(found))) - len(found))
         return found
 
@@ -265,10 +230,10 @@ class StepTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log `logs`, in training with what the meter counted; a value that is no finite number is left out."""
         if "loss" in logs:
-            logs = logs | facts(self.meter.late(), self.meter.whole())
+            logs = logs | facts(self.meter.late(), self.meter.whole(), self.meter.padding_since_logged())
         elif "train_runtime" in logs:
-            whole = facts(self.meter.whole(), self.meter.whole())
-            logs = logs | {f"train_{name}": value for name, value in whole.items()}
+            whole = facts(self.meter.whole(), self.meter.whole(), self.meter.whole().padding)
+            logs = self.whole_run(logs) | {f"train_{name}": value for name, value in whole.items()}
             logs.pop("total_flos", None)  # not counted
         super().log({name: value for name, value in logs.items() if math.isfinite(value)}, start_time)
 
@@ -278,7 +243,12 @@ class StepTrainer(Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the validation rows with the task's own metrics: `eval_NAME` for each."""
         showing = console.progress("validation", len(self.eval_dataset))
-        with self.meter.paused(), showing as advance, self.shortcuts.removed(), own_forward(self.model):
+        with self.meter.paused(), showing as bar, self.shortcuts.removed(), own_forward(self.model):
+
+            def advance(rows: int) -> None:
+                bar(rows)
+                self.leave_evaluation()
+
             # Weights held in bf16 are scored as `llmkit eval` scores them: widened to fp32.
             model = self.model if self.model.dtype == torch.float32 else copy.deepcopy(self.model).float()
             raw = answer(
@@ -289,7 +259,7 @@ class StepTrainer(Trainer):
                 self.args.eval_batch_size,
                 self.eval_precision,
                 advance,
-                spread=self.strategy not in strategies.SHARED,
+                spread=not self.shared,
             )
             answers = self.task.tune(self.references, raw)
             scores = scores_of(self.task, self.metrics, self.references, answers, intervals=False)
@@ -299,7 +269,7 @@ class StepTrainer(Trainer):
         # Nothing is better than NaN, and NaN better than nothing.
         worst = -math.inf if self.args.greater_is_better else math.inf
         values[f"eval_{self.metrics[0]}"] = worst if math.isnan(first) else first
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, values)  # type: ignore[has-type]
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, values)
         return values
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
@@ -309,44 +279,8 @@ class StepTrainer(Trainer):
             self.control.should_save = True
         return better
 
-    def _issue_warnings_after_load(self, load_result: Any) -> None:
-        # Tied weights stand in a checkpoint once; any other missing one would leave the model half another's.
-        tied = set(getattr(self.model, "all_tied_weights_keys", None) or ())
-        frozen = {name for name, weight in self.model.named_parameters() if not weight.requires_grad}
-        computed = set(self.model._keys_to_ignore_on_save or ())  # such as Marian's positions: never learned
-        if missing := sorted({*load_result.missing_keys} - tied - frozen - computed):
-            what = f"the best checkpoint lacks {', '.join(missing[:5])}"
-            raise InternalError(what, "report this as a bug")
-
     def end_progress(self) -> None:
         """Take the progress bar away and close what trackers of ours hold, however training ended."""
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, (Journal, Board)):
                 callback.close()
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:  # noqa: ARG002
-        root, step = Path(self.args.output_dir), self.state.global_step
-        if self.state.best_global_step == step:
-            self.state.best_model_checkpoint = str(root / f"{checkpoint.PREFIX}{step}")
-        with self.meter.paused():
-            shares = self.strategy in strategies.SHARED
-            weights = self.accelerator.get_state_dict(self.model_wrapped) if shares else None
-            if ranks.first():
-                checkpoint.save(self.accelerator.unwrap_model(self.model), self.state, root, weights)
-                checkpoint.keep(root, {step, self.state.best_global_step or 0})
-            ranks.meet("saved")
-
-    def _load_best_model(self) -> None:
-        if self.strategy not in strategies.SHARED:  # `whole` reads it
-            super()._load_best_model()
-
-    def whole(self, auto_class: str) -> PreTrainedModel:
-        """The trained model with all its weights: the trainer's own, or where they lie in shares, of its checkpoint."""
-        if self.strategy not in strategies.SHARED:
-            return self.model
-        if self.state.best_model_checkpoint is None:
-            self._save_checkpoint(self.model, None)
-        last = Path(self.args.output_dir) / f"{checkpoint.PREFIX}{self.state.global_step}"
-        path = self.state.best_model_checkpoint or str(last)
-        model = getattr(transformers, auto_class).from_pretrained(path, dtype=self.model.dtype)
-        return cast("PreTrainedModel", model.to(self.args.device))

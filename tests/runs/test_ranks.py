@@ -81,7 +81,7 @@ def test_a_process_that_counts_no_more_is_lost_and_named(two: list[ranks.Job], m
         raise RuntimeError("Connection closed by peer")
     assert str(caught.value).startswith(f"rank 1 of 2 (process {os.getpid()} on ")
     assert str(caught.value).endswith(
-        " gave no sign of life; it was killed, stopped, or lost its machine; the same command starts again"
+        " gave no sign of life; it was killed, stopped, or lost its machine; --resume goes on with the run"
     )
 
 

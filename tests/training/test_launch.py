@@ -91,7 +91,7 @@ def failed(codes: dict[int, int]) -> ChildFailedError:
 
 
 def test_a_process_that_said_nothing_is_named_with_its_code(capsys: pytest.CaptureFixture[str]) -> None:
-    killed = "error: rank 1 of 2: killed (SIGKILL); the same command starts again, perhaps memory was short\n"
+    killed = "error: rank 1 of 2: killed (SIGKILL); --resume goes on with the run, perhaps memory was short\n"
     assert ended(failed({0: -15, 1: -9}), capsys) == (70, killed)
     left = "error: rank 1 of 2: left with code 71 and said nothing; run it with --debug\n"
     assert ended(failed({0: -15, 1: 71}), capsys) == (71, left)

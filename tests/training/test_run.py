@@ -313,15 +313,18 @@ def test_no_token_reaches_the_run_folder(tiny: str, data: str, monkeypatch: pyte
 
 
 def test_a_full_disk_is_a_sentence(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(28, os.strerror(28))
+    def full(what: str, path: Path) -> None:
+        if what == "sync" and "checkpoints" in path.parts:
+            raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr("llmkit.training.checkpoint.synced", full)
+    monkeypatch.setattr("llmkit.runs.disk.before", full)
     with pytest.raises(LlmkitError) as fault:
         train(tiny, data)
-    assert str(fault.value) == "run/checkpoints/checkpoint-6: No space left on device; free some space and run again"
+    said = str(fault.value)
+    assert said.startswith("run/checkpoints/checkpoint-6: No space left on device (")
+    assert said.endswith(" MiB free); free some space and give the same command again: it starts again")
     assert fault.value.exit_code == 74
-    assert not Path("run/checkpoints").exists()
+    assert not list(Path("run/checkpoints").iterdir())
 
 
 LABELS = ["naïve", "a=b", "c/d", "<b>x</b>", "../up", 'say "hi", ok', "two\nlines", "喜欢", "مرحبا", "🙂"]
