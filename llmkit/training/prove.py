@@ -69,7 +69,8 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
 def room(recipe: Recipe, model: PreTrainedModel) -> int:
     """The bytes that a run will write: model/, and checkpoints of weights and as a rule two numbers more for each."""
     trained = sum(weight.numel() * weight.element_size() for weight in model.parameters() if weight.requires_grad)
-    checkpoints = max(2, recipe.train.save_total_limit) + 1  # the best, the last, and one that is being written
+    # The best and the last at least, the best of an older one that stays, and one that is being written.
+    checkpoints = max(2, recipe.train.save_total_limit) + 2
     return size_of(model) + checkpoints * min(size_of(model), trained) + 2 * checkpoints * trained
 
 
