@@ -76,8 +76,8 @@ def commit(root: Path, step: int, about: Mapping[str, Any], writers: Writers) ->
         disk.folder(beside)
         for name, writer in writers.items():
             disk.write(beside / name, writer)
-        seconds = round(time.monotonic() - began, 3)
-        record = {"schema": SCHEMA, "step": step, **about, "seconds": seconds, "files": sizes(beside)}
+        files, seconds = sizes(beside), round(time.monotonic() - began, 3)
+        record = {"schema": SCHEMA, "step": step, **about, "seconds": seconds, "files": files}
         text = text_of(record)
         disk.write(beside / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
         disk.sync(beside)
@@ -192,11 +192,26 @@ def set_aside(path: Path) -> Path:
 
 
 def keep(root: Path, always: Collection[int], limit: int) -> None:
-    """Remove all checkpoints but those of the steps `always` and the newest others, `limit` in all."""
+    """Remove all checkpoints but those of the steps `always` and the newest others, `limit` in all.
+
+    What those that stay need stays too: where the last one is damaged, the one before must not have lost its best.
+    """
     there = steps(root)
     others = [step for step in there if step not in always]
-    for step in others[max(0, limit - len({*always} & {*there})) :]:
-        disk.remove(named(root, step))
+    stay = {*always, *others[: max(0, limit - len({*always} & {*there}))]}
+    stay |= {needed for step in stay & {*there} for needed in needs(named(root, step))}
+    for step in there:
+        if step not in stay:
+            disk.remove(named(root, step))
+
+
+def needs(path: Path) -> list[int]:
+    """The steps whose checkpoints this one cannot do without; none where its manifest cannot be read."""
+    try:
+        found: list[int] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["needs"]
+    except (OSError, ValueError, KeyError):
+        return []
+    return found
 
 
 def sweep(root: Path) -> None:

@@ -151,7 +151,8 @@ def room(recipe: Recipe, model: PreTrainedModel) -> int:
     """The bytes that a run will write: model/, and checkpoints of weights and as a rule two numbers more for each."""
     trained = size_of(weight for weight in model.parameters() if weight.requires_grad)
     saved = trained if recipe.lora is not None and not recipe.lora.merge else size_of(model.parameters())
-    checkpoints = max(2, recipe.train.save_total_limit) + 1  # the best, the last, and one that is being written
+    # The best and the last at least, the best of an older one that stays, and one that is being written.
+    checkpoints = max(2, recipe.train.save_total_limit) + 2
     return saved + 3 * checkpoints * trained
 
 

@@ -88,6 +88,8 @@ def train(
             try:
                 return carry_out(start, folder, stop, step)
             finally:
+                if ranks.first() and not (folder / "run.json").exists():  # the Trainer has made it already
+                    shutil.rmtree(folder / resuming.CHECKPOINTS, ignore_errors=True)
                 if folder.started and not manifest.read(folder.path)["sealed"]:
                     console.note(resuming.how(folder.path))
                 if stop.left:  # the first process has said what there is to say

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import sys
@@ -63,6 +64,8 @@ class Stop:
 
 
 HEARD: list[Stop] = []  # of the run that listens, in the process that it runs in
+FORKED: list[int] = []  # this process, where a run has forked it
+OVER = mmap.mmap(-1, 1)  # shared with forked children: whether no run listens
 
 
 @contextmanager
@@ -74,11 +77,13 @@ def listening() -> Iterator[Stop]:
         return
     before = {number: signal.signal(number, stop.handle) for number in CODES}
     HEARD.append(stop)
+    OVER[0] = 0
     try:
         with watching(stop):
             yield stop
     finally:
         HEARD.remove(stop)
+        OVER[0] = 1
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -121,15 +126,21 @@ def forget() -> None:
     """In a forked child: the signals of a run are its parent's to handle."""
     if HEARD:
         HEARD.clear()
+        FORKED.append(os.getpid())
         signal.set_wakeup_fd(-1)
         for number in CODES:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def deaf(_: Any = None) -> None:
-    """For a process that builds batches: the run that it works for decides, also when all are sent a signal."""
+    """For a process that builds batches: the run that it works for decides, also when all are sent a signal.
+
+    When the run is over it can be ended: an interpreter that leaves waits for its children.
+    """
+    if not FORKED:  # nothing is shared with a process that was started in another way
+        return
     for number in CODES:
-        signal.signal(number, signal.SIG_IGN)
+        signal.signal(number, lambda *_: os._exit(1) if OVER[0] else None)
 
 
 os.register_at_fork(after_in_child=forget)

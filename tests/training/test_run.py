@@ -207,7 +207,7 @@ def test_a_finished_run_is_never_overwritten(tiny: str, data: str) -> None:
     refused(
         OutputError,
         "runs/x: holds a finished run; name another --output-dir, or remove the folder",
-        lambda: train(tiny, data, "train.max_steps=1", "train.eval_strategy=no", out="runs/x"),
+        lambda: train(tiny, data, "train.max_steps=2", "train.eval_strategy=no", out="runs/x"),
     )
 
 
@@ -222,7 +222,10 @@ def test_the_same_run_unfinished_starts_again_and_another_one_is_refused(
     assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["sealed"] is None
     refused(
         OutputError,
-        "run: holds another, unfinished run; name another --output-dir, or remove the folder",
+        "run: holds an unfinished run that was begun with something else; give the command that began it, or name "
+        "another --output-dir\n"
+        "  key         then  now\n"
+        "  train.seed  42    7",
         lambda: train(tiny, data, *keys, "train.seed=7"),
     )
     train(tiny, data, *keys)
