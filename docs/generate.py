@@ -98,13 +98,15 @@ METRICS = {
 TRUE, SAID = ["a", "b", "a", "b"], [0.9, 0.4, 0.6, 0.2]
 # Each kind of question with four rows, so that the signatures are those of the code.
 EXAMPLES: dict[str, tuple[str, list[Any], list[Answer]]] = {
-    "classify, one class": (
+    "classify, one class; sentiment": (
         "single", TRUE, [Answer("ab"[p < 0.5], {"a": p, "b": 1 - p}) for p in SAID],
     ),
     "classify, several labels (`classify.kind=multi`)": (
         "multi", [["a"], ["b"], ["a", "b"], []], [Answer(["a"] * (p > 0.5), {"a": p, "b": 1 - p}) for p in SAID],
     ),
-    "classify, a number (`classify.kind=regression`)": ("regression", [1.0, 2.0, 3.0, 5.0], [Answer(p) for p in SAID]),
+    "classify, a number (`classify.kind=regression`); `sentiment.classes=score`": (
+        "regression", [1.0, 2.0, 3.0, 5.0], [Answer(p) for p in SAID],
+    ),
 }  # fmt: skip
 # Generated text in rows of one reference.
 WRITTEN = {"summarize": summaries, "translate": translations}

@@ -23,6 +23,7 @@ TOKEN = re.compile(
     r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s:]+:[^/@\s]+(?=@)|(?i:(?<=token=)|(?<=password=)|(?<=api_key=))\S+"
 )
 
+BETWEEN = 3  # columns between two of a table
 WIDEST = 40  # columns of a terminal that a table's cell may insist on
 QUIET = 30.0  # seconds between two lines of progress where there is no terminal
 AT_ONCE = 1.0  # seconds that a bar within another waits before it shows
@@ -139,6 +140,17 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def fits(head: Sequence[str], rows: Sequence[Sequence[object]]) -> bool:
+    """Whether the terminal has room for all of a table's cells; always without one."""
+    if not on_terminal():
+        return True
+    from rich.cells import cell_len
+    from rich.console import Console
+
+    widths = [max(cell_len(plain(str(cell))) for cell in column) for column in zip(head, *rows, strict=True)]
+    return sum(widths) + BETWEEN * (len(widths) - 1) <= Console().width
+
+
 def table(
     head: Sequence[str], rows: Sequence[Sequence[object]], numbers: Collection[int] = (), title: str = ""
 ) -> None:
@@ -151,8 +163,9 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
-    above = Text(writable(plain(title))) if title else None
-    grid = Table(box=box.SIMPLE_HEAD, title=above, title_justify="left", pad_edge=False, show_edge=False)
+    if title:  # rich would break it at the width of the table
+        write(plain(title))
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for i, word in enumerate(head):
         # The last column gives way first when the terminal is narrow.
         cells = [word, *(str(row[i]) for row in rows)]

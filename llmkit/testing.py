@@ -45,6 +45,17 @@ WRITERS: dict[str, dict[str, Any]] = {
         "num_decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "init_std": 0.3,
     },
 }  # fmt: skip
+# Tokenizers whose words lie in SentencePiece files: the class, the name of the file, and what its config says.
+SPM: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "marian": ("MarianTokenizer", "source.spm", {"source_lang": "en", "target_lang": "de"}),
+    "m2m_100": ("M2M100Tokenizer", "sentencepiece.bpe.model", {}),
+    "mbart": ("MBartTokenizer", "sentencepiece.bpe.model", {}),
+    "mbart50": ("MBart50Tokenizer", "sentencepiece.bpe.model", {"src_lang": "en_XX"}),
+    "nllb": ("NllbTokenizer", "sentencepiece.bpe.model", {"extra_special_tokens": ["eng_Latn", "deu_Latn"]}),
+    "plbart": ("PLBartTokenizer", "sentencepiece.bpe.model", {"language_codes": "base"}),
+    "t5": ("T5Tokenizer", "spiece.model", {"extra_ids": 0}),
+    "pegasus": ("PegasusTokenizer", "spiece.model", {"offset": 2}),
+}
 SYLLABLES = ["ka", "to", "ri", "mu", "sel", "an", "bor", "ti", "ne", "Ul", "é", "zon"]
 CHARACTERS = "却说那唐僧忧愁随着国王至后宫只听得鼓乐喧天闻异香扑鼻低头不敢仰视行者暗里欣然"
 LONGEST = 128  # tokens that a tiny model has positions for
@@ -83,6 +94,51 @@ def tiny_tokenizer(folder: Path, texts: Sequence[str] = (), pad: bool = True) ->
     return fast
 
 
+def spm_tokenizer(folder: Path, kind: str, texts: Sequence[str] = ()) -> Any:
+    """The tokenizer of a kind in SPM, from SentencePiece files that are trained on `texts` and `reviews`; in `folder`.
+
+    It needs the package sentencepiece.
+    """
+    from transformers import AutoTokenizer
+
+    from llmkit.models.load import quiet
+
+    folder.mkdir(parents=True, exist_ok=True)
+    name, file, about = SPM[kind]
+    known = [*texts, *(row["text"] for row in reviews(64))]
+    pieces = trained_spm(folder / file, known, pad_first=file == "spiece.model")
+    if kind == "marian":
+        pieces += trained_spm(folder / "target.spm", [text.upper() for text in known])
+        write_vocabulary(folder, ["</s>", "<unk>", *pieces, "<pad>"])
+    elif kind == "m2m_100":
+        write_vocabulary(folder, ["<s>", "<pad>", "</s>", "<unk>", *pieces])
+    written = {"tokenizer_class": name, "model_max_length": LONGEST} | about
+    (folder / "tokenizer_config.json").write_text(json.dumps(written), encoding="utf-8")
+    with quiet():
+        return AutoTokenizer.from_pretrained(folder)
+
+
+def trained_spm(path: Path, texts: Sequence[str], pad_first: bool = False) -> list[str]:
+    """The pieces of a SentencePiece model that is written to `path`, without its special ones."""
+    import sentencepiece
+
+    ends: dict[str, Any] = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1} if pad_first else {}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_prefix=str(path.with_suffix("")), vocab_size=90, hard_vocab_limit=False,
+        model_type="unigram" if pad_first else "bpe", minloglevel=2, num_threads=1, **ends,
+    )  # fmt: skip
+    path.with_suffix(".vocab").unlink()
+    path.with_suffix(".model").rename(path)
+    made = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    return [made.id_to_piece(i) for i in range(3, made.get_piece_size())]
+
+
+def write_vocabulary(folder: Path, pieces: Sequence[str]) -> None:
+    """Write the numbers of pieces where the tokenizer has its own."""
+    numbers = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
+    (folder / "vocab.json").write_text(json.dumps(numbers, ensure_ascii=False), encoding="utf-8")
+
+
 def tiny_model(
     folder: str | Path,
     family: str = "bert",
@@ -91,12 +147,13 @@ def tiny_model(
     auto_class: str = "AutoModel",
     pad: bool = True,
     seed: int = 0,
+    words: str | None = None,
     **config: Any,
 ) -> str:
     """The path of a Hugging Face folder with a two-layer model of `family` (see FAMILIES and WRITERS), random weights.
 
     `texts` are words that its tokenizer should know, `config` changes fields of its config. A family of WRITERS is an
-    encoder-decoder, which begins with [CLS] and ends with [SEP].
+    encoder-decoder, which begins with [CLS] and ends with [SEP]; or, with `words`, has the tokenizer of a kind in SPM.
     """
     import torch
     import transformers
@@ -104,17 +161,21 @@ def tiny_model(
     from llmkit.models.load import quiet
 
     folder = Path(folder)
-    tokenizer = tiny_tokenizer(folder, texts, pad)
+    tokenizer = tiny_tokenizer(folder, texts, pad) if words is None else spm_tokenizer(folder, words, texts)
     fields = {
-        "vocab_size": len(tokenizer),
+        "vocab_size": len(tokenizer) + len(getattr(tokenizer, "lang_token_to_id", ())),  # M2M100 counts no codes
         "max_position_embeddings": LONGEST + 2,
-        "pad_token_id": 0,
+        "pad_token_id": 0 if words is None else tokenizer.pad_token_id,
         "initializer_range": 0.1,
     } | (FAMILIES | WRITERS)[family]
     ids: dict[str, int | None] = {f"{name}_token_id": None for name in ("bos", "eos", "cls", "sep")}
     if family in WRITERS:
         auto_class = "AutoModelForSeq2SeqLM"
         ids |= {"bos_token_id": 2, "decoder_start_token_id": 2, "eos_token_id": 3, "forced_eos_token_id": None}
+    if words is not None:  # Marian begins with padding
+        start = tokenizer.pad_token_id if tokenizer.bos_token_id is None else tokenizer.eos_token_id
+        ids |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+        ids |= {"decoder_start_token_id": start}
     about = transformers.AutoConfig.for_model(family, **fields | ids | config)
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(seed)

@@ -132,9 +132,10 @@ def readme(home: Path) -> Counter[str]:
 
 
 def test_the_readme_runs(readme: Counter[str], home: Path) -> None:
-    assert readme == {"commands": 25, "scripts": 1, "files": 1}
+    assert readme == {"commands": 31, "scripts": 1, "files": 1}
     assert sorted(path.name for path in (home / "runs").iterdir()) == [
-        "again", "faster", "labels", "mlm", "own", "pairs", "python", "rating", "recipe", "reviews",
+        "adapter", "again", "faster", "labels", "lstm", "mlm", "own", "pairs", "python", "rating", "recipe", "reviews",
+        "stars", "summaries",
     ]  # fmt: skip
     assert len((home / "answers.jsonl").read_text(encoding="utf-8").splitlines()) == 60
 

@@ -61,6 +61,7 @@ class Judged(NamedTuple):
 
     model: str
     task: Task
+    labels: Sequence[str]  # as it was opened: rows may tell fewer apart
     words: str  # of a task of tokens what decides them
     names: Sequence[str]  # of the metrics, as they were asked for
     rows: Rows
@@ -117,6 +118,7 @@ def judge_model(model: str, asked: Request, first: Judged | None = None) -> Judg
 
     saved = open_saved(model, asked.task, asked.keys, check, asked.base)
     task, recipe = saved.task, saved.recipe
+    labels = list(task.labels)
     words = saved.tokenizer.backend_tokenizer.to_str() if task.corpus else ""
     if first is not None and words != first.words:
         what = f"{model} has another tokenizer than {first.model}: losses a token of two vocabularies do not compare"
@@ -129,6 +131,8 @@ def judge_model(model: str, asked: Request, first: Judged | None = None) -> Judg
         named = splits.judged()
     split, rows = named
     spelled = task.references(rows)
+    if first is not None:
+        check_labels(first, model, task)
     label_map = matched(task, rows, spelled, asked.label_map)
     references = in_words(spelled, label_map)
     answers = answers_of(saved, asked, rows)
@@ -140,16 +144,26 @@ def judge_model(model: str, asked: Request, first: Judged | None = None) -> Judg
     report = judge(task, names, split, references, answers, held, by_label=by_label, label_map=label_map)
     if first is None:
         warn_of_thin_labels(task, references)
-    return Judged(model, task, words, names, rows, references, answers, report)
+    return Judged(model, task, labels, words, names, rows, references, answers, report)
 
 
 def check_kind(first: Judged, model: str, task: Task) -> None:
     """Raise ModelError where a further model does not answer the question of the first."""
     one = first.task
-    if one.name != task.name or one.known_metrics != task.known_metrics:
+    if one.name != task.name:
+        what = f"{model} is a model of the task {task.name}, and {first.model} of {one.name}"
+        raise ModelError(what, f"--task {one.name} opens both as that, where {model} can be")
+    if one.labels and task.labels and set(task.labels) != set(first.labels):
+        check_labels(first, model, task)
+    if one.known_metrics != task.known_metrics:
         metrics = f"{listed(task.metrics)}, not by {listed(one.metrics)}"
         what = f"{model} answers another kind of question than {first.model}: it is scored by {metrics}"
         raise ModelError(what, "compare models of one kind")
+
+
+def check_labels(first: Judged, model: str, task: Task) -> None:
+    """Raise ModelError where a further model does not answer with the labels of the first."""
+    one = first.task
     if set(one.labels) != set(task.labels):
         what = f"{model} has the labels {listed(task.labels)}, and {first.model} {listed(one.labels)}"
         raise ModelError(what, "compare models of the same labels")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -49,7 +50,8 @@ def answers_to(
     advance: Callable[[int], None],
     spread: bool,
 ) -> list[Answer]:
-    """The answers to the features; what was put together of parts and needs it is answered again."""
+    """The answers to the features; what was put together of parts and needs it is answered again. `advance` hears of
+    rows: one that has several features counts with its last."""
     batches = by_length([len(feature["input_ids"]) for feature in features], batch_size)
     answers = task.decode(outputs_of(task, model, tokenizer, features, batches, advance, spread), features)
     again = task.again(answers, features)
@@ -73,12 +75,17 @@ def outputs_of(
     """The raw output of each feature; several processes divide the batches among them."""
     collate = task.collator(tokenizer)
     mine: dict[int, Any] = {}  # by the feature's number
+    rows = [feature.get("row", at) for at, feature in enumerate(features)]
+    waiting = Counter(rows)  # the features of each row
     parts = ranks.size() if spread else 1
     for start in range(0, len(batches), parts):
-        for positions in batches[start : start + parts][ranks.rank() % parts :][:1]:
+        of_all = batches[start : start + parts]
+        for positions in of_all[ranks.rank() % parts :][:1]:
             batch = {k: v.to(model.device) for k, v in collate([features[i] for i in positions]).items()}
             mine |= zip(positions, predicted(task, model, batch), strict=True)
-        advance(sum(map(len, batches[start : start + parts])))
+        done = Counter(rows[i] for positions in of_all for i in positions)
+        waiting.subtract(done)
+        advance(sum(waiting[row] == 0 for row in done))
     all_of_them = {number: one for some in (ranks.gathered(mine) if spread else [mine]) for number, one in some.items()}
     return [all_of_them[number] for number in range(len(features))]
 

@@ -15,6 +15,7 @@ from llmkit.recipe.draft import read
 from llmkit.recipe.load import load_recipe
 from llmkit.recipe.schema import DataSection, Recipe
 from llmkit.runs import manifest
+from llmkit.tasks import generation
 from llmkit.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def open_saved(
     `base` is where the base of an adapter is, where it is not where the adapter says.
 
     `check` sees the task before the weights load and may raise what is wrong with what is asked of it.
+    The run of one task is opened as any other folder where `task` is another one of llmkit's.
     Raises ModelError where a weight is missing or no task answers with it, DataError where a run's files are not
     those that it sealed. A run of a user's own task file needs the file named again, or unchanged.
     """
@@ -76,7 +78,9 @@ def open_saved(
         raise UsageError(f"--base {base}: {name} is a whole model, which has none", "leave it out")
     run = Path(name).expanduser()
     if (run / "run.json").is_file():
-        return open_run(run, found, task, keys, check)
+        about = finished(run)
+        if task is None or task not in tasks.names() or task == about.get("task"):
+            return open_run(run, found, task, keys, check)
     from llmkit.models import load
 
     config = load.load_config(found)
@@ -93,14 +97,19 @@ def data_keys(keys: Sequence[str]) -> Sequence[str]:
     return keys
 
 
-def open_run(run: Path, found: ModelName, task: str | None, keys: Sequence[str], check: Check) -> Saved:
-    """The model of a finished run."""
+def finished(run: Path) -> dict[str, Any]:
+    """What run.json says. Raises ModelError where the run did not finish, and what `check_outputs` raises."""
     about = manifest.read(run)
     if not about["sealed"]:
         raise ModelError(f"{run}: the run did not finish", "run the same command again")
     check_outputs(run, about)
+    return about
+
+
+def open_run(run: Path, found: ModelName, task: str | None, keys: Sequence[str], check: Check) -> Saved:
+    """The model of a finished run, by its recipe."""
     if task is None:
-        check_task_file(run, about)
+        check_task_file(run, manifest.read(run))
     named = [] if task is None else [f"task={json.dumps(task)}"]
     recipe = load_recipe(run / "recipe.yaml", named)
     reading = load_recipe(run / "recipe.yaml", [*named, *data_keys(keys)]).data if keys else recipe.data
@@ -157,7 +166,7 @@ def ready(
     config = load.load_config(found)
     task.adopt(config)
     check(task)
-    tokenizer = load.load_tokenizer(found, task.needs)
+    tokenizer = load.load_tokenizer(found, task.needs, task.slow_words)
     loaded = load.load_model(found, task.model().auto_class, {}, strict=True, tokenizer=tokenizer)
     if not getattr(loaded.model, "is_quantized", False):  # those weights are on their device
         loaded.model.to(device())
@@ -170,6 +179,8 @@ def task_of(found: ModelName, config: PreTrainedConfig) -> str:
     """The task that a foreign model was made for, by its architecture."""
     if getattr(config, "sentiment", None) is not None:  # what finetune-sentiment stores, thresholds among it
         return "sentiment"
+    if (written := generation.task_written(config)) is not None:
+        return written
     names = config.architectures or ["no architecture"]
     for ending, task in BY_ARCHITECTURE.items():
         if any(name.endswith(ending) for name in names):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,6 +26,8 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
+from llmkit.models.seq2seq import fill
+
 # Families whose decoders take one token at a time beside a cache whose rows can be chosen: each is held against
 # `generate` in tests/models/test_decoding.py. Others, and settings beyond those below, are left to `generate`.
 FAMILIES = frozenset({
@@ -35,18 +38,20 @@ KNOWN = frozenset({
     "bad_words_ids", "bos_token_id", "decoder_start_token_id", "do_sample", "early_stopping", "eos_token_id",
     "forced_bos_token_id", "forced_eos_token_id", "length_penalty", "max_length", "min_length", "no_repeat_ngram_size",
     "num_beams", "num_return_sequences", "output_attentions", "output_hidden_states", "pad_token_id",
-    "transformers_version", "use_cache", "_from_model_config",
+    "renormalize_logits", "transformers_version", "use_cache", "_from_model_config",
 })  # fmt: skip
 DROPPED = 8  # rows leave the batch when this part of them has ended: copying the cache costs about a step
 
 
-def answer_tokens(model: PreTrainedModel, inputs: Mapping[str, Tensor], most: int) -> list[list[int]]:
+def answer_tokens(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor], most: int, own: Mapping[str, Any] | None = None
+) -> list[list[int]]:
     """For each row the tokens that the model says, with its special ones, without the one that starts the decoder.
 
     `inputs`: input_ids and attention_mask [rows, length], and what else the encoder reads. `most`: tokens of an answer
-    where the model's settings name no limit.
+    where the model's settings name no limit. `own`: what its config says of the task, where its settings are silent.
     """
-    settings = settings_of(model, most)
+    settings = settings_of(model, most, own or {})
     if model.config.model_type in FAMILIES and plain(settings):
         return greedy(model, inputs, settings)
     size = max(1, len(inputs["input_ids"]) // (settings.num_beams or 1))  # each beam is a row of its own
@@ -57,10 +62,11 @@ def answer_tokens(model: PreTrainedModel, inputs: Mapping[str, Tensor], most: in
     return answers
 
 
-def settings_of(model: PreTrainedModel, most: int) -> GenerationConfig:
+def settings_of(model: PreTrainedModel, most: int, own: Mapping[str, Any]) -> GenerationConfig:
     """How the model answers: as its own settings say, but never by chance."""
     settings = copy.deepcopy(model.generation_config)
     settings.do_sample = False
+    fill(settings, own)
     if settings.max_new_tokens is not None:
         settings.max_length, settings.max_new_tokens = settings.max_new_tokens + 1, None
     if settings.max_length is None:

@@ -15,6 +15,13 @@ FIRST = ("config.json", "model_config.json", "tokenizer_config.json", "model.saf
 POINTERS = ("configuration_files", "transformers_weights", "fast_tokenizer_files", "weight_map")
 
 
+def share(folder: Path) -> None:
+    """Let those who may read the JSON files of a folder read its weights: safetensors writes them for their owner."""
+    mode = min(path.stat().st_mode for path in folder.glob("*.json"))
+    for path in folder.glob("*.safetensors"):
+        path.chmod(mode)
+
+
 def stay_inside(name: ModelName) -> None:
     """Raise ModelError where a file of the model names one that is not beside it, in whatever folder that is."""
     waiting, seen = list(FIRST), set()

@@ -51,6 +51,6 @@ def joined(
 def same_words(encoder: ModelName, decoder: ModelName, tokenizer: PreTrainedTokenizerBase) -> None:
     """Raise ModelError where one of the two numbers its words in another way: they share one tokenizer."""
     for name in {encoder.id: encoder, decoder.id: decoder}.values():
-        if load_tokenizer(name).get_vocab() != tokenizer.get_vocab():
+        if load_tokenizer(name, slow=True).get_vocab() != tokenizer.get_vocab():
             raise ModelError(f"{encoder.given} and {decoder.given}: their tokenizers differ",
                              "name two models of one tokenizer, such as the same one twice")  # fmt: skip

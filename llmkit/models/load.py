@@ -14,7 +14,7 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.errors import ModelError
-from llmkit.models import adapters, files, heads
+from llmkit.models import adapters, files, heads, spm
 from llmkit.models.changes import BY_TASK, allowed
 from llmkit.models.hub import source, speaking_of
 from llmkit.models.lengths import longest, own_length
@@ -59,19 +59,20 @@ def read_config(name: ModelName, changes: Mapping[str, Any]) -> PreTrainedConfig
         return AutoConfig.from_pretrained(name.id, trust_remote_code=False, **source(name), **changes)
 
 
-def load_tokenizer(name: ModelName, needs: Sequence[str] = ("pad",)) -> PreTrainedTokenizerBase:
+def load_tokenizer(name: ModelName, needs: Sequence[str] = ("pad",), slow: bool = False) -> PreTrainedTokenizerBase:
     """The tokenizer, with padding and truncation that its file may carry turned off: llmkit decides both.
 
-    `needs` names special tokens that the task cannot do without. Raises ModelError where one is missing.
+    `needs` names special tokens that the task cannot do without, and `slow` says whether one without a tokenizer.json
+    will do. Raises ModelError where it will not, where a token is missing, or a package that reads its files.
     """
     if name.adapter and not (Path(name.id) / NEEDS["tokenizer"]).is_file():
         name = adapters.base_of(name)
-    with speaking_of(name), quiet():
+    with speaking_of(name), quiet(), spm.packages(name):
         files.stay_inside(name)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             name.id, trust_remote_code=False, **source(name)
         )
-    if not tokenizer.is_fast:
+    if not tokenizer.is_fast and not slow:
         raise ModelError(
             f"{name.given}: its tokenizer has no tokenizer.json form", "name a model with a fast tokenizer"
         )
@@ -97,8 +98,9 @@ def hint(need: str) -> str:
 
 def unlimited(tokenizer: PreTrainedTokenizerBase) -> None:
     """Turn off the padding and truncation of the tokenizer's own file."""
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.no_truncation()
+    if tokenizer.is_fast:
+        tokenizer.backend_tokenizer.no_padding()
+        tokenizer.backend_tokenizer.no_truncation()
 
 
 def load_model(
@@ -276,7 +278,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length:
     tokenizer.save_pretrained(folder)
 
 
-def modules(keys: tuple[str, ...]) -> str:
+def modules(keys: Sequence[str]) -> str:
     """`classifier, bert.pooler.dense` from weight names; of many the modules that they are in, layers as one."""
     found = list(dict.fromkeys(key.rpartition(".")[0] or key for key in keys))
     if len(found) > SPELLED:

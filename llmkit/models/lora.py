@@ -27,6 +27,7 @@ from transformers.pytorch_utils import Conv1D
 from llmkit.errors import ModelError, RecipeError, did_you_mean
 from llmkit.models.adapters import CONFIG, WEIGHTS
 from llmkit.models.heads import output_layers
+from llmkit.models.load import modules
 from llmkit.models.names import ModelName
 from llmkit.recipe.schema import LoraSection
 
@@ -154,9 +155,9 @@ def described(section: LoraSection, names: Sequence[str], whole: Sequence[str]) 
     kinds = list(dict.fromkeys(name.rpartition(".")[2] for name in names))
     layers = len({found[1] for name in names if (found := LAYER.match(name))})
     how = "".join(word for word, on in ((", DoRA", section.dora), (", rsLoRA", section.rslora)) if on)
-    modules = f"{len(names)} module{'s' if len(names) > 1 else ''}"
-    where = f"{modules}, {layers} layer{'s' if layers > 1 else ''}" if layers else modules
-    also = f"; trained whole: {', '.join(whole)}" if whole else ""
+    number = f"{len(names)} module{'s' if len(names) > 1 else ''}"
+    where = f"{number}, {layers} layer{'s' if layers > 1 else ''}" if layers else number
+    also = f"; trained whole: {modules([f'{path}.weight' for path in whole])}" if whole else ""
     return f"r {section.r}{how} on {', '.join(kinds)} ({where}){also}"
 
 

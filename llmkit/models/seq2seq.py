@@ -7,10 +7,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.data.masking import IGNORED
 from llmkit.errors import ModelError, RecipeError
+
+KEPT = ("num_beams", "max_length", "min_length", "length_penalty", "no_repeat_ngram_size", "early_stopping")
+KEYS = ("source_language", "target_language")
 
 
 class Ends(NamedTuple):
@@ -89,46 +92,107 @@ def set_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None
 
 
 def set_languages(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str | None, target: str | None
-) -> None:
-    """Tell a tokenizer of many languages which two it reads, and the model which one it writes.
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    given: tuple[str | None, str | None],
+    section: str,
+    same: bool,
+) -> tuple[str | None, str | None]:
+    """Tell a tokenizer of many languages which two it reads, and the model how it begins what it writes.
 
-    Raises RecipeError where it has no such language, or knows none at all.
+    `given` are the codes that the recipe names, and what comes back is what they became: the target's is else the one
+    that the model was trained to write, or the tokenizer's own, or (`same`) the source's. Raises RecipeError, with the
+    recipe's `section`, where the tokenizer has no such language, knows none at all, or it is open which one to write.
     """
-    for key, attribute, language in (("source_language", "src_lang", source), ("target_language", "tgt_lang", target)):
-        if language is None:
-            continue
-        if not hasattr(tokenizer, attribute):
-            raise RecipeError(f"{key}: the tokenizer has no languages to choose from", "leave it out")
-        try:
-            setattr(tokenizer, attribute, language)
-        except (KeyError, ValueError) as fault:
-            raise RecipeError(f"{key}: the tokenizer has no language '{language}'",
-                              "write its code, such as en_XX") from fault  # fmt: skip
+    if type(tokenizer).__name__ == "FSMTTokenizer":
+        raise ModelError("FSMT's tokenizer reads sources only: targets would be numbered by the wrong vocabulary",
+                         "name a Marian model of the same languages, such as Helsinki-NLP/opus-mt-en-de")  # fmt: skip
+    if not hasattr(tokenizer, "tgt_lang"):
+        if key := next((key for key, code in zip(KEYS, given, strict=True) if code is not None), None):
+            raise RecipeError(f"{section}.{key}: the tokenizer has no languages to choose from", "leave it out")
+        return given
+    source, target = given
+    if source is not None:
+        language_token(tokenizer, source, f"{section}.source_language")
+    source = source or tokenizer.src_lang
+    target = target or written(model, tokenizer) or tokenizer.tgt_lang or (source if same else None)
+    if target is None and not same:
+        raise RecipeError(f"{section}.target_language: the tokenizer knows many, and none is named",
+                          "write the code of the language to translate into, as its model card spells it")  # fmt: skip
     if target is not None:
-        token = language_token(tokenizer, target)
-        if model.config.model_type == "mbart" and model.config.decoder_start_token_id != model.config.eos_token_id:
-            model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = token
-        else:
-            model.generation_config.forced_bos_token_id = token
+        token = language_token(tokenizer, target, f"{section}.target_language")
+        tell(tokenizer, source, target)
+        begin_as_trained(model, tokenizer, token)
+    return source, target
 
 
-def language_token(tokenizer: PreTrainedTokenizerBase, language: str) -> int:
-    """The token of a language. Raises RecipeError where the tokenizer has none."""
+def tell(tokenizer: PreTrainedTokenizerBase, source: str | None, target: str | None) -> None:
+    """Set the two languages of a tokenizer of many."""
+    for attribute, code in (("src_lang", source), ("tgt_lang", target)):
+        if code is not None and hasattr(tokenizer, attribute):
+            setattr(tokenizer, attribute, code)
+
+
+def written(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The language that a model's settings have its answers begin with, as its tokenizer spells it."""
+    settings = model.generation_config
+    ends = {getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad", "unk", "cls", "sep")}
+    for token in (settings.forced_bos_token_id, settings.decoder_start_token_id):
+        if token is not None and token not in ends:
+            return str(tokenizer.convert_ids_to_tokens(token)).strip("_")
+    return None
+
+
+def begin_as_trained(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, language: int) -> None:
+    """Let answers begin as targets do: their language is what the decoder is given, or what it says first."""
+    ids = tokenizer(text_target=["a"])["input_ids"]
+    for settings in (model.config, model.generation_config):
+        settings.decoder_start_token_id = int(shifted(model, torch.tensor(ids))[0, 0])
+    model.generation_config.forced_bos_token_id = language if ids[0][0] == language else None
+
+
+def language_token(tokenizer: PreTrainedTokenizerBase, language: str, key: str) -> int:
+    """The token of a language. Raises RecipeError, with the recipe's `key`, where the tokenizer has none."""
     for spelled in (language, f"__{language}__"):
         token = tokenizer.convert_tokens_to_ids(spelled)
         if token is not None and token != tokenizer.unk_token_id:
             return int(token)
-    raise RecipeError(f"target_language: the tokenizer has no language '{language}'", "write its code, such as en_XX")
+    raise RecipeError(f"{key}: the tokenizer has no language '{language}'", "write its code, as its model card does")
 
 
-def set_answers(model: PreTrainedModel, wanted: Mapping[str, Any], most: int) -> str:
+def of_task(config: PreTrainedConfig, section: str) -> dict[str, Any]:
+    """What the config of a model says of one task."""
+    return sections(config).get(section, {})
+
+
+def sections(config: PreTrainedConfig) -> dict[str, dict[str, Any]]:
+    """What a model's config says of tasks, by the names that its field task_specific_params has for them."""
+    params = getattr(config, "task_specific_params", None)
+    known = params.items() if isinstance(params, dict) else ()
+    return {name: about for name, about in known if isinstance(about, dict)}
+
+
+def fill(settings: GenerationConfig, own: Mapping[str, Any]) -> list[str]:
+    """Write what the first T5 and BART keep in their config's `own` words on a task into generation settings that are
+    silent on it; gives the words."""
+    usual, filled = GenerationConfig(), []
+    for word in KEPT:
+        silent = getattr(settings, word, None) in (None, getattr(usual, word, None))
+        if silent and isinstance(own.get(word), int | float):
+            setattr(settings, word, own[word])
+            filled.append(word)
+    return filled
+
+
+def set_answers(model: PreTrainedModel, wanted: Mapping[str, Any], most: int, own: Mapping[str, Any]) -> str:
     """Write how answers are generated into the model's generation settings, and say it.
 
-    `wanted` holds words of GenerationConfig; None: the model's own. `most` is how many tokens an answer may have, where
-    `wanted` has no max_length.
+    `wanted` holds words of GenerationConfig; None: the model's own, or what its config says of the task in `own`.
+    `most` is how many tokens an answer may have, where `wanted` has no max_length.
     """
     settings = model.generation_config
+    missing = {word: value for word, value in own.items() if wanted.get(word) is None and word != "max_length"}
+    filled = fill(settings, missing)
     chosen = {word: value for word, value in wanted.items() if value is not None}
     for word, value in chosen.items():
         setattr(settings, word, value)
@@ -142,7 +206,8 @@ def set_answers(model: PreTrainedModel, wanted: Mapping[str, Any], most: int) ->
     if (settings.min_length or 0) > settings.max_length:
         settings.min_length = 0
     said = f"{settings.num_beams} beams" if settings.num_beams > 1 else "the likeliest token each time"
-    more = {"length_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0}
-    own = [f"{word} {getattr(settings, word):g}" for word, usual in more.items()
-           if getattr(settings, word, None) not in (None, usual)]  # fmt: skip
-    return ", ".join([f"answers: {said}", *own, f"at most {settings.max_length - 1} tokens"])
+    rest = {"length_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0}
+    more = [f"{word} {getattr(settings, word):g}" for word, usual in rest.items()
+            if getattr(settings, word, None) not in (None, usual)]  # fmt: skip
+    whose = " (as the model's config says of the task)" if filled else ""
+    return ", ".join([f"answers: {said}", *more, f"at most {settings.max_length - 1} tokens"]) + whose

@@ -19,8 +19,12 @@ def texts(tokenizer: PreTrainedTokenizerBase, answers: Sequence[Sequence[int]]) 
 
     WordPiece decoders put a space between any two words; between two characters of a script without spaces it goes.
     """
-    said = tokenizer.batch_decode([list(one) for one in answers], skip_special_tokens=True)
-    if type(tokenizer.backend_tokenizer.decoder).__name__ == "WordPiece":
+    words = {"use_source_tokenizer": False} if hasattr(tokenizer, "spm_target") else {}  # Marian has two
+    codes = set(getattr(tokenizer, "lang_token_to_id", {}).values())  # M2M100 does not take them for special
+    said = tokenizer.batch_decode(
+        [[token for token in one if token not in codes] for one in answers], skip_special_tokens=True, **words
+    )
+    if tokenizer.is_fast and type(tokenizer.backend_tokenizer.decoder).__name__ == "WordPiece":
         said = [BETWEEN.sub("", text) for text in said]
     return [text.strip() for text in said]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from llmkit.data import sentences
 
@@ -20,15 +21,13 @@ def encode(
     """One feature a text (`input_ids`, and `token_type_ids` where the model has them), and how many texts were cut."""
     if not texts:
         return [], 0
-    encoded = tokenizer(
-        list(texts),
-        list(pairs) if pairs is not None else None,
-        truncation=True,
-        max_length=max_length,
-        padding=False,
-        return_attention_mask=False,
-    )
-    cut = sum(bool(one.overflowing) for one in encoded.encodings or ())
+
+    def read(some: Iterable[int], **words: Any) -> BatchEncoding:
+        second = None if pairs is None else [pairs[at] for at in some]
+        return tokenizer([texts[at] for at in some], second, return_attention_mask=False, verbose=False, **words)
+
+    encoded = read(range(len(texts)), truncation=True, max_length=max_length, padding=False)
+    cut = cut_of(encoded, max_length, read)
     names = list(encoded.keys())
     return [dict(zip(names, values, strict=True)) for values in zip(*encoded.values(), strict=True)], cut
 
@@ -42,12 +41,25 @@ def targets(
     """
     if not texts:
         return [], 0
-    encoded = tokenizer(text_target=list(texts), truncation=True, max_length=max_length, padding=False)
+
+    def read(some: Iterable[int], **words: Any) -> BatchEncoding:
+        return tokenizer(text_target=[texts[at] for at in some], verbose=False, **words)
+
+    encoded = read(range(len(texts)), truncation=True, max_length=max_length, padding=False)
     said = []
     for ids in encoded["input_ids"]:
         own = ids[1:] if start is not None and len(ids) > 1 and ids[0] == start else ids
         said.append([*own[: max_length - 1], end] if end is not None and end not in own[-2:] else own)
-    return said, sum(bool(one.overflowing) for one in encoded.encodings or ())
+    return said, cut_of(encoded, max_length, read)
+
+
+def cut_of(encoded: BatchEncoding, max_length: int, again: Callable[[list[int]], BatchEncoding]) -> int:
+    """How many of the encoded texts were cut at `max_length`; `again` encodes some of them whole, by number."""
+    if encoded.encodings is not None:
+        return sum(bool(one.overflowing) for one in encoded.encodings)
+    # Tokenizers without a tokenizer.json do not say.
+    full = [at for at, ids in enumerate(encoded["input_ids"]) if len(ids) >= max_length]
+    return sum(len(ids) > max_length for ids in again(full)["input_ids"]) if full else 0
 
 
 def parts(tokenizer: PreTrainedTokenizerBase, text: str, prefix: str, max_length: int) -> list[str]:
@@ -56,7 +68,7 @@ def parts(tokenizer: PreTrainedTokenizerBase, text: str, prefix: str, max_length
     A sentence that is longer than that is cut where it must be.
     """
     room = max(1, max_length - len(tokenizer(prefix).input_ids))
-    places = np.array(tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"])
+    places = places_of(tokenizer, text)
     if len(places) <= room:
         return [text]
     # The tokens before the end of each sentence.
@@ -68,6 +80,20 @@ def parts(tokenizer: PreTrainedTokenizerBase, text: str, prefix: str, max_length
         made.append(text[places[begin, 0] : places[end - 1, 1]])
         begin = end
     return made
+
+
+def places_of(tokenizer: PreTrainedTokenizerBase, text: str) -> np.ndarray:
+    """Where each token of the text begins and ends in it [tokens, 2]."""
+    if tokenizer.is_fast:
+        found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)["offset_mapping"]
+        return np.array(found).reshape(-1, 2)
+    found = []
+    for word in re.finditer(r"\S+", text):  # no token goes beyond a word; within one, letters are what tells
+        sizes = np.array([len(piece.lstrip("▁")) for piece in tokenizer.tokenize(word.group())])
+        share = sizes.cumsum() / max(1, sizes.sum())
+        ends = word.start() + np.rint(share * len(word.group())).astype(int)
+        found += list(zip([word.start(), *ends[:-1]], ends, strict=True)) if len(sizes) else []
+    return np.array(found).reshape(-1, 2)
 
 
 def rectangle(rows: Sequence[Sequence[int]], fill: int, longest: int) -> torch.Tensor:

@@ -196,7 +196,7 @@ def patience(values: Mapping[str, Any]) -> list[tuple[Keys, str]]:
 
 def nothing_to_adapt(values: Mapping[str, Any]) -> list[tuple[Keys, str]]:
     """The mistake of an adapter beside fresh weights: again two sections."""
-    if values.get("lora", False) is False or section(values, "model").get("from_config") is None:
+    if values.get("lora", False) is False or not isinstance(section(values, "model").get("from_config"), str):
         return []
     return [(("lora",), "adapts weights that know something, and model.from_config has fresh ones; leave one out")]
 

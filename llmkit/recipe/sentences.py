@@ -52,7 +52,8 @@ def sentence(item: Any, model: type[BaseModel]) -> str:
     if code == "extra_forbidden":
         return unknown_key([str(word) for word in item["loc"]], model)
     if code in KINDS:
-        quoted = "; write it without quotes" if isinstance(given, str) and KINDS[code].endswith("number") else ""
+        quoted = "; write it without quotes" if is_number(given) and KINDS[code].endswith("number") else ""
+        quoted = as_text(given) if code == "string_type" else quoted
         alone = f"; write [{plain(given)}]" if isinstance(given, str) and KINDS[code] == "a list" else ""
         return f"{shown(given)} is not {KINDS[code]}{quoted}{alone}"
     if code in RANGES:
@@ -68,6 +69,23 @@ def sentence(item: Any, model: type[BaseModel]) -> str:
         near = difflib.get_close_matches(str(given), known, n=1)
         return f"{shown(given)} is not one of {', '.join(known)}" + (f"; did you mean '{near[0]}'?" if near else "")
     return f"{item['msg']}"
+
+
+def is_number(given: object) -> bool:
+    """Whether a text spells a number."""
+    try:
+        return isinstance(given, str) and float(given) is not None
+    except ValueError:
+        return False
+
+
+def as_text(given: object) -> str:
+    """How to write what was to be text: a number, or words before a colon such as T5's `summarize: `."""
+    if isinstance(given, int | float):
+        return f'; write "{shown(given)}", in a shell \'"{shown(given)}"\''
+    if isinstance(given, dict) and len(given) == 1 and None in given.values():
+        return f"; quote it, in a shell '\"{plain(next(iter(given)))}: \"'"
+    return ""
 
 
 def shown(value: object) -> str:
@@ -93,8 +111,19 @@ def unknown_key(path: Sequence[str], model: type[BaseModel]) -> str:
     if key in hf.fields():
         return hf.complaint(key) or f"unknown key; TrainingArguments has it: write train.hf.{key}"
     named = {dotted.split(".")[-1]: dotted for dotted in leaves(Recipe)}
-    near = nearest(key, known) or named.get(nearest(key, list(named)) or "")
+    near = own_end(key, known) or nearest(key, known) or own_beginning(key, known)
+    near = near or named.get(nearest(key, list(named)) or "")
     return f"unknown key; did you mean '{near}'?" if near else f"unknown key; known: {', '.join(known) or 'none'}"
+
+
+def own_end(key: str, known: Sequence[str]) -> str | None:
+    """The key of the section itself that ends `key`: `r` for lora_r."""
+    return max((name for name in known if key.endswith(f"_{name}")), key=len, default=None)
+
+
+def own_beginning(key: str, known: Sequence[str]) -> str | None:
+    """The key of the section itself that `key` begins with: `r` for rank, before a key of another section."""
+    return max((name for name in known if key.startswith(name)), key=len, default=None)
 
 
 def section_of(about: FieldInfo) -> type[BaseModel] | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 NAMES = {"majority": "majority class", "mean": "mean of the numbers", "tfidf": "TF-IDF + logistic regression",
          "lexicon": "VADER's lexicon"}  # fmt: skip
 OF_NUMBERS = NAMES | {"tfidf": "TF-IDF + ridge regression"}
+LEFT_OUT = "--json has the intervals of the baselines too"
 CONFUSIONS = 20  # pairs of labels that are shown
 
 
@@ -43,10 +44,47 @@ def show_comparison(comparison: Comparison) -> None:
 
 
 def print_scores(report: Report, names: Sequence[str], models: list[list[str]], below: list[list[str]]) -> None:
-    """Print the table of scores: a row for each model, each baseline, and what is `below`."""
-    rows = models + [[called(kind, report), *cells(by, names)] for kind, by in report.baselines.items()] + below
+    """Print the table of scores: a row for each model, each baseline, and what is `below`.
+
+    On a terminal too narrow for it a metric has the row and a model the column. Where that is too wide again the
+    baselines have no intervals there; and where even so, there are several tables of some metrics each.
+    """
+    held = [[called(kind, report), *cells(by, names)] for kind, by in report.baselines.items()]
+    values = [[name, *map(bare, rest)] for name, *rest in held]
     title = f"{report.split}: {counted(report.n, 'row')}, scores with 95 % intervals"
-    console.table(["", *names], rows, set(range(1, len(names) + 1)), title)
+    wide = [["", *names], *models, *held, *below]
+    for rows, more in ((wide, ""), (turned(wide), ""), (turned([wide[0], *models, *values, *below]), LEFT_OUT)):
+        if console.fits(rows[0], rows[1:]):
+            print_numbers(rows, title)
+            if more:
+                console.out(more)
+            return
+    for part in parts(wide):
+        print_numbers(part, title)
+        title = ""
+
+
+def turned(rows: list[list[str]]) -> list[list[str]]:
+    """The table with its rows as columns."""
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def parts(rows: list[list[str]]) -> list[list[list[str]]]:
+    """Tables that fit, each with the first column and as many of the others as there is room for."""
+    first, *rest = turned(rows)
+    found = []
+    while rest:
+        sizes = range(len(rest), 0, -1)
+        tables = ((size, turned([first, *rest[:size]])) for size in sizes)
+        size, table = next(one for one in tables if one[0] == 1 or console.fits(one[1][0], one[1][1:]))
+        found.append(table)
+        rest = rest[size:]
+    return found
+
+
+def print_numbers(rows: list[list[str]], title: str) -> None:
+    """Print a table whose first row is its head and whose first column its names."""
+    console.table(rows[0], rows[1:], set(range(1, len(rows[0]))), title)
 
 
 def called(kind: str, report: Report) -> str:
@@ -80,9 +118,11 @@ def show_labels(report: Report) -> None:
     if report.per_label is not None:
         by_f1 = sorted(report.per_label.items(), key=lambda one: score_of(one[1]["f1"]))
         kinds = ("precision", "recall", "f1")
-        rows = [[label, *cells(by, kinds), f"{by['support']:,}"] for label, by in by_f1]
+        rows = [["label", *kinds, "rows"], *([label, *cells(by, kinds), f"{by['support']:,}"] for label, by in by_f1)]
+        if not console.fits(rows[0], rows[1:]):
+            rows = [[label, bare(precision), bare(recall), *more] for label, precision, recall, *more in rows]
         console.out()
-        console.table(["label", *kinds, "rows"], rows, {1, 2, 3, 4})
+        print_numbers(rows, "")
     if report.confusions:
         pairs = [[true, said, f"{rows:,}"] for true, said, rows in report.confusions[:CONFUSIONS]]
         console.out()
@@ -106,3 +146,8 @@ def cell(score: Any) -> str:
     if math.isnan(score.value):
         return "undefined"
     return f"{score.value:.3f} [{score.low:.3f}, {score.high:.3f}]"
+
+
+def bare(cell: str) -> str:
+    """The score of a cell without its interval."""
+    return cell.partition(" [")[0]

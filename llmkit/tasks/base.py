@@ -43,6 +43,7 @@ class Task:
     tunes = False  # whether `tune` learns anything
     corpus = False  # whether rows are the documents of a corpus: no labels, and equal ones in two splits are no leak
     needs: Sequence[str] = ("pad",)  # special tokens that the tokenizer must have
+    slow_words = False  # whether the tokenizer may be one without a tokenizer.json
     max_length: int | None = None  # the default of model.max_length, where it is not the schema's
     default_model: str | None = None  # what is trained where no model is named, if not an encoder
     longest_target = 0  # tokens that a target may have, where it is text

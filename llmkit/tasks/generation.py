@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     from llmkit.data.rows import Rows
 
 Natural = Annotated[int, Field(ge=0)]
-TRAVELS = ("prefix", "long", "characters", "max_target_length", "source_language", "target_language")
+TASKS = {"summarization": "summarize", "translation": "translate"}  # of the config's task_specific_params
+TRAVELS = ("long", "characters", "max_target_length")
 
 
 class GenerationOptions(Section):
     """What is said, and how. A setting of answers without a value is the model's own."""
 
     prefix: str | None = None
-    """What stands before every source, as T5 was pretrained with ("summarize: "). Default: what the model's config
+    """What stands before every source, as T5 was pretrained with ("summarize: ") or Marian for several
+    languages (">>deu<< "). Default: what the model's config
     names for the task, else nothing."""
     max_target_length: Count = 64
     """Tokens that a target may have in training, special tokens included; what is longer is cut, and the share that
@@ -84,6 +86,7 @@ class Generation(Task):
     Options: type[Section] = GenerationOptions
     section = ""  # where the model's config speaks of the task, in the words of its field task_specific_params
     default_model = "google-t5/t5-small"
+    slow_words = True  # Marian, M2M100 and FSMT have no other
     joins = False  # whether what was said of the pieces of a long source is a source again
 
     def __init__(self, options: Section | None = None) -> None:
@@ -91,6 +94,8 @@ class Generation(Task):
         self.prefix = self.options.prefix or ""
         self.long, self.characters = self.options.long, self.options.characters
         self.longest_target = self.options.max_target_length
+        self.languages = (self.options.source_language, self.options.target_language)
+        self.own: Mapping[str, Any] = {}  # what the model's config says of the task
         self.source, self.said = self.columns
         self.start: int | None = None  # what begins a text for the decoder
         self.end: int | None = None
@@ -103,10 +108,14 @@ class Generation(Task):
         return [f"{counted(several, 'row')} with several references: scores look at all{first}"] if several else []
 
     def adopt(self, config: PreTrainedConfig) -> None:
-        own = (getattr(config, "task_specific_params", None) or {}).get(self.section, {})
+        from llmkit.models import seq2seq
+
+        self.own = own = seq2seq.of_task(config, self.section)
         self.prefix = self.options.prefix if self.options.prefix is not None else str(own.get("prefix", ""))
         self.long, self.characters = own.get("long", self.long), own.get("characters", self.characters)
         self.longest_target = own.get("max_target_length", self.longest_target)
+        source, target = self.languages
+        self.languages = source or own.get("source_language"), target or own.get("target_language")
         self.start, ends = config.decoder_start_token_id, config.eos_token_id
         self.end = ends[0] if isinstance(ends, list) else ends
 
@@ -124,15 +133,22 @@ class Generation(Task):
             raise RecipeError(f"{self.name}.{key}: {longest} exceeds the decoder's {there} positions",
                               f"set {self.name}.{key}={there}")  # fmt: skip
         seq2seq.set_ends(model, tokenizer)
-        seq2seq.set_languages(model, tokenizer, own.source_language, own.target_language)
+        given = (own.source_language, own.target_language)
+        languages = seq2seq.set_languages(model, tokenizer, given, self.name, self.joins)
         wanted = {"num_beams": own.beams, "length_penalty": own.length_penalty, "min_length": own.min_length,
                   "no_repeat_ngram_size": own.no_repeat_ngram_size, "max_length": own.max_length}  # fmt: skip
-        notes = [seq2seq.set_answers(model, wanted, self.longest_target)]
+        of_task = seq2seq.of_task(model.config, self.section)
+        notes = [seq2seq.set_answers(model, wanted, self.longest_target, of_task)]
         self.adopt(model.config)
         self.long, self.characters, self.longest_target = own.long, own.characters, own.max_target_length
+        self.languages = languages
         travels = {word: getattr(own, word) for word in TRAVELS} | {"prefix": self.prefix}
-        params = dict(getattr(model.config, "task_specific_params", None) or {})
-        model.config.task_specific_params = params | {self.section: travels}
+        travels |= {"source_language": self.languages[0], "target_language": self.languages[1]}
+        others = {name: about for name, about in seq2seq.sections(model.config).items() if not is_ours(about)}
+        model.config.task_specific_params = others | {self.section: travels}
+        self.own = travels
+        if languages[1] is not None:
+            notes.append(f"languages: {languages[0] or 'any'} to {languages[1]}")
         if self.prefix and own.prefix is None:
             notes.append(f"prefix: {self.prefix!r} before every source, as the model's config says; "
                          f"{self.name}.prefix='' leaves it out")  # fmt: skip
@@ -166,10 +182,10 @@ class Generation(Task):
 
     def begin(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
         """Remember what texts are read by, and which languages they are in."""
+        from llmkit.models import seq2seq
+
         self.reading = (tokenizer, max_length)
-        for attribute, language in (("src_lang", "source_language"), ("tgt_lang", "target_language")):
-            if (code := getattr(self.options, language)) is not None and hasattr(tokenizer, attribute):
-                setattr(tokenizer, attribute, code)
+        seq2seq.tell(tokenizer, *self.languages)
 
     def targets(self, rows: Rows, tokenizer: PreTrainedTokenizerBase) -> tuple[list[list[int]], int] | None:
         """The tokens that each row's decoder is to say, and how many were cut; None where rows have no targets."""
@@ -219,7 +235,7 @@ class Generation(Task):
     def predict(self, model: PreTrainedModel, batch: Batch) -> list[Any]:
         from llmkit.models import decoding, seq2seq
 
-        return decoding.answer_tokens(model, seq2seq.reading(model, batch), self.longest_target)
+        return decoding.answer_tokens(model, seq2seq.reading(model, batch), self.longest_target, self.own)
 
     def decode(self, outputs: Sequence[Any], features: Sequence[Feature]) -> list[Answer]:
         from llmkit.models import spelling
@@ -242,7 +258,7 @@ class Generation(Task):
         rest = {}
         for row, number in sorted(pieces.items()):
             text = answers[row].answer
-            if number > 1 and len(tokenizer(text).input_ids) > self.longest_target:
+            if number > 1 and len(tokenizer(text, verbose=False).input_ids) > self.longest_target:
                 found = self.pieces(text, tokenizer, max_length)
                 if len(found) < number:  # else it would never end
                     rest[row] = found
@@ -275,6 +291,18 @@ class Generation(Task):
         if self.characters == "auto":
             return unspaced([text for one in references for text in one])
         return bool(self.characters == "characters")
+
+
+def is_ours(about: Mapping[str, Any]) -> bool:
+    """Whether a run of llmkit wrote this section, which is then what the model was last trained for."""
+    return set(TRAVELS) <= about.keys()
+
+
+def task_written(config: PreTrainedConfig) -> str | None:
+    """The task that a run of llmkit trained the model for; None where none did."""
+    from llmkit.models.seq2seq import sections
+
+    return next((TASKS.get(name) for name, about in sections(config).items() if is_ours(about)), None)
 
 
 def joined(parts: Sequence[str]) -> str:

@@ -161,6 +161,9 @@ class Sentiment(Classify):
             guessed = first and not all(one in self.options.labels for one in meanings)
             mends = " (guessed; sentiment.labels={...} says otherwise)" if guessed else ""
             notes = [f"labels: {said(meanings)}{mends}"]
+        if self.is_finer_than(meanings):
+            self.kind.leave_out_strength()  # type: ignore[attr-defined]
+            notes.append("these rows tell no strength: very positive counts as positive, very negative as negative")
         neutral = [row for row, word in enumerate(words) if word == NEUTRAL]
         if self.options.neutral == "drop" and neutral:
             if len(neutral) == len(rows):
@@ -173,6 +176,13 @@ class Sentiment(Classify):
             what = "is '{}', neutral, and sentiment.classes=2 has no such class"
             refuse([Fault(rows.where(row), f"'{own}' {what.format(cut(spelled[row]))}", mend_it) for row in neutral])
         return rows, notes
+
+    def is_finer_than(self, meanings: Mapping[str, str]) -> bool:
+        """Whether the trained model tells `very` apart, and labels of another origin than its own do not."""
+        fine = isinstance(self.kind, Polar) and not PLAIN.keys().isdisjoint(self.kind.labels)
+        if not (self.trained and fine) or not meanings.keys() - {*(self.known or {}), *self.labels}:
+            return False
+        return set(meanings.values()) <= {*PLAIN.values(), NEUTRAL}
 
     def refuse_unknown(self, rows: Rows, spelled: Sequence[str], words: Sequence[str]) -> None:
         """Raise DataError, all such rows counted, for labels that mean no sentiment, or none for certain."""

@@ -16,6 +16,8 @@ from llmkit.errors import DiskError
 from llmkit.runs import disk, manifest
 from llmkit.training.meter import Meter, Totals
 
+SAID = 3  # scores in a line on an evaluation; log.jsonl has all
+
 
 class Journal(TrainerCallback):
     """Shows progress on the terminal and appends every logging event to log.jsonl."""
@@ -64,7 +66,8 @@ class Journal(TrainerCallback):
         loss = self.meter.at_last_step.since(self.scored_until).mean_loss
         self.evaluations, self.scored_until = self.evaluations + 1, self.meter.at_last_step
         said = [] if loss is None else [f"loss {loss:.4f}"]
-        said.append("validation " + ", ".join(f"{name} {score(value)}" for name, value in scores.items()))
+        first = list(scores.items())[:SAID]
+        said.append("validation " + ", ".join(f"{name} {score(value)}" for name, value in first))
         took = f" ({console.duration(self.meter.last_pause)})"
         mark = ", best so far" if self.is_best(args, scores) else ""
         console.note(f"step {state.global_step:,} (epoch {state.epoch or 0:.2f}): {', '.join(said)}{took}{mark}")

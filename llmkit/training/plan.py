@@ -26,7 +26,7 @@ from llmkit.report.plan import Plan
 from llmkit.runs import folder as folders
 from llmkit.runs import launchers
 from llmkit.runs.folder import RunFolder
-from llmkit.tasks.base import Encoded, Task
+from llmkit.tasks.base import Encoded, Feature, Task
 from llmkit.training import ready
 from llmkit.training import run as runs
 from llmkit.training import start as starting
@@ -116,13 +116,16 @@ def rehearsed(start: runs.Start, folder: RunFolder, began: float) -> Plan:
 def expected(
     pace: Pace, recipe: Recipe, task: Task, tokens: int, scored: int, encoded: dict[str, Encoded]
 ) -> dict[str, float]:
-    """Seconds by part of the run; the validation rows are scored `scored` times."""
-    once = {name: pace.a_scored_token * sent(one, recipe.eval.batch_size) for name, one in encoded.items()}
+    """Seconds by part of the run; the validation rows, or eval.validation_rows of them, are scored `scored` times."""
+    size = recipe.eval.batch_size
+    once = {name: pace.a_scored_token * sent(task, one.features, size) for name, one in encoded.items()}
+    held = len(encoded["validation"].features) if "validation" in encoded else 0
+    share = min(1.0, recipe.eval.validation_rows / held) if recipe.eval.validation_rows and held else 1.0
     last = once.get("test", once.get("validation"))
     return {
         "start": pace.start,
         "training": pace.a_token * tokens / (1 - pace.padding),
-        "evaluations": (scored + task.tunes) * once.get("validation", 0.0),
+        "evaluations": (scored * share + task.tunes) * once.get("validation", 0.0),
         "checkpoints": (scored + 1) * pace.saving,
         "final scores": 0.0 if last is None else last + pace.baselines,
     }
@@ -205,10 +208,11 @@ class StepClock:
         return Watch()
 
 
-def sent(encoded: Encoded, batch_size: int) -> int:
-    """Tokens that scoring these features sends through the model."""
-    lengths = [len(feature["input_ids"]) for feature in encoded.features]
-    return sum(len(batch) * int(padded([lengths[batch[0]]])[0]) for batch in by_length(lengths, batch_size))
+def sent(task: Task, features: Sequence[Feature], batch_size: int) -> int:
+    """Tokens that scoring these features sends through the model: theirs, and those that answers may have."""
+    lengths = [len(feature["input_ids"]) for feature in features]
+    read = sum(len(batch) * int(padded([lengths[batch[0]]])[0]) for batch in by_length(lengths, batch_size))
+    return read + task.longest_target * len(features)
 
 
 def time_answers(recipe: Recipe, task: Task, loaded: Loaded, encoded: dict[str, Encoded]) -> float:
@@ -223,10 +227,11 @@ def time_answers(recipe: Recipe, task: Task, loaded: Loaded, encoded: dict[str, 
         return 0.0
     descending = sorted(held_back, key=lambda feature: -len(feature["input_ids"]))
     size = recipe.eval.batch_size
-    some = [*descending[:size], *descending[size :: max(1, len(descending) // SCORED)]]
+    chosen = [*descending[:size], *descending[size :: max(1, len(descending) // SCORED)]]
+    some = [one | {"row": at} if "row" in one else one for at, one in enumerate(chosen)]  # each a whole by itself
     with timed() as seconds:
         answer(task, loaded.model, loaded.tokenizer, some, size, recipe.eval.precision)
-    return seconds() / sent(Encoded(some, 0), size)
+    return seconds() / sent(task, some, size)
 
 
 def time_baselines(recipe: Recipe, task: Task, start: runs.Start) -> float:

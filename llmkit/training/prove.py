@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from llmkit import console
 from llmkit.data.rows import Rows
 from llmkit.errors import DiskError, InternalError
+from llmkit.models import files
 from llmkit.models import load as models
 from llmkit.models.heads import rescale
 from llmkit.models.load import Loaded
@@ -52,7 +53,7 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
     save(recipe, loaded, target)
     with models.quiet():
         again = reloaded(recipe, target, task.model().auto_class, device)
-        tokenizer = models.load_tokenizer(resolve(str(target)))
+        tokenizer = models.load_tokenizer(resolve(str(target)), slow=task.slow_words)
     if task.encode(some, tokenizer, recipe.model.max_length).features != features:
         raise InternalError(f"{target}: the reloaded tokenizer gives other tokens", "report this as a bug")
     moved, largest = float((logits_of(again, inputs) - logits).abs().max()), float(logits.abs().max())
@@ -106,6 +107,7 @@ def save(recipe: Recipe, loaded: Loaded, target: Path) -> None:
             models.save(model, tokenizer, target, length)
         else:
             save_adapter(recipe, recipe.lora, loaded, target)
+        files.share(target)
     except (OSError, SafetensorError) as fault:
         raise DiskError(
             f"{target}: {getattr(fault, 'strerror', None) or fault}", "free some space and run again"

@@ -73,7 +73,8 @@ def settle(recipe: Recipe, splits: Splits, loaded: Loaded) -> tuple[Recipe, str]
 
     from llmkit.models.device import choose_precision, device
 
-    hidden = getattr(loaded.model.config.get_text_config(decoder=True), "hidden_size", 0) or 0
+    config = loaded.model.config.get_text_config(decoder=True)
+    hidden = getattr(config, "hidden_size", None) or getattr(config, "embedding_size", None) or 0
     precision, why = choose_precision(recipe.train.precision, hidden, device())
     said = f"precision: {precision} ({why}), scores in {recipe.eval.precision}; {torch.get_num_threads()} threads"
     console.note(said)

@@ -17,6 +17,7 @@ from llmkit.models.packed import Packing, packing_for
 from llmkit.models.sparse_head import Sparse, can_be_sparse
 from llmkit.tasks.base import Batch, Feature
 
+BY_BOTH = "steps are cut by source and target length (same gradient); an encoder-decoder has no others"
 PROBE = 64  # features among which a long and a short one are looked for
 
 
@@ -40,6 +41,8 @@ class Shortcuts:
             return f"shortcuts: texts without padding{last}{head} {off}"
         if self.sparse is not None:
             return f"shortcuts: the head only where a label is {off}; batches are padded ({self.why_not})"
+        if self.why_not == BY_BOTH:
+            return f"shortcuts: {BY_BOTH}"
         return f"shortcuts: none ({self.why_not}); batches are padded"
 
     def install(self) -> None:
@@ -104,7 +107,7 @@ def shortcuts_for(
     if wanted == "off":
         why = "train.shortcuts=off"
     elif reads == "all":
-        why = "the head reads all positions"
+        why = BY_BOTH
     elif isinstance(model.config, NetworkConfig):
         why = "a network without attention has no use for them"
     elif args.device.type != "cpu":

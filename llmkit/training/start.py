@@ -33,6 +33,9 @@ def name_model(recipe: Recipe, task: Task) -> tuple[Recipe, ModelName]:
         shapes.check(recipe.model.from_config)
         name = ModelName(recipe.model.from_config, "", why="fresh weights of this shape")
     elif recipe.model.name in shapes.NETWORKS:
+        if task.corpus or task.longest_target:
+            mend = "train it with finetune-classify or finetune-sentiment; here name an encoder or an encoder-decoder"
+            raise RecipeError(f"model.name: a fresh {recipe.model.name} answers with classes and numbers alone", mend)
         name = ModelName(recipe.model.name, "", why=f"a fresh network; a folder is named ./{recipe.model.name}")
     elif recipe.model.name is None:
         given, why = default_name() if task.default_model is None else (task.default_model, DEFAULT)
@@ -87,7 +90,7 @@ def loaded_model(recipe: Recipe, task: Task, name: ModelName, train: Rows) -> tu
         loaded = network.load(recipe, task, name, train)
         said_of(loaded)
         return recipe, loaded
-    tokenizer = models.load_tokenizer(tokenizer_name(recipe, name), task.needs)
+    tokenizer = models.load_tokenizer(tokenizer_name(recipe, name), task.needs, task.slow_words)
     if section.from_config is not None:
         from llmkit.models.presets import fresh_model
 
@@ -181,7 +184,7 @@ def note_other_words(tokenizer: PreTrainedTokenizerBase, name: ModelName, given:
     from llmkit.models import load as models
 
     try:
-        own = models.load_tokenizer(name, ()).get_vocab()
+        own = models.load_tokenizer(name, (), slow=True).get_vocab()
     except ModelError:  # the model came without one
         return
     words = tokenizer.get_vocab()

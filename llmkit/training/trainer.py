@@ -242,7 +242,7 @@ class StepTrainer(LastingTrainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the validation rows with the task's own metrics: `eval_NAME` for each."""
-        showing = console.progress("validation", len(self.eval_dataset))
+        showing = console.progress("validation", len(self.references))
         with self.meter.paused(), showing as bar, self.shortcuts.removed(), own_forward(self.model):
 
             def advance(rows: int) -> None:

@@ -44,6 +44,13 @@ def test_a_corpus_too(capsys: pytest.CaptureFixture[str]) -> None:
         "\nlora: r 16 on query, key, value, dense (13 modules, 2 layers); learning rate 0.001\n"
         in capsys.readouterr().err
     )
+    about = json.loads(Path("run/metrics.json").read_text())
+    shutil.move("base", "moved")
+    for name in ("run", "run/model"):
+        assert cli.run(["eval", name, "--data", "c.txt", "--base", "moved", "--json"]) == 0
+        assert set(json.loads(capsys.readouterr().out)["metrics"]) == set(about["metrics"])
+        assert cli.run(["predict", name, "kato [MASK] ri", "--base", "moved"]) == 0
+        capsys.readouterr()
 
 
 def test_the_dry_run_plans_it(capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,6 +69,9 @@ def test_the_dry_run_plans_it(capsys: pytest.CaptureFixture[str]) -> None:
         (["lora.alpha=0"], "lora.alpha: 0 is out of range; it must be above 0"),
         (["lora.dropout=1"], "lora.dropout: 1 is out of range; it must be below 1"),
         (["lora=5"], "lora: 5 is not a mapping of keys"),
+        (["lora.rank=8"], "lora.rank: unknown key; did you mean 'r'?"),
+        (["lora.lora_r=8"], "lora.lora_r: unknown key; did you mean 'r'?"),
+        (["lora.target_modules=[query]"], "lora.target_modules: unknown key; did you mean 'targets'?"),
         (["lora.dropot=0"], "lora.dropot: unknown key; did you mean 'dropout'?"),
         (["lora.targets=query"], "lora.targets: must be all-linear, or a list of layers such as [query, value]"),
         (

@@ -215,3 +215,21 @@ def test_mistakes(
     )
     assert capsys.readouterr().err.splitlines()[-1] == sentence
     assert {path.name for path in Path.cwd().iterdir()} == there
+
+
+@pytest.mark.parametrize("command", ["finetune-summarize", "finetune-translate", "pretrain-mlm"])
+def test_a_task_that_no_network_can_do(command: str, own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([command, "--train", "none.jsonl", "--model", "lstm"]) == 78
+    assert capsys.readouterr().err == (
+        "error: model.name: a fresh lstm answers with classes and numbers alone; train it with finetune-classify or "
+        "finetune-sentiment; here name an encoder or an encoder-decoder\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["finetune-classify", "finetune-sentiment"])
+def test_a_network_has_nothing_to_adapt(command: str, own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([command, "--train", "none.jsonl", "--model", "lstm", "--lora"]) == 78
+    assert capsys.readouterr().err == (
+        "error: lora: all weights of lstm are fresh: there is nothing to adapt; leave lora out\n"
+    )
+    assert not list(own_folder.iterdir())

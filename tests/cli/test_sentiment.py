@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 import llmkit
 from llmkit import cli
-from llmkit.testing import reviews, write_jsonl, write_lines
+from llmkit.testing import reviews, tiny_model, write_jsonl, write_lines
 
 FAST = ["train.learning_rate=6e-3", "train.per_device_train_batch_size=8", "train.num_train_epochs=5"]
 STARS = {"bad": ("1 star", "2 stars"), "good": ("4 stars", "5 stars")}
@@ -166,3 +166,50 @@ def test_weights_of_a_sentiment_run_start_another_task_without_its_cuts(banded: 
     assert cli.run(["finetune-classify", *words, *keys]) == 0
     assert "sentiment" not in loaded(Path("run/model/config.json"))
     assert {one["answer"] for one in llmkit.predict("run/model", ["great", "dull"])} <= {"good", "bad"}
+
+
+def test_five_classes_are_judged_by_rows_of_two_without_their_strength(capsys: pytest.CaptureFixture[str]) -> None:
+    """`very positive` said of a row that is `positive` for want of a finer word is no mistake."""
+    names = [f"{number} star{'s' if number > 1 else ''}" for number in range(1, 6)]
+    for seed, folder in enumerate(("stars", "others")):
+        about = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+        tiny_model(folder, auto_class="AutoModelForSequenceClassification", seed=seed, **about)
+    write_jsonl("rows.jsonl", reviews(40))
+    words = ["--task", "sentiment", "--data", "rows.jsonl"]
+    assert cli.run(["eval", "stars", *words, "-o", "out"]) == 0
+    note = "these rows tell no strength: very positive counts as positive, very negative as negative\n"
+    assert note in capsys.readouterr().err
+    assert loaded(Path("out/metrics.json"))["labels"] == ["negative", "neutral", "positive"]
+    five = llmkit.predict("stars", data="rows.jsonl", task="sentiment")
+    for row, one in zip(lines(Path("out/predictions.jsonl")), five, strict=True):
+        very = one["probabilities"]["very positive"]
+        assert row["probabilities"]["positive"] == pytest.approx(one["probabilities"]["positive"] + very, abs=1e-6)
+    assert cli.run(["eval", "stars", "others", *words]) == 0
+    write_jsonl("rows.jsonl", [row | {"label": i % 5 + 1} for i, row in enumerate(reviews(40))])
+    assert cli.run(["eval", "stars", *words, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["labels"]) == 5
+
+
+def test_a_classifier_and_a_sentiment_are_compared_as_one_task(
+    finished: Path, banded: Path, tiny: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_jsonl("rows.jsonl", [row | {"label": int(row["label"] == "good")} for row in reviews(24)])
+    words = ["finetune-sentiment", "--train", "rows.jsonl", "--model", tiny, "train.max_steps=1", "-o", "run"]
+    assert cli.run(words) == 0
+    Path("classes").symlink_to(finished)
+    Path("banded").symlink_to(banded)
+    capsys.readouterr()
+    assert cli.run(["eval", "run", "classes", "--data", "rows.jsonl"]) == 65
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: classes is a model of the task classify, and run of sentiment; "
+        "--task sentiment opens both as that, where classes can be"
+    )
+    assert cli.run(["eval", "run", "classes", "--data", "rows.jsonl", "--task", "sentiment", "--json"]) == 0
+    both = json.loads(capsys.readouterr().out)["models"]
+    assert [one["labels"] for one in both] == [["negative", "positive"]] * 2
+    assert both[1]["metrics"]["accuracy"]["value"] > 0.8
+    assert cli.run(["eval", "run", "banded", "--data", "rows.jsonl"]) == 65
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: banded has the labels negative, neutral, positive, and run negative, positive; "
+        "compare models of the same labels"
+    )

@@ -19,6 +19,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "no_repeat": {"no_repeat_ngram_size": 1},
     "min_length": {"min_length": 6},
     "forced": {"forced_bos_token_id": 30, "forced_eos_token_id": 3},
+    "renormalized": {"renormalize_logits": True},
     "bad_words": {"bad_words_ids": [[72], [36, 37]]},
 }
 
@@ -45,7 +46,7 @@ def compared(model: Any) -> tuple[list[list[int]], list[list[int]]]:
     inputs, pad = reading(model, batch()), model.generation_config.pad_token_id
     with torch.inference_mode():
         ours = decoding.answer_tokens(model, inputs, 14)
-        stock = model.generate(**inputs, generation_config=decoding.settings_of(model, 14))[:, 1:].tolist()
+        stock = model.generate(**inputs, generation_config=decoding.settings_of(model, 14, {}))[:, 1:].tolist()
     return tuple([trimmed(one, pad) for one in some] for some in (ours, stock))  # type: ignore[return-value]
 
 
@@ -82,27 +83,39 @@ def test_every_known_setting_says_what_generate_says(name: str, tmp_path: Any) -
     before, _ = compared(model)
     for word, value in SETTINGS[name].items():
         setattr(model.generation_config, word, value)
-    assert decoding.plain(decoding.settings_of(model, 14))
+    assert decoding.plain(decoding.settings_of(model, 14, {}))
     ours, stock = compared(model)
     assert ours == stock
-    assert (ours == before) == (name == "plain")
+    assert (ours == before) == (name in ("plain", "renormalized"))
 
 
 @pytest.mark.parametrize(("word", "value"), [("num_beams", 3), ("repetition_penalty", 2.0)])
 def test_what_is_not_known_is_left_to_generate(word: str, value: Any, tmp_path: Any) -> None:
     model = made("t5", tmp_path).model.eval()
     setattr(model.generation_config, word, value)
-    assert not decoding.plain(decoding.settings_of(model, 14))
+    assert not decoding.plain(decoding.settings_of(model, 14, {}))
     ours, stock = compared(model)
     assert ours == stock
+
+
+def test_what_the_config_says_of_a_task_holds_where_the_settings_are_silent(tmp_path: Any) -> None:
+    model = made("t5", tmp_path).model.eval()
+    model.generation_config.min_length = 2
+    own = {"num_beams": 4, "min_length": 30, "max_length": 9, "early_stopping": True, "length_penalty": None,
+           "prefix": "summarize: ", "no_repeat_ngram_size": "3"}  # fmt: skip
+    settings = decoding.settings_of(model, 5, own)
+    assert (settings.num_beams, settings.min_length, settings.max_length) == (4, 2, 14)
+    assert (settings.early_stopping, settings.length_penalty, settings.no_repeat_ngram_size) == (True, None, None)
+    model.generation_config.max_length = None
+    assert decoding.settings_of(model, 5, own).max_length == 9
 
 
 def test_settings_of_chance_and_without_a_limit_are_taken_as_likeliest_and_short(tmp_path: Any) -> None:
     model = made("bart", tmp_path).model.eval()
     model.generation_config.do_sample, model.generation_config.max_length = True, None
-    settings = decoding.settings_of(model, 5)
+    settings = decoding.settings_of(model, 5, {})
     assert (settings.do_sample, settings.max_length) == (False, 6)
     model.generation_config.max_new_tokens = 3
-    assert decoding.settings_of(model, 5).max_length == 4
+    assert decoding.settings_of(model, 5, {}).max_length == 4
     with torch.inference_mode():
         assert max(map(len, decoding.answer_tokens(model, batch(), 5))) == 3

@@ -21,6 +21,18 @@ Copied = Callable[..., Path]
 Refused = Callable[..., str]
 
 
+def test_weights_are_for_those_who_may_read_the_config(tmp_path: Path) -> None:
+    for name, mode in (("config.json", 0o640), ("model.safetensors", 0o600), ("other.txt", 0o600)):
+        (tmp_path / name).touch()
+        (tmp_path / name).chmod(mode)
+    files.share(tmp_path)
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
+        "config.json": 0o640,
+        "model.safetensors": 0o640,
+        "other.txt": 0o600,
+    }
+
+
 def put(path: str, **fields: Any) -> None:
     """Write `fields` over those of a JSON file, which need not be there yet."""
     file = Path(path)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from llmkit import cli, tasks
 from llmkit.errors import CONTROL, MissingInputError, RecipeError
 from llmkit.recipe.load import dump, load_recipe
 from llmkit.recipe.schema import Recipe
@@ -56,6 +57,36 @@ def test_any_file_is_a_recipe_or_a_sentence(file: Path, text: str, task: bool) -
     before = file.read_bytes()
     loaded(lambda: load_recipe(file), str(file))
     assert file.read_bytes() == before
+
+
+def wrong(task: str) -> list[str]:
+    """Each key that a recipe of the task has with a value that none can have."""
+    keys = [*leaves(Recipe), *(f"{task}.{key}" for key in leaves(tasks.load(task).Options))]
+    return [f"{key}=[[{{}}]]" for key in keys]
+
+
+@pytest.mark.parametrize("task", tasks.names())
+def test_every_key_of_every_task_refuses_nonsense_in_one_sentence(
+    task: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = {"mlm": "pretrain-mlm"}
+    for word in wrong(task):
+        assert cli.run([commands.get(task, f"finetune-{task}"), word]) == 78, word
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: command line: {word.partition('=')[0]}: "), said
+        assert said.count("\n") == 1
+    rest = [word for word in wrong(task) if not word.startswith("task=")]  # without it no section is known
+    assert cli.run([commands.get(task, f"finetune-{task}"), *rest]) == 78
+    assert capsys.readouterr().err.count("\n") == len(rest)  # all of them at once
+    assert list(Path().iterdir()) == []
+
+
+@given(data=st.data(), task=st.sampled_from(tasks.names()))
+@settings(max_examples=150, deadline=None)
+def test_any_value_of_a_tasks_own_key_too(data: st.DataObject, task: str) -> None:
+    own = [f"{task}.{key}" for key in leaves(tasks.load(task).Options)]
+    overrides = data.draw(st.lists(st.tuples(st.sampled_from(own), values).map("=".join), min_size=1, max_size=3))
+    loaded(lambda: load_recipe(None, overrides, task=task), "command line: ")
 
 
 @given(overrides=st.lists(st.tuples(st.sampled_from(WORDS), values).map("=".join) | st.text(max_size=10), max_size=4))

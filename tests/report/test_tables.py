@@ -118,3 +118,52 @@ def test_differences_in_json_have_null_for_undefined() -> None:
             "metrics": {"x": {"value": None, "low": None, "high": None}, "y": {"value": 1, "low": 0, "high": 2}},
         }
     ]
+
+
+SUMMARY = ("rougeL", "rouge1", "rouge2", "rougeLsum", "chrf", "length_ratio", "repetition", "copy", "novelty")
+
+
+def summary() -> Report:
+    by = {name: score(0.5) for name in SUMMARY}
+    return Report("summarize", "test", 5, [], by, {"lead1": by, "lead3": by, "first_sentence": by})
+
+
+def shown(columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines of a table of nine scores on a terminal of so many columns."""
+    monkeypatch.setattr("llmkit.console.on_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    tables.show(summary(), "this run")
+    lines = capsys.readouterr().out.splitlines()[:-1]  # less the one of who is beaten
+    assert all(len(line) <= columns for line in lines)
+    assert not any("…" in line for line in lines)
+    return lines
+
+
+def test_a_metric_has_a_row_where_the_terminal_is_narrow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interval = "0.500 [0.400, 0.600]"
+    wide = shown(250, monkeypatch, capsys)
+    assert (len(wide), wide[3].count(interval)) == (7, 9)
+    turned = shown(120, monkeypatch, capsys)
+    assert turned[1].split() == ["this", "run", "lead1", "lead3", "first_sentence"]
+    assert [line.split()[0] for line in turned[3:]] == list(SUMMARY)
+    assert turned[3].count(interval) == 4
+    narrow = shown(80, monkeypatch, capsys)
+    assert narrow[-1] == "--json has the intervals of the baselines too"
+    assert narrow[3].split() == ["rougeL", "0.500", "[0.400,", "0.600]", "0.500", "0.500", "0.500"]
+    several = shown(45, monkeypatch, capsys)
+    assert [line.split()[0] for line in several[1:] if line.startswith("  ")] == list(SUMMARY)
+    assert sum(line.count(interval) for line in several) == 36
+
+
+def test_labels_keep_the_interval_of_f1_where_the_terminal_is_narrow(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("llmkit.console.on_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    by = {"precision": score(0.5), "recall": score(0.25), "f1": score(0.9), "support": 1234}
+    tables.show_labels(report(score(0.6), score(0.5), per_label={"very positive": by}))
+    assert capsys.readouterr().out.splitlines()[-1].split() == [
+        "very", "positive", "0.500", "0.250", "0.900", "[0.800,", "1.000]", "1,234",
+    ]  # fmt: skip

@@ -17,6 +17,7 @@ from llmkit.inference.saved import open_saved
 from llmkit.models import tokens
 from llmkit.models.load import load_model
 from llmkit.models.names import resolve
+from llmkit.tasks.generation import task_written
 from llmkit.tasks.summarize import Summarize, SummarizeOptions
 from llmkit.testing import WRITERS, articles, tiny_model, tiny_tokenizer, write_jsonl
 
@@ -38,6 +39,17 @@ def equipped(folder: Any, family: str = "t5", **options: Any) -> tuple[Summarize
     return task, loaded
 
 
+def test_the_config_says_what_a_model_was_last_trained_for(tmp_path: Any) -> None:
+    loaded = load_model(resolve(tiny_model(tmp_path, "t5")), "AutoModelForSeq2SeqLM", {})
+    loaded.model.config.task_specific_params = {"translation_en_to_de": {"prefix": "x"}, "summarization": 3}
+    assert task_written(loaded.model.config) is None
+    for name in ("summarize", "translate", "summarize"):
+        task = tasks.load(name)()
+        task.equip(loaded.model, loaded.tokenizer)
+        assert task_written(loaded.model.config) == name
+        assert list(loaded.model.config.task_specific_params) == ["translation_en_to_de", task.section]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_trains_reloads_in_plain_transformers_and_answers(family: str) -> None:
     model, data = tiny_model("tiny", family), write_jsonl("a.jsonl", articles(24))
@@ -48,7 +60,7 @@ def test_every_family_trains_reloads_in_plain_transformers_and_answers(family: s
     assert run.report is not None
     (said,), (again,) = (llmkit.predict(name, ["the film was dull 5"]) for name in ("run", "run/model"))
     assert said["answer"] == again["answer"]
-    assert open_saved("run/model").task.name == ("translate" if family in ("marian", "m2m_100") else "summarize")
+    assert open_saved("run/model").task.name == "summarize"  # Marian too, whose family else translates
 
 
 @pytest.mark.parametrize("family", ["t5", "bart"])
@@ -109,6 +121,36 @@ def test_the_prefix_of_the_config_is_taken_and_said(tmp_path: Any) -> None:
     assert notes[1] == said
     assert "other" in loaded.model.config.task_specific_params
     assert Summarize(SummarizeOptions(prefix="")).equip(loaded.model, loaded.tokenizer)[1:] == []
+
+
+OLD = {"num_beams": 4, "min_length": 3, "max_length": 200, "length_penalty": 2.0, "no_repeat_ngram_size": 3,
+       "early_stopping": True, "prefix": "summarize: "}  # fmt: skip
+
+
+def test_what_an_old_config_says_of_answers_is_taken_and_said(tmp_path: Any) -> None:
+    loaded = load_model(resolve(tiny_model(tmp_path, "t5")), "AutoModelForSeq2SeqLM", {})
+    loaded.model.config.task_specific_params = {"summarization": OLD}
+    task = Summarize(SummarizeOptions(length_penalty=1.5))
+    notes = task.equip(loaded.model, loaded.tokenizer)
+    assert notes[0] == (
+        "answers: 4 beams, length_penalty 1.5, no_repeat_ngram_size 3, min_length 3, at most 64 tokens "
+        "(as the model's config says of the task)"
+    )
+    assert loaded.model.generation_config.early_stopping is True
+    assert loaded.model.config.task_specific_params["summarization"].keys().isdisjoint(OLD.keys() - {"prefix"})
+    loaded.model.config.task_specific_params = {"summarization": OLD}
+    loaded.model.generation_config.num_beams = 2  # what generation_config.json says counts more
+    assert Summarize().equip(loaded.model, loaded.tokenizer)[0].startswith("answers: 2 beams")
+
+
+def test_a_foreign_folder_answers_as_its_config_says(own_folder: Any) -> None:
+    name = tiny_model("old", "t5", task_specific_params={"summarization": OLD | {"num_beams": 2, "max_length": 5}})
+    saved = open_saved(name)
+    assert saved.task.own["max_length"] == 5  # type: ignore[attr-defined]
+    (feature,) = saved.task.encode(rows_of(text=["a film"]), saved.tokenizer, 64).features
+    (tokens_said,) = saved.task.predict(saved.model, saved.task.collator(saved.tokenizer)([feature]))
+    assert 3 <= len(tokens_said) <= 4
+    assert saved.tokenizer.decode(feature["input_ids"], skip_special_tokens=True).endswith("a film")
 
 
 def test_several_references_are_all_scored_and_the_first_is_learned(tmp_path: Any) -> None:

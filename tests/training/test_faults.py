@@ -129,6 +129,9 @@ def test_a_model_that_is_not_what_was_trained_is_never_sealed(
     saved = prove.models.save
 
     def damage(model: Any, tokenizer: Any, folder: Path, max_length: int) -> None:
+        if broken == "weights":
+            with torch.no_grad():
+                model.classifier.bias += 1e-3
         saved(model, tokenizer, folder, max_length)
         if broken == "tokenizer":
             path = folder / "tokenizer.json"
@@ -138,9 +141,6 @@ def test_a_model_that_is_not_what_was_trained_is_never_sealed(
                 .replace('"film"', '"fiml"'),
                 encoding="utf-8",
             )
-            return
-        with torch.no_grad():
-            model.classifier.bias += 1e-3
 
     monkeypatch.setattr("llmkit.models.load.save", damage)
     with pytest.raises(InternalError) as fault:

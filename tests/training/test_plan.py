@@ -12,7 +12,9 @@ import pytest
 import llmkit
 from llmkit.cli import run
 from llmkit.errors import DataError, ModelError, OutputError, RecipeError
-from llmkit.testing import reviews, write_jsonl
+from llmkit.tasks.summarize import Summarize, SummarizeOptions
+from llmkit.testing import articles, reviews, tiny_model, write_jsonl
+from llmkit.training.plan import sent
 
 
 @pytest.fixture
@@ -100,6 +102,20 @@ def test_a_finished_run_is_not_planned_over(finished: Path, tiny: str, data: str
 def test_every_kind_of_answer(tiny: str, rows: list[dict[str, Any]], keys: list[str]) -> None:
     plan = planned(tiny, write_jsonl("rows.jsonl", rows), *keys)
     assert plan.seconds["evaluations"] > 0
+
+
+@pytest.mark.parametrize("keys", [[], ["summarize.long=chunk", "model.max_length=8"]])
+def test_answers_cost_by_the_tokens_that_they_may_have(own_folder: Any, keys: list[str]) -> None:
+    rows = write_jsonl("rows.jsonl", articles(60))
+    common = ["train.max_steps=1", "eval.metrics=[rougeL]", "summarize.max_target_length=8", *keys]
+    made = llmkit.plan(None, *common, task="summarize", model=tiny_model("m", "t5"), train=rows)
+    some = llmkit.plan(None, *common, "eval.validation_rows=1", task="summarize", model="m", train=rows)
+    assert made.rows == some.rows == {"train": 48, "validation": 6, "test": 6}
+    assert made.seconds["evaluations"] > 0
+    assert some.seconds["evaluations"] < some.seconds["final scores"]
+    features = [{"input_ids": [1] * length} for length in (3, 9)]
+    assert sent(Summarize(SummarizeOptions(max_target_length=5)), features, 2) == 2 * 16 + 2 * 5
+    assert sent(Summarize(SummarizeOptions(max_target_length=5)), features, 1) == 16 + 8 + 2 * 5
 
 
 def test_no_rows_held_back(tiny: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:

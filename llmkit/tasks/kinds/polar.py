@@ -33,6 +33,7 @@ class Polar(Single):
     section = "sentiment"
     cuts: Sequence[float] = ()  # of the probability of the positive one of two classes; none: the likeliest class
     note = ""  # what tuning found
+    parts: Sequence[Sequence[int]] = ()  # the outputs that count as each label, where several may
 
     def __init__(self, options: Any) -> None:
         super().__init__(options)
@@ -88,7 +89,17 @@ class Polar(Single):
             position.setdefault(NEUTRAL, -100)
         return [position[label] for label in references]
 
+    def leave_out_strength(self) -> None:
+        """Answer from now on without `very`: what is very positive counts as positive."""
+        plain = [PLAIN.get(label, label) for label in self.labels]
+        self.labels = list(dict.fromkeys(plain))
+        self.parts = [[i for i, word in enumerate(plain) if word == label] for label in self.labels]
+
     def decode(self, outputs: Sequence[Any]) -> list[Answer]:
+        if self.parts:
+            import numpy as np
+
+            outputs = [np.array([row[part].sum() for part in self.parts]) for row in outputs]
         return [self.answer(one.probabilities or {}) if self.cuts else one for one in super().decode(outputs)]
 
     def answer(self, probabilities: Mapping[str, float]) -> Answer:

@@ -1,0 +1,133 @@
+"""--lora with every task: the adapter answers as its run did, with its base where it was or moved, and in plain PEFT."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from llmkit import cli
+from llmkit.models import lora
+from llmkit.testing import articles, reviews, tiny_model, write_jsonl
+from llmkit.training.trainer import StepTrainer
+
+FAST = ["--lora", "eval.baselines=[]", "train.learning_rate=5e-3", "train.per_device_train_batch_size=8",
+        "train.num_train_epochs=4"]  # fmt: skip
+WORDED = ["--text", "text", "--summary", "summary", "summarize.prefix='sum: '", "summarize.beams=2",
+          "summarize.no_repeat_ngram_size=2", "summarize.max_target_length=12"]  # fmt: skip
+SHORT = ["translate.max_target_length=9"]
+
+
+def three(rows: int, seed: int = 0) -> list[dict[str, Any]]:
+    return [row | {"label": ("neg", "neu", "pos")[i % 3]} for i, row in enumerate(reviews(rows, seed))]
+
+
+def scores(rows: int, seed: int = 0) -> list[dict[str, Any]]:
+    return [row | {"label": 1.5 * (i % 2) - 0.25 * (i % 3)} for i, row in enumerate(reviews(rows, seed))]
+
+
+def pairs(rows: int, seed: int = 0) -> list[dict[str, Any]]:
+    return [{"source": row["text"], "target": row["summary"]} for row in articles(rows, seed)]
+
+
+CASES: list[Any] = [
+    pytest.param("sentiment", {}, reviews, ["sentiment.threshold=tuned"], id="two classes"),
+    pytest.param("sentiment", {}, reviews, ["sentiment.neutral=0.2"], id="a band"),
+    pytest.param("sentiment", {}, three, [], id="three classes"),
+    pytest.param("sentiment", {}, scores, ["sentiment.classes=score", "sentiment.neutral=[0.1, 0.9]"], id="a score"),
+    pytest.param("summarize", {"family": "t5"}, articles, WORDED, id="a summary, T5"),
+    pytest.param("summarize", {"family": "bart"}, articles, WORDED, id="a summary, BART"),
+    pytest.param("translate", {"family": "t5"}, pairs, SHORT, id="a translation, T5"),
+    pytest.param("translate", {"family": "marian"}, pairs, SHORT, id="a translation, Marian"),
+]
+
+
+def answers(text: str) -> list[Any]:
+    """The answers in JSON lines."""
+    return [json.loads(line)["answer"] for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(("task", "model", "rows", "keys"), CASES)
+def test_an_adapter_answers_as_its_run_did(
+    task: str,
+    model: dict[str, str],
+    rows: Callable[..., list[dict[str, Any]]],
+    keys: Sequence[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    base = tiny_model("base", **model)
+    for name, number in (("train", 40), ("validation", 44), ("test", 12)):
+        write_jsonl(f"{name}.jsonl", rows(number, seed=number))
+    data = [word for name in ("train", "validation", "test") for word in (f"--{name}", f"{name}.jsonl")]
+    assert cli.run([f"finetune-{task}", *data, "--model", base, *FAST, *keys, "-o", "run"]) == 0
+    capsys.readouterr()
+    said = answers(Path("run/predictions.jsonl").read_text())
+    about = json.loads(Path("run/metrics.json").read_text())
+
+    assert cli.run(["eval", "run", "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["task"], again["metrics"]) == (task, about["metrics"])
+    assert again["labels"] == about["labels"]
+    shutil.move("base", "moved")
+    assert cli.run(["predict", "run", "--data", "test.jsonl"]) == 66
+    capsys.readouterr()
+    for name in ("run", "run/model"):  # the folder of the adapter knows its task, thresholds and settings by itself
+        assert cli.run(["predict", name, "--data", "test.jsonl", "--base", "moved"]) == 0
+        assert answers(capsys.readouterr().out) == said, name
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
+def test_plain_peft_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    base = tiny_model("base", "bart")
+    write_jsonl("a.jsonl", pairs(30))
+    words = ["finetune-translate", "--train", "a.jsonl", "--model", base, *FAST, *SHORT, "-o", "run"]
+    assert cli.run(words) == 0
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    model = PeftModel.from_pretrained(AutoModelForSeq2SeqLM.from_pretrained(base), "run/model").eval()
+    tokenizer = AutoTokenizer.from_pretrained("run/model")
+    rows = [json.loads(line) for line in Path("run/predictions.jsonl").read_text().splitlines()]
+    for row in rows:
+        ids = model.generate(**tokenizer(row["source"], return_tensors="pt"), max_length=10, do_sample=False)
+        assert tokenizer.decode(ids[0], skip_special_tokens=True) == row["answer"]
+
+
+def test_the_best_small_matrices_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def evaluate(self: StepTrainer, *_: Any, **__: Any) -> dict[str, float]:
+        seen.append({name: weight.detach().clone() for name, weight in self.model.state_dict().items()})
+        values = {"eval_bleu": (0.1, 0.9, 0.2, 0.1)[len(seen) - 1]}
+        self.log(dict(values))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, values)
+        return values
+
+    monkeypatch.setattr(StepTrainer, "evaluate", evaluate)
+    write_jsonl("a.jsonl", pairs(30))
+    words = ["finetune-translate", "--train", "a.jsonl", "--model", tiny_model("base", "bart"), *FAST, *SHORT]
+    assert cli.run([*words, "-o", "run"]) == 0
+    kept = {name.removeprefix(lora.PREFIX).replace(".weight", ".default.weight"): weight
+            for name, weight in load_file("run/model/adapter_model.safetensors").items()}  # fmt: skip
+    assert len(kept) == 64
+    assert all(torch.equal(weight, seen[1][name]) for name, weight in kept.items())
+    assert not any(torch.equal(weight, seen[3][name]) for name, weight in kept.items())
+
+
+def test_a_checkpoint_of_small_matrices_has_the_buffers_too() -> None:
+    from transformers import AutoModelForSeq2SeqLM
+
+    from llmkit.recipe.schema import LoraSection
+    from llmkit.training import checkpoint
+
+    model = AutoModelForSeq2SeqLM.from_pretrained(tiny_model("base", "bart"))
+    lora.wrap(model, (), LoraSection(), "AutoModelForSeq2SeqLM")
+    checkpoint.save_weights(model, Path("kept"))
+    held = load_file("kept/model.safetensors")
+    assert {name for name in held if ".lora_" not in name} == {"final_logits_bias"}
