@@ -6,16 +6,20 @@ Each process trains by the plain words of the package; what it saw goes into see
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import llmkit
+from llmkit.errors import Stopped
 from llmkit.inference.answers import answer
 from llmkit.inference.saved import open_saved
-from llmkit.runs import ranks
+from llmkit.runs import commit, ranks
 from llmkit.testing import reviews
 from llmkit.training.trainer import StepTrainer
 
@@ -28,7 +32,6 @@ def recording(seen: dict[str, Any]) -> None:
         model, loader = prepare(self, *args, **words)
         seen.setdefault("wrappers", []).append(type(model).__name__)
         seen.setdefault("packed", []).append(self.shortcuts.packing is not None)
-        self.wants_to_stop = lambda: ranks.rank() == 1 and self.state.global_step == 1
         return model, loader
 
     def stepped(self: StepTrainer, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
@@ -36,7 +39,6 @@ def recording(seen: dict[str, Any]) -> None:
         seen.setdefault("rows", []).append(sum(len(batch["input_ids"]) for batch in inputs["batches"]))
         seen.setdefault("passes", []).append(len(inputs["batches"]))
         seen.setdefault("losses", []).append(float(loss))
-        seen.setdefault("stopping", []).append(self.stopping)
         return loss
 
     StepTrainer._prepare_for_training, StepTrainer.training_step = prepared, stepped  # type: ignore[method-assign]
@@ -59,10 +61,39 @@ def spread_and_alone(run: str) -> bool:
     return True
 
 
+def ended_and_resumed(keys: Sequence[str], words: dict[str, Any], seen: dict[str, Any]) -> None:
+    """A run that a signal to the second process ends in its third step, and one in an evaluation; then it goes on to its
+    end."""
+    step, score = StepTrainer.training_step, StepTrainer.evaluate
+
+    def signalled(self: StepTrainer, *args: Any) -> Any:
+        if ranks.rank() == 1 and self.state.global_step == 2:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return step(self, *args)
+
+    def scored(self: StepTrainer, **words: Any) -> Any:
+        if ranks.rank() == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return score(self, **words)
+
+    for name, patched in (("training_step", signalled), ("evaluate", scored)):
+        was = getattr(StepTrainer, name)
+        setattr(StepTrainer, name, patched)
+        try:
+            llmkit.train(None, *keys, **words)
+        except Stopped as stopped:
+            seen.setdefault("stopped", []).append([str(stopped), commit.steps(Path(words["output_dir"], "checkpoints"))])
+        setattr(StepTrainer, name, was)
+    llmkit.train(None, *keys, **words)
+    again = llmkit.train(None, *keys, **words)  # finished: every process says so
+    seen["finished"] = str(again.path)
+
+
 def main() -> None:
     jobs = json.loads(Path(sys.argv[1]).read_text())
     seen: dict[str, Any] = {"threads": torch.get_num_threads()}
     recording(seen)
+    last = jobs.pop()
     for keys, words in jobs:
         report = llmkit.train(None, *keys, **words).report
         seen.setdefault("reports", []).append(report is not None)
@@ -71,6 +102,7 @@ def main() -> None:
     seen["summed"] = ranks.summed([1.0, float(ranks.rank())])
     seen["from_first"] = ranks.from_first(ranks.rank())
     seen["same_answers"] = spread_and_alone(jobs[0][1]["output_dir"])
+    ended_and_resumed(*last, seen)
     Path(f"seen-{ranks.rank()}.json").write_text(json.dumps(seen))
     ranks.leave()
 
