@@ -104,6 +104,12 @@ class RecipeError(LlmkitError):
     exit_code = 78
 
 
+class Stopped(BaseException):
+    """A signal ended a run that can go on. No Exception: nothing on the way may take it for a fault."""
+
+    exit_code = 75
+
+
 def nearest(word: str, known: Sequence[str]) -> str | None:
     """The known word that `word` most likely means, or None."""
     from difflib import get_close_matches

@@ -11,8 +11,9 @@ from typing import IO, Any, NoReturn
 import typer
 
 from llmkit import console
-from llmkit.cli import data, doctor, recipes, tokenizer, train, use
-from llmkit.errors import LlmkitError
+from llmkit.cli import data, doctor, launch, recipes, tokenizer, train, use
+from llmkit.errors import LlmkitError, Stopped
+from llmkit.runs import ranks
 
 app = typer.Typer(
     name="llmkit",
@@ -26,6 +27,7 @@ for module in (train, use, doctor):
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(tokenizer.app, name="tokenizer")
 app.add_typer(data.app, name="data")
+app.add_typer(launch.app, name="launch")
 
 
 def version(wanted: bool) -> None:
@@ -79,7 +81,10 @@ def run(words: list[str], debug: bool = False) -> int:
 
             traceback.print_exc()
         sentence, code = explained(fault)
-        console.error(sentence)
+        shown = ranks.may_show(code)
+        if shown is not None:
+            first, *more = sentence.split("\n")
+            console.error("\n".join([first if code in (75, 130) else first + shown, *more]))
         return code
 
 
@@ -106,6 +111,8 @@ def printable(word: str) -> bool:
 def explained(fault: BaseException) -> tuple[str, int]:
     """What to say of an exception, and the exit code: whatever happens, a sentence."""
     if isinstance(fault, LlmkitError):
+        return str(fault), fault.exit_code
+    if isinstance(fault, Stopped):
         return str(fault), fault.exit_code
     if isinstance(fault, typer.TyperException):
         return f"{fault.format_message()}; {hint(fault.format_message())}", 64

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmkit import console
+from llmkit.errors import UsageError
 
 if TYPE_CHECKING:
     from llmkit.recipe.schema import Recipe
+    from llmkit.runs.launchers import Places
 
 # What a newcomer types first. Each is sugar for the recipe key in its help; the command line wins.
 Words = Annotated[
@@ -68,8 +70,30 @@ Lora = Annotated[
     typer.Option("--lora", help="Train small matrices beside frozen weights, not all weights. [lora]"),
 ]
 Output = Annotated[str | None, typer.Option("--output-dir", "-o", help="The run folder. Default: a fresh runs/...")]
+Resume = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        help="Go on with the unfinished run in this folder, or from this checkpoint of it; alone it is the whole "
+        "command. The same command with the same -o does so by itself.",
+    ),
+]
+AllowChange = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY", help="A key that may differ from the run that goes on. May be given again."),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check all, run a few steps, say what the run would take; keep nothing.")
+]
+Processes = Annotated[
+    int, typer.Option(help="Processes on this machine: one a GPU, or some that share the cores.", show_default=False)
+]
+Machines = Annotated[
+    int, typer.Option(help="Machines that run this same command, each with its own --rank.", show_default=False)
+]
+MachineRank = Annotated[int, typer.Option("--rank", help="Which of the machines this is, from 0.", show_default=False)]
+MainAddress = Annotated[
+    str | None, typer.Option(help="Where the machine of --rank 0 is: HOST or HOST:PORT.", show_default=False)
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout instead of a table.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
@@ -88,6 +112,12 @@ def finetune_classify(
     epochs: Epochs = None,
     lora: Lora = None,
     output_dir: Output = None,
+    resume: Resume = None,
+    allow_change: AllowChange = None,
+    processes: Processes = 1,
+    machines: Machines = 1,
+    rank: MachineRank = 0,
+    main_address: MainAddress = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -115,6 +145,12 @@ def finetune_sentiment(
     epochs: Epochs = None,
     lora: Lora = None,
     output_dir: Output = None,
+    resume: Resume = None,
+    allow_change: AllowChange = None,
+    processes: Processes = 1,
+    machines: Machines = 1,
+    rank: MachineRank = 0,
+    main_address: MainAddress = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -142,6 +178,12 @@ def pretrain_mlm(
     epochs: Epochs = None,
     lora: Lora = None,
     output_dir: Output = None,
+    resume: Resume = None,
+    allow_change: AllowChange = None,
+    processes: Processes = 1,
+    machines: Machines = 1,
+    rank: MachineRank = 0,
+    main_address: MainAddress = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -172,6 +214,12 @@ def finetune_summarize(
     epochs: Epochs = None,
     lora: Lora = None,
     output_dir: Output = None,
+    resume: Resume = None,
+    allow_change: AllowChange = None,
+    processes: Processes = 1,
+    machines: Machines = 1,
+    rank: MachineRank = 0,
+    main_address: MainAddress = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -202,6 +250,12 @@ def finetune_translate(
     epochs: Epochs = None,
     lora: Lora = None,
     output_dir: Output = None,
+    resume: Resume = None,
+    allow_change: AllowChange = None,
+    processes: Processes = 1,
+    machines: Machines = 1,
+    rank: MachineRank = 0,
+    main_address: MainAddress = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -222,6 +276,12 @@ def train_any(
     epochs: Epochs = None,
     lora: Lora = None,
     output_dir: Output = None,
+    resume: Resume = None,
+    allow_change: AllowChange = None,
+    processes: Processes = 1,
+    machines: Machines = 1,
+    rank: MachineRank = 0,
+    main_address: MainAddress = None,
     dry_run: DryRun = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -236,34 +296,84 @@ def train_any(
 def carry_out(
     task: str | None,
     words: list[str] | None,
+    resume: str | None,
+    allow_change: list[str] | None,
+    processes: int,
+    machines: int,
+    rank: int,
+    main_address: str | None,
     as_json: bool,
     dry_run: bool,
-    debug: bool,  # noqa: ARG001  the boundary in cli/__init__.py has seen it
+    debug: bool,
     **flags: Any,
 ) -> None:
     """Train, print the table, and say what to type next; or with `dry_run` print the plan.
 
-    A command hands on all of its options by their names: `flags` are those that FLAGS in recipe/load.py has.
+    A command hands on all of its options by their names: `flags` are those that FLAGS in recipe/load.py has. On several
+    processes or machines the same command runs once for each, and this one waits.
     """
+    from llmkit.runs import ranks
+    from llmkit.runs.launchers import Places
+
+    places = Places(processes, machines, rank, main_address)
+    several = is_to_start(places, dry_run)
+    if not several:
+        ranks.join()  # before anything can be wrong: what is, is said once
+    recipe = asked_for(task, words or [], resume, flags)
+    if several:
+        going_on = [] if resume is None else ["--resume", resume]
+        going_on += [word for key in allow_change or () for word in ("--allow-change", key)]
+        start(recipe, places, [*going_on, *(flag for flag, on in (("--json", as_json), ("--debug", debug)) if on)])
+    elif dry_run:
+        show_plan(recipe, as_json)
+    else:
+        run_and_show(recipe, resume, allow_change or [], as_json)
+        ranks.leave()
+
+
+def asked_for(task: str | None, words: list[str], resume: str | None, flags: dict[str, Any]) -> Recipe:
+    """The recipe of the command line; that of the run to resume, where nothing else is said."""
     from llmkit.recipe.load import load_recipe
 
-    recipe, overrides = divided(words or [])
-    checked = load_recipe(recipe, overrides, task=task, **flags)
-    if dry_run:
-        show_plan(checked, as_json)
-        return
+    if resume is not None and not words and not any(value is not None for value in flags.values()):
+        from llmkit.training.resuming import place_of, recipe_of
+
+        return recipe_of(place_of(resume)[0])
+    recipe, overrides = divided(words)
+    return load_recipe(recipe, overrides, task=task, **flags)
+
+
+def is_to_start(places: Places, dry_run: bool) -> bool:
+    """Whether this process is to start others."""
+    several = places.to_start()
+    if several and dry_run:
+        what = "--dry-run measures one process, and --processes asks for several"
+        raise UsageError(what, "leave one of them out")
+    return several
+
+
+def start(recipe: Recipe, places: Places, flags: list[str]) -> None:
+    """Run the recipe on several processes, and leave with their exit code."""
+    from llmkit.training.launch import start
+
+    if code := start(recipe, places, flags):
+        raise typer.Exit(code)
+
+
+def run_and_show(recipe: Recipe, resume: str | None, allow_change: list[str], as_json: bool) -> None:
+    """Train in this process, and print what came of it."""
     from llmkit import tasks
     from llmkit.report.tables import show
     from llmkit.training.run import train
 
-    run = train(checked)
+    run = train(recipe, resume=resume, allow_change=allow_change)
     if as_json:
-        console.out_json({"run": str(run.path)} | (run.report.as_dict() if run.report else {}))
+        console.out_json({"run": str(run.path)} | run.scores())
         return
     if run.report:
         show(run.report, "this run")
     console.out(f"\nThe model is in {run.path / 'model'}. Next:")
-    for line in tasks.load(checked.task).next_commands:
+    for line in tasks.load(recipe.task).next_commands:
         console.out(f"  llmkit {line.replace('{run}', str(run.path))}")
 
 

@@ -76,6 +76,23 @@ def micro_batches(
     return groups[::-1]
 
 
+def divided(lengths: Sequence[int], parts: int) -> list[list[int]]:
+    """Positions into `lengths`, divided into `parts` of like work: as many rows each, but for one, and like sums.
+
+    Longest first, so many at a time as there are parts, the longest of them to the part with the least so far: each
+    part has long ones and short ones, and is cut into batches as the others are.
+    """
+    descending = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist()
+    found: list[list[int]] = [[] for _ in range(parts)]
+    sums = [0] * parts
+    for start in range(0, len(descending), parts):
+        least_first = sorted(range(parts), key=sums.__getitem__)
+        for part, position in zip(least_first, descending[start : start + parts], strict=False):
+            found[part].append(position)
+            sums[part] += lengths[position]
+    return found
+
+
 def packs(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
     """Positions into `lengths`, longest first, in groups of at most `most_tokens` tokens without padding."""
     groups: list[list[int]] = []

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.data.batching import by_length
 from llmkit.errors import OutOfMemoryError
+from llmkit.runs import ranks
 from llmkit.tasks.base import Answer, Feature, Task
 
 
@@ -23,16 +24,19 @@ def answer(
     batch_size: int,
     precision: str = "fp32",
     advance: Callable[[int], None] = lambda _: None,
+    *,
+    spread: bool = True,
 ) -> list[Answer]:
     """One answer a row, in the features' order. The model's train or eval mode is put back afterwards.
 
+    Several processes divide the batches of one process among them, unless `spread` is off, and all get all answers.
     Raises OutOfMemoryError, with the batch's shape, where a batch does not fit.
     """
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode(), casting(model.device, precision):
-            return answers_to(task, model, tokenizer, features, batch_size, advance)
+            return answers_to(task, model, tokenizer, features, batch_size, advance, spread)
     finally:
         model.train(was_training)
 
@@ -43,28 +47,47 @@ def answers_to(
     tokenizer: PreTrainedTokenizerBase,
     features: Sequence[Feature],
     batch_size: int,
-    advance: Callable[[int], None] = lambda _: None,
+    advance: Callable[[int], None],
+    spread: bool,
 ) -> list[Answer]:
     """The answers to the features; what was put together of parts and needs it is answered again. `advance` hears of
     rows: one that has several features counts with its last."""
-    collate, outputs = task.collator(tokenizer), [None] * len(features)
-    waiting = Counter(feature.get("row", at) for at, feature in enumerate(features))  # the features of each row
-    for positions in by_length([len(feature["input_ids"]) for feature in features], batch_size):
-        batch = {k: v.to(model.device) for k, v in collate([features[i] for i in positions]).items()}
-        done = 0
-        for position, output in zip(positions, predicted(task, model, batch), strict=True):
-            outputs[position] = output
-            row = features[position].get("row", position)
-            waiting[row] -= 1
-            done += waiting[row] == 0
-        advance(done)
-    answers = task.decode(outputs, features)
+    batches = by_length([len(feature["input_ids"]) for feature in features], batch_size)
+    answers = task.decode(outputs_of(task, model, tokenizer, features, batches, advance, spread), features)
     again = task.again(answers, features)
     if not again:
         return answers
     pieces = [{**piece, "row": at} for at, of_one in enumerate(again.values()) for piece in of_one]
-    by_number = dict(zip(again, answers_to(task, model, tokenizer, pieces, batch_size), strict=True))
+    others = answers_to(task, model, tokenizer, pieces, batch_size, lambda _: None, spread)
+    by_number = dict(zip(again, others, strict=True))
     return [by_number.get(number, one) for number, one in enumerate(answers)]
+
+
+def outputs_of(
+    task: Task,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    features: Sequence[Feature],
+    batches: Sequence[Sequence[int]],
+    advance: Callable[[int], None],
+    spread: bool,
+) -> list[Any]:
+    """The raw output of each feature; several processes divide the batches among them."""
+    collate = task.collator(tokenizer)
+    mine: dict[int, Any] = {}  # by the feature's number
+    rows = [feature.get("row", at) for at, feature in enumerate(features)]
+    waiting = Counter(rows)  # the features of each row
+    parts = ranks.size() if spread else 1
+    for start in range(0, len(batches), parts):
+        of_all = batches[start : start + parts]
+        for positions in of_all[ranks.rank() % parts :][:1]:
+            batch = {k: v.to(model.device) for k, v in collate([features[i] for i in positions]).items()}
+            mine |= zip(positions, predicted(task, model, batch), strict=True)
+        done = Counter(rows[i] for positions in of_all for i in positions)
+        waiting.subtract(done)
+        advance(sum(waiting[row] == 0 for row in done))
+    all_of_them = {number: one for some in (ranks.gathered(mine) if spread else [mine]) for number, one in some.items()}
+    return [all_of_them[number] for number in range(len(features))]
 
 
 def predicted(task: Task, model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> list[Any]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmkit import tasks
 from llmkit.errors import DataError, ModelError, RecipeError, UsageError
@@ -130,22 +130,30 @@ def check_outputs(run: Path, about: Mapping[str, Any]) -> None:
 
 
 def check_task_file(run: Path, about: Mapping[str, Any]) -> None:
-    """Raise RecipeError where the recipe names a task file other than the recorded one outside the run folder.
-
-    Reads the recipe without running that file. All in the folder may come from a stranger: it never vouches for code
-    inside itself.
-    """
+    """Raise RecipeError where the recipe names a task file that nobody vouches for. Does not run that file."""
     name = read(run / "recipe.yaml").values.get("task")
+    file = Path(str(name))
+    match doubt(run, name, about.get("task_file")):
+        case "inside":
+            what = f"{run}: its task file {file} lies inside the run folder"
+            raise RecipeError(what, f"read it, then name it with --task {file}")
+        case "changed":
+            what = f"{run}: its task file {file} is gone or changed"
+            raise RecipeError(what, f"name it again with --task {file}")
+
+
+def doubt(run: Path, name: object, recorded: Mapping[str, Any] | None) -> Literal["inside", "changed", ""]:
+    """What speaks against running the task file that a run names: only the recorded one outside its folder may be.
+
+    All in the folder may come from a stranger: it never vouches for code inside itself.
+    """
     if not isinstance(name, str) or not name.endswith(".py"):
-        return
-    file, recorded = Path(name), about.get("task_file")
+        return ""
+    file = Path(name)
     if file.resolve().is_relative_to(run.resolve()):
-        raise RecipeError(
-            f"{run}: its task file {file} lies inside the run folder", f"read it, then name it with --task {file}"
-        )
+        return "inside"
     known = {Path(str(recorded["path"])): recorded["sha256"]} if recorded else {}
-    if not file.is_file() or manifest.file_hash(file) != known.get(file):
-        raise RecipeError(f"{run}: its task file {file} is gone or changed", f"name it again with --task {file}")
+    return "" if file.is_file() and manifest.file_hash(file) == known.get(file) else "changed"
 
 
 def ready(

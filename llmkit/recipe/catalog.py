@@ -8,6 +8,7 @@ from llmkit.errors import MissingInputError, OutputError, nearest
 from llmkit.tasks import names
 
 DATA = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".txt", ".gz", ".zip")
+PROFILES = "profiles"  # a folder of what launchers read: no recipes
 SECTIONS = ("model", "data", "train", "eval", *names())
 
 
@@ -25,6 +26,7 @@ def listed() -> dict[str, str]:
         .split("\n")[0]
         .lstrip("# ")
         for path in sorted(home().rglob("*.yaml"))
+        if path.parent.name != PROFILES
     }
 
 

@@ -28,14 +28,14 @@ OURS = frozenset({
     "accelerator_config", "auto_find_batch_size", "average_tokens_across_devices", "batch_eval_metrics",
     "dataloader_drop_last", "dataloader_in_order", "dataloader_multiprocessing_context", "dataloader_pin_memory",
     "ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters", "ddp_static_graph",
-    "ddp_timeout", "deepspeed", "disable_tqdm", "do_eval", "do_predict", "do_train", "enable_jit_checkpoint",
+    "deepspeed", "disable_tqdm", "do_eval", "do_predict", "do_train", "enable_jit_checkpoint",
     "eval_accumulation_steps", "eval_do_concat_batches", "eval_on_start", "eval_use_gather_object", "fsdp",
     "fsdp_config", "greater_is_better", "hub_always_push", "hub_model_id", "hub_private_repo", "hub_revision",
     "hub_strategy", "hub_token", "ignore_data_skip", "include_for_metrics", "include_num_input_tokens_seen",
     "label_names", "length_column_name", "local_rank", "logging_first_step", "logging_nan_inf_filter",
     "logging_strategy", "optim_target_modules", "parallelism_config", "prediction_loss_only", "push_to_hub",
     "remove_unused_columns", "restore_callback_states_from_checkpoint", "resume_from_checkpoint",
-    "save_on_each_node", "save_only_model", "save_total_limit", "torch_empty_cache_steps",
+    "save_on_each_node", "save_only_model", "torch_empty_cache_steps",
     "train_sampling_strategy", "use_cpu",
 })
 # fmt: on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -225,17 +226,53 @@ def dump(recipe: Recipe, comments: Sequence[str] = ()) -> str:
     """
     from ruamel.yaml import YAML
 
+    values = values_of(recipe)
+    yaml, text = YAML(), StringIO()
+    yaml.Representer = escaping()
+    yaml.default_flow_style, yaml.width = False, 4096
+    yaml.dump(values, text)
+    return "".join(f"# {plain(line)}\n" for line in comments) + text.getvalue()
+
+
+def values_of(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain values, complete but for keys without one and `output_dir`."""
     values = valued(recipe)
     values.pop("output_dir", None)
     if recipe.train.batch_size is not None:  # it names the whole; beside it the other two are refused
         del values["train"]["per_device_train_batch_size"], values["train"]["gradient_accumulation_steps"]
     if options := values.pop("options"):
         values[Path(recipe.task).stem] = options
+    return values
+
+
+def given_of(recipe: Recipe) -> dict[str, Any]:
+    """The keys that were named when the recipe was made, as plain values, less `output_dir`."""
+    values: dict[str, Any] = recipe.model_dump(mode="json", exclude_unset=True, exclude={"output_dir"})
+    if options := recipe.options.model_dump(mode="json", exclude_unset=True):
+        values[Path(recipe.task).stem] = options
+    return values
+
+
+def of_values(values: Mapping[str, Any], source: str, **flags: Any) -> Recipe:
+    """The recipe that plain values describe, and the words of FLAGS beside them; `source` names where they stand."""
+    draft = Draft(copy.deepcopy(dict(values)), name=source)
+    for word, value in flags.items():
+        draft.put(tuple(FLAGS[word].split(".")), value, f"--{word.replace('_', '-')}")
+    return check(draft)
+
+
+def as_given(recipe: Recipe) -> str:
+    """The keys that a recipe was given, as YAML, with its output_dir: the same recipe, whose defaults stay defaults."""
+    from ruamel.yaml import YAML
+
+    values = recipe.model_dump(exclude_unset=True)
+    if given := recipe.options.model_dump(exclude_unset=True):
+        values[Path(recipe.task).stem] = given
     yaml, text = YAML(), StringIO()
     yaml.Representer = escaping()
     yaml.default_flow_style, yaml.width = False, 4096
     yaml.dump(values, text)
-    return "".join(f"# {plain(line)}\n" for line in comments) + text.getvalue()
+    return text.getvalue()
 
 
 def escaping() -> Any:

@@ -184,12 +184,12 @@ class TrainSection(Section):
     max_steps: Annotated[int, Field(le=10**9)] = -1
     """Stop after so many steps; -1: num_train_epochs decides."""
     batch_size: Count | None = None
-    """Rows in one step over all processes and accumulation. It names the whole, so per_device_train_batch_size and
-    gradient_accumulation_steps cannot stand beside it."""
+    """Rows in one step over all processes and accumulation: the same however many there are. It names the whole, so
+    per_device_train_batch_size and gradient_accumulation_steps cannot stand beside it."""
     per_device_train_batch_size: Count = 32
     """Rows that fit on a device at once, at max_length; shorter rows travel in larger groups."""
     gradient_accumulation_steps: Count = 1
-    """How many such batches make one step."""
+    """How many such batches make one step; several processes divide them, and the step stays the same."""
     warmup_steps: Annotated[float, Field(ge=0)] = 0.1
     """Steps over which the rate rises; below 1: that share of all steps."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
@@ -215,15 +215,22 @@ class TrainSection(Section):
     eval_steps: Count | None = None
     """Steps between evaluations under eval_strategy: steps."""
     save_strategy: Literal["no", "epoch", "steps", "best"] = "epoch"
-    """When a checkpoint is written; the best and the last stay."""
+    """When a checkpoint is written, beside one at the end of training and one at a signal."""
     save_steps: Count | None = None
     """Steps between checkpoints under save_strategy: steps."""
+    save_total_limit: Count = 2
+    """Checkpoints that are kept while the run goes on: the best, the last, and the newest others."""
     logging_steps: Count = 10
     """Steps between two lines of log.jsonl."""
     dataloader_num_workers: Annotated[int, Field(ge=0)] = 0
     """Processes that build batches; they never change what is in them."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 on a GPU that has it, or on a CPU with AVX-512 bf16 or AMX for hidden sizes from 256; else fp32."""
+    strategy: Literal["ddp", "fsdp2", "deepspeed-zero2", "deepspeed-zero3"] = "ddp"
+    """How several processes share the work. ddp: each holds the whole model; fsdp2, deepspeed-zero2, deepspeed-zero3:
+    each holds a share, on GPUs only."""
+    ddp_timeout: Count = 1800
+    """Seconds without a sign of life from one of several processes after which the run ends and names it."""
     shortcuts: Literal["auto", "off"] = "auto"
     """auto: on a CPU texts travel without padding and only what is read is computed, where the model allows it; the
     gradient is the same. off: padded batches, all of them computed."""

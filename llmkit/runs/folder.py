@@ -12,13 +12,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from llmkit.errors import DiskError, OutputError
-from llmkit.runs import manifest
+from llmkit.runs import changes, manifest
+from llmkit.runs.changes import Asked
 
 LOCK = ".lock"
 LONGEST = 60  # letters of a fresh name: a file system takes 255 bytes, and a letter may have four
 LEAST_FREE = 64 * 2**20  # bytes; the run checks again when it knows how large its model is
+
+
+class FinishedError(OutputError):
+    """The folder holds this very run, finished."""
 
 
 @dataclass
@@ -40,30 +46,30 @@ class RunFolder:
         self.started = False
 
 
-def chosen(wanted: str | Path | None, name: str, fingerprint: str) -> Path:
+def chosen(wanted: str | Path | None, name: str, asked: Asked) -> Path:
     """The folder that a run will use: `wanted`, or a fresh `runs/NAME-1`, `-2` ...; nothing is made yet.
 
-    Raises OutputError where it could not be made or holds another run or other files, DiskError where it has no room:
-    before a row is read. `fingerprint` is the recipe's.
+    Raises OutputError where it could not be made or holds another run or other files, FinishedError where this run is
+    done, DiskError where there is no room: before a row is read.
     """
     path = fresh(name) if wanted is None else Path(wanted).expanduser()
-    refuse_foreign(path, fingerprint)
+    refuse_foreign(path, asked)
     remove(make(path))
     check_room(next(one for one in (path, *path.parents) if one.exists()), LEAST_FREE)
     return path
 
 
 @contextmanager
-def open_folder(path: Path, fingerprint: str) -> Iterator[RunFolder]:
+def open_folder(path: Path, asked: Asked) -> Iterator[RunFolder]:
     """The run folder, made and locked. Raises what `chosen` raises, and OutputError where another process holds it.
 
     Whatever was made is removed again when the run ends before `started`.
     """
-    refuse_foreign(path, fingerprint)
+    refuse_foreign(path, asked)
     made, folder = make(path), RunFolder(path)
     try:
         with hold(path):
-            refuse_foreign(path, fingerprint)  # again: only now can nobody else change what is in it
+            refuse_foreign(path, asked)  # again: only now can nobody else change what is in it
             check_room(path, LEAST_FREE)
             yield folder
     finally:
@@ -72,7 +78,7 @@ def open_folder(path: Path, fingerprint: str) -> Iterator[RunFolder]:
 
 
 @contextmanager
-def open_fresh(name: str, fingerprint: str) -> Iterator[RunFolder]:
+def open_fresh(name: str, asked: Asked) -> Iterator[RunFolder]:
     """A fresh `runs/NAME-N`, made and locked; of runs that start together each gets one of its own."""
     while True:
         path = fresh(name)
@@ -84,7 +90,7 @@ def open_fresh(name: str, fingerprint: str) -> Iterator[RunFolder]:
             continue
         break
     try:
-        with open_folder(path, fingerprint) as folder:
+        with open_folder(path, asked) as folder:
             yield folder
     finally:
         remove(made)  # where they are empty
@@ -99,8 +105,8 @@ def fresh(name: str) -> Path:
     return path
 
 
-def refuse_foreign(path: Path, fingerprint: str) -> None:
-    """Raise OutputError unless `path` is missing, empty, or holds the same run, unfinished."""
+def refuse_foreign(path: Path, asked: Asked) -> None:
+    """Raise OutputError unless `path` is missing, empty, or holds the run that is asked for, unfinished."""
     try:
         if not path.exists():
             return
@@ -118,10 +124,15 @@ def refuse_foreign(path: Path, fingerprint: str) -> None:
         some = ", ".join(sorted(holds)[:3])
         raise OutputError(f"{path}: holds files that are no run ({some})", "name another --output-dir")
     about = manifest.read(path)
+    same = about.get("recipe_sha256") == asked.fingerprint
     if about.get("sealed"):
-        raise OutputError(f"{path}: holds a finished run", "name another --output-dir, or remove the folder")
-    if about.get("recipe_sha256") != fingerprint:
+        kind = FinishedError if same else OutputError
+        raise kind(f"{path}: holds a finished run", "name another --output-dir, or remove the folder")
+    if not same and "recipe" not in about:
         raise OutputError(f"{path}: holds another, unfinished run", "name another --output-dir, or remove the folder")
+    if not same:
+        now = manifest.without_secrets(dict(asked.keys))
+        changes.refuse(path, changes.differences(about["recipe"], now), asked.allowed)
 
 
 def make(path: Path) -> list[Path]:
@@ -156,22 +167,39 @@ def check_room(path: Path, needed: int) -> None:
 
 @contextmanager
 def hold(path: Path) -> Iterator[None]:
-    """The lock of `path`, for this process alone. The system lets go of it when the process ends, however it ends."""
-    with (path / LOCK).open("a+") as file:
+    """The lock of `path`, for this process alone. The system lets go of it when the process ends, however it ends.
+
+    Over NFS Linux turns flock into a lock of the server, so that it holds between machines, unless the folder is
+    mounted with `local_lock`.
+    """
+    file = locked(path)
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+    finally:
+        (path / LOCK).unlink(missing_ok=True)
+        file.close()
+
+
+def locked(path: Path) -> IO[str]:
+    """The open lock file of `path`, held. Raises OutputError where another process holds it."""
+    while True:
+        file = (path / LOCK).open("a+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "another process"
+            file.close()
             raise OutputError(f"{path}: in use by {holder}", "wait for it or name another --output-dir") from None
         except OSError as fault:
             (path / LOCK).unlink()
+            file.close()
             why = f"{path}: cannot be locked ({fault.strerror})"
             raise OutputError(why, "name an --output-dir on another disk") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        try:
-            yield
-        finally:
-            (path / LOCK).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if (path / LOCK).stat().st_ino == os.fstat(file.fileno()).st_ino:
+                return file
+        file.close()  # its holder let go of it, and took it away, while we waited: a lock that nobody else can see

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from llmkit.console import redacted
 from llmkit.errors import DataError, DiskError, MissingInputError
+from llmkit.runs import disk, ranks
 
 SCHEMA = 1
 LIBRARIES = (
@@ -45,14 +46,23 @@ def begin(run: Path, recipe_text: str, facts: Mapping[str, Any]) -> None:
     """Write the unsealed manifest with `facts` (seeds, precision, rows, data and model hashes, hardware)."""
     about = {
         "schema": SCHEMA,
+        "id": uuid.uuid4().hex,
         "sealed": None,
-        "argv": sys.argv,
+        "argv": ranks.command(),
         "started": now(),
         "python": sys.version.split()[0],
         "versions": versions(),
         "recipe_sha256": facts.get("recipe_sha256") or text_hash(recipe_text),
         **facts,
     }
+    write_json(run / "run.json", without_secrets(about))
+
+
+def go_on(run: Path, step: int, facts: Mapping[str, Any], changed: Iterable[Sequence[Any]]) -> None:
+    """Add to the unsealed manifest that the run went on after `step` and what was changed; `facts` are of now."""
+    about = read(run)
+    again = {"at": now(), "after_step": step, "argv": sys.argv, "changed": [list(one) for one in changed]}
+    about |= {**facts, "versions": versions(), "resumed": [*about.get("resumed", []), again]}
     write_json(run / "run.json", without_secrets(about))
 
 
@@ -68,6 +78,9 @@ def without_secrets(value: Any) -> Any:
 def seal(run: Path, outputs: Iterable[str]) -> None:
     """Add the hashes of those `outputs` (files or folders inside the run) that are there, and the time."""
     about = read(run)
+    outputs = [name for name in outputs if (run / name).exists()]
+    for name in outputs:  # the checkpoints go when the run is sealed: by then the disk has all that stays
+        disk.sync_tree(run / name)
     about["outputs"] = {name: digest for one in outputs for name, digest in tree_hashes(run / one, run).items()}
     about["sealed"] = now()
     write_json(run / "run.json", about)
@@ -118,11 +131,8 @@ def write_text(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.tmp")
     try:
         # A name that is no UTF-8 stands in the text as a lone surrogate; this is how JSON and YAML spell one.
-        with beside.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
+        disk.write(beside, lambda file: file.write_text(text, "utf-8", "backslashreplace", newline=""))
+        disk.rename(beside, path)
     except OSError as fault:
         beside.unlink(missing_ok=True)
         raise DiskError(f"{path}: {fault.strerror}", "free some space and run again") from None

@@ -11,10 +11,21 @@ from transformers import TrainingArguments
 
 from llmkit.errors import RecipeError
 from llmkit.recipe.schema import Recipe, TrainSection
+from llmkit.runs import ranks
+from llmkit.training import strategies
 
 # Keys that the trainer of ours reads itself, or that are spelled otherwise in TrainingArguments.
 OWN = frozenset(
-    {"batch_size", "per_device_train_batch_size", "gradient_accumulation_steps", "precision", "shortcuts", "hf"}
+    {
+        "batch_size",
+        "per_device_train_batch_size",
+        "gradient_accumulation_steps",
+        "precision",
+        "strategy",
+        "save_total_limit",
+        "shortcuts",
+        "hf",
+    }
 )
 FITS = 32  # rows that go through a device at once where only batch_size is named
 
@@ -62,6 +73,10 @@ def training_arguments(
     }
     if train.max_steps < 0:
         named.pop("max_steps", None)
+    if ranks.size() > 1:
+        ours |= strategies.arguments(train.strategy)
+        if not ranks.first():
+            ours["report_to"] = "none"
     try:
         arguments = TrainingArguments(**{"report_to": "none"} | named | dict(train.hf) | ours)
     except (TypeError, ValueError) as fault:

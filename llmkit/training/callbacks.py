@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from llmkit import console
 from llmkit.errors import DiskError
+from llmkit.runs import disk, manifest
 from llmkit.training.meter import Meter, Totals
 
 SAID = 3  # scores in a line on an evaluation; log.jsonl has all
@@ -32,6 +33,18 @@ class Journal(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.meter.begin()  # again: a tracker may have taken seconds to start
         self.advance = self.stack.enter_context(console.progress("training", state.max_steps))
+        if state.global_step:
+            self.advance(state.global_step)
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers, as JSON."""
+        return {"evaluations": self.evaluations, "scored_until": list(self.scored_until), "best": self.best}
+
+    def go_on(self, remembered: dict[str, Any], state: TrainerState) -> None:
+        """Remember that again, and let log.jsonl end where the checkpoint does."""
+        self.evaluations, self.best = remembered["evaluations"], remembered["best"]
+        self.scored_until = Totals(*remembered["scored_until"])
+        manifest.write_text(self.path, "".join(map(line, state.log_history)))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.unfinished = f"stopped after step {state.global_step:,} of {state.max_steps:,}"
@@ -89,12 +102,17 @@ class Journal(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **_: Any,
     ) -> None:
-        event = {"step": state.global_step, **(logs or {})}
         try:
+            disk.before("append", self.path)
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event, allow_nan=False) + "\n")
+                file.write(line({"step": state.global_step, **(logs or {})}))
         except OSError as fault:
             raise DiskError(f"{self.path}: {fault.strerror}", "free some space and run again") from fault
+
+
+def line(event: dict[str, Any]) -> str:
+    """An event as log.jsonl has it."""
+    return json.dumps({"step": event["step"], **event}, allow_nan=False) + "\n"
 
 
 def facts(state: TrainerState, late: Totals) -> list[str]:

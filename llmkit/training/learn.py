@@ -17,12 +17,14 @@ from llmkit.errors import InternalError, LlmkitError, RecipeError
 from llmkit.evaluation.evaluate import metric_names
 from llmkit.models.load import Loaded
 from llmkit.recipe.schema import Recipe
+from llmkit.runs import ranks
 from llmkit.runs.folder import RunFolder
 from llmkit.runs.launchers import MARKS
 from llmkit.tasks.base import Encoded, Feature, Task
 from llmkit.training import trackers
 from llmkit.training.arguments import rows_at_once, training_arguments
 from llmkit.training.callbacks import Journal
+from llmkit.training.lasting import Keeper
 from llmkit.training.meter import Meter
 from llmkit.training.trackers import Board
 from llmkit.training.trainer import StepTrainer
@@ -38,7 +40,8 @@ def trainer_for(
     """The trainer, with optimizer and schedule tried: what they refuse is a RecipeError before anything is written."""
     names, (judged, features) = metric_names(recipe, task), scored_rows(recipe, splits, encoded)
     if judged is None:
-        quiet = {"eval_strategy": "no", "eval_steps": None, "save_strategy": "no", "save_steps": None}
+        saving = "epoch" if recipe.train.save_strategy == "best" else recipe.train.save_strategy  # nothing is the best
+        quiet = {"eval_strategy": "no", "eval_steps": None, "save_strategy": saving}
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=quiet)})
     with blaming_the_recipe(), without_launcher_settings():
         arguments = training_arguments(
@@ -47,6 +50,7 @@ def trainer_for(
         arguments.run_name = arguments.run_name and console.redacted(arguments.run_name)  # trackers send it away
         boards = [Board(folder / "tensorboard")] if "tensorboard" in arguments.report_to else []
         meter = Meter()
+        journals = [Journal(folder / "log.jsonl", meter)] if ranks.first() else []
         patience = recipe.eval.early_stopping_patience
         stopping = [EarlyStoppingCallback(patience)] if patience and arguments.load_best_model_at_end else []
         trainer = StepTrainer(
@@ -63,14 +67,18 @@ def trainer_for(
             where=where_of(splits, encoded["train"]),
             eval_precision=recipe.eval.precision,
             shortcuts=recipe.train.shortcuts,
+            strategy=recipe.train.strategy,
             meter=meter,
             stream=stream_of(recipe, task, loaded, splits),
-            callbacks=[*boards, Journal(folder / "log.jsonl", meter), *stopping],
+            callbacks=[*boards, *journals, *stopping],
         )
         trainer.pop_callback(TensorBoardCallback)  # the first: the library's own
         trainer.remove_callback(PrinterCallback)
         trainer.create_optimizer_and_scheduler(num_training_steps=1)
         trainer.lr_scheduler = None  # only tried: the real one knows the number of steps
+    if trainer.args.world_size != ranks.size():
+        what = f"{ranks.size()} processes became {trainer.args.world_size} in Accelerate"
+        raise InternalError(what, "report this as a bug")
     mixed = trainer.accelerator.mixed_precision
     if mixed != MIXED[recipe.train.precision]:
         raise InternalError(f"precision {recipe.train.precision} became {mixed} in Accelerate", "report this as a bug")
@@ -108,21 +116,24 @@ def stream_of(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits) -> Cal
     return lambda: task.stream((one.text for one in read()), loaded.tokenizer, length)
 
 
-def learn(trainer: StepTrainer, folder: RunFolder, passed_through: bool) -> None:
-    """Train the trainer's model in place; it ends with the weights of the best checkpoint.
+def learn(trainer: StepTrainer, folder: RunFolder, keeper: Keeper, passed_through: bool) -> None:
+    """Train the trainer's model in place, from the keeper's checkpoint on; it ends with the weights of the best one.
 
     Raises RecipeError for keys that were `passed_through` to the library and that only the first step refuses: then
     the folder is given up again.
     """
     names = trainer.args.report_to
+    trainer.last_for(keeper)
     faults = (Exception,) if names else LIBRARY_FAULTS  # a tracker raises what it likes
     try:
-        with without_launcher_settings(), trackers.asking_nobody() if names else nullcontext():
+        asking = trackers.asking_nobody() if names else nullcontext()
+        with without_launcher_settings(), asking, keeper.stop.waiting():
             trainer.train()
     except faults as fault:
-        if isinstance(fault, LlmkitError) or trainer.state.global_step or not passed_through:
+        if isinstance(fault, LlmkitError) or trainer.state.global_step or keeper.resumed or not passed_through:
             raise
-        folder.give_up()
+        if ranks.first():
+            folder.give_up()
         raise (blamed(fault) if isinstance(fault, LIBRARY_FAULTS) else trackers.failed(names, fault)) from fault
     finally:
         trainer.end_progress()
@@ -152,7 +163,8 @@ def blamed(fault: BaseException) -> RecipeError:
 @contextmanager
 def without_launcher_settings() -> Iterator[None]:
     """Hide from the Trainer what an old launcher left in the environment: it must not change the recipe."""
-    left = [key for key in os.environ if key.startswith("ACCELERATE_") or key in MARKS]
+    marks = MARKS if ranks.size() == 1 else ()  # of several processes they are true
+    left = [key for key in os.environ if key.startswith("ACCELERATE_") or key in marks]
     hidden = {key: os.environ.pop(key) for key in left}
     try:
         yield

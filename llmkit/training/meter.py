@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 # How far back "of late" reaches: so many steps or seconds, whichever is longer.
 STEPS, SECONDS = 50, 30.0
@@ -65,8 +65,24 @@ class Meter:
         """Start from nothing."""
         self.began = self.clock()
         self.apart = self.last_pause = 0.0  # seconds in all pauses, and in the last one
-        self.at_last_step = Totals()
+        self.at_last_step = self.logged = Totals()
         self.recent = deque([self.at_last_step])
+
+    def state(self) -> dict[str, Any]:
+        """What has been counted, as JSON."""
+        return {"totals": list(self.whole()), "apart": self.apart, "logged": list(self.logged)}
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Count on from there; what is "of late" begins anew."""
+        totals, self.apart = Totals(*state["totals"]), state["apart"]
+        self.began = self.clock() - totals.seconds - self.apart
+        self.at_last_step, self.logged = totals, Totals(*state["logged"])
+        self.recent = deque([totals])
+
+    def padding_since_logged(self) -> float:
+        """The share of padding since this was last asked."""
+        since, self.logged = self.at_last_step.since(self.logged), self.at_last_step
+        return since.padding
 
     @contextmanager
     def paused(self) -> Iterator[None]:

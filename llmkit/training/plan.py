@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import sys
 import time
@@ -17,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 from llmkit import console
 from llmkit.data.batching import Steps, by_length, padded
 from llmkit.data.prepare import Splits
+from llmkit.errors import UsageError
 from llmkit.evaluation import baselines
 from llmkit.evaluation.evaluate import baseline_names
 from llmkit.recipe.schema import Recipe
 from llmkit.report.plan import Plan
 from llmkit.runs import folder as folders
+from llmkit.runs import launchers
 from llmkit.runs.folder import RunFolder
 from llmkit.tasks.base import Encoded, Feature, Task
 from llmkit.training import ready
@@ -56,6 +59,8 @@ def plan(recipe: str | Path | Recipe | None = None, *overrides: str, task: str |
 
     Raises what `train` raises before its first step, in it, or when it saves.
     """
+    if launchers.place(os.environ) is not None:
+        raise UsageError("--dry-run measures one process, and a launcher has started several", "start it without one")
     began = time.perf_counter()
     start = runs.prepare(runs.named(recipe, overrides, task, words))
     # The run's own folder is made and locked, to prove that it can be; as nothing starts in it, it goes again.
@@ -67,14 +72,14 @@ def rehearsed(start: runs.Start, folder: RunFolder, began: float) -> Plan:
     """The plan, from the story of a run with few steps in it; `folder` is to be thrown away."""
     from llmkit.training.callbacks import Journal
     from llmkit.training.learn import trainer_for
-    from llmkit.training.prove import save_and_prove, size_of
+    from llmkit.training.prove import room, save_and_prove
 
     task, splits = start.task, start.splits
     recipe, loaded = starting.load(start.recipe, task, start.model, splits.train)
     encoded = ready.encode(recipe, task, loaded, splits)
     ready.start_head(task, loaded)
     recipe, precision = ready.settle(recipe, splits, loaded)
-    disk = runs.COPIES * size_of(loaded.model)
+    disk = room(recipe, loaded.model)
     folders.check_room(folder.path, disk)
     trainer_for(recipe, task, loaded, splits, encoded, folder)  # only tried, with all its keys
     trainer = trainer_for(few_steps(recipe), task, loaded, splits, encoded, folder)
@@ -156,9 +161,9 @@ def time_steps(trainer: StepTrainer, steps: Sequence[list[int]]) -> tuple[float,
         trainer.train()
     finally:
         trainer.end_progress()
-    counted = [trainer.cut(trainer.items(rows)) for rows in islice(steps, SAMPLED)]
+    counted = [trainer.cutter.cut(trainer.items(rows)) for rows in islice(steps, SAMPLED)]
     real, through = sum(step["tokens"] for step in counted), sum(step["padded"] for step in counted)
-    timed_steps = [trainer.cut(trainer.items(rows)) for rows in chosen[: len(clock.seconds)]]
+    timed_steps = [trainer.cutter.cut(trainer.items(rows)) for rows in chosen[: len(clock.seconds)]]
     a_token = [took / step["padded"] for took, step in zip(clock.seconds, timed_steps, strict=True)]
     # The median, so that one step that the machine was busy in does not count; the first warms up.
     return statistics.median(a_token[1:] or a_token), 1 - real / through

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from llmkit.models.heads import rescale
 from llmkit.models.load import Loaded
 from llmkit.models.names import resolve
 from llmkit.recipe.schema import LoraSection, Recipe
+from llmkit.runs import ranks
 from llmkit.runs.folder import RunFolder
 from llmkit.tasks.base import Batch, Task
 
@@ -34,6 +37,7 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
     trained one, DiskError where it could not be written.
     """
     target = folder / "model"
+    shutil.rmtree(target, ignore_errors=True)  # of the same run, killed while it saved
     for learned in ("thresholds", "sentiment"):  # of the run that the weights came from
         loaded.model.config.__dict__.pop(learned, None)
     loaded.model.config.update(task.model().config)  # with what was tuned on validation
@@ -62,7 +66,25 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
         if getattr(again.config, field) != getattr(loaded.model.config, field):
             raise InternalError(f"{target}: '{field}' of its config did not survive saving", "report this as a bug")
     task.adopt(again.config)  # from here on as any user of the folder
-    return again if getattr(again, "is_quantized", False) else again.float()
+    return as_judged(again)
+
+
+def saved_by_first(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folder: RunFolder) -> PreTrainedModel:
+    """What `save_and_prove` returns; of several processes the first does it, and the others load what it has saved."""
+    if ranks.first():
+        again = save_and_prove(recipe, task, loaded, rows, folder)
+        ranks.meet("the model is saved")
+        return again
+    ranks.meet("the model is saved")
+    with models.quiet():
+        again = reloaded(recipe, folder / "model", task.model().auto_class, loaded.model.device)
+    task.adopt(again.config)
+    return as_judged(again)
+
+
+def as_judged(model: PreTrainedModel) -> PreTrainedModel:
+    """A reloaded model as its answers are scored: in fp32, unless it is quantized, and eval mode."""
+    return (model if getattr(model, "is_quantized", False) else model.float()).eval()
 
 
 def logits_of(model: PreTrainedModel, inputs: Batch) -> torch.Tensor:
@@ -127,6 +149,15 @@ def settings_of(model: PreTrainedModel) -> dict[str, Any]:
     return {key: value for key, value in said.items() if key not in ("transformers_version", "_from_model_config")}
 
 
-def size_of(model: PreTrainedModel) -> int:
-    """The bytes of the weights that are trained: what a checkpoint holds."""
-    return sum(weight.numel() * weight.element_size() for weight in model.parameters() if weight.requires_grad)
+def room(recipe: Recipe, model: PreTrainedModel) -> int:
+    """The bytes that a run will write: model/, and checkpoints of weights and as a rule two numbers more for each."""
+    trained = size_of(weight for weight in model.parameters() if weight.requires_grad)
+    saved = trained if recipe.lora is not None and not recipe.lora.merge else size_of(model.parameters())
+    # The best and the last at least, the best of an older one that stays, and one that is being written.
+    checkpoints = max(2, recipe.train.save_total_limit) + 2
+    return saved + 3 * checkpoints * trained
+
+
+def size_of(weights: Iterable[torch.Tensor]) -> int:
+    """Their bytes."""
+    return sum(weight.numel() * weight.element_size() for weight in weights)

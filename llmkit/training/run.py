@@ -3,41 +3,43 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import shutil
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmkit import console, tasks
 from llmkit.data import corpus
+from llmkit.data.faults import counted
 from llmkit.data.prepare import Splits, read_splits, source_name
-from llmkit.errors import UsageError
+from llmkit.errors import OutputError, UsageError
 from llmkit.evaluation import baselines
 from llmkit.evaluation.evaluate import baseline_names, metric_names
 from llmkit.evaluation.judge import Report, judge, warn_of_thin_labels, write
 from llmkit.evaluation.scores import check_scripts, load_scripts
-from llmkit.models import vectors
 from llmkit.models.names import ModelName
 from llmkit.recipe import report_to
-from llmkit.recipe.load import dump, load_recipe
+from llmkit.recipe.load import dump, load_recipe, values_of
 from llmkit.recipe.schema import Recipe
 from llmkit.runs import folder as folders
-from llmkit.runs import launchers, manifest
+from llmkit.runs import manifest, ranks
+from llmkit.runs.changes import Asked
+from llmkit.runs.folder import RunFolder
 from llmkit.tasks.base import Encoded, Task
-from llmkit.training import ready
+from llmkit.training import ready, record, resuming, signals
 from llmkit.training import start as starting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from llmkit.models.load import Loaded
-    from llmkit.runs.folder import RunFolder
+    from llmkit.training.signals import Stop
 
 OUTPUTS = ("recipe.yaml", "model", "metrics.json", "predictions.jsonl", "log.jsonl")
-COPIES = 3  # of the weights at the most at one time: the best, the last, and one being written
 
 
 @dataclass(frozen=True)
@@ -45,25 +47,53 @@ class Run:
     """A finished run: its folder and what metrics.json says."""
 
     path: Path
-    report: Report | None  # None where no rows were held back
+    report: Report | None  # None where no rows were held back, or where it was finished before
+
+    def scores(self) -> dict[str, Any]:
+        """What metrics.json says; empty where no rows were held back."""
+        path = self.path / "metrics.json"
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return found
 
 
-def train(recipe: str | Path | Recipe | None = None, *overrides: str, task: str | None = None, **words: Any) -> Run:
+def train(
+    recipe: str | Path | Recipe | None = None,
+    *overrides: str,
+    task: str | None = None,
+    resume: str | Path | None = None,
+    allow_change: Collection[str] = (),
+    **words: Any,
+) -> Run:
     """Train what a recipe describes and return the finished run.
 
     `recipe` is a file, the name of a shipped recipe, or none; `overrides` are KEY=VALUE texts and `words` the flags
-    of the command line (model, train, validation, test, text, label, epochs, output_dir). Raises an LlmkitError for
-    whatever is wrong with them; a refused run leaves nothing behind.
+    of the command line (model, train, validation, test, text, label, epochs, output_dir). Where the output folder holds
+    this run, unfinished, it goes on from its newest checkpoint that is whole; `resume` names a run folder or one
+    checkpoint, and alone it stands for the whole command. `allow_change` names keys that may differ from before.
+
+    Raises an LlmkitError for whatever is wrong; a refused run leaves nothing behind. SIGTERM and SIGUSR1 end it with
+    Stopped, Ctrl-C with KeyboardInterrupt, after a checkpoint of the step that they come in.
     """
-    start = prepare(named(recipe, overrides, task, words))
-    with start.folder() as folder:
+    ranks.join()
+    with signals.listening() as stop:
+        asked, step = taken_up(recipe, overrides, task, resume, words)
         try:
-            return carry_out(start, folder)
-        finally:
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-            if folder.started and not manifest.read(folder.path)["sealed"]:
-                again = f"the same command with --output-dir {folder.path} starts it again"
-                console.note(f"{folder.path}: unfinished; {again}")
+            start = prepare(asked, allow_change)
+        except folders.FinishedError:
+            path = Path(asked.output_dir or "").expanduser()
+            resuming.refuse_other_data(path)
+            console.note(f"{path}: this run is finished; nothing was left to do")
+            return Run(path, None)
+        with opened(start) as folder, ranks.naming_the_lost():
+            try:
+                return carry_out(start, folder, stop, step)
+            finally:
+                if ranks.first() and not (folder / "run.json").exists():  # the Trainer has made it already
+                    shutil.rmtree(folder / resuming.CHECKPOINTS, ignore_errors=True)
+                if folder.started and not manifest.read(folder.path)["sealed"]:
+                    console.note(resuming.how(folder.path))
+                if stop.left:  # the first process has said what there is to say
+                    ranks.meet("left")
 
 
 @dataclass(frozen=True)
@@ -76,13 +106,44 @@ class Start:
     splits: Splits
     name: str
     path: Path
-    fingerprint: str  # of the recipe as it was asked for
+    asked: Asked  # the recipe before anything was settled
 
     def folder(self) -> AbstractContextManager[RunFolder]:
         """The run folder, made and locked."""
         if self.recipe.output_dir:
-            return folders.open_folder(self.path, self.fingerprint)
-        return folders.open_fresh(self.name, self.fingerprint)
+            return folders.open_folder(self.path, self.asked)
+        return folders.open_fresh(self.name, self.asked)
+
+
+@contextmanager
+def opened(start: Start) -> Iterator[RunFolder]:
+    """The run folder. Of several processes the first makes and locks it; all must see it, and the others only read."""
+    with start.folder() if ranks.first() else nullcontext(RunFolder(start.path)) as mine:
+        path = ranks.from_first(mine.path)
+        folder = mine if ranks.first() else RunFolder(path)
+        blind = [rank for rank, seen in enumerate(ranks.gathered(folder.path.is_dir())) if not seen]
+        if blind:
+            what = f"{folder.path}: rank {blind[0]} of {ranks.size()} does not see it"
+            raise OutputError(what, "name an --output-dir on a disk that all machines share")
+        yield folder
+
+
+def taken_up(
+    recipe: str | Path | Recipe | None,
+    overrides: Sequence[str],
+    task: str | None,
+    resume: str | Path | None,
+    words: dict[str, Any],
+) -> tuple[Recipe, int | None]:
+    """The recipe that the arguments of `train` describe, and the step where they name a checkpoint."""
+    if resume is None:
+        return named(recipe, overrides, task, words), None
+    path, step = resuming.place_of(resume)
+    if recipe is None and not overrides and not any(value is not None for value in words.values()):
+        return resuming.recipe_of(path), step
+    asked = named(recipe, overrides, task, words)
+    resuming.refuse_two_folders(path, asked.output_dir)
+    return asked.model_copy(update={"output_dir": str(path)}), step
 
 
 def named(
@@ -97,9 +158,9 @@ def named(
     return load_recipe(recipe, overrides, task=task, **words)
 
 
-def prepare(recipe: Recipe) -> Start:
+def prepare(recipe: Recipe, allow_change: Collection[str] = ()) -> Start:
     """All that can be checked without a model; says what there is to say about the rows."""
-    refuse_many_processes()
+    connect(recipe)
     task = tasks.load(recipe.task)(recipe.options)
     report_to.check(recipe.train.hf.get("report_to", "none"))
     recipe, model = starting.name_model(recipe, task)
@@ -107,87 +168,60 @@ def prepare(recipe: Recipe) -> Start:
     check_scripts(metric_names(recipe, task))
     if recipe.data.streaming:
         corpus.check(recipe.data, task.corpus, recipe.train.max_steps, recipe.train.dataloader_num_workers)
-    fingerprint = manifest.text_hash(dump(recipe))
+    asked = Asked(manifest.text_hash(dump(recipe)), values_of(recipe), tuple(allow_change))
     name = f"{task.name}-{source_name(recipe.data)}"
-    path = folders.chosen(recipe.output_dir, name, fingerprint)
+    path = ranks.by_first(lambda: folders.chosen(recipe.output_dir, name, asked))
     splits = read_splits(recipe.data, task)
     for text in splits.notes + task.fit(splits.train, splits.others):
         console.note(text)
-    return Start(recipe, task, model, splits, name, path, fingerprint)
+    return Start(recipe, task, model, splits, name, path, asked)
 
 
-def carry_out(start: Start, folder: RunFolder) -> Run:
+def carry_out(start: Start, folder: RunFolder, stop: Stop, step: int | None = None) -> Run:
     """The story of a run in an open folder, from checked rows to the seal."""
     from llmkit.training.learn import learn, trainer_for
-    from llmkit.training.prove import save_and_prove, size_of
+    from llmkit.training.prove import room, saved_by_first
 
     task, splits = start.task, start.splits
+    known = ranks.by_first(lambda: record.known(start, folder.path))
     recipe, loaded = starting.load(start.recipe, task, start.model, splits.train)
-    encoded = ready.encode(recipe, task, loaded, splits)
+    with ranks.first_before_others() if task.corpus else nullcontext():  # it leaves the tokens in the cache
+        encoded = ready.encode(recipe, task, loaded, splits)
     ready.start_head(task, loaded)
     recipe, precision = ready.settle(recipe, splits, loaded)
-    folders.check_room(folder.path, COPIES * size_of(loaded.model))
+    ranks.by_first(lambda: folders.check_room(folder.path, room(recipe, loaded.model)))
     load_scripts(metric_names(recipe, task))
     trainer = trainer_for(recipe, task, loaded, splits, encoded, folder)
     console.note(trainer.shortcuts.said())
-    begin(recipe, task, start.model, folder, splits, start.fingerprint, precision)
-    learn(trainer, folder, passed_through=bool(recipe.train.hf))
+    about, resumed = ranks.by_first(lambda: record.begin(recipe, start, folder, known, precision, step))
+    learn(trainer, folder, record.keeper(recipe, folder, about, stop, resumed), passed_through=bool(recipe.train.hf))
+    loaded = replace(loaded, model=trainer.whole())
     tune(recipe, task, loaded, splits, encoded)
-    model = save_and_prove(recipe, task, loaded, splits.train, folder)
+    model = saved_by_first(recipe, task, loaded, splits.train, folder)
     report = judge_and_write(recipe, task, model, loaded, splits, encoded, folder)
-    manifest.seal(folder.path, OUTPUTS)
+    ranks.by_first(lambda: finish(folder))
     return Run(folder.path, report)
 
 
-def refuse_many_processes() -> None:
-    """Raise UsageError under a launcher: each process would train a model of its own on the same rows."""
-    if found := launchers.several(os.environ):
-        said = ", ".join(f"{name}={size}" for name, size in found.items())
-        mend = f"this version trains on one: start it without a launcher, or unset {' '.join(found)}"
-        raise UsageError(f"started as several processes ({said})", mend)
+def finish(folder: RunFolder) -> None:
+    """Seal the run; its checkpoints go."""
+    manifest.seal(folder.path, OUTPUTS)
+    shutil.rmtree(folder / resuming.CHECKPOINTS, ignore_errors=True)
 
 
-def begin(
-    recipe: Recipe, task: Task, name: ModelName, folder: RunFolder, splits: Splits, fingerprint: str, said: str
-) -> None:
-    """Write recipe.yaml and the unsealed run.json; from here on the folder is kept."""
-    from llmkit.models.device import hardware
+def connect(recipe: Recipe) -> None:
+    """Let the processes that a launcher has started work together. Raises RecipeError where the machine cannot."""
+    if ranks.size() == 1 and recipe.train.strategy == "ddp":
+        return
+    from llmkit.models.device import device
+    from llmkit.training import strategies
+    from llmkit.training.arguments import rows_per_step
 
-    task_file = Path(recipe.task) if recipe.task.endswith(".py") else None
-    text = dump(recipe, [f"llmkit train {folder / 'recipe.yaml'} repeats this run", said])
-    model_hashes = None if name.folder is None else manifest.tree_hashes(name.folder, name.folder)
-    words = starting.tokenizer_name(recipe, name)
-    word_hashes = None if words is name or words.folder is None else manifest.tree_hashes(words.folder, words.folder)
-    facts = {
-        "recipe_sha256": fingerprint,
-        "task": task.name,
-        "task_file": task_file and {"path": str(task_file), "sha256": manifest.file_hash(task_file)},
-        "seeds": {"train": recipe.train.seed, "split": recipe.data.split.seed},
-        "precision": {"train": recipe.train.precision, "eval": recipe.eval.precision},
-        "rows": {"train": len(splits.train)} | {split: len(rows) for split, rows in splits.others.items()},
-        "data": splits.files(),
-        "model": {"name": name.given, "revision": name.revision, "files": model_hashes},
-        "hardware": hardware(),
-    }
-    if name.adapter:
-        from llmkit.models import adapters
-
-        facts["model"] = {**facts["model"], "base": adapters.recorded(name)}  # type: ignore[dict-item]
-    if recipe.model.encoder is not None:
-        both = [(one.given, one.folder) for one in starting.parts(recipe)]
-        parts = {given: manifest.tree_hashes(place, place) if place else None for given, place in both}
-        facts["model"] = {"name": name.given, "revision": recipe.model.revision, "files": None, "parts": parts}
-    elif words is not name:
-        facts["tokenizer"] = {"name": words.given, "files": word_hashes}
-    if (given := recipe.model.vectors) is not None:
-        facts["vectors"] = {"name": given, "sha256": manifest.file_hash(vectors.file_of(given))}
-    if (folder / "run.json").exists():
-        console.note(f"{folder.path}: the run there did not finish; it starts again from its first step")
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        (folder / "log.jsonl").unlink(missing_ok=True)
-    manifest.begin(folder.path, text, facts)  # first: a folder with a recipe alone would be nobody's
-    folder.started = True
-    manifest.write_text(folder / "recipe.yaml", console.redacted(text))
+    on = device().type
+    strategies.check(recipe.train.strategy, on, ranks.size())
+    ranks.connect(recipe.train.ddp_timeout, on)
+    rows = counted(rows_per_step(recipe.train), "row")
+    console.note(f"{ranks.size()} processes ({recipe.train.strategy}): each step's {rows} divided among them")
 
 
 def tune(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits, encoded: dict[str, Encoded]) -> None:
@@ -229,6 +263,8 @@ def judge_and_write(
         answers = answer(
             task, model, loaded.tokenizer, features, recipe.eval.batch_size, recipe.eval.precision, advance
         )
+    if not ranks.first():
+        return None
     held = baselines.answers(task, baseline_names(recipe, task), splits.train, rows)
     references, names = task.references(rows), metric_names(recipe, task)
     report = judge(task, names, split, references, answers, held, by_label=recipe.eval.per_label)

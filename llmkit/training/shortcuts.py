@@ -29,6 +29,7 @@ class Shortcuts:
     packing: Packing | None
     why_not: str = ""
     sparse: Sparse | None = None  # where there is no packing, which does the same and more
+    collects: bool = True  # whether the embedding's gradient is collected in place
     installed: bool = False
 
     def said(self) -> str:
@@ -48,7 +49,8 @@ class Shortcuts:
         """Begin."""
         if self.packing is not None:
             self.packing.install()
-            collect_in_place(self.model)
+            if self.collects:
+                collect_in_place(self.model)
             draw_many(self.model)
         if self.sparse is not None:
             self.sparse.install()
@@ -112,12 +114,11 @@ def shortcuts_for(
         why = f"not tested on {args.device.type}"
     elif args.gradient_checkpointing:
         why = "beside gradient checkpointing"
-    elif args.world_size > 1:
-        why = "on one process only"
     if reads != "all" and not why:
         packing, why = packing_for(model, probe, reads)
         if packing is not None:
-            return Shortcuts(model, packing)
+            # Several processes average the gradients that torch made, and this one it does not see.
+            return Shortcuts(model, packing, collects=args.world_size == 1)
     if (
         reads == "labels"
         and wanted != "off"

@@ -30,7 +30,11 @@ class StreamSteps(IterableDataset[dict[str, Any]]):
         window: int = WINDOW,
     ) -> None:
         self.features, self.rows_per_step, self.seed, self.cut = features, rows_per_step, seed, cut
-        self.window, self.epoch = max(window, rows_per_step), 0
+        self.window, self.epoch, self.done = max(window, rows_per_step), 0, (0, 0)
+
+    def skip(self, epoch: int, steps: int) -> None:
+        """Give nothing for the first `steps` of an epoch: a run that goes on has taken them, and throws them away."""
+        self.done = epoch, steps
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose order comes next."""
@@ -39,6 +43,8 @@ class StreamSteps(IterableDataset[dict[str, Any]]):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         held: list[Item] = []
         numbered = (Item(self.epoch, number, feature) for number, feature in enumerate(self.features()))
+        epoch, skipped = self.done
+        left = skipped if epoch == self.epoch else 0
         for window in count():
             some = list(islice(numbered, self.window))
             # Another number than that of any plain epoch: a seed of three parts draws on its own.
@@ -46,7 +52,8 @@ class StreamSteps(IterableDataset[dict[str, Any]]):
             held += [some[i] for i in shuffled.tolist()]
             last = len(some) < self.window
             while len(held) >= self.rows_per_step or (last and held):
-                yield self.cut(held[: self.rows_per_step])
+                yield {} if left > 0 else self.cut(held[: self.rows_per_step])
+                left -= 1
                 del held[: self.rows_per_step]
             if last:
                 return

@@ -36,7 +36,8 @@ class Board(TensorBoardCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **words: Any
     ) -> None:
         if not os.environ.get("TENSORBOARD_LOGGING_DIR"):
-            shutil.rmtree(self.folder, ignore_errors=True)  # of the same run, which did not finish
+            if not state.global_step:
+                shutil.rmtree(self.folder, ignore_errors=True)  # of the same run, which begins anew
             self.logging_dir = str(self.folder)
         super().on_train_begin(args, state, control, **words)
 

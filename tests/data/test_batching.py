@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmkit.data.batching import Steps, by_length, micro_batches, order, packs, padded
+from llmkit.data.batching import Steps, by_length, divided, micro_batches, order, packs, padded
 
 LENGTHS = st.lists(st.integers(1, 128), min_size=1, max_size=40)
 
@@ -134,3 +134,15 @@ def test_packs_hold_every_row_once_within_the_limit_longest_first(lengths: list[
     opened = [lengths[group[0]] for group in groups[1:]]
     assert all(total + first > most for total, first in zip(sums[:-1], opened, strict=True))
     assert packs(lengths, most) == groups
+
+
+@given(st.lists(st.integers(1, 512), max_size=80), st.integers(1, 9))
+def test_a_step_is_divided_into_parts_of_like_work(lengths: list[int], parts: int) -> None:
+    found = divided(lengths, parts)
+    assert sorted(row for part in found for row in part) == list(range(len(lengths)))
+    assert len(found) == parts
+    sizes = [len(part) for part in found]
+    assert max(sizes) - min(sizes) <= 1
+    sums = [sum(lengths[row] for row in part) for part in found]
+    assert max(sums) - min(sums) <= max(lengths, default=0)
+    assert found == divided(lengths, parts)

@@ -17,7 +17,13 @@ from llmkit.recipe.schema import Recipe, TrainSection
 from llmkit.tasks.classify import ClassifyOptions
 
 INSTALLED = {field.name for field in dataclasses.fields(TrainingArguments)}
-OWN = {"batch_size", "precision", "shortcuts", "hf"}  # keys that TrainingArguments spells otherwise or has not
+OWN = {
+    "batch_size",
+    "precision",
+    "strategy",
+    "shortcuts",
+    "hf",
+}  # keys that TrainingArguments spells otherwise or has not
 
 
 def choices(key: str) -> set[Any]:

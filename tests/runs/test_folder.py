@@ -16,17 +16,18 @@ import pytest
 
 from llmkit.errors import DiskError, LlmkitError, OutputError
 from llmkit.runs import folder, manifest
+from llmkit.runs.changes import Asked
 
 
 def opened(path: str | Path, fingerprint: str = "f", started: bool = False) -> None:
-    with folder.open_folder(Path(path), fingerprint) as run:
+    with folder.open_folder(Path(path), Asked(fingerprint)) as run:
         run.started = started
 
 
 def refused(path: str | Path, fingerprint: str = "f", kind: type[LlmkitError] = OutputError) -> str:
     """The sentence that refuses the folder; choosing and opening it give the same one."""
     sentences = []
-    for attempt in (lambda: folder.chosen(path, "x", fingerprint), lambda: opened(path, fingerprint)):
+    for attempt in (lambda: folder.chosen(path, "x", Asked(fingerprint)), lambda: opened(path, fingerprint)):
         with pytest.raises(kind) as caught:
             attempt()
         sentences.append(str(caught.value))
@@ -52,11 +53,11 @@ def below(path: str = ".") -> list[str]:
     ],
 )
 def test_a_fresh_name_stays_below_runs(name: str, made: str) -> None:
-    path = folder.chosen(None, name, "f")
+    path = folder.chosen(None, name, Asked("f"))
     assert str(path) == made
     assert below() == []
     opened(path, started=True)
-    assert folder.chosen(None, name, "f") == Path(made[:-1] + "2")
+    assert folder.chosen(None, name, Asked("f")) == Path(made[:-1] + "2")
 
 
 def test_a_run_that_starts_keeps_its_folder_and_gives_the_lock_back() -> None:
@@ -70,7 +71,7 @@ def test_a_refused_run_leaves_nothing_behind(fault: type[BaseException]) -> None
     Path("a").mkdir()
 
     def refused() -> None:
-        with folder.open_folder(Path("a/b/run"), "f"):
+        with folder.open_folder(Path("a/b/run"), Asked("f")):
             assert below() == ["a", "a/b", "a/b/run", "a/b/run/.lock"]
             raise fault
 
@@ -80,14 +81,14 @@ def test_a_refused_run_leaves_nothing_behind(fault: type[BaseException]) -> None
 
 
 def test_what_others_put_beside_it_stays() -> None:
-    with folder.open_folder(Path("a/run"), "f"):
+    with folder.open_folder(Path("a/run"), Asked("f")):
         Path("a/theirs").touch()
     assert below() == ["a", "a/theirs"]
 
 
 def test_the_home_folder_may_be_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(Path.cwd() / "home"))
-    assert folder.chosen("~/run", "x", "f") == Path.cwd() / "home/run"
+    assert folder.chosen("~/run", "x", Asked("f")) == Path.cwd() / "home/run"
 
 
 def test_files_of_somebody_else_are_refused() -> None:
@@ -153,15 +154,16 @@ def test_a_disk_nearly_full_is_said_before_any_work(monkeypatch: pytest.MonkeyPa
     assert str(caught.value) == f"a/run: 3 MiB free, the run needs 64 MiB; {mend}"
     assert caught.value.exit_code == 74
     with pytest.raises(DiskError):
-        folder.chosen("a/run", "x", "f")
+        folder.chosen("a/run", "x", Asked("f"))
     assert below() == []
 
 
 HOLDER = """
 import sys
 from pathlib import Path
+from llmkit.runs.changes import Asked
 from llmkit.runs.folder import open_folder
-with open_folder(Path("run"), "f") as run:
+with open_folder(Path("run"), Asked("f")) as run:
     print("held", flush=True)
     sys.stdin.readline()
 """

@@ -187,7 +187,8 @@ def test_an_interrupted_run_says_how_it_starts_again(
     with pytest.raises(KeyboardInterrupt):
         train(tiny, data, out=None)
     path = "runs/classify-r-1"
-    assert f"{path}: unfinished; the same command with --output-dir {path} starts it again\n" in capsys.readouterr().err
+    how = f"`llmkit train --resume {path}` starts it again"
+    assert f"{path}: unfinished, no checkpoint yet; {how}\n" in capsys.readouterr().err
     assert not Path(path, "checkpoints").exists()
 
 

@@ -95,7 +95,7 @@ def test_checkpoints_hold_what_is_trained_and_the_best_is_kept(tiny: str, monkey
 
     def evaluate(self: StepTrainer, *_: Any, **__: Any) -> dict[str, float]:
         seen.append({name: one.detach().clone() for name, one in self.model.named_parameters() if one.requires_grad})
-        for file in Path(self.args.output_dir).glob("checkpoint-*/model.safetensors"):
+        for file in Path(self.args.output_dir).glob("checkpoint-*/weights.safetensors"):
             held.append(set(load_file(file)))
         values = {"eval_accuracy": [0.1, 0.9, 0.2, 0.1][len(seen) - 1]}
         self.log(dict(values))

@@ -142,7 +142,9 @@ def test_workers_never_change_the_masks(model: str, tmp_path: Path, more: list[s
 
 def labels_of(trainer: Any, items: list[Any]) -> list[list[int]]:
     """The labelled tokens of the step that the loader makes of these items, document by document, in any order."""
-    return sorted(row[row != IGNORED].tolist() for batch in trainer.cut(items)["batches"] for row in batch["labels"])
+    return sorted(
+        row[row != IGNORED].tolist() for batch in trainer.cutter.cut(items)["batches"] for row in batch["labels"]
+    )
 
 
 def test_masks_of_an_epoch_do_not_depend_on_the_order_or_the_company(model: str, tmp_path: Path) -> None:
@@ -175,7 +177,7 @@ def test_the_loader_asks_for_each_epoch_in_turn(model: str, tmp_path: Path) -> N
 
 def test_a_step_divides_by_the_tokens_that_are_hidden_in_it(model: str, tmp_path: Path) -> None:
     trainer = trainer_of(model, tmp_path, "per_device_train_batch_size=4")
-    step = trainer.cut(trainer.items([0, 1, 2]))
+    step = trainer.cutter.cut(trainer.items([0, 1, 2]))
     assert step["count"] == sum(int((batch["labels"] != IGNORED).sum()) for batch in step["batches"])
     tokenizer = AutoTokenizer.from_pretrained(model)
     special = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id}

@@ -207,7 +207,7 @@ def test_a_finished_run_is_never_overwritten(tiny: str, data: str) -> None:
     refused(
         OutputError,
         "runs/x: holds a finished run; name another --output-dir, or remove the folder",
-        lambda: train(tiny, data, "train.max_steps=1", "train.eval_strategy=no", out="runs/x"),
+        lambda: train(tiny, data, "train.max_steps=2", "train.eval_strategy=no", out="runs/x"),
     )
 
 
@@ -222,7 +222,10 @@ def test_the_same_run_unfinished_starts_again_and_another_one_is_refused(
     assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["sealed"] is None
     refused(
         OutputError,
-        "run: holds another, unfinished run; name another --output-dir, or remove the folder",
+        "run: holds an unfinished run that was begun with something else; give the command that began it, or name "
+        "another --output-dir\n"
+        "  key         then  now\n"
+        "  train.seed  42    7",
         lambda: train(tiny, data, *keys, "train.seed=7"),
     )
     train(tiny, data, *keys)
@@ -245,11 +248,15 @@ def test_a_loss_that_is_no_number_stops_the_run_before_weights_are_saved(tiny: s
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_several_processes_are_refused(tiny: str, data: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launcher_that_is_not_known_is_refused(
+    tiny: str, data: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(name, "2")
+    without = " without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT" if name == "WORLD_SIZE" else ""
     refused(
         UsageError,
-        f"started as several processes ({name}=2); this version trains on one: start it without a launcher, or unset {name}",
+        f"started as several processes ({name}=2){without}; "
+        f"start it with --processes, torchrun or srun, or unset {name}",
         lambda: train(tiny, data),
     )
 
@@ -309,15 +316,18 @@ def test_no_token_reaches_the_run_folder(tiny: str, data: str, monkeypatch: pyte
 
 
 def test_a_full_disk_is_a_sentence(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(28, os.strerror(28))
+    def full(what: str, path: Path) -> None:
+        if what == "sync" and "checkpoints" in path.parts:
+            raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr("llmkit.training.checkpoint.synced", full)
+    monkeypatch.setattr("llmkit.runs.disk.before", full)
     with pytest.raises(LlmkitError) as fault:
         train(tiny, data)
-    assert str(fault.value) == "run/checkpoints/checkpoint-6: No space left on device; free some space and run again"
+    said = str(fault.value)
+    assert said.startswith("run/checkpoints/checkpoint-6: No space left on device (")
+    assert said.endswith(" MiB free); free some space and give the same command again: it starts again")
     assert fault.value.exit_code == 74
-    assert not Path("run/checkpoints").exists()
+    assert not list(Path("run/checkpoints").iterdir())
 
 
 LABELS = ["naïve", "a=b", "c/d", "<b>x</b>", "../up", 'say "hi", ok', "two\nlines", "喜欢", "مرحبا", "🙂"]

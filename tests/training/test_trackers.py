@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import sys
 from pathlib import Path
@@ -93,18 +94,25 @@ def test_no_token_gets_into_the_event_files(tiny: str, monkeypatch: pytest.Monke
     assert b"SecretSecret" not in written
 
 
-def test_a_run_that_starts_again_begins_new_event_files(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_starts_again_begins_new_event_files_and_one_that_goes_on_keeps_them(
+    tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr("llmkit.training.run.judge_and_write", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            train(tiny, BOARD)
-    (old,) = Path("run/tensorboard").iterdir()
-    old.rename(old.with_name("events.out.tfevents.0.old"))
+    def begun() -> Path:
+        with monkeypatch.context() as patch:
+            patch.setattr("llmkit.training.run.judge_and_write", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                train(tiny, BOARD)
+        (found,) = Path("run/tensorboard").iterdir()
+        return found.rename(found.with_name("events.out.tfevents.0.old"))
+
+    begun()
+    shutil.rmtree("run/checkpoints")
+    old = begun()
     run = train(tiny, BOARD)
-    assert not [path for path in (run.path / "tensorboard").iterdir() if path.name.endswith(".old")]
+    assert old.exists()
     assert [step for step, _ in scalars(run.path / "tensorboard")["train/loss"]] == [2, 4]
 
 

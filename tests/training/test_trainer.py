@@ -46,5 +46,5 @@ def test_every_training_of_a_bf16_trainer_is_under_autocast(tiny: str, tmp_path:
         trainer.train()
         assert under == [True] * len(under)
         assert len(under) >= 2 * times
-    loaded.model(**trainer.collate(trainer.train_dataset.features[:2]))
+    loaded.model(**trainer.cutter.collate(trainer.train_dataset.features[:2]))
     assert under[-1] is False

@@ -1,0 +1,134 @@
+"""Tokens a second on one and on two processes here, and what to expect of 8 and 64 GPUs: python benchmarks/scaling.py.
+
+MiniLM on the BBC headlines (both from packages), --rows a step, one thread a process, the sides in turns. What is
+predicted follows from counts (multiplications a token, bytes of gradient, how evenly steps divide) by the formula of
+docs/scaling.md, with its assumptions about GPUs; nothing of it was run on several.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from llmkit.data.batching import Steps, divided
+from llmkit.data.prepare import read_splits
+from llmkit.models.load import load_tokenizer
+from llmkit.models.names import PACKAGED, resolve
+from llmkit.recipe.load import load_recipe
+from llmkit.tasks.classify import Classify
+
+RECIPE = "classify/bbc-headlines"
+KEYS = ("train.eval_strategy=no", "train.save_strategy=no", "train.precision=fp32")
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a token costs, and what is sent in a step."""
+
+    name: str
+    body: float  # weights that each token is multiplied with
+    all: float  # weights that have a gradient
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Assumptions: what a GPU computes, and what travels between GPUs, on one machine and between machines."""
+
+    flops: float = 0.3 * 989e12  # 30 % of an H100's bf16 peak, without sparsity
+    inside: float = 300e9  # bytes a second of one GPU's ring over NVLink
+    between: float = 50e9  # the same over a network of 400 Gbit/s a GPU
+    latency: float = 15e-6  # seconds of one hop of a ring
+    machine: int = 8  # GPUs of one
+
+
+MODELS = (Model("MiniLM, 6 x 384", 10.6e6, 22.7e6), Model("BERT base, 12 x 768", 85.1e6, 109.5e6))
+
+
+def seconds(model: Model, tokens: float, gpus: int, uneven: float, on: Cluster) -> tuple[float, float]:
+    """Of one step: computing, and reducing the gradient over all GPUs (ring all-reduce in fp32)."""
+    computing = 6 * model.body * tokens / gpus * uneven / on.flops
+    if gpus == 1:
+        return computing, 0.0
+    bandwidth = on.inside if gpus <= on.machine else on.between
+    return computing, 2 * (gpus - 1) / gpus * 4 * model.all / bandwidth + 2 * (gpus - 1) * on.latency
+
+
+def efficiency(model: Model, tokens: float, gpus: int, uneven: float, on: Cluster) -> tuple[float, float]:
+    """One GPU's seconds / all seconds of all GPUs: where nothing of the sending is hidden, and where the backward pass
+    (two thirds of the computing) hides what it can."""
+    alone, _ = seconds(model, tokens, 1, 1.0, on)
+    computing, sending = seconds(model, tokens, gpus, uneven, on)
+    hidden = max(0.0, sending - computing * 2 / 3)
+    return alone / gpus / (computing + sending), alone / gpus / (computing + hidden)
+
+
+def lengths() -> list[int]:
+    """Tokens of each training row."""
+    recipe = load_recipe(RECIPE, [f"model.name={PACKAGED}"])
+    task = Classify(recipe.options)  # type: ignore[arg-type]
+    splits = read_splits(recipe.data, task)
+    task.fit(splits.train, splits.others)
+    features = task.encode(splits.train, load_tokenizer(resolve(PACKAGED)), recipe.model.max_length).features
+    return [len(feature["input_ids"]) for feature in features]
+
+
+def unevenness(sizes: Sequence[int], rows: int, gpus: int) -> float:
+    """The mean over steps of the largest part's tokens / the mean part's. Rows repeat where the file has too few."""
+    many = np.resize(np.asarray(sizes), max(len(sizes), 4 * rows))
+    found = []
+    for step in list(Steps(len(many), rows, 0))[:20]:
+        sums = [sum(many[step[i]] for i in part) for part in divided([int(many[row]) for row in step], gpus)]
+        found.append(max(sums) / (sum(sums) / gpus))
+    return statistics.mean(found)
+
+
+def measured(processes: int, steps: int, rows: int) -> float:
+    """Tokens a second of a run here, as its log says."""
+    with TemporaryDirectory() as folder:
+        words = [RECIPE, *KEYS, f"train.max_steps={steps}", f"train.per_device_train_batch_size={rows}",
+                 "--model", PACKAGED, "-o", f"{folder}/run", "--processes", str(processes)]  # fmt: skip
+        command = [sys.executable, "-m", "llmkit", "train", *words]
+        subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        events = [json.loads(line) for line in (Path(folder) / "run" / "log.jsonl").read_text().splitlines()]
+    return next(float(event["train_tokens_per_second"]) for event in events if "train_tokens_per_second" in event)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--rows", type=int, default=32)
+    given = parser.parse_args()
+    rates: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(given.rounds):
+        for processes in (1, 2):
+            rates[processes].append(measured(processes, given.steps, given.rows))
+    print("\n| processes here | tokens a second, median | lowest, highest | efficiency |\n|---|---|---|---|")
+    for processes, found in rates.items():
+        of_one = statistics.median(found) / statistics.median(rates[1]) / processes
+        print(
+            f"| {processes} | {statistics.median(found):,.0f} | {min(found):,.0f}, {max(found):,.0f} | {of_one:.0%} |"
+        )
+    sizes, on = lengths(), Cluster()
+    print(f"\n{len(sizes):,} training rows of {statistics.mean(sizes):.1f} tokens.")
+    print("\n| model | rows a step | GPUs | largest part / mean | predicted efficiency |\n|---|---|---|---|---|")
+    for model in MODELS:
+        for rows in (512, 4096, 32768):
+            for gpus in (8, 64):
+                uneven = unevenness(sizes, rows, gpus)
+                least, most = efficiency(model, rows * statistics.mean(sizes), gpus, uneven, on)
+                print(f"| {model.name} | {rows:,} | {gpus} | {uneven:.3f} | {least:.0%} to {most:.0%} |")
+
+
+if __name__ == "__main__":
+    main()

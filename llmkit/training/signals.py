@@ -1,0 +1,146 @@
+"""SIGTERM, SIGUSR1 and Ctrl-C while a run goes on: the first ends it at the next whole step, a second one at once."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from llmkit.errors import Stopped
+
+CODES = {signal.SIGTERM: 75, signal.SIGUSR1: 75, signal.SIGINT: 130}
+DONE = b"\0"  # no signal's number
+SHOW_CURSOR = b"\x1b[?25h"  # a bar on the terminal hides it
+
+
+@dataclass
+class Stop:
+    """Whether a signal asked the run to end, and whether the run ends itself (`patient`) or is ended where it is."""
+
+    asked: signal.Signals | None = None
+    patient: bool = False
+    left: bool = False  # one of several processes, all of which have committed: a launcher may hurry some of them
+
+    def handle(self, number: int, _: FrameType | None = None) -> None:
+        """What the system calls."""
+        if self.left:
+            return
+        if self.asked is not None:
+            leave_at_once(number)
+        self.asked = signal.Signals(number)
+        if not self.patient:
+            raise self.ending()
+
+    def hear(self, number: int) -> None:
+        """Note what came to another of several processes."""
+        self.asked = self.asked or signal.Signals(number)
+
+    def ending(self) -> BaseException:
+        """What ends the run: as Ctrl-C does, or as a signal that the run survives."""
+        return KeyboardInterrupt() if self.asked is signal.SIGINT else Stopped(f"stopped by {self.name}")
+
+    @property
+    def name(self) -> str:
+        """The signal's name, for a sentence."""
+        return self.asked.name if self.asked else ""
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A while in which a first signal is only noted; what came and was not acted upon ends the run after it."""
+        self.patient = True
+        try:
+            yield
+        finally:
+            self.patient = False
+        if self.asked:
+            raise self.ending()
+
+
+HEARD: list[Stop] = []  # of the run that listens, in the process that it runs in
+FORKED: list[int] = []  # this process, where a run has forked it
+OVER = mmap.mmap(-1, 1)  # shared with forked children: whether no run listens
+
+
+@contextmanager
+def listening() -> Iterator[Stop]:
+    """Handlers for the time of a run; the old ones are put back. Only a main thread can have any."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop.handle) for number in CODES}
+    HEARD.append(stop)
+    OVER[0] = 0
+    try:
+        with watching(stop):
+            yield stop
+    finally:
+        HEARD.remove(stop)
+        OVER[0] = 1
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def watching(stop: Stop) -> Iterator[None]:
+    """A thread that hears signals while the main one is deep in a kernel or in a write, and acts on the second."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    thread = threading.Thread(target=watch, args=(reading, stop), name="llmkit-signals", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.write(writing, DONE)  # closing is not enough: a forked child has the pipe too
+        thread.join()
+        os.close(writing)
+        os.close(reading)
+
+
+def watch(reading: int, stop: Stop) -> None:
+    """Leave at the second signal, whatever the main thread does."""
+    heard = 0
+    while (number := os.read(reading, 1)) != DONE:
+        heard += number[0] in CODES
+        if heard == 2 and not stop.left:
+            leave_at_once(number[0])
+
+
+def leave_at_once(number: int) -> None:
+    """End the process without cleaning up; what was committed stays."""
+    with suppress(OSError):
+        os.write(2, (SHOW_CURSOR if sys.stderr and sys.stderr.isatty() else b"") + b"error: stopped at once\n")
+    os._exit(CODES[signal.Signals(number)])
+
+
+def forget() -> None:
+    """In a forked child: the signals of a run are its parent's to handle."""
+    if HEARD:
+        HEARD.clear()
+        FORKED.append(os.getpid())
+        signal.set_wakeup_fd(-1)
+        for number in CODES:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def deaf(_: Any = None) -> None:
+    """For a process that builds batches: the run that it works for decides, also when all are sent a signal.
+
+    When the run is over it can be ended: an interpreter that leaves waits for its children.
+    """
+    if not FORKED:  # nothing is shared with a process that was started in another way
+        return
+    for number in CODES:
+        signal.signal(number, lambda *_: os._exit(1) if OVER[0] else None)
+
+
+os.register_at_fork(after_in_child=forget)

@@ -1,0 +1,73 @@
+"""A batch script for Slurm that runs a recipe: to read, to change, and to hand to `sbatch`."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmkit.errors import UsageError
+
+WARNING = 120  # seconds before the time limit in which a run saves and leaves
+TIME = re.compile(r"\d+|(\d+-)?\d{1,2}(:\d{2}){1,2}|\d+-\d{1,2}|\d+:\d{2}")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What is asked of Slurm."""
+
+    machines: int = 1
+    processes: int = 1  # on each machine
+    time: str = "04:00:00"
+    partition: str | None = None
+    cpus: int = 8  # cores for each process
+    gpus: bool = True
+
+
+def script(words: Sequence[str], cluster: Cluster, name: str) -> str:
+    """The batch script that runs `llmkit train` with these words on the cluster. Raises UsageError for what Slurm
+    would refuse. No word is read by the shell: each is quoted."""
+    check(cluster)
+    asked = {
+        "job-name": re.sub(r"[^\w.-]+", "-", name).strip("-") or "llmkit",
+        "nodes": cluster.machines,
+        "ntasks-per-node": 1,
+        "cpus-per-task": cluster.cpus * cluster.processes,
+        "gpus-per-node": cluster.processes if cluster.gpus else None,
+        "time": cluster.time,
+        "partition": cluster.partition,
+        "signal": f"USR1@{WARNING}",
+        "open-mode": "append",  # the log of the job goes on when it runs again
+        "output": "%x-%j.log",
+    }
+    lines = [f"#SBATCH --{key}={value}" for key, value in asked.items() if value is not None] + ["#SBATCH --requeue"]
+    command = ["llmkit", "train", *words, "--processes", str(cluster.processes)]
+    several = ["--machines", "$SLURM_NNODES", "--rank", "$SLURM_NODEID", "--main-address", "$LLMKIT_MAIN"]
+    inner = shlex.join(command) + (f" {' '.join(several)}" if cluster.machines > 1 else "")
+    return "\n".join([
+        "#!/bin/bash",
+        *lines,
+        "",
+        "# One task a machine; each starts its own processes. At the time limit all save the same step and leave with",
+        "# 75: the job then goes back into the queue, and continues.",
+        "set -u",
+        *(['LLMKIT_MAIN="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):29500"', "export LLMKIT_MAIN"]
+          if cluster.machines > 1 else []),
+        f"srun --kill-on-bad-exit=1 bash -c {shlex.quote('exec ' + inner)}",
+        "code=$?",
+        'if [ "$code" -eq 75 ]; then scontrol requeue "$SLURM_JOB_ID"; fi',
+        'exit "$code"',
+        "",
+    ])  # fmt: skip
+
+
+def check(cluster: Cluster) -> None:
+    """Raise UsageError for what is no number of machines, no time limit, or no partition's name."""
+    for what, number in (("machines", cluster.machines), ("processes", cluster.processes), ("cpus", cluster.cpus)):
+        if number < 1:
+            raise UsageError(f"--{what} {number}: at least 1")
+    if not TIME.fullmatch(cluster.time):
+        raise UsageError(f"--time {cluster.time}: no time limit of Slurm", "write HH:MM:SS, D-HH:MM:SS or minutes")
+    if cluster.partition is not None and not re.fullmatch(r"[\w.,-]+", cluster.partition):
+        raise UsageError(f"--partition {cluster.partition}: no name of a partition", "`sinfo` lists them")

@@ -1,0 +1,177 @@
+"""What a run would lose with its process: optimizer, schedule, generators of chance. As tensors and JSON, no pickle."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from llmkit.errors import InternalError, RecipeError
+
+Tensors = dict[str, Tensor]
+
+
+def packed(value: Any, name: str, tensors: Tensors) -> Any:
+    """`value` as JSON; its tensors go into `tensors` by the name of their place. Raises TypeError for other things."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        tensors[name] = torch.as_tensor(value).detach()
+        return {"$tensor" if isinstance(value, Tensor) else "$array": name}
+    if isinstance(value, dict):
+        if all(isinstance(key, str) and not key.startswith("$") for key in value):
+            return {key: packed(one, f"{name}.{key}", tensors) for key, one in value.items()}
+        items = [[packed(key, name, tensors), packed(one, f"{name}.{key}", tensors)] for key, one in value.items()]
+        return {"$items": items}
+    if isinstance(value, (list, tuple)):
+        parts = [packed(one, f"{name}.{at}", tensors) for at, one in enumerate(value)]
+        return {"$tuple": parts} if isinstance(value, tuple) else parts
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$float": str(value)}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"{name}: a {type(value).__name__}")
+
+
+def unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """What `packed` was given."""
+    if isinstance(value, list):
+        return [unpacked(one, tensors) for one in value]
+    if not isinstance(value, dict):
+        return value
+    match next(iter(value.items()), None):
+        case ("$tensor", name):
+            return tensors[name]
+        case ("$array", name):
+            return tensors[name].numpy()
+        case ("$float", text):
+            return float(text)
+        case ("$tuple", parts):
+            return tuple(unpacked(parts, tensors))
+        case ("$items", items):
+            return {unpacked(key, tensors): unpacked(one, tensors) for key, one in items}
+    return {key: unpacked(one, tensors) for key, one in value.items()}
+
+
+def write_tensors(tensors: Tensors, path: Path) -> None:
+    """Write tensors to a file; those that share memory are written each."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        shared = tensor.untyped_storage().data_ptr() in seen or not tensor.is_contiguous()
+        seen.add(tensor.untyped_storage().data_ptr())
+        apart[name] = tensor.contiguous().clone() if shared else tensor
+    save_file(apart, path)
+
+
+def read_tensors(path: Path) -> Tensors:
+    """The tensors of a file, on the CPU."""
+    found: Tensors = load_file(path)
+    return found
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write what `packed` gave."""
+    path.write_text(json.dumps(value, allow_nan=False), encoding="utf-8")
+
+
+def chance() -> dict[str, Any]:
+    """The state of every generator that this process may draw from in training."""
+    found = {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()}
+    if torch.cuda.is_available():
+        found["cuda"] = torch.cuda.get_rng_state()  # of the one device that it drives
+    if torch.backends.mps.is_available():
+        found["mps"] = torch.mps.get_rng_state()
+    return found
+
+
+def put_back_chance(found: Mapping[str, Any]) -> None:
+    """Let every generator go on from there; a device that is not here any more is left out."""
+    torch.set_rng_state(found["torch"])
+    np.random.set_state(found["numpy"])
+    random.setstate(found["python"])
+    if torch.cuda.is_available() and "cuda" in found:
+        torch.cuda.set_rng_state(found["cuda"])
+    if torch.backends.mps.is_available() and "mps" in found:
+        torch.mps.set_rng_state(found["mps"])
+
+
+def names_kept(model: nn.Module) -> set[str]:
+    """The names of the weights and buffers that training may change. Tied weights have one."""
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    return trained | {name for name, _ in model.named_buffers()}
+
+
+def kept(model: nn.Module) -> Tensors:
+    """The weights and buffers that a checkpoint holds."""
+    names = names_kept(model)
+    return {name: tensor for name, tensor in model.state_dict().items() if name in names}
+
+
+def put_back_weights(model: nn.Module, path: Path) -> None:
+    """Give the model the weights of a file that `kept` made, in place."""
+    saved, held = read_tensors(path), kept(model)
+    if saved.keys() != held.keys():
+        odd = sorted(saved.keys() ^ held.keys())
+        raise InternalError(f"{path}: its weights are not the model's ({', '.join(odd[:5])})", "report this as a bug")
+    with torch.no_grad():
+        for name, tensor in held.items():
+            tensor.copy_(saved[name])
+
+
+def optimizer_of(optimizer: Any) -> dict[str, Any]:
+    """The optimizer's state. Raises RecipeError where it keeps something that only a pickle could hold."""
+    state: dict[str, Any] = optimizer.state_dict()
+    try:
+        packed(state, "optimizer", {})
+    except TypeError as fault:
+        what = f"train.optim: its state cannot be saved without a pickle ({fault})"
+        raise RecipeError(what, "name another, such as adamw_torch_fused") from fault
+    return state
+
+
+def put_back_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
+    """Give the optimizer its state. The learning rate that it was made with stays."""
+    inner = bare(optimizer)
+    with rates_as_made(inner):
+        optimizer.load_state_dict(state)
+    for group, saved in zip(inner.param_groups, state["param_groups"], strict=True):
+        for weight, number in zip(group["params"], saved["params"], strict=True):
+            for name, value in state["state"].get(number, {}).items():
+                if isinstance(value, Tensor) and inner.state[weight][name].dtype != value.dtype:
+                    # torch casts to the weight's type: an optimizer that keeps more digits would lose them
+                    inner.state[weight][name] = value.to(weight.device)
+
+
+def bare(optimizer: Any) -> Any:
+    """The optimizer without what Accelerate has put around it."""
+    return getattr(optimizer, "optimizer", optimizer)
+
+
+@contextmanager
+def rates_as_made(optimizer: Any) -> Iterator[None]:
+    """A while in which the optimizer is given its state; its rates are then scaled to what it was made with: a run may
+    go on at another one."""
+    made_with = [group.get("initial_lr") for group in optimizer.param_groups]
+    yield
+    for group, rate in zip(optimizer.param_groups, made_with, strict=True):
+        before = group.get("initial_lr")
+        if rate is not None and before and rate != before:
+            group["initial_lr"], group["lr"] = rate, group["lr"] * rate / before
+
+
+def put_back_schedule(schedule: Any, state: dict[str, Any]) -> None:
+    """Let the schedule go on from its step, at the rates of its optimizer."""
+    schedule.load_state_dict(state)
+    if hasattr(schedule, "base_lrs"):
+        groups = schedule.optimizer.param_groups
+        schedule.base_lrs, schedule._last_lr = ([group[key] for group in groups] for key in ("initial_lr", "lr"))

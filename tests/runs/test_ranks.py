@@ -1,0 +1,102 @@
+"""One process alone, signs of life, and whose error is shown: with a store of this process's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+
+from llmkit.errors import InternalError
+from llmkit.runs import beats, ranks
+from llmkit.runs.beats import Beats
+from llmkit.runs.launchers import Place
+
+
+def nobody(_: int) -> None:
+    raise AssertionError
+
+
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ranks.Job]]:
+    """Two jobs of two processes at one store, both in this process."""
+    monkeypatch.setattr(beats, "EVERY", 0.01)
+    monkeypatch.setattr(beats, "SILENT", 0.2)
+    store = dist.HashStore()
+    jobs = [ranks.Job(Place(rank, 2, rank, "here", 1), store, Beats(store, rank, 2, nobody)) for rank in (0, 1)]
+    yield jobs
+    for one in jobs:
+        one.beats.stop()
+
+
+def test_alone_every_answer_is_at_hand() -> None:
+    assert (ranks.rank(), ranks.size(), ranks.first()) == (0, 1, True)
+    assert ranks.agreed(True)
+    assert not ranks.agreed(False)
+    assert ranks.summed([1.5, 2.0]) == [1.5, 2.0]
+    assert ranks.gathered("x") == ["x"]
+    assert ranks.from_first("x") == "x"
+    ranks.meet("anywhere")
+    ranks.leave()
+    with ranks.first_before_others():
+        pass
+    with pytest.raises(RuntimeError), ranks.naming_the_lost():
+        raise RuntimeError
+    assert ranks.may_show(65) == ""
+
+
+def test_the_next_process_is_watched_until_it_is_done(two: list[ranks.Job]) -> None:
+    lost: list[int] = []
+    one, other = (job.beats for job in two)
+    one.lost = lost.append
+    for each in (one, other):
+        each.start()
+    one.watch(0.3)
+    time.sleep(0.6)
+    assert lost == []
+    other.stop()
+    time.sleep(0.6)
+    assert lost == []  # it is done, and that is no loss
+
+
+def test_a_process_that_counts_no_more_is_lost_and_named(two: list[ranks.Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: list[int] = []
+    one, other = (job.beats for job in two)
+    one.lost = lost.append
+    for each in (one, other):
+        each.start()
+    other.ended.set()  # without a word
+    one.watch(0.3)
+    until = time.monotonic() + 5
+    while not lost and time.monotonic() < until:
+        time.sleep(0.01)
+    assert lost == [1]
+    monkeypatch.setattr(ranks, "JOBS", [two[0]])
+    monkeypatch.setattr(Beats, "end", lambda *_: None)
+    with pytest.raises(InternalError) as caught, ranks.naming_the_lost():
+        raise RuntimeError("Connection closed by peer")
+    assert str(caught.value).startswith(f"rank 1 of 2 (process {os.getpid()} on ")
+    assert str(caught.value).endswith(
+        " gave no sign of life; it was killed, stopped, or lost its machine; --resume goes on with the run"
+    )
+
+
+def test_one_error_is_shown_and_its_code_is_left_for_the_launcher(
+    two: list[ranks.Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ranks.SHOWN, "shown.json")
+    monkeypatch.setattr(ranks, "JOBS", [two[1]])
+    assert ranks.may_show(65) == " (said by rank 1 of 2)"
+    monkeypatch.setattr(ranks, "JOBS", [two[0]])
+    assert ranks.may_show(70) is None
+    assert json.loads(Path("shown.json").read_text()) == {"rank": 1, "code": 65}
+
+
+def test_a_launcher_that_starts_another_number_is_a_fault() -> None:
+    with pytest.raises(InternalError) as caught:
+        ranks.join({ranks.MEANT: "2"})
+    assert str(caught.value) == "2 processes were to start, and 1 did; report this as a bug"
