@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.data.batching import by_length
-from llmkit.errors import OutOfMemoryError
+from llmkit.errors import OutOfMemoryError, out_of_memory
 from llmkit.tasks.base import Answer, Feature, Task
 
 
@@ -46,7 +46,9 @@ def predicted(task: Task, model: PreTrainedModel, batch: dict[str, torch.Tensor]
     """The raw outputs of one batch."""
     try:
         return task.predict(model, batch)
-    except torch.OutOfMemoryError as fault:
+    except (RuntimeError, MemoryError) as fault:
+        if not out_of_memory(fault):
+            raise
         shape = " x ".join(map(str, batch["input_ids"].shape))
         raise OutOfMemoryError(
             f"a batch of {shape} tokens does not fit into memory", "lower eval.batch_size or model.max_length"

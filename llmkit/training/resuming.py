@@ -15,8 +15,7 @@ from llmkit.recipe.schema import Recipe
 from llmkit.runs import changes, commit, manifest
 from llmkit.runs.changes import Asked, Differences
 from llmkit.runs.commit import Commit
-
-CHECKPOINTS = "checkpoints"
+from llmkit.runs.folder import CHECKPOINTS
 
 
 def place_of(resume: str | Path) -> tuple[Path, int | None]:

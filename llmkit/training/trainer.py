@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 
 from llmkit import console
 from llmkit.data.batching import Steps, micro_batches, packs, padded
-from llmkit.errors import InternalError, OutOfMemoryError
+from llmkit.errors import InternalError, OutOfMemoryError, out_of_memory
 from llmkit.evaluation.scores import leading, scores_of
 from llmkit.inference.answers import answer
 from llmkit.tasks.base import Feature, Task
@@ -177,7 +177,9 @@ class StepTrainer(LastingTrainer):
         for batch in inputs["batches"]:
             try:
                 total += self.backward(model, self._prepare_inputs(batch), inputs["count"])
-            except torch.OutOfMemoryError as fault:
+            except (RuntimeError, MemoryError) as fault:
+                if not out_of_memory(fault):
+                    raise
                 shape = " x ".join(map(str, batch["input_ids"].shape))
                 raise OutOfMemoryError(
                     f"step {self.state.global_step + 1}: a batch of {shape} tokens does not fit into memory",
