@@ -9,6 +9,7 @@ import argparse
 import os
 import random
 import secrets
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}  # before torch: a forked child needs a parent of one thread
+# Before torch is imported: a forked child needs a parent of one thread.
+os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 from tests.faults import child, kinds
 from tests.faults.kinds import KINDS, RUN, Result, Trial, Unbroken
@@ -30,10 +32,14 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--task", action="append", choices=TASKS, help="one of the tasks; may be given again")
     parser.add_argument("--kind", action="append", choices=KINDS, help="one of the kinds of fault; may be given again")
     parser.add_argument("--number", type=int, help="that trial alone")
+    parser.add_argument("--times", type=int, default=1, help="make each trial so often, each time anew [1]")
     parser.add_argument("--kills", type=int, default=50, help="kills at random moments, for each task [50]")
     parser.add_argument("--most", type=int, help="at most so many trials of a kind for each task, chosen by the seed")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="of all chances")
-    return parser.parse_args()
+    words = parser.parse_args()
+    if words.number is not None and not (words.task and words.kind):
+        parser.error("--number needs its --task and --kind")
+    return words
 
 
 @contextmanager
@@ -82,22 +88,30 @@ def numbers(whole: Unbroken, task: str, kind: str, words: argparse.Namespace) ->
 def trials(task: str, kind: str, whole: Unbroken, place: Path, words: argparse.Namespace) -> Result:
     """Make the trials of a kind; say at once what does not hold."""
     tally = Result()
-    for number in numbers(whole, task, kind, words):
+    for number in [one for one in numbers(whole, task, kind, words) for _ in range(words.times)]:
         chance = random.Random(f"{words.seed}/{task}/{kind}/{number}")
         folder, err = place / f"{task}-{kind}-{number}", whole.home / f"{kind}-{number}.err"
+        err.unlink(missing_ok=True)
         folder.mkdir()
         why = kinds.attempt(Trial(whole, number, folder, err, chance), KINDS[kind])
         tally.of += 1
         tally.held += not why
         if why:
-            again = f"{sys.executable} -m tests.faults --seed {words.seed} --task {task} --kind {kind} --number {number}"
-            print(f"{task} {kind} {number} did not hold: {why}\n  repeat it: {again}\n  stderr of its runs:", flush=True)
-            print("\n".join(f"    {line}" for line in err.read_text("utf-8", "replace").splitlines()), flush=True)
+            print(f"{task} {kind} {number} did not hold: {why}\n  repeat it: {again(task, kind, number, words.seed)}")
+            said = err.read_text("utf-8", "replace") if err.exists() else ""
+            print("\n".join(["  stderr of its runs:", *(f"    {line}" for line in said.splitlines())]), flush=True)
     return tally
+
+
+def again(task: str, kind: str, number: int, seed: int) -> str:
+    """The command that repeats a trial; a moment in CPU seconds is met again within some milliseconds only."""
+    often = " --times 20" if kind == "kill" else ""
+    return f"{sys.executable} -m tests.faults --seed {seed} --task {task} --kind {kind} --number {number}{often}"
 
 
 def main() -> int:
     words = asked()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the small disk is unmounted on the way out
     print(f"seed {words.seed}", flush=True)
     made: dict[tuple[str, str], Result] = {}
     with TemporaryDirectory(prefix="llmkit-faults-") as name, small_disk(Path(name) / "disk") as why_not:

@@ -82,6 +82,7 @@ def forked(work: Callable[[], int], folder: Path, err: Path) -> int:
         for number, path in ((1, os.devnull), (2, err)):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         code = work()
     except BaseException:
         traceback.print_exc()
@@ -111,18 +112,18 @@ def watch(strike: Strike) -> None:
     def happened(stage: str, what: str, path: Path) -> None:
         strike(Event(next(numbers), stage, what), path)
 
-    def told(function: Callable[..., Any], stage: str) -> Callable[..., Any]:
-        def telling(*args: Any, **words: Any) -> Any:
+    def telling(function: Callable[..., Any], stage: str) -> Callable[..., Any]:
+        def told(*args: Any, **words: Any) -> Any:
             happened(stage, "", Path())
             return function(*args, **words)
 
-        return telling
+        return told
 
     def before(what: str, path: Path) -> None:
         happened("saving" if "checkpoints" in path.parts else "writing", f"{what} {path.name}", path)
 
     for stage, (owner, name) in STAGES.items():
-        setattr(owner, name, told(getattr(owner, name), stage))
+        setattr(owner, name, telling(getattr(owner, name), stage))
     disk.before = before
 
 

@@ -44,13 +44,14 @@ class Unbroken:
     ended: Ended
     events: list[Event]
 
-    def result(self) -> Any:
+    def result(self) -> dict[str, Any]:
         return result(self.home / RUN)
 
     @cached_property
     def longest_save(self) -> list[Event]:
         """The changes on the disk of one save: the one that removes an old checkpoint too."""
-        return max((list(some) for stage, some in groupby(self.events, lambda one: one.stage) if stage == "saving"), key=len)
+        stages = groupby(self.events, lambda event: event.stage)
+        return max((list(events) for stage, events in stages if stage == "saving"), key=len)
 
     @cached_property
     def half_done(self) -> Path:
@@ -99,17 +100,19 @@ class Trial:
         """The same command once more: it must end well, with all that the unbroken run has."""
         ended = self.run()
         demand(ended.code == 0, f"the re-run ended with {ended.code}")
-        for name, found, wanted in zip(("weights", "metrics.json", "log.jsonl"), result(self.folder / RUN), self.unbroken.result(), strict=True):
-            demand(found == wanted, f"{name} are not those of the unbroken run")
+        found, wanted = result(self.folder / RUN), self.unbroken.result()
+        for name in wanted:
+            demand(found[name] == wanted[name], f"{name} is not that of the unbroken run")
         demand(bool(manifest.read(self.folder / RUN)["sealed"]), "the re-run was not sealed")
         return ended
 
 
-def result(run: Path) -> tuple[str, str, list[dict[str, Any]]]:
-    """What a run has to show: the hash of its weights, its scores, and its log but for times."""
+def result(run: Path) -> dict[str, Any]:
+    """What a run has to show: the hashes of its weights, scores and answers, and its log but for times."""
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text("utf-8").splitlines()]
     log = [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
-    return manifest.file_hash(run / "model/model.safetensors"), (run / "metrics.json").read_text("utf-8"), log
+    outputs = ("model/model.safetensors", "metrics.json", "predictions.jsonl")
+    return {name: manifest.file_hash(run / name) for name in outputs if (run / name).exists()} | {"log.jsonl": log}
 
 
 def at_event(number: int, act: Callable[[Event, Path], None]) -> Strike:
