@@ -141,7 +141,8 @@ def kill(trial: Trial) -> None:
         moment *= 0.95
     trial.verify()
     if trial.number % 2 == 0:
-        trial.run(kill_at=trial.unbroken.ended.cpu * trial.chance.uniform(0, 0.8))
+        ended = trial.run(kill_at=trial.unbroken.ended.cpu * trial.chance.uniform(0, 0.8))
+        demand(ended.code in (0, -signal.SIGKILL), f"the run that went on ended with {ended.code}")
         trial.verify()
     trial.finish()
 

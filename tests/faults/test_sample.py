@@ -55,21 +55,16 @@ def test_what_is_broken_ends_as_if_it_had_not_been(sample: list[str], task: str)
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    ("harm", "kind", "number", "why"),
-    [
-        (TRUSTING, "damage", "9", "the damage was not found"),
-        (OTHER_CHANCE, "signal", "3", "model/model.safetensors is not that of the unbroken run"),
-    ],
-    ids=["hash", "chance"],
+    ("harm", "kind", "number"), [(TRUSTING, "damage", "9"), (OTHER_CHANCE, "signal", "3")], ids=["hash", "chance"]
 )
 def test_what_does_not_hold_is_said_with_the_command_that_repeats_it(
-    tmp_path: Path, harm: str, kind: str, number: str, why: str
+    tmp_path: Path, harm: str, kind: str, number: str
 ) -> None:
     words = ["--seed", "1", "--task", "classify", "--kind", kind, "--number", number]
     code, lines = harness(tmp_path, *words, harm=harm)
     assert code == 1
     assert lines[1:3] == [
-        f"classify {kind} {number} did not hold: {why}",
+        f"classify {kind} {number} did not hold: log.jsonl is not that of the unbroken run",
         f"  repeat it: {sys.executable} -m tests.faults {' '.join(words)}",
     ]
     assert lines[-1] == "0 of 1 held"
