@@ -13,7 +13,7 @@ CHECKS := lint format types layers pins drift
 PYTHON ?= $(shell for p in python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
-.PHONY: help install demo test check bench docs clean $(CHECKS)
+.PHONY: help install demo test faults check bench docs clean $(CHECKS)
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,8 +24,12 @@ demo: $(READY) ## fine-tune a real BERT on real headlines, about a minute on 2 c
 	rm -rf runs/demo
 	$(BIN)/llmkit finetune-classify $(RECIPE) --output-dir runs/demo
 
-test: $(READY) ## run every test, without the network
+test: $(READY) ## run every test but the long ones, without the network
 	$(BIN)/python -m pytest -q
+
+faults: $(READY) ## kill runs, damage and fill their disk: do they go on to the same weights (FAULTS="--kills 5 --task mlm")
+	$(BIN)/python -m pytest -q -m long
+	$(BIN)/python -m tests.faults $(FAULTS)
 
 check: $(READY)-dev ## run every check below, also when an earlier one fails
 	@$(MAKE) --keep-going --no-print-directory $(CHECKS) && echo "== all checks passed"

@@ -110,6 +110,12 @@ class Stopped(BaseException):
     exit_code = 75
 
 
+def out_of_memory(fault: BaseException) -> bool:
+    """Whether torch could not allocate, on a GPU or on the CPU; torch itself is not imported for the question."""
+    named = isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError"
+    return named or "can't allocate memory" in str(fault)
+
+
 def nearest(word: str, known: Sequence[str]) -> str | None:
     """The known word that `word` most likely means, or None."""
     from difflib import get_close_matches

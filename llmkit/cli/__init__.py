@@ -12,7 +12,7 @@ import typer
 
 from llmkit import console
 from llmkit.cli import data, doctor, launch, recipes, tokenizer, train, use
-from llmkit.errors import LlmkitError, Stopped
+from llmkit.errors import LlmkitError, Stopped, out_of_memory
 from llmkit.runs import ranks
 
 app = typer.Typer(
@@ -118,7 +118,7 @@ def explained(fault: BaseException) -> tuple[str, int]:
         return f"{fault.format_message()}; {hint(fault.format_message())}", 64
     if isinstance(fault, (KeyboardInterrupt, typer.Abort)):
         return "interrupted", 130
-    if isinstance(fault, MemoryError) or out_of_memory(fault):
+    if out_of_memory(fault):
         return "out of memory; lower train.per_device_train_batch_size or model.max_length", 71
     if isinstance(fault, OSError) and fault.errno == errno.ENOSPC:
         return f"{fault.filename or 'disk'}: no space left; free some and run again", 74
@@ -139,8 +139,3 @@ def hint(message: str) -> str:
             if dotted.split(".")[-1] == key:
                 return f"write {dotted}=VALUE"
     return "`llmkit COMMAND --help` shows how"
-
-
-def out_of_memory(fault: BaseException) -> bool:
-    """Whether torch could not allocate, on a GPU or on the CPU; torch itself is not imported for the question."""
-    return type(fault).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(fault)

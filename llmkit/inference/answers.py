@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.data.batching import by_length
-from llmkit.errors import OutOfMemoryError
+from llmkit.errors import OutOfMemoryError, out_of_memory
 from llmkit.runs import ranks
 from llmkit.tasks.base import Answer, Feature, Task
 
@@ -94,7 +94,9 @@ def predicted(task: Task, model: PreTrainedModel, batch: dict[str, torch.Tensor]
     """The raw outputs of one batch."""
     try:
         return task.predict(model, batch)
-    except torch.OutOfMemoryError as fault:
+    except (RuntimeError, MemoryError) as fault:
+        if not out_of_memory(fault):
+            raise
         shape = " x ".join(map(str, batch["input_ids"].shape))
         raise OutOfMemoryError(
             f"a batch of {shape} tokens does not fit into memory", "lower eval.batch_size or model.max_length"

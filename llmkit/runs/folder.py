@@ -19,6 +19,7 @@ from llmkit.runs import changes, manifest
 from llmkit.runs.changes import Asked
 
 LOCK = ".lock"
+CHECKPOINTS = "checkpoints"
 LONGEST = 60  # letters of a fresh name: a file system takes 255 bytes, and a letter may have four
 LEAST_FREE = 64 * 2**20  # bytes; the run checks again when it knows how large its model is
 
@@ -41,7 +42,7 @@ class RunFolder:
         """Take back what the run wrote so far: it is refused after all."""
         for name in ("recipe.yaml", "run.json", "log.jsonl"):
             (self.path / name).unlink(missing_ok=True)
-        for name in ("checkpoints", "tensorboard"):
+        for name in (CHECKPOINTS, "tensorboard"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         self.started = False
 
@@ -118,7 +119,8 @@ def refuse_foreign(path: Path, asked: Asked) -> None:
         holds = {one.name for one in path.iterdir() if not one.name.startswith(".")}
     except OSError as fault:
         raise OutputError(f"{path}: {fault.strerror}", "name another --output-dir") from None
-    if not holds:
+    made = path / CHECKPOINTS  # by the Trainer before a run has begun, which may be killed there
+    if not holds or (holds == {CHECKPOINTS} and made.is_dir() and not any(made.iterdir())):
         return
     if "run.json" not in holds:
         some = ", ".join(sorted(holds)[:3])

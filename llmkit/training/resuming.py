@@ -16,9 +16,8 @@ from llmkit.recipe.schema import Recipe
 from llmkit.runs import changes, commit, manifest, ranks
 from llmkit.runs.changes import Asked, Differences
 from llmkit.runs.commit import Commit
+from llmkit.runs.folder import CHECKPOINTS
 from llmkit.training import strategies
-
-CHECKPOINTS = "checkpoints"
 
 
 def place_of(resume: str | Path) -> tuple[Path, int | None]:

@@ -82,6 +82,7 @@ def train(
         except folders.FinishedError:
             path = Path(asked.output_dir or "").expanduser()
             resuming.refuse_other_data(path)
+            shutil.rmtree(path / resuming.CHECKPOINTS, ignore_errors=True)  # it was killed as it removed them
             console.note(f"{path}: this run is finished; nothing was left to do")
             return Run(path, None)
         with opened(start) as folder, ranks.naming_the_lost():

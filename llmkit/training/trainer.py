@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 
 from llmkit import console
 from llmkit.data.batching import Steps, padded
-from llmkit.errors import InternalError, OutOfMemoryError
+from llmkit.errors import InternalError, OutOfMemoryError, out_of_memory
 from llmkit.evaluation.scores import leading, scores_of
 from llmkit.inference.answers import answer
 from llmkit.runs import ranks
@@ -163,7 +163,9 @@ class StepTrainer(LastingTrainer):
             try:
                 with self.reducing(model, last=number == len(passes)):
                     total += self.backward(model, self._prepare_inputs(batch), count, weight)
-            except torch.OutOfMemoryError as fault:
+            except (RuntimeError, MemoryError) as fault:
+                if not out_of_memory(fault):
+                    raise
                 shape = " x ".join(map(str, batch["input_ids"].shape))
                 raise OutOfMemoryError(
                     f"step {self.state.global_step + 1}: a batch of {shape} tokens does not fit into memory",

@@ -32,7 +32,7 @@ def test_a_manifest_says_what_is_in_the_folder_and_proves_itself(tmp_path: Path)
     assert (made.step, made.bytes) == (40, 88)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_a_byte_that_is_flipped_or_lost_anywhere_is_found(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

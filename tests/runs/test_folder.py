@@ -204,3 +204,14 @@ def test_a_file_system_without_locks_is_said(monkeypatch: pytest.MonkeyPatch) ->
         opened("run")
     assert str(caught.value) == "run: cannot be locked (No locks available); name an --output-dir on another disk"
     assert below() == []
+
+
+def test_an_empty_folder_for_checkpoints_is_no_run_yet() -> None:
+    """A process that was killed as it made its trainer leaves one."""
+    Path("run/checkpoints").mkdir(parents=True)
+    opened("run")
+    Path("run/checkpoints/mine").touch()
+    assert refused("run") == "run: holds files that are no run (checkpoints); name another --output-dir"
+    shutil.rmtree("run/checkpoints")
+    Path("run/checkpoints").touch()
+    assert refused("run") == "run: holds files that are no run (checkpoints); name another --output-dir"

@@ -169,6 +169,32 @@ def test_a_disk_that_fills_up_while_the_model_is_written_is_a_sentence(
     )
 
 
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ("llmkit.training.trainer.StepTrainer.compute_loss",
+         "step 1: a batch of {shape} tokens does not fit into memory; lower train.per_device_train_batch_size or model.max_length"),
+        ("llmkit.tasks.classify.Classify.predict",
+         "a batch of {shape} tokens does not fit into memory; lower eval.batch_size or model.max_length"),
+    ],
+)  # fmt: skip
+def test_a_batch_that_does_not_fit_is_named_with_the_keys(
+    tiny: str, data: str, place: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As torch itself says it on a CPU, where it raises no OutOfMemoryError."""
+    shapes = []
+
+    def too_large(self: Any, model: Any, batch: dict[str, torch.Tensor]) -> Any:
+        shapes.append(" x ".join(map(str, batch["input_ids"].shape)))
+        return torch.empty(1 << 50)
+
+    monkeypatch.setattr(place, too_large)
+    with pytest.raises(LlmkitError) as fault:
+        train(tiny, data, "train.per_device_train_batch_size=8", "train.shortcuts=off")
+    assert (str(fault.value), fault.value.exit_code) == (sentence.format(shape=shapes[-1]), 71)
+    assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["sealed"] is None
+
+
 def test_room_for_the_weights_is_checked_before_training(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmkit.training.prove.size_of", lambda _: 2**60)
     with pytest.raises(LlmkitError) as fault:

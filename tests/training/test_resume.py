@@ -23,6 +23,7 @@ TIMES = {"tokens_per_second", "train_runtime", "train_samples_per_second", "trai
          "train_tokens_per_second", "checkpoint_seconds", "checkpoint_bytes"}  # fmt: skip
 EACH_STEP = ("train.eval_strategy=steps", "train.eval_steps=2", "train.save_strategy=steps", "train.save_steps=2")
 KEYS = ("train.learning_rate=1e-2", "train.per_device_train_batch_size=8", "train.logging_steps=1", "eval.baselines=[]")
+LONG = pytest.mark.long  # tests/faults/test_sample.py has a case of the kind, or another test here
 
 
 class Killed(BaseException):
@@ -82,8 +83,8 @@ def interrupted(train: Any, keys: Sequence[str], kills: Sequence[int], model: st
     [
         ((), [6, 7, 8]),  # at an epoch's end: five steps each, the last of them short
         (EACH_STEP, [4, 9]),
-        ((*EACH_STEP, "train.precision=bf16"), [8]),
-        ((*EACH_STEP, "train.shortcuts=off"), [8]),
+        pytest.param((*EACH_STEP, "train.precision=bf16"), [8], marks=LONG),
+        pytest.param((*EACH_STEP, "train.shortcuts=off"), [8], marks=LONG),
         ((*EACH_STEP, "train.max_steps=7", "eval.early_stopping_patience=3"), [5, 7]),
         ((*EACH_STEP, "train.dataloader_num_workers=1", "train.hf.dataloader_persistent_workers=true"), [7]),
         (("train.save_strategy=steps", "train.save_steps=3", "train.eval_strategy=no", "train.optim=adafactor"), [8]),
@@ -99,7 +100,7 @@ def test_a_classifier_is_the_same_to_the_bit(tiny: str, keys: tuple[str, ...], k
 
 @pytest.mark.parametrize(
     "keys",
-    [("train.max_steps=10",), ("train.max_steps=10", "train.precision=bf16", "train.shortcuts=off"),
+    [pytest.param(("train.max_steps=10",), marks=LONG), ("train.max_steps=10", "train.precision=bf16", "train.shortcuts=off"),
      ("train.max_steps=40", "data.streaming=true", "data.split.validation=0.3")],
     ids=["rows", "bf16", "stream"],
 )  # fmt: skip
@@ -127,6 +128,7 @@ def fault_on_disk(number: int, fault: BaseException, under: str = "checkpoints")
         yield
 
 
+@LONG
 @pytest.mark.parametrize("number", [15, 21, 26])
 def test_a_kill_at_a_write_leaves_the_checkpoint_before(tiny: str, number: int) -> None:
     classify(tiny, *EACH_STEP, out="whole")
@@ -176,7 +178,9 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(
     assert result(str(run.path)) == result("whole")
 
 
-@pytest.mark.parametrize("where", ["tune", "save_and_prove", "judge_and_write"])
+@pytest.mark.parametrize(
+    "where", ["tune", pytest.param("save_and_prove", marks=LONG), pytest.param("judge_and_write", marks=LONG)]
+)
 def test_what_is_killed_after_training_is_not_trained_again(tiny: str, where: str) -> None:
     module = prove if where == "save_and_prove" else runs
 
@@ -195,7 +199,9 @@ def test_a_finished_run_is_said_and_not_touched(tiny: str, capsys: pytest.Captur
     first = classify(tiny, "train.max_steps=1", out="run")
     before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     capsys.readouterr()
+    Path("run/checkpoints/checkpoint-1").mkdir(parents=True)  # as a kill leaves it that came after the seal
     again = classify(tiny, "train.max_steps=1", out="run")
+    assert not Path("run/checkpoints").exists()
     assert capsys.readouterr().err == "run: this run is finished; nothing was left to do\n"
     assert (again.path, again.scores()) == (first.path, first.scores())
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
