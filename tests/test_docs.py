@@ -72,7 +72,8 @@ def test_every_key_and_every_option_is_in_the_reference(generate: ModuleType) ->
     heads = re.findall(r"^## (llmkit.*)$", commands, re.MULTILINE)
     assert heads == ["llmkit", *(f"llmkit {words}" for words in (
         "pretrain-mlm", "finetune-classify", "finetune-sentiment", "finetune-summarize", "finetune-translate", "train",
-        "eval", "predict", "doctor", "recipes", "recipes list", "recipes show", "recipes copy", "tokenizer", "tokenizer train", "tokenizer report", "data", "data clean",
+        "eval", "predict", "doctor", "recipes", "recipes list", "recipes show", "recipes copy", "tokenizer",
+        "tokenizer train", "tokenizer report", "data", "data clean", "launch", "launch slurm",
     ))]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from llmkit.recipe.schema import Recipe
 from llmkit.runs import changes, manifest, ranks
 from llmkit.runs.changes import Differences
 from llmkit.runs.commit import Commit
-from llmkit.runs.folder import RunFolder
+from llmkit.runs.folder import CHECKPOINTS, RunFolder
 from llmkit.training import resuming
 from llmkit.training import start as starting
 
@@ -87,7 +87,7 @@ def begin(
     }
     found = resuming.checkpoint_of(folder.path, step, recipe.train.strategy)
     if found is None:
-        shutil.rmtree(folder / resuming.CHECKPOINTS, ignore_errors=True)
+        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
         (folder / "log.jsonl").unlink(missing_ok=True)
         manifest.begin(folder.path, text, facts)  # first: a folder with a recipe alone would be nobody's
     else:
@@ -108,4 +108,4 @@ def keeper(recipe: Recipe, folder: RunFolder, about: Mapping[str, Any], stop: St
     """What keeps the run's checkpoints."""
     from llmkit.training.lasting import Keeper
 
-    return Keeper(folder / resuming.CHECKPOINTS, about, recipe.train.save_total_limit, stop, resumed)
+    return Keeper(folder / CHECKPOINTS, about, recipe.train.save_total_limit, stop, resumed)

@@ -82,7 +82,7 @@ def train(
         except folders.FinishedError:
             path = Path(asked.output_dir or "").expanduser()
             resuming.refuse_other_data(path)
-            shutil.rmtree(path / resuming.CHECKPOINTS, ignore_errors=True)  # it was killed as it removed them
+            shutil.rmtree(path / folders.CHECKPOINTS, ignore_errors=True)  # it was killed as it removed them
             console.note(f"{path}: this run is finished; nothing was left to do")
             return Run(path, None)
         with opened(start) as folder, ranks.naming_the_lost():
@@ -90,7 +90,7 @@ def train(
                 return carry_out(start, folder, stop, step)
             finally:
                 if ranks.first() and not (folder / "run.json").exists():  # the Trainer has made it already
-                    shutil.rmtree(folder / resuming.CHECKPOINTS, ignore_errors=True)
+                    shutil.rmtree(folder / folders.CHECKPOINTS, ignore_errors=True)
                 if folder.started and not manifest.read(folder.path)["sealed"]:
                     console.note(resuming.how(folder.path))
                 if stop.left:  # the first process has said what there is to say
@@ -207,7 +207,7 @@ def carry_out(start: Start, folder: RunFolder, stop: Stop, step: int | None = No
 def finish(folder: RunFolder) -> None:
     """Seal the run; its checkpoints go."""
     manifest.seal(folder.path, OUTPUTS)
-    shutil.rmtree(folder / resuming.CHECKPOINTS, ignore_errors=True)
+    shutil.rmtree(folder / folders.CHECKPOINTS, ignore_errors=True)
 
 
 def connect(recipe: Recipe) -> None:
