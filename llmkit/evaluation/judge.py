@@ -20,6 +20,7 @@ from llmkit.runs import manifest
 from llmkit.tasks.base import Answer, Task
 
 SCHEMA = 1
+MANY, SAME = 20, 0.2  # rows, and the share of them with the same text for an answer, from which on that is said
 THIN = 5  # rows of a label; with fewer, 95 % intervals of macro averages cover less (benchmarks/coverage.py)
 
 ByLabel = Mapping[str, Mapping[str, Score | int]]
@@ -87,6 +88,7 @@ def judge(
 
     `references` are in the model's words; `by_label` asks for the scores of each label and the confusions.
     """
+    warn_of_one_answer(task, answers)
     scores = scores_of(task, names, references, answers)
     by_baseline = {kind: scores_of(task, names, references, said) for kind, said in held.items()}
     each, wrong = None, None
@@ -108,6 +110,17 @@ def judge(
         wrong,
         task.lower_is_better,
     )
+
+
+def warn_of_one_answer(task: Task, answers: Sequence[Answer]) -> None:
+    """Say where many rows have the same text for an answer: ROUGE can reward a sentence that fits any of them."""
+    said = Counter(one.answer for one in answers if not task.labels and isinstance(one.answer, str))
+    if not said or len(answers) < MANY:
+        return
+    times = said.most_common(1)[0][1]
+    if times >= SAME * len(answers):
+        rows = f"{times:,} of {counted(len(answers), 'row')}"
+        console.note(f"the same answer to {rows}: the model has learned what answers look like, not what sources say")
 
 
 def warn_of_thin_labels(task: Task, references: Sequence[Any]) -> None:
