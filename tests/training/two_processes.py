@@ -82,7 +82,9 @@ def ended_and_resumed(keys: Sequence[str], words: dict[str, Any], seen: dict[str
         try:
             llmkit.train(None, *keys, **words)
         except Stopped as stopped:
-            seen.setdefault("stopped", []).append([str(stopped), commit.steps(Path(words["output_dir"], "checkpoints"))])
+            seen.setdefault("stopped", []).append(
+                [str(stopped), commit.steps(Path(words["output_dir"], "checkpoints"))]
+            )
         setattr(StepTrainer, name, was)
     llmkit.train(None, *keys, **words)
     again = llmkit.train(None, *keys, **words)  # finished: every process says so
