@@ -130,6 +130,17 @@ def test_a_signal_to_one_ends_both_after_the_same_step_and_they_go_on_to_the_sam
     assert [one["after_step"] for one in json.loads((home / "two/ended/run.json").read_text())["resumed"]] == [3, 9]
 
 
+@pytest.mark.slow
+def test_weights_in_shares_are_written_whole_and_go_on_to_the_same(own_folder: Path) -> None:
+    script = str(Path(__file__).with_name("two_shares.py"))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    whole = ["0.weight", "1.weight", "2.bias", "2.num_batches_tracked", "2.running_mean", "2.running_var", "2.weight"]
+    found = [json.loads(Path(f"shares-{rank}.json").read_text()) for rank in (0, 1)]
+    assert found == [[0.0, whole], [0.0, []]]  # the frozen bias is not among them
+
+
 def command(home: Path, *words: str) -> subprocess.Popen[str]:
     """The command on two processes, that of a user."""
     given = ["finetune-classify", "--model", "bert", "--train", "reviews.jsonl", "--processes", "2", *words]
