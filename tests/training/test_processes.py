@@ -130,7 +130,7 @@ def test_a_signal_to_one_ends_both_after_the_same_step_and_they_go_on_to_the_sam
     assert [one["after_step"] for one in json.loads((home / "two/ended/run.json").read_text())["resumed"]] == [3, 9]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_weights_in_shares_are_written_whole_and_go_on_to_the_same(own_folder: Path) -> None:
     script = str(Path(__file__).with_name("two_shares.py"))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script]
@@ -183,7 +183,7 @@ def learning(home: Path, name: str) -> tuple[subprocess.Popen[str], psutil.Proce
     return process, next(one for one in started if one.environ().get("RANK") == "1")
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.long)])
 def test_a_killed_or_stopped_process_ends_the_job_and_is_named(home: Path, how: signal.Signals) -> None:
     process, second = learning(home, how.name)
     second.send_signal(how)

@@ -59,7 +59,7 @@ def launched(variables: Mapping[str, str]) -> list[Finding]:
     if not found:
         return []
     said = ", ".join(f"{name}={size}" for name, size in found.items())
-    what = f"{said}: left by a launcher, and llmkit trains on one process"
+    what = f"{said}: a command takes itself for one of several processes, and waits for the others"
     return [Finding("environment", "fault", what, f"unset {' '.join(found)}")]
 
 

@@ -13,8 +13,7 @@ from huggingface_hub import constants
 from llmkit.errors import UsageError
 from llmkit.report.doctor import surroundings
 from llmkit.report.doctor.finding import Finding
-from llmkit.runs.launchers import SIZES
-from llmkit.training.run import refuse_many_processes
+from llmkit.runs.launchers import SIZES, place
 
 HUB = "https://huggingface.co"
 NOT_NEEDED = "; a run whose model and data are local does not need it"
@@ -116,9 +115,9 @@ def test_no_password_and_no_token_is_said(proxy: str, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("variables", "found"),
     [
-        ({"WORLD_SIZE": "4"}, Finding("environment", "fault", "WORLD_SIZE=4: left by a launcher, and llmkit trains on one process", "unset WORLD_SIZE")),
+        ({"WORLD_SIZE": "4"}, Finding("environment", "fault", "WORLD_SIZE=4: a command takes itself for one of several processes, and waits for the others", "unset WORLD_SIZE")),
         ({"LOCAL_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "PMI_SIZE": ""}, Finding("environment", "ok", "no variable is set that changes runs")),
-        ({"LOCAL_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2", "PMI_SIZE": "2", "MASTER_ADDR": "x"}, Finding("environment", "fault", "PMI_SIZE=2, OMPI_COMM_WORLD_SIZE=2: left by a launcher, and llmkit trains on one process", "unset PMI_SIZE OMPI_COMM_WORLD_SIZE")),
+        ({"LOCAL_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2", "PMI_SIZE": "2", "MASTER_ADDR": "x"}, Finding("environment", "fault", "PMI_SIZE=2, OMPI_COMM_WORLD_SIZE=2: a command takes itself for one of several processes, and waits for the others", "unset PMI_SIZE OMPI_COMM_WORLD_SIZE")),
         ({"CUDA_VISIBLE_DEVICES": ""}, Finding("environment", "note", "CUDA_VISIBLE_DEVICES=: hides every GPU", "unset it, if that is not meant")),
         ({"CUDA_VISIBLE_DEVICES": "2,3"}, Finding("environment", "note", "CUDA_VISIBLE_DEVICES=2,3: torch sees these GPUs only", "unset it, if that is not meant")),
         ({"ACCELERATE_USE_FSDP": "secret", "ACCELERATE_X": "1"}, Finding("environment", "note", "ACCELERATE_USE_FSDP, ACCELERATE_X: left by Accelerate; llmkit hides it from the Trainer, so the recipe alone counts", "")),
@@ -134,7 +133,7 @@ def test_variables_that_change_runs(variables: dict[str, str], found: Finding, m
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_a_run_refuses_the_number_of_processes_that_is_called_a_fault(
+def test_a_run_refuses_a_number_of_processes_alone_that_is_called_a_fault(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for size in ("", "0", "1", "2", " 4 "):
@@ -142,6 +141,6 @@ def test_a_run_refuses_the_number_of_processes_that_is_called_a_fault(
         assert bool(surroundings.launched(os.environ)) == (size in ("2", " 4 "))
         if surroundings.launched(os.environ):
             with pytest.raises(UsageError):
-                refuse_many_processes()
+                place(os.environ)
         else:
-            refuse_many_processes()
+            assert place(os.environ) is None
