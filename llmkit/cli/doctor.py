@@ -35,7 +35,10 @@ def doctor(
     from llmkit.report.doctor.examine import examine
 
     if not console.speaks():
-        raise UsageError("one of several processes by RANK and WORLD_SIZE", "unset RANK WORLD_SIZE, then ask again")
+        # Of several processes the first alone says what is wrong, and it may not be there.
+        what = UsageError("one of several processes by RANK and WORLD_SIZE", "unset RANK WORLD_SIZE, then ask again")
+        console.error(str(what))
+        raise typer.Exit(what.exit_code)
     columns = shutil.get_terminal_size().columns if console.on_terminal() else 10_000
     found = []
     for one in examine():

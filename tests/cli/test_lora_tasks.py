@@ -124,10 +124,9 @@ def test_a_checkpoint_of_small_matrices_has_the_buffers_too() -> None:
     from transformers import AutoModelForSeq2SeqLM
 
     from llmkit.recipe.schema import LoraSection
-    from llmkit.training import checkpoint
+    from llmkit.training import state
 
     model = AutoModelForSeq2SeqLM.from_pretrained(tiny_model("base", "bart"))
     lora.wrap(model, (), LoraSection(), "AutoModelForSeq2SeqLM")
-    checkpoint.save_weights(model, Path("kept"))
-    held = load_file("kept/model.safetensors")
+    held = state.kept(model)
     assert {name for name in held if ".lora_" not in name} == {"final_logits_bias"}

@@ -15,7 +15,8 @@ from llmkit.inference.answers import answer
 from llmkit.models.load import load_model
 from llmkit.models.names import resolve
 from llmkit.recipe.load import load_recipe
-from llmkit.tasks.summarize import Summarize, SummarizeOptions
+from llmkit.tasks import load
+from llmkit.tasks.summarize import SummarizeOptions
 from llmkit.testing import articles, tiny_model
 from llmkit.training.arguments import rows_at_once, training_arguments
 from llmkit.training.trainer import StepTrainer
@@ -40,7 +41,7 @@ def rows(number: int) -> Rows:
 
 
 def equipped(model: str, smoothing: float = 0.0) -> Any:
-    task = Summarize(SummarizeOptions(label_smoothing=smoothing, max_target_length=32))
+    task = load("summarize")(SummarizeOptions(label_smoothing=smoothing, max_target_length=32))
     loaded = load_model(resolve(model), task.model().auto_class, {})
     task.equip(loaded.model, loaded.tokenizer)
     return task, loaded
@@ -76,7 +77,7 @@ def test_a_step_is_the_plain_mean_over_target_tokens_however_it_is_cut(
 ) -> None:
     runs = {name: trained(model, tmp_path / name, *cut, smoothing) for name, cut in CUTS.items()}
     cut = runs["2x4"]["trainer"]
-    assert len(cut.cut(cut.items(range(8)))["batches"]) > 1
+    assert len(cut.cutter.cut(cut.items(range(8)))["batches"]) > 1
 
     _, loaded = equipped(model)
     plain, tokenizer = loaded.model.train(), loaded.tokenizer
@@ -96,7 +97,7 @@ def test_a_step_is_the_plain_mean_over_target_tokens_however_it_is_cut(
 def test_a_step_counts_target_tokens_and_meters_both_sides(model: str, tmp_path: Path) -> None:
     trainer = trained(model, tmp_path, 2, 4, 0.0)["trainer"]
     features = trainer.train_dataset.features
-    step = trainer.cut(trainer.items(range(8)))
+    step = trainer.cutter.cut(trainer.items(range(8)))
     sources, targets = (sum(len(one[name]) for one in features) for name in ("input_ids", "labels"))
     assert (step["count"], step["tokens"]) == (targets, sources + targets)
     assert step["padded"] == sum(b["input_ids"].numel() + b["labels"].numel() for b in step["batches"])

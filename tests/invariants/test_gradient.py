@@ -191,7 +191,7 @@ def test_every_kind_steps_as_plain_autograd_however_it_is_cut(
 
 def test_rows_and_lengths_alone_decide_the_cut_and_padding_is_little(model: str, tmp_path: Path) -> None:
     trainer = trained(model, tmp_path, 8, 2, "none", 40)["trainer"]
-    step = trainer.cut(trainer.items(range(40)))
+    step = trainer.cutter.cut(trainer.items(range(40)))
     stock = 40 * max(len(feature["input_ids"]) for feature in trainer.train_dataset.features)
     assert step["tokens"] <= step["padded"] < 0.85 * stock
     assert sum(len(batch["labels"]) for batch in step["batches"]) == 40

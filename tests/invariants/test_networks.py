@@ -95,7 +95,7 @@ def test_a_step_is_the_plain_gradient_however_it_is_cut(kind: str, tmp_path: Pat
 def test_few_passes_a_step(tmp_path: Path) -> None:
     """Each pass of a recurrent network costs its longest text, so that texts of all lengths go together."""
     trainer = trainer_of("gru", tmp_path, 32, 1, rows(32))
-    assert len(trainer.cut(trainer.items(range(32)))["batches"]) <= 2
+    assert len(trainer.cutter.cut(trainer.items(range(32)))["batches"]) <= 2
 
 
 @pytest.mark.parametrize("kind", NETWORKS)
