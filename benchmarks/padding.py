@@ -14,7 +14,7 @@ from llmkit.models.load import load_tokenizer
 from llmkit.models.names import PACKAGED, resolve
 from llmkit.models.packed import TOGETHER
 from llmkit.models.tokens import encode
-from llmkit.training.trainer import OVERHEAD, ROWS_MULTIPLE
+from llmkit.training.cutting import OVERHEAD, ROWS_MULTIPLE
 
 
 def main() -> None:
