@@ -183,7 +183,7 @@ def learning(home: Path, name: str) -> tuple[subprocess.Popen[str], psutil.Proce
     return process, next(one for one in started if one.environ().get("RANK") == "1")
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.long)])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_killed_or_stopped_process_ends_the_job_and_is_named(home: Path, how: signal.Signals) -> None:
     process, second = learning(home, how.name)
     second.send_signal(how)
