@@ -10,9 +10,9 @@ import argparse
 
 from llmkit.data.batching import Steps, by_length, micro_batches, padded
 from llmkit.data.read import read
+from llmkit.models.layout import TOGETHER
 from llmkit.models.load import load_tokenizer
 from llmkit.models.names import PACKAGED, resolve
-from llmkit.models.layout import TOGETHER
 from llmkit.models.tokens import encode
 from llmkit.training.cutting import OVERHEAD, ROWS_MULTIPLE
 
