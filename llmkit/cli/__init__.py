@@ -81,10 +81,10 @@ def run(words: list[str], debug: bool = False) -> int:
 
             traceback.print_exc()
         sentence, code = explained(fault)
-        shown = ranks.may_show(code)
+        shown = ranks.may_show(sentence, code)
         if shown is not None:
             first, *more = sentence.split("\n")
-            console.error("\n".join([first if code in (75, 130) else first + shown, *more]))
+            console.error("\n".join([first if code in ranks.BY_SIGNAL else first + shown, *more]))
         return code
 
 

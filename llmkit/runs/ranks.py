@@ -26,6 +26,7 @@ LONGER = 60.0  # seconds that operations wait beyond the timeout, so that whoeve
 AT_MOST = 0.5  # seconds between two looks for what another process is to say
 # Set by llmkit's own launcher: how many processes it meant to start, and a file that says which error was shown.
 MEANT, SHOWN = "LLMKIT_PROCESSES", "LLMKIT_SHOWN"
+BY_SIGNAL = (75, 130)  # exit codes of a run that a signal has ended
 
 
 @dataclass
@@ -273,14 +274,18 @@ def lost(other: int) -> None:
     if found is None:
         return
     what, mend = gone_sentence(found, other, found.timeout)
-    if may_show(InternalError.exit_code) is not None:
+    if may_show(f"{what}; {mend}", InternalError.exit_code) is not None:
         console.error(f"{what}; {mend}")
     found.beats.end(other)
     os._exit(InternalError.exit_code)  # the main thread waits for the other, and nothing can wake it
 
 
-def may_show(code: int) -> str | None:
-    """What stands behind the error of this process; None where another's has been shown. `code` is its exit code."""
+def may_show(sentence: str, code: int) -> str | None:
+    """What stands behind the error of this process; None where another says it. `code` is its exit code.
+
+    Why a signal came, a process that llmkit's launcher has started cannot know: to end the job, or because another
+    process is gone. The launcher knows, and says it.
+    """
     found = job()
     if found is None:
         return "" if console.speaks() else None
@@ -289,11 +294,13 @@ def may_show(code: int) -> str | None:
     except RuntimeError:  # the store has gone with the process that held it
         ahead = False
     if SHOWN in os.environ:
-        note = {"rank": found.place.rank, "code": code}
+        note = {"rank": found.place.rank, "code": code, "sentence": sentence}
         try:
             with Path(os.environ[SHOWN]).open("x", encoding="utf-8") as file:
                 json.dump(note, file)
         except OSError:
             pass  # another was faster
     found.beats.stop()
-    return None if ahead else f" (said by rank {found.place.rank} of {found.place.size})"
+    if ahead or (SHOWN in os.environ and code in BY_SIGNAL):
+        return None
+    return f" (said by rank {found.place.rank} of {found.place.size})"

@@ -10,10 +10,11 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from llmkit import console, tasks
 from llmkit.errors import UsageError
@@ -140,25 +141,37 @@ def ending(run: Callable[[], None], places: Places, shown: Path) -> int:
     try:
         run()
     except SignalException as stop:
-        code = code_shown(shown)
-        return code if code is not None else 130 if stop.sigval == signal.SIGINT else STOPPED
+        note = note_in(shown)
+        if note and note["code"] not in ranks.BY_SIGNAL:
+            return int(note["code"])
+        by_hand = stop.sigval == signal.SIGINT
+        console.error("interrupted" if by_hand else f"stopped by {signal.Signals(stop.sigval).name}")
+        return 130 if by_hand else STOPPED
     except ChildFailedError as fault:
-        code = code_shown(shown)
-        if code is not None:
-            return code
-        # Those that the launcher ended itself, because another had failed, come behind.
-        codes = {rank: failure.exitcode for rank, failure in fault.failures.items()}
-        rank = min(codes, key=lambda one: codes[one] == -signal.SIGTERM)
-        console.error(sentence(rank, places.size, codes[rank]))
-        return codes[rank] if codes[rank] > 0 else KILLED
+        return failing({rank: one.exitcode for rank, one in fault.failures.items()}, places.size, note_in(shown))
     return 0
 
 
-def code_shown(shown: Path) -> int | None:
-    """The exit code of the process whose error was shown, None where none was."""
+def failing(codes: Mapping[int, int], size: int, note: Mapping[str, Any] | None) -> int:
+    """The exit code of a job by those of its failed processes and what one of them noted; says what is still unsaid."""
+    # The launcher sends SIGTERM to those that are left when one is gone: they are not the cause.
+    gone = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
+    if note and note["code"] not in ranks.BY_SIGNAL:
+        return int(note["code"])
+    if note and not gone:
+        console.error(note["sentence"])
+        return int(note["code"])
+    rank = gone[0] if gone else min(codes, key=lambda one: codes[one] == -signal.SIGTERM)
+    console.error(sentence(rank, size, codes[rank]))
+    return codes[rank] if codes[rank] > 0 else KILLED
+
+
+def note_in(shown: Path) -> dict[str, Any] | None:
+    """What the first process that ended with an error has noted, None where none did."""
     if not shown.exists():
         return None
-    return int(json.loads(shown.read_text(encoding="utf-8"))["code"])
+    found: dict[str, Any] = json.loads(shown.read_text(encoding="utf-8"))
+    return found
 
 
 def sentence(rank: int, size: int, code: int) -> str:

@@ -127,7 +127,7 @@ def learn(trainer: StepTrainer, folder: RunFolder, keeper: Keeper, passed_throug
     faults = (Exception,) if names else LIBRARY_FAULTS  # a tracker raises what it likes
     try:
         asking = trackers.asking_nobody() if names else nullcontext()
-        with without_launcher_settings(), asking, keeper.stop.waiting():
+        with without_launcher_settings(), asking, keeper.stop.waiting(), ranks.naming_the_lost():
             trainer.train()
     except faults as fault:
         if isinstance(fault, LlmkitError) or trainer.state.global_step or keeper.resumed or not passed_through:

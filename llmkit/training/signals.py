@@ -118,7 +118,8 @@ def watch(reading: int, stop: Stop) -> None:
 def leave_at_once(number: int) -> None:
     """End the process without cleaning up; what was committed stays."""
     with suppress(OSError):
-        os.write(2, (SHOW_CURSOR if sys.stderr and sys.stderr.isatty() else b"") + b"error: stopped at once\n")
+        if os.environ.get("RANK", "0") == "0":  # of several processes one says it
+            os.write(2, (SHOW_CURSOR if sys.stderr and sys.stderr.isatty() else b"") + b"error: stopped at once\n")
     os._exit(CODES[signal.Signals(number)])
 
 

@@ -46,7 +46,7 @@ def test_alone_every_answer_is_at_hand() -> None:
         pass
     with pytest.raises(RuntimeError), ranks.naming_the_lost():
         raise RuntimeError
-    assert ranks.may_show(65) == ""
+    assert ranks.may_show("no column", 65) == ""
 
 
 def test_the_next_process_is_watched_until_it_is_done(two: list[ranks.Job]) -> None:
@@ -90,10 +90,10 @@ def test_one_error_is_shown_and_its_code_is_left_for_the_launcher(
 ) -> None:
     monkeypatch.setenv(ranks.SHOWN, "shown.json")
     monkeypatch.setattr(ranks, "JOBS", [two[1]])
-    assert ranks.may_show(65) == " (said by rank 1 of 2)"
+    assert ranks.may_show("no column", 65) == " (said by rank 1 of 2)"
     monkeypatch.setattr(ranks, "JOBS", [two[0]])
-    assert ranks.may_show(70) is None
-    assert json.loads(Path("shown.json").read_text()) == {"rank": 1, "code": 65}
+    assert ranks.may_show("a fault", 70) is None
+    assert json.loads(Path("shown.json").read_text()) == {"rank": 1, "code": 65, "sentence": "no column"}
 
 
 def test_a_launcher_that_starts_another_number_is_a_fault() -> None:

@@ -98,12 +98,24 @@ def test_a_process_that_said_nothing_is_named_with_its_code(capsys: pytest.Captu
 
 
 def test_what_was_said_is_not_said_again(capsys: pytest.CaptureFixture[str]) -> None:
-    Path("shown.json").write_text('{"rank": 0, "code": 65}')
+    Path("shown.json").write_text('{"rank": 0, "code": 65, "sentence": "no column"}')
     assert ended(failed({0: 65, 1: -15}), capsys) == (65, "")
 
 
 def test_a_signal_to_the_launcher(capsys: pytest.CaptureFixture[str]) -> None:
     import signal
 
-    assert ended(SignalException("", signal.SIGINT), capsys) == (130, "")
-    assert ended(SignalException("", signal.SIGUSR1), capsys) == (75, "")
+    assert ended(SignalException("", signal.SIGINT), capsys) == (130, "error: interrupted\n")
+    assert ended(SignalException("", signal.SIGUSR1), capsys) == (75, "error: stopped by SIGUSR1\n")
+
+
+def test_a_signal_to_one_process_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("shown.json").write_text('{"rank": 1, "code": 75, "sentence": "stopped by SIGUSR1"}')
+    assert ended(failed({0: 75, 1: 75}), capsys) == (75, "error: stopped by SIGUSR1\n")
+    assert ended(failed({0: -15, 1: 75}), capsys) == (75, "error: stopped by SIGUSR1\n")
+
+
+def test_a_killed_process_is_named_where_the_launcher_has_stopped_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("shown.json").write_text('{"rank": 0, "code": 75, "sentence": "stopped by SIGTERM"}')
+    killed = "error: rank 1 of 2: killed (SIGKILL); --resume goes on with the run, perhaps memory was short\n"
+    assert ended(failed({0: 75, 1: -9}), capsys) == (70, killed)
