@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import sys
+from traceback import walk_tb
 from typing import IO, Any, NoReturn
 
 import typer
@@ -123,8 +124,21 @@ def explained(fault: BaseException) -> tuple[str, int]:
     if isinstance(fault, OSError) and fault.errno == errno.ENOSPC:
         return f"{fault.filename or 'disk'}: no space left; free some and run again", 74
     if isinstance(fault, Exception):
-        return f"a fault in llmkit: {type(fault).__name__}: {fault}; run it with --debug and report what it shows", 70
+        where, mend = where_raised(fault)
+        return f"{where}: {type(fault).__name__}: {fault}; run it with --debug {mend}", 70
     raise fault
+
+
+def where_raised(fault: Exception) -> tuple[str, str]:
+    """Whose code raised, llmkit's or the user's task file, and what to do about it: what they call is not to blame."""
+    from llmkit.tasks import OF_USER
+
+    places = [(frame.f_globals.get("__name__", ""), frame, line) for frame, line in walk_tb(fault.__traceback__)]
+    name, frame, line = next((one for one in reversed(places) if one[0].startswith("llmkit")), ("", None, 0))
+    if frame is None or not name.startswith(OF_USER):
+        return "a fault in llmkit", "and report what it shows"
+    file = min(frame.f_code.co_filename, os.path.relpath(frame.f_code.co_filename), key=len)
+    return f"{file}, line {line}, in {frame.f_code.co_name}", "to see how it came there"
 
 
 def hint(message: str) -> str:

@@ -12,6 +12,7 @@ from llmkit.errors import MissingInputError, RecipeError, did_you_mean
 from llmkit.tasks.base import Task
 
 NO_TASKS = ("__init__", "base", "generation", "records")
+OF_USER = "llmkit_user_task_"  # begins the names of modules that are task files
 
 
 def names() -> list[str]:
@@ -35,7 +36,7 @@ def load_file(path: Path) -> ModuleType:
     """The module that the user's file defines. Runs the file."""
     if not path.is_file():
         raise MissingInputError(f"task: no file '{path}'", "name a .py file that defines one Task")
-    name = f"llmkit_user_task_{path.stem}"
+    name = f"{OF_USER}{path.stem}"
     spec = util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise RecipeError(f"task: '{path}' cannot be loaded as Python", "name a .py file that defines one Task")

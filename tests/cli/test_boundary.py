@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from llmkit import __version__, cli
+from llmkit import __version__, cli, tasks
 from llmkit.errors import LlmkitError
 from llmkit.testing import reviews, write_jsonl
 
@@ -95,6 +95,19 @@ def test_whatever_happens_is_a_sentence(
     assert capsys.readouterr().err == f"error: {sentence}\n"
     assert cli.run(["recipes", "list"], debug=True) == code
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_fault_in_a_users_task_file_is_said_to_be_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path("own.py")
+    path.write_text("import json\nfrom llmkit.tasks.classify import Classify\nclass Own(Classify):\n"
+                    "    def loss(self, outputs, batch):\n        return json.loads(batch)\n")  # fmt: skip
+    monkeypatch.setattr("llmkit.recipe.catalog.listed", lambda: tasks.load("own.py")().loss(None, "{"))
+    assert cli.run(["recipes", "list"]) == 70
+    said = capsys.readouterr().err
+    assert said.startswith("error: own.py, line 5, in loss: JSONDecodeError: Expecting property name")
+    assert said.endswith("; run it with --debug to see how it came there\n")
 
 
 def test_a_reader_that_leaves_is_no_mistake(finished: Path) -> None:

@@ -1,6 +1,7 @@
-"""What tests/training/test_processes.py starts twice by torchrun: several checks for the price of one start.
+"""What tests/training/test_processes.py starts by torchrun: several checks for the price of one start.
 
-Each process trains by the plain words of the package; what it saw goes into seen-RANK.json.
+Each process trains by the plain words of the package; what it saw goes into seen-RANK.json. With the word `again`
+it only goes on with the run that one process has taken a part of.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import llmkit
-from llmkit.errors import Stopped
+from llmkit.errors import OutputError, Stopped
 from llmkit.inference.answers import answer
 from llmkit.inference.saved import open_saved
 from llmkit.runs import commit, ranks
@@ -38,6 +40,7 @@ def recording(seen: dict[str, Any]) -> None:
         loss = step(self, model, inputs, num_items_in_batch)
         seen.setdefault("rows", []).append(sum(len(batch["input_ids"]) for batch in inputs["batches"]))
         seen.setdefault("passes", []).append(len(inputs["batches"]))
+        seen.setdefault("numbers", []).append(inputs["rows"])
         seen.setdefault("losses", []).append(float(loss))
         return loss
 
@@ -61,50 +64,78 @@ def spread_and_alone(run: str) -> bool:
     return True
 
 
+@contextmanager
+def sending(number: int, method: str, before_step: int | None = None) -> Iterator[None]:
+    """A signal to the last process as it calls the trainer's `method`, once `before_step` steps are done."""
+    was = getattr(StepTrainer, method)
+
+    def signalled(self: StepTrainer, *args: Any, **words: Any) -> Any:
+        if ranks.rank() == ranks.size() - 1 and before_step in (None, self.state.global_step):
+            os.kill(os.getpid(), number)
+        return was(self, *args, **words)
+
+    setattr(StepTrainer, method, signalled)
+    try:
+        yield
+    finally:
+        setattr(StepTrainer, method, was)
+
+
 def ended_and_resumed(keys: Sequence[str], words: dict[str, Any], seen: dict[str, Any]) -> None:
     """A run that a signal to the second process ends in its third step, and one in an evaluation; then it goes on to its
     end."""
-    step, score = StepTrainer.training_step, StepTrainer.evaluate
-
-    def signalled(self: StepTrainer, *args: Any) -> Any:
-        if ranks.rank() == 1 and self.state.global_step == 2:
-            os.kill(os.getpid(), signal.SIGUSR1)
-        return step(self, *args)
-
-    def scored(self: StepTrainer, **words: Any) -> Any:
-        if ranks.rank() == 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return score(self, **words)
-
-    for name, patched in (("training_step", signalled), ("evaluate", scored)):
-        was = getattr(StepTrainer, name)
-        setattr(StepTrainer, name, patched)
+    for signals in (sending(signal.SIGUSR1, "training_step", 2), sending(signal.SIGTERM, "evaluate")):
         try:
-            llmkit.train(None, *keys, **words)
+            with signals:
+                llmkit.train(None, *keys, **words)
         except Stopped as stopped:
             seen.setdefault("stopped", []).append(
                 [str(stopped), commit.steps(Path(words["output_dir"], "checkpoints"))]
             )
-        setattr(StepTrainer, name, was)
     llmkit.train(None, *keys, **words)
     again = llmkit.train(None, *keys, **words)  # finished: every process says so
     seen["finished"] = str(again.path)
 
 
+def begun(keys: Sequence[str], words: dict[str, Any]) -> list[list[int]]:
+    """The rows of the steps of a run that is ended in its third step."""
+    seen: dict[str, Any] = {}
+    recording(seen)
+    with suppress(Stopped), sending(signal.SIGTERM, "training_step", 2):
+        llmkit.train(None, *keys, **words)
+    return list(seen["numbers"])
+
+
+def gone_on(keys: Sequence[str], words: dict[str, Any]) -> None:
+    """Go on where one process was, which is refused unless it is allowed."""
+    seen: dict[str, Any] = {}
+    recording(seen)
+    try:
+        llmkit.train(None, *keys, **words)
+    except OutputError as fault:
+        seen["refused"] = str(fault)
+    llmkit.train(None, *keys, allow_change=["processes"], **words)
+    Path(f"again-{ranks.rank()}.json").write_text(json.dumps(seen))
+
+
 def main() -> None:
     jobs = json.loads(Path(sys.argv[1]).read_text())
-    seen: dict[str, Any] = {"threads": torch.get_num_threads()}
+    if sys.argv[2:] == ["again"]:
+        gone_on(*jobs["moved"])
+        ranks.leave()
+        return
+    seen: dict[str, Any] = {"threads": torch.get_num_threads(), "moved": begun(*jobs["moved"])}
     recording(seen)
-    last = jobs.pop()
-    for keys, words in jobs:
+    for keys, words in jobs["plain"]:
         report = llmkit.train(None, *keys, **words).report
         seen.setdefault("reports", []).append(report is not None)
     seen["agreed"] = [ranks.agreed(ranks.rank() == 1), ranks.agreed(False)]
     seen["gathered"] = ranks.gathered(f"rank {ranks.rank()}")
     seen["summed"] = ranks.summed([1.0, float(ranks.rank())])
     seen["from_first"] = ranks.from_first(ranks.rank())
-    seen["same_answers"] = spread_and_alone(jobs[0][1]["output_dir"])
-    ended_and_resumed(*last, seen)
+    written = {words["output_dir"] for _, words in jobs["plain"]}
+    seen["same_answers"] = {run: spread_and_alone(run) for run in sorted(written - {"two/masked-lm"})}
+    ended_and_resumed(*jobs["ended"], seen)
     Path(f"seen-{ranks.rank()}.json").write_text(json.dumps(seen))
     ranks.leave()
 
