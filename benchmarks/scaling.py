@@ -1,8 +1,9 @@
 """Tokens a second on one and on two processes here, and what to expect of 8 and 64 GPUs: python benchmarks/scaling.py.
 
-MiniLM on the BBC headlines (both from packages), --rows a step, one thread a process, the sides in turns. What is
-predicted follows from counts (multiplications a token, bytes of gradient, how evenly steps divide) by the formula of
-docs/scaling.md, with its assumptions about GPUs; nothing of it was run on several.
+MiniLM on the BBC headlines (both from packages), --rows a step, one thread a process, the sides in turns. The formula of
+docs/scaling.md is held against them, with the seconds of a step on one process and those that two take to sum as many
+bytes as there are of gradient. What is predicted for GPUs follows from counts (multiplications a token, bytes of
+gradient, how evenly steps divide) and its assumptions about them; nothing of it was run on several.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,12 +66,41 @@ def seconds(model: Model, tokens: float, gpus: int, uneven: float, on: Cluster) 
 
 
 def efficiency(model: Model, tokens: float, gpus: int, uneven: float, on: Cluster) -> tuple[float, float]:
-    """One GPU's seconds / all seconds of all GPUs: where nothing of the sending is hidden, and where the backward pass
-    (two thirds of the computing) hides what it can."""
-    alone, _ = seconds(model, tokens, 1, 1.0, on)
-    computing, sending = seconds(model, tokens, gpus, uneven, on)
+    """One GPU's seconds / all seconds of all GPUs, at least and at most."""
+    least, most = share_of_computing(*seconds(model, tokens, gpus, uneven, on))
+    return least / uneven, most / uneven
+
+
+def share_of_computing(computing: float, sending: float) -> tuple[float, float]:
+    """Efficiency by the seconds of a step in each process: where nothing of the sending is hidden, and where the backward
+    pass (two thirds of the computing) hides what it can."""
     hidden = max(0.0, sending - computing * 2 / 3)
-    return alone / gpus / (computing + sending), alone / gpus / (computing + hidden)
+    return computing / (computing + sending), computing / (computing + hidden)
+
+
+def summing(size: int) -> float:
+    """Median seconds in which two processes here sum `size` bytes."""
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, "--sum", str(size)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run([sys.executable, *command], check=True, capture_output=True, text=True, env=environment)
+    return float(done.stdout)
+
+
+def sum_here(size: int) -> None:
+    """One of the processes of `summing`; the first prints the median of ten."""
+    import torch
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo")
+    numbers, found = torch.ones(size // 4), []
+    for _ in range(12):
+        dist.barrier()
+        began = time.perf_counter()
+        dist.all_reduce(numbers)
+        found.append(time.perf_counter() - began)
+    if dist.get_rank() == 0:
+        print(statistics.median(found[2:]))
+    dist.destroy_process_group()
 
 
 def lengths() -> list[int]:
@@ -108,7 +139,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rows", type=int, default=32)
+    parser.add_argument("--sum", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.sum:
+        sum_here(given.sum)
+        return
     rates: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(given.rounds):
         for processes in (1, 2):
@@ -119,7 +154,15 @@ def main() -> None:
         print(
             f"| {processes} | {statistics.median(found):,.0f} | {min(found):,.0f}, {max(found):,.0f} | {of_one:.0%} |"
         )
-    sizes, on = lengths(), Cluster()
+    sizes, on, minilm = lengths(), Cluster(), MODELS[0]
+    alone = given.rows * statistics.mean(sizes) / statistics.median(rates[1])
+    sending = summing(int(4 * minilm.all))
+    least, most = share_of_computing(alone / 2 * unevenness(sizes, given.rows, 2), sending)
+    print(
+        f"\nA step takes {alone:.3f} s on one process, and two sum {4 * minilm.all / 1e6:.0f} MB in {sending:.3f} s: ",
+        end="",
+    )
+    print(f"by the formula {least:.0%} to {most:.0%} on two.")
     print(f"\n{len(sizes):,} training rows of {statistics.mean(sizes):.1f} tokens.")
     print("\n| model | rows a step | GPUs | largest part / mean | predicted efficiency |\n|---|---|---|---|---|")
     for model in MODELS:
