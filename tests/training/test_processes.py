@@ -289,9 +289,7 @@ def learning(home: Path, name: str) -> tuple[subprocess.Popen[str], psutil.Proce
 def test_a_killed_or_stopped_process_ends_the_job_and_is_named(home: Path, how: signal.Signals) -> None:
     process, second = learning(home, how.name)
     second.send_signal(how)
-    began = time.monotonic()
-    _, err = process.communicate(timeout=60)
-    assert time.monotonic() - began < 20
+    _, err = process.communicate(timeout=60)  # a collective operation alone would fail after 64 s
     assert process.returncode == 70
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
