@@ -1,8 +1,8 @@
 """Tokens a second on one and on two processes here, and what to expect of 8 and 64 GPUs: python benchmarks/scaling.py.
 
-MiniLM on the BBC headlines (both from packages), --rows a step, one thread a process, the sides in turns. The formula of
-docs/scaling.md is held against them, with the seconds of a step on one process and those that two take to sum as many
-bytes as there are of gradient. What is predicted for GPUs follows from counts (multiplications a token, bytes of
+MiniLM on the BBC headlines (both from packages), --rows a step, one thread a process, the sides in turns. The formula
+of docs/scaling.md is held against them, with the seconds of a step on one process and those that two take to sum as
+many bytes as there are of gradient. What is predicted for GPUs follows from counts (multiplications a token, bytes of
 gradient, how evenly steps divide) and its assumptions about them; nothing of it was run on several.
 """
 
@@ -72,8 +72,8 @@ def efficiency(model: Model, tokens: float, gpus: int, uneven: float, on: Cluste
 
 
 def share_of_computing(computing: float, sending: float) -> tuple[float, float]:
-    """Efficiency by the seconds of a step in each process: where nothing of the sending is hidden, and where the backward
-    pass (two thirds of the computing) hides what it can."""
+    """Efficiency by the seconds of a step in each process: where nothing of the sending is hidden, and where the
+    backward pass (two thirds of the computing) hides what it can."""
     hidden = max(0.0, sending - computing * 2 / 3)
     return computing / (computing + sending), computing / (computing + hidden)
 

@@ -28,6 +28,7 @@ class Beats:
     def __init__(self, store: Any, rank: int, size: int, lost: Callable[[int], None]) -> None:
         self.store, self.rank, self.size, self.lost = store, rank, size, lost
         self.timeout, self.watching, self.ended = float("inf"), False, threading.Event()
+        self.speaking = threading.Lock()  # no count comes after the word that this process is done
         self.thread = threading.Thread(target=self.run, name="llmkit-beats", daemon=True)
 
     def start(self) -> None:
@@ -42,9 +43,9 @@ class Beats:
 
     def stop(self) -> None:
         """Count no more: this process is done, and that is no loss."""
-        with suppress(Exception):
-            self.store.set(f"beat/{self.rank}", "done")
         self.ended.set()
+        with suppress(Exception), self.speaking:
+            self.store.set(f"beat/{self.rank}", "done")
 
     def run(self) -> None:
         """Count and watch until `stop`."""
@@ -53,7 +54,10 @@ class Beats:
         while not self.ended.wait(EVERY):
             count += 1
             try:
-                self.store.set(f"beat/{self.rank}", str(count))
+                with self.speaking:
+                    if self.ended.is_set():
+                        return
+                    self.store.set(f"beat/{self.rank}", str(count))
                 now = self.count_of(following) if self.watching else ""
             except Exception:
                 if time.monotonic() - reached > LOST and not self.ended.is_set():

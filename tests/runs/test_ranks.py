@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,6 +62,33 @@ def test_the_next_process_is_watched_until_it_is_done(two: list[ranks.Job]) -> N
     other.stop()
     time.sleep(0.6)
     assert lost == []  # it is done, and that is no loss
+
+
+class SlowStore:
+    """Counts come in when they are let, other words at once."""
+
+    def __init__(self, store: dist.Store) -> None:
+        self.store, self.on_its_way, self.let = store, threading.Event(), threading.Event()
+
+    def set(self, key: str, value: str) -> None:
+        if value.isdigit() and int(value):
+            self.on_its_way.set()
+            self.let.wait(10)
+        self.store.set(key, value)
+
+
+def test_a_count_on_its_way_does_not_come_after_the_word_that_a_process_is_done(two: list[ranks.Job]) -> None:
+    slow = SlowStore(two[0].store)
+    beats = Beats(slow, 0, 2, nobody)
+    beats.start()
+    assert slow.on_its_way.wait(10)
+    stopping = threading.Thread(target=beats.stop)
+    stopping.start()
+    stopping.join(0.1)  # it is given the time to be too early
+    slow.let.set()
+    stopping.join()
+    beats.thread.join()
+    assert two[0].store.get("beat/0") == b"done"
 
 
 def test_a_process_that_counts_no_more_is_lost_and_named(two: list[ranks.Job], monkeypatch: pytest.MonkeyPatch) -> None:
