@@ -32,6 +32,16 @@ def report(train: Rows, other: Rows, name: str, words: Sequence[str]) -> str | N
     return f"{name}: {_share(leaked, other)}, the first {place}; {mends}"
 
 
+def learned(train: Rows, other: Rows, words: Sequence[str]) -> tuple[int, str]:
+    """How many rows of `other` a model has learned from, by those it was trained on, and what to say of them."""
+    leaked = find(train, other, words)
+    if not len(leaked):
+        return 0, ""
+    (place,) = _places(train, other, leaked[:1], words)
+    said = f"{other.name}: {_share(leaked, other)}, the first {place}; the model and its baselines have learned them, so this is no test"
+    return len(leaked), said
+
+
 def apply(
     train: Rows, others: Mapping[str, Rows], on_leak: OnLeak, words: Sequence[str] = ("text",)
 ) -> tuple[Rows, list[str]]:

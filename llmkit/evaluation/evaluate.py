@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmkit import console
+from llmkit.data import leaks
 from llmkit.data.faults import listed
 from llmkit.data.prepare import Splits, read_splits
 from llmkit.data.rows import Rows
@@ -139,12 +140,25 @@ def judge_model(model: str, asked: Request, first: Judged | None = None) -> Judg
     held = {} if splits is None else baselines.answers(task, baseline_names(recipe, task), splits.train, rows)
     if task.corpus and splits is None and first is None:
         held = {f"{name} of these": said for name, said in baselines.answers(task, task.baselines, rows, rows).items()}
+    known = said_of_learned(task, splits, rows) if asked.data is not None and splits is not None else 0
     by_label = asked.per_label or (recipe is not None and recipe.eval.per_label)
     names = first.names if first else list(asked.metrics) or trusted(metric_names(recipe, task), task)
     report = judge(task, names, split, references, answers, held, by_label=by_label, label_map=label_map)
     if first is None:
         warn_of_thin_labels(task, references)
+    report = replace(report, learned=known)
     return Judged(model, task, labels, words, names, rows, references, answers, report)
+
+
+def said_of_learned(task: Task, splits: Splits, rows: Rows) -> int:
+    """The number of rows that the model was trained on, which is said. The lines of a corpus are no leak."""
+    words = [word for word in splits.train.words if word != task.target and word in rows.words]
+    if task.corpus or not words:
+        return 0
+    number, said = leaks.learned(splits.train, rows, words)
+    if number:
+        console.note(said)
+    return number
 
 
 def check_kind(first: Judged, model: str, task: Task) -> None:

@@ -32,6 +32,7 @@ class Report:
 
     label_map: the model's label for each of the data's that is another word. per_label and confusions (reference, what
     was said, rows) only where they were asked for. lower_is_better: the metrics that fall as a model gets better.
+    learned: how many of the rows the model was trained on, where that is known.
     """
 
     task: str
@@ -44,6 +45,7 @@ class Report:
     per_label: ByLabel | None = None
     confusions: Sequence[tuple[str, str, int]] | None = None
     lower_is_better: Sequence[str] = ()
+    learned: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The report as it stands in metrics.json."""
@@ -57,6 +59,8 @@ class Report:
             "metrics": as_dicts(self.metrics),
             "baselines": held,
         }
+        if self.learned:
+            about["learned"] = self.learned
         if self.label_map:
             about["label_map"] = dict(self.label_map)
         if self.per_label is not None:
@@ -129,7 +133,7 @@ def warn_of_thin_labels(task: Task, references: Sequence[Any]) -> None:
     thin = sum(count < THIN for count in counts.values())
     if len(counts) < len(task.labels):
         known = counted(len(task.labels), "label")
-        console.note(f"these rows hold {len(counts):,} of the {known}: the others are not judged")
+        console.note(f"these rows hold {len(counts):,} of the {known}: an answer with one of the others is an error")
     if thin:
         verb = "has" if thin == 1 else "have"
         labels = f"{thin:,} of {counted(len(counts), 'label')}"

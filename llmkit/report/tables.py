@@ -93,7 +93,9 @@ def called(kind: str, report: Report) -> str:
 
 
 def say_beaten(report: Report, model: str) -> None:
-    """Say where a baseline is as good as the model in the first metric."""
+    """Say where a baseline is as good as the model in the first metric; of rows that both have learned it says nothing."""
+    if report.learned:
+        return
     first, own = next(iter(report.metrics.items()))
     sign = -1 if first in report.lower_is_better else 1
     better = [kind for kind, by in report.baselines.items() if sign * by[first].value >= sign * own.value]

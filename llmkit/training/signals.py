@@ -107,20 +107,34 @@ def watching(stop: Stop) -> Iterator[None]:
 
 
 def watch(reading: int, stop: Stop) -> None:
-    """Leave at the second signal, whatever the main thread does."""
+    """Say that the first signal was heard, and leave at the second, whatever the main thread does."""
     heard = 0
     while (number := os.read(reading, 1)) != DONE:
-        heard += number[0] in CODES
+        if number[0] not in CODES:
+            continue
+        heard += 1
+        if heard == 1 and stop.patient:
+            tell(b"stopping as soon as this step is saved; a second signal leaves at once\n")
         if heard == 2 and not stop.left:
             leave_at_once(number[0])
 
 
 def leave_at_once(number: int) -> None:
     """End the process without cleaning up; what was committed stays."""
-    with suppress(OSError):
-        if os.environ.get("RANK", "0") == "0":  # of several processes one says it
-            os.write(2, (SHOW_CURSOR if sys.stderr and sys.stderr.isatty() else b"") + b"error: stopped at once\n")
+    tell((SHOW_CURSOR if on_terminal() else b"") + b"error: stopped at once\n")
     os._exit(CODES[signal.Signals(number)])
+
+
+def tell(line: bytes) -> None:
+    """Write a line to stderr past all buffers, below a bar that stands there; of several processes the first does."""
+    with suppress(OSError):
+        if os.environ.get("RANK", "0") == "0":
+            os.write(2, (b"\n" if on_terminal() else b"") + line)
+
+
+def on_terminal() -> bool:
+    """Whether a person looks at stderr."""
+    return bool(sys.stderr and sys.stderr.isatty())
 
 
 def forget() -> None:

@@ -45,6 +45,24 @@ def test_other_rows_are_scored_beside_baselines_from_the_runs_training_rows(home
     assert len((tmp_path / "scored/predictions.jsonl").read_text(encoding="utf-8").splitlines()) == 40
 
 
+def test_rows_that_the_model_was_trained_on_are_said_and_give_no_verdict(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = [json.loads(line) for line in Path("reviews.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [{"label": row["label"], "words": row["text"].upper()} for row in [*known, *reviews(10, seed=99)]]
+    data = write_jsonl(tmp_path / "known.jsonl", rows)
+    assert cli.run(["eval", str(home), "--data", data, "--text", "words"]) == 0
+    said = capsys.readouterr()
+    trained = json.loads((home / "run.json").read_text(encoding="utf-8"))["rows"]["train"]
+    assert (
+        f"known.jsonl: {trained} of {len(rows)} rows ({100 * trained / len(rows):.1f} %) also stand in train"
+        in said.err
+    )
+    assert "; the model and its baselines have learned them, so this is no test" in said.err
+    assert "does not beat" not in said.out
+    assert llmkit.evaluate(str(home), data, text="words")["learned"] == trained
+
+
 def test_labels_are_mapped_by_name_whatever_their_order_and_column(finished: Path) -> None:
     rows = [{"verdict": row["label"], "words": row["text"]} for row in reviews(20, seed=8)[::-1]]
     report = llmkit.evaluate(str(finished), write_jsonl("o.jsonl", rows), text="words", label="verdict")

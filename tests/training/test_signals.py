@@ -107,6 +107,7 @@ def test_the_step_is_finished_and_committed(tiny: str, sent: int, code: int, sai
     assert commit.steps(Path("run/checkpoints"))[0] == step
     how = f"run: unfinished, committed up to step {step}; `llmkit train --resume run` goes on\n"
     assert err.endswith(how + said)
+    assert err.count("stopping as soon as this step is saved; a second signal leaves at once\n") == 1
     llmkit.train(resume="run")
     assert file_hash(Path("run/model/model.safetensors")) == whole
     lines = [Path(run, "log.jsonl").read_text(encoding="utf-8").splitlines() for run in ("run", "whole")]
