@@ -36,21 +36,23 @@ def carry_out(
     """
     from llmkit.runs import ranks
     from llmkit.runs.launchers import Places
+    from llmkit.training import signals
 
     places = Places(processes, machines, rank, main_address)
-    several = is_to_start(places, dry_run)
-    if not several:
-        ranks.join()  # before anything can be wrong: what is, is said once
-    recipe = asked_for(task, words or [], resume, flags)
-    if several:
-        going_on = [] if resume is None else ["--resume", resume]
-        going_on += [word for key in allow_change or () for word in ("--allow-change", key)]
-        start(recipe, places, [*going_on, *(flag for flag, on in (("--json", as_json), ("--debug", debug)) if on)])
-    elif dry_run:
-        show_plan(recipe, as_json)
-    else:
-        run_and_show(recipe, resume, allow_change or [], as_json)
-        ranks.leave()
+    with signals.at_once():
+        several = is_to_start(places, dry_run)
+        if not several:
+            ranks.join()  # before anything can be wrong: what is, is said once
+        recipe = asked_for(task, words or [], resume, flags)
+        if several:
+            going_on = [] if resume is None else ["--resume", resume]
+            going_on += [word for key in allow_change or () for word in ("--allow-change", key)]
+            start(recipe, places, [*going_on, *(flag for flag, on in (("--json", as_json), ("--debug", debug)) if on)])
+        elif dry_run:
+            show_plan(recipe, as_json)
+        else:
+            run_and_show(recipe, resume, allow_change or [], as_json)
+            ranks.leave()
 
 
 def asked_for(task: str | None, words: list[str], resume: str | None, flags: dict[str, Any]) -> Recipe:

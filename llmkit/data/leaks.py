@@ -38,8 +38,8 @@ def learned(train: Rows, other: Rows, words: Sequence[str]) -> tuple[int, str]:
     if not len(leaked):
         return 0, ""
     (place,) = _places(train, other, leaked[:1], words)
-    said = f"{other.name}: {_share(leaked, other)}, the first {place}; the model and its baselines have learned them, so this is no test"
-    return len(leaked), said
+    why = "the model and its baselines have learned them, so this is no test"
+    return len(leaked), f"{other.name}: {_share(leaked, other)}, the first {place}; {why}"
 
 
 def apply(

@@ -93,7 +93,7 @@ def called(kind: str, report: Report) -> str:
 
 
 def say_beaten(report: Report, model: str) -> None:
-    """Say where a baseline is as good as the model in the first metric; of rows that both have learned it says nothing."""
+    """Say where a baseline is as good as the model in the first metric; nothing of rows that both have learned."""
     if report.learned:
         return
     first, own = next(iter(report.metrics.items()))

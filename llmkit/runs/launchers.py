@@ -17,6 +17,14 @@ MARKS = (*SIZES, "LOCAL_RANK")
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 PORT = 29_500  # where the first machine listens, unless told otherwise; torchrun's own
 COMMAND = "LLMKIT_COMMAND"  # set for the processes that llmkit itself starts: the command that the user typed
+# Of a Slurm step: which task this is, of how many, which on its machine, the job, the step; what each is if not said.
+SLURM = {
+    "SLURM_PROCID": None,
+    "SLURM_STEP_NUM_TASKS": None,
+    "SLURM_LOCALID": "0",
+    "SLURM_JOB_ID": "0",
+    "SLURM_STEP_ID": "0",
+}
 FIRST_PORT, PORTS = 20_000, 20_000  # a Slurm step takes the one that follows from its number
 
 
@@ -96,7 +104,7 @@ def place(variables: Mapping[str, str]) -> Place | None:
     found = several(variables)
     if "WORLD_SIZE" in found:
         return of_torchrun(variables)
-    if int(variables.get("SLURM_STEP_NUM_TASKS") or 1) > 1:
+    if variables.get("SLURM_STEP_NUM_TASKS", "1").strip() not in ("", "0", "1"):
         return of_slurm(variables)
     if found:
         raise UsageError(f"started as several processes ({said(found)})", mend(found))
@@ -114,18 +122,27 @@ def of_torchrun(variables: Mapping[str, str]) -> Place:
     except ValueError:
         what = f"started as several processes, and not all are numbers: {said({k: variables[k] for k in TORCHRUN})}"
         raise UsageError(what, mend(several(variables))) from None
+    if not 0 <= rank < size:
+        what = f"started as rank {rank} of {size} processes"
+        raise UsageError(what, "they are counted from 0; " + mend(several(variables)))
     return Place(rank, size, local, variables["MASTER_ADDR"], port)
 
 
 def of_slurm(variables: Mapping[str, str]) -> Place:
     """The place of a task that `srun` has started. The variables of a batch script alone make no step."""
-    step = int(variables.get("SLURM_JOB_ID", 0)) * 16 + int(variables.get("SLURM_STEP_ID", 0))
+    numbers = {name: variables.get(name, first) for name, first in SLURM.items()}
+    wrong = {name: value for name, value in numbers.items() if not (value or "").strip().isdigit()}
+    if wrong:
+        shown = said({name: value for name, value in numbers.items() if value is not None})
+        what = f"started as several tasks of Slurm ({shown}) without a number in {', '.join(wrong)}"
+        raise UsageError(what, "start it with srun, or unset SLURM_STEP_NUM_TASKS")
+    rank, size, local, job, step = (int(numbers[name] or 0) for name in SLURM)
     return Place(
-        int(variables["SLURM_PROCID"]),
-        int(variables["SLURM_STEP_NUM_TASKS"]),
-        int(variables.get("SLURM_LOCALID", 0)),
+        rank,
+        size,
+        local,
         variables.get("MASTER_ADDR") or first_host(variables.get("SLURM_STEP_NODELIST", "127.0.0.1")),
-        int(variables.get("MASTER_PORT") or FIRST_PORT + step % PORTS),
+        int(variables.get("MASTER_PORT") or FIRST_PORT + (job * 16 + step) % PORTS),
     )
 
 

@@ -252,7 +252,11 @@ def naming_the_lost() -> Iterator[None]:
         found = job()
         if found is None:
             raise
-        gone = found.beats.silent()
+        try:
+            gone = found.beats.silent()
+        except RuntimeError:  # not even the store answers
+            what = f"{found.place.size} processes have lost what held them together: the launcher, or rank 0"
+            raise InternalError(what, "it was killed or lost its machine; --resume goes on with the run") from fault
         if not gone:
             raise
         for other in gone:
@@ -286,21 +290,22 @@ def may_show(sentence: str, code: int) -> str | None:
     Why a signal came, a process that llmkit's launcher has started cannot know: to end the job, or because another
     process is gone. The launcher knows, and says it.
     """
-    found = job()
-    if found is None:
-        return "" if console.speaks() else None
+    found, launched = job(), SHOWN in os.environ
     try:
-        ahead = found.store.add("errors", 1) > 1
-    except RuntimeError:  # the store has gone with the process that held it
-        ahead = False
-    if SHOWN in os.environ:
-        note = {"rank": found.place.rank, "code": code, "sentence": sentence}
+        ahead = found is not None and found.store.add("errors", 1) > 1
+    except RuntimeError:  # the store has gone with the process that held it: the launcher, or the first
+        ahead = rank() != (0 if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" else 1)
+    if launched:
+        note = {"rank": int(os.environ.get("RANK", 0)), "code": code, "sentence": sentence}
         try:
             with Path(os.environ[SHOWN]).open("x", encoding="utf-8") as file:
                 json.dump(note, file)
         except OSError:
             pass  # another was faster
-    found.beats.stop()
-    if ahead or (SHOWN in os.environ and code in BY_SIGNAL):
+    if found is not None:
+        found.beats.stop()
+    if ahead or (launched and code in BY_SIGNAL):
         return None
+    if found is None:
+        return "" if console.speaks() else None
     return f" (said by rank {found.place.rank} of {found.place.size})"

@@ -144,23 +144,29 @@ def ending(run: Callable[[], None], places: Places, shown: Path) -> int:
         note = note_in(shown)
         if note and note["code"] not in ranks.BY_SIGNAL:
             return int(note["code"])
-        by_hand = stop.sigval == signal.SIGINT
-        console.error("interrupted" if by_hand else f"stopped by {signal.Signals(stop.sigval).name}")
-        return 130 if by_hand else STOPPED
+        return by_signal(
+            f"stopped by {signal.Signals(stop.sigval).name}", 130 if stop.sigval == signal.SIGINT else STOPPED
+        )
     except ChildFailedError as fault:
         return failing({rank: one.exitcode for rank, one in fault.failures.items()}, places.size, note_in(shown))
     return 0
 
 
+def by_signal(what: str, code: int) -> int:
+    """The exit code of a job that a signal has ended, which is said; of Ctrl-C the command line says it itself."""
+    if code != 130:
+        console.error(what)
+    return code
+
+
 def failing(codes: Mapping[int, int], size: int, note: Mapping[str, Any] | None) -> int:
     """The exit code of a job by those of its failed processes and what one of them noted; says what is still unsaid."""
-    # The launcher sends SIGTERM to those that are left when one is gone: they are not the cause.
-    gone = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
     if note and note["code"] not in ranks.BY_SIGNAL:
         return int(note["code"])
-    if note and not gone:
-        console.error(note["sentence"])
-        return int(note["code"])
+    # The launcher sends SIGTERM to those that are left when one is gone, and SIGKILL to those that do not leave.
+    gone = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
+    if note and not (gone and note["sentence"] == f"stopped by {signal.SIGTERM.name}"):
+        return by_signal(note["sentence"], int(note["code"]))
     rank = gone[0] if gone else min(codes, key=lambda one: codes[one] == -signal.SIGTERM)
     console.error(sentence(rank, size, codes[rank]))
     return codes[rank] if codes[rank] > 0 else KILLED

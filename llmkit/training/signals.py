@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import mmap
 import os
+import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +17,10 @@ from typing import Any
 
 from llmkit.errors import Stopped
 
+# Seconds in which a signal to one of several processes is an echo of the first: a batch system sends it to the launcher
+# and to them, and the launcher hands it on.
+ECHO = 2.0
+STUCK = 5.0  # seconds that one of several processes has to leave when there is nothing to save
 CODES = {signal.SIGTERM: 75, signal.SIGUSR1: 75, signal.SIGINT: 130}
 DONE = b"\0"  # no signal's number
 SHOW_CURSOR = b"\x1b[?25h"  # a bar on the terminal hides it
@@ -26,6 +32,7 @@ class Stop:
 
     asked: signal.Signals | None = None
     patient: bool = False
+    since: float = 0.0  # when the first signal came, by the clock of time.monotonic
     left: bool = False  # one of several processes, all of which have committed: a launcher may hurry some of them
 
     def handle(self, number: int, _: FrameType | None = None) -> None:
@@ -33,8 +40,10 @@ class Stop:
         if self.left:
             return
         if self.asked is not None:
+            if is_echo(self.since):
+                return
             leave_at_once(number)
-        self.asked = signal.Signals(number)
+        self.asked, self.since = signal.Signals(number), time.monotonic()
         if not self.patient:
             raise self.ending()
 
@@ -89,6 +98,21 @@ def listening() -> Iterator[Stop]:
 
 
 @contextmanager
+def at_once() -> Iterator[None]:
+    """Handlers for the seconds of a command before its run listens: a signal ends it with the same exit code."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    stop = Stop()
+    before = {number: signal.signal(number, stop.handle) for number in CODES}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def watching(stop: Stop) -> Iterator[None]:
     """A thread that hears signals while the main one is deep in a kernel or in a write, and acts on the second."""
     reading, writing = os.pipe()
@@ -108,15 +132,32 @@ def watching(stop: Stop) -> Iterator[None]:
 
 def watch(reading: int, stop: Stop) -> None:
     """Say that the first signal was heard, and leave at the second, whatever the main thread does."""
-    heard = 0
-    while (number := os.read(reading, 1)) != DONE:
-        if number[0] not in CODES:
+    since: float | None = None
+    number = 0
+    while True:
+        waits = STUCK if since is not None and one_of_several() and not stop.patient else None
+        if not select.select([reading], [], [], waits)[0] and not stop.patient:
+            leave_at_once(number)  # deep in a library that waits for the others
+        if (got := os.read(reading, 1)) == DONE:
+            return
+        if got[0] not in CODES:
             continue
-        heard += 1
-        if heard == 1 and stop.patient:
-            tell(b"stopping as soon as this step is saved; a second signal leaves at once\n")
-        if heard == 2 and not stop.left:
-            leave_at_once(number[0])
+        if since is not None and not stop.left and not is_echo(since):
+            leave_at_once(got[0])
+        if since is None:
+            since, number = time.monotonic(), got[0]
+            if stop.patient:
+                tell(b"stopping as soon as this step is saved; a second signal leaves at once\n")
+
+
+def one_of_several() -> bool:
+    """Whether a launcher has started this process beside others."""
+    return "RANK" in os.environ
+
+
+def is_echo(since: float) -> bool:
+    """Whether a further signal is the first one, heard `since`, once more."""
+    return one_of_several() and time.monotonic() - since < ECHO
 
 
 def leave_at_once(number: int) -> None:

@@ -50,6 +50,17 @@ def test_a_launcher_that_does_not_say_which_process_this_is_is_refused() -> None
     )
 
 
+def test_variables_that_are_half_set_are_named() -> None:
+    mend = "start it with srun, or unset SLURM_STEP_NUM_TASKS"
+    what = (
+        "started as several tasks of Slurm (SLURM_STEP_NUM_TASKS=2, SLURM_LOCALID=0, SLURM_JOB_ID=0, SLURM_STEP_ID=0)"
+    )
+    assert refused({"SLURM_STEP_NUM_TASKS": "2"}) == f"{what} without a number in SLURM_PROCID; {mend}"
+    said = refused(SLURM | {"SLURM_STEP_NUM_TASKS": "two"})
+    assert said.endswith(f" without a number in SLURM_STEP_NUM_TASKS; {mend}")
+    assert refused(TORCHRUN | {"RANK": "7"}).startswith("started as rank 7 of 4 processes; they are counted from 0; ")
+
+
 @pytest.mark.parametrize(
     ("nodes", "host"),
     [("gpu[03-07,11],cpu1", "gpu03"), ("a1,a2", "a1"), ("one", "one"), ("n[1,5]-x", "n1-x"), ("10.0.0.1", "10.0.0.1")],

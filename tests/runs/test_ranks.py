@@ -117,6 +117,7 @@ def test_one_error_is_shown_and_its_code_is_left_for_the_launcher(
     two: list[ranks.Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(ranks.SHOWN, "shown.json")
+    monkeypatch.setenv("RANK", "1")
     monkeypatch.setattr(ranks, "JOBS", [two[1]])
     assert ranks.may_show("no column", 65) == " (said by rank 1 of 2)"
     monkeypatch.setattr(ranks, "JOBS", [two[0]])

@@ -105,7 +105,7 @@ def test_what_was_said_is_not_said_again(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_signal_to_the_launcher(capsys: pytest.CaptureFixture[str]) -> None:
     import signal
 
-    assert ended(SignalException("", signal.SIGINT), capsys) == (130, "error: interrupted\n")
+    assert ended(SignalException("", signal.SIGINT), capsys) == (130, "")  # the command line says it
     assert ended(SignalException("", signal.SIGUSR1), capsys) == (75, "error: stopped by SIGUSR1\n")
 
 
@@ -119,3 +119,8 @@ def test_a_killed_process_is_named_where_the_launcher_has_stopped_the_other(caps
     Path("shown.json").write_text('{"rank": 0, "code": 75, "sentence": "stopped by SIGTERM"}')
     killed = "error: rank 1 of 2: killed (SIGKILL); --resume goes on with the run, perhaps memory was short\n"
     assert ended(failed({0: 75, 1: -9}), capsys) == (70, killed)
+
+
+def test_a_process_that_the_launcher_had_to_kill_is_not_the_cause(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("shown.json").write_text('{"rank": 1, "code": 130, "sentence": "interrupted"}')
+    assert ended(failed({0: -9, 1: 130}), capsys) == (130, "")

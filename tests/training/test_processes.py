@@ -285,6 +285,23 @@ def learning(home: Path, name: str) -> tuple[subprocess.Popen[str], psutil.Proce
     return process, next(one for one in started if one.environ().get("RANK") == "1")
 
 
+@pytest.mark.parametrize(
+    ("number", "everywhere", "code", "said"),
+    [(signal.SIGUSR1, True, 75, "stopped by SIGUSR1"), (signal.SIGINT, False, 130, "interrupted")],
+)
+def test_a_signal_that_comes_to_all_at_once_counts_once_and_the_step_is_saved(
+    home: Path, number: signal.Signals, everywhere: bool, code: int, said: str
+) -> None:
+    """As a batch system stops a job: the launcher hands on what its processes have had already."""
+    process, _ = learning(home, number.name)
+    for one in [psutil.Process(process.pid), *psutil.Process(process.pid).children() * everywhere]:
+        one.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert [line for line in err.splitlines() if line.startswith("error: ")] == [f"error: {said}"]
+    assert f"{number.name}: unfinished, committed up to step " in err
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_killed_or_stopped_process_ends_the_job_and_is_named(home: Path, how: signal.Signals) -> None:
     process, second = learning(home, how.name)

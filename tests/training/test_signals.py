@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 import llmkit
 from llmkit import cli
+from llmkit.errors import Stopped
 from llmkit.runs import commit
 from llmkit.runs.manifest import file_hash
 from llmkit.testing import reviews, write_jsonl
@@ -165,6 +167,45 @@ def test_a_second_signal_leaves_within_a_second_whatever_the_first_waits_for(tin
     process.join(5)
     assert process.exitcode == 75
     assert Path("err").read_text(encoding="utf-8").endswith("error: stopped at once\n")
+
+
+def test_an_echo_of_a_signal_does_not_end_one_of_several_at_once(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "one_of_several", lambda: True)
+    found, err = ended(child(tiny, at_step(2, signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1)))
+    assert found == 75, err
+    assert commit.steps(Path("run/checkpoints")) == [2]
+    monkeypatch.setattr(signals, "ECHO", 0.0)
+    found, err = ended(child(tiny, at_step(6, signal.SIGTERM, signal.SIGTERM)))
+    assert err.endswith("error: stopped at once\n")
+    assert commit.steps(Path("run/checkpoints")) == [4, 2]
+
+
+def test_one_of_several_that_waits_in_a_library_leaves_soon(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "one_of_several", lambda: True)
+    monkeypatch.setattr(signals, "STUCK", 0.1)
+
+    def patch() -> None:
+        def stuck(*_: Any) -> None:
+            with suppress(Stopped):
+                os.kill(os.getpid(), signal.SIGTERM)
+            while True:  # as a library that does not come back to Python
+                time.sleep(60)
+
+        runs.ready.encode = stuck  # type: ignore[assignment]
+
+    found, err = ended(child(tiny, patch))
+    assert (found, err.splitlines()[-1]) == (75, "error: stopped at once")
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "said"), [(signal.SIGTERM, 75, "stopped by SIGTERM"), (signal.SIGINT, 130, "interrupted")]
+)
+def test_a_signal_before_anything_is_read_has_the_same_code(tiny: str, sent: int, code: int, said: str) -> None:
+    from llmkit.cli import carry_out
+
+    found, err = ended(child(tiny, before(carry_out, "asked_for", sent)))
+    assert (found, err) == (code, f"error: {said}\n")
+    assert not Path("run").exists()
 
 
 def test_handlers_are_put_back() -> None:
