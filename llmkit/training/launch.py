@@ -26,7 +26,7 @@ from llmkit.runs.launchers import Places
 from llmkit.training import start as starting
 from llmkit.training import strategies
 
-SIGNALS = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"  # what every process hears when the launcher does
+SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1")  # what every process hears when the launcher does
 SAVING = 300  # seconds that a process has to save after a signal, before it is killed
 STOPPED, KILLED = 75, 70  # exit codes: by a signal to the launcher, and of a process that was killed
 
@@ -79,7 +79,9 @@ def runner(strategy: str, places: Places, on: str, words: Sequence[str]) -> Call
 
 def of_torchrun(places: Places) -> list[str]:
     """The words of torchrun."""
-    words = [f"--nproc-per-node={places.processes}", f"--signals-to-handle={SIGNALS}"]
+    nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    heard = [name for name in SIGNALS if name != "SIGHUP" or not nohup]
+    words = [f"--nproc-per-node={places.processes}", f"--signals-to-handle={','.join(heard)}"]
     if places.machines == 1:
         return [*words, "--standalone", "--local-addr=127.0.0.1"]
     host, port = places.main()

@@ -71,8 +71,8 @@ def train(
     this run, unfinished, it goes on from its newest checkpoint that is whole; `resume` names a run folder or one
     checkpoint, and alone it stands for the whole command. `allow_change` names keys that may differ from before.
 
-    Raises an LlmkitError for whatever is wrong; a refused run leaves nothing behind. SIGTERM and SIGUSR1 end it with
-    Stopped, Ctrl-C with KeyboardInterrupt, after a checkpoint of the step that they come in.
+    Raises an LlmkitError for whatever is wrong; a refused run leaves nothing behind. SIGTERM, SIGUSR1 and SIGHUP end it
+    with Stopped, Ctrl-C with KeyboardInterrupt, after a checkpoint of the step that they come in.
     """
     ranks.join()
     with signals.listening() as stop:

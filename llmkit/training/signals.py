@@ -1,4 +1,4 @@
-"""SIGTERM, SIGUSR1 and Ctrl-C while a run goes on: the first ends it at the next whole step, a second one at once."""
+"""SIGTERM, SIGUSR1, SIGHUP and Ctrl-C in a run: the first ends it at the next whole step, a second one at once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from llmkit.errors import Stopped
 # and to them, and the launcher hands it on.
 ECHO = 2.0
 STUCK = 5.0  # seconds that one of several processes has to leave when there is nothing to save
-CODES = {signal.SIGTERM: 75, signal.SIGUSR1: 75, signal.SIGINT: 130}
+CODES = {signal.SIGTERM: 75, signal.SIGUSR1: 75, signal.SIGHUP: 75, signal.SIGINT: 130}
 DONE = b"\0"  # no signal's number
 SHOW_CURSOR = b"\x1b[?25h"  # a bar on the terminal hides it
 
@@ -84,7 +84,7 @@ def listening() -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, stop.handle) for number in CODES}
+    before = handled_by(stop)
     HEARD.append(stop)
     OVER[0] = 0
     try:
@@ -97,14 +97,19 @@ def listening() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
+def handled_by(stop: Stop) -> dict[signal.Signals, Any]:
+    """Let `stop` hear signals; what heard them before. A command under nohup goes on when its terminal closes."""
+    deaf_to = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    return {number: signal.signal(number, stop.handle) for number in CODES if number not in deaf_to}
+
+
 @contextmanager
 def at_once() -> Iterator[None]:
     """Handlers for the seconds of a command before its run listens: a signal ends it with the same exit code."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    stop = Stop()
-    before = {number: signal.signal(number, stop.handle) for number in CODES}
+    before = handled_by(Stop())
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -42,13 +43,16 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
     assert str(caught.value) == "--processes 4: this machine has 1 GPU; one process drives one GPU"
 
 
-def test_the_words_of_torchrun() -> None:
+def test_the_words_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch.distributed import run
 
     told = run.get_args_parser().parse_args([*launch.of_torchrun(Places(2, 3, 1, "node1:7")), "-m", "llmkit", "train"])
     assert (told.nproc_per_node, told.nnodes, told.node_rank) == ("2", "3", 1)
     assert (told.master_addr, told.master_port) == ("node1", 7)
     assert "SIGUSR1" in told.signals_to_handle
+    assert "SIGHUP" in told.signals_to_handle
+    monkeypatch.setattr("signal.getsignal", lambda _: signal.SIG_IGN)
+    assert "SIGHUP" not in launch.of_torchrun(Places(2))[1]  # under nohup
     assert run.get_args_parser().parse_args([*launch.of_torchrun(Places(2)), "-m", "llmkit"]).standalone
 
 
@@ -103,8 +107,6 @@ def test_what_was_said_is_not_said_again(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_signal_to_the_launcher(capsys: pytest.CaptureFixture[str]) -> None:
-    import signal
-
     assert ended(SignalException("", signal.SIGINT), capsys) == (130, "")  # the command line says it
     assert ended(SignalException("", signal.SIGUSR1), capsys) == (75, "error: stopped by SIGUSR1\n")
 

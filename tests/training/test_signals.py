@@ -42,6 +42,7 @@ def child(model: str, patch: Callable[[], None], *keys: str) -> Any:
         os.dup2(handle, 2)
         sys.stderr = os.fdopen(2, "w", encoding="utf-8")
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         patch()
         try:
             code = cli.run([*COMMAND, "--model", model, "-o", "run", *keys])
@@ -97,6 +98,7 @@ def before(owner: Any, name: str, sent: int) -> Callable[[], None]:
     [
         (signal.SIGTERM, 75, "error: stopped by SIGTERM\n", 4),  # the last step of an epoch
         (signal.SIGUSR1, 75, "error: stopped by SIGUSR1\n", 12),  # the last of all
+        (signal.SIGHUP, 75, "error: stopped by SIGHUP\n", 3),  # the terminal has gone
         (signal.SIGINT, 130, "error: interrupted\n", 2),
     ],
 )
@@ -206,6 +208,14 @@ def test_a_signal_before_anything_is_read_has_the_same_code(tiny: str, sent: int
     found, err = ended(child(tiny, before(carry_out, "asked_for", sent)))
     assert (found, err) == (code, f"error: {said}\n")
     assert not Path("run").exists()
+
+
+def test_under_nohup_a_run_outlives_its_terminal(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def patch() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        at_step(2, signal.SIGHUP)()
+
+    assert ended(child(tiny, patch))[0] == 0
 
 
 def test_handlers_are_put_back() -> None:
