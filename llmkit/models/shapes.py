@@ -15,8 +15,8 @@ SIZES: Mapping[str, tuple[int, int]] = {
     "medium": (8, 512),
     "base": (12, 768),
 }
-# The rate at which fresh weights of each size learn where a recipe names none: that of fine-tuning is too low for all of
-# them, and the larger they are the lower the one at which they still settle.
+# The rate at which fresh weights of each size learn where a recipe names none: that of fine-tuning is too low for all
+# of them, and the larger they are the lower the one at which they still settle.
 RATES: Mapping[str, float] = {"tiny": 1e-3, "mini": 1e-3, "small": 5e-4, "medium": 5e-4, "base": 1e-4}
 # The words of each family's config for: layers, width, heads, inner width.
 BERT = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")

@@ -1,4 +1,4 @@
-"""The share of tokens that a tokenizer does not know: said where it is large, refused where no answer can be written."""
+"""The share of tokens that a tokenizer does not know: said where it is large, refused where nothing can be written."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def note(
 
     Raises DataError where the targets to learn from hold next to nothing else.
     """
-    if task.longest_target and task.target in train.words:
+    if task.longest_target and task.target is not None and task.target in train.words:
         note_columns(recipe, task.target, tokenizer, train, encoded["train"].features)
         return
     unknown = share_of(tokenizer.unk_token_id, (one.features for one in encoded.values()))
@@ -80,5 +80,5 @@ def share_of_words(tokenizer: PreTrainedTokenizerBase, features: Sequence[Featur
 
 
 def evenly(features: Sequence[Feature]) -> Iterable[Feature]:
-    """All features, or a few thousand that lie evenly among them: those of a corpus are made when they are asked for."""
+    """All features, or a few thousand that lie evenly among them: a corpus makes each when it is asked for."""
     return (features[at] for at in range(0, len(features), max(1, len(features) // MOST_COUNTED)))

@@ -124,7 +124,9 @@ def test_fresh_weights_go_on_at_the_rate_that_the_run_chose(tiny_mlm: str, capsy
     for run in ("killed", "again"):
         with killed_in_step(4):
             train(run)
-    assert capsys.readouterr().err.count("bert-tiny: train.learning_rate 0.001, as fresh weights need, not 5e-05; ") == 3
+    assert (
+        capsys.readouterr().err.count("bert-tiny: train.learning_rate 0.001, as fresh weights need, not 5e-05; ") == 3
+    )
     llmkit.train(resume="killed")
     train("again")
     llmkit.train("whole/recipe.yaml", output_dir="written")

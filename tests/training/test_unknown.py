@@ -23,7 +23,10 @@ def translate(share: float, *, swapped: bool = False, **words: Any) -> None:
     """Train on pairs of which that share of the targets is Chinese; `swapped`: of the sources."""
     made = articles(40)
     other = [CHARACTERS[at % 30 : at % 30 + 4] for at in range(len(made))]
-    zh = [text if at < share * len(made) else row["summary"] for at, (text, row) in enumerate(zip(other, made, strict=True))]
+    zh = [
+        text if at < share * len(made) else row["summary"]
+        for at, (text, row) in enumerate(zip(other, made, strict=True))
+    ]
     en, zh = (zh, [row["summary"] for row in made]) if swapped else ([row["text"] for row in made], zh)
     data = write_jsonl("pairs.jsonl", [{"en": one, "zh": two} for one, two in zip(en, zh, strict=True)])
     keys = (*KEYS, "data.columns={source: en, target: zh}", "data.on_leak=ignore", "data.split.validation=0")
@@ -66,7 +69,9 @@ def test_sources_alone_that_cannot_be_read_are_only_said(capsys: pytest.CaptureF
 def test_neither_special_tokens_nor_marks_of_spaces_count(kind: str) -> None:
     llmkit.train_tokenizer(write_lines("c.txt", sentences(200)), output_dir="tok", kind=kind, vocab_size=400)
     tokenizer = load_tokenizer(ModelName("tok", "tok", Path("tok")), ())
-    foreign, own = ([{"labels": tokenizer(text).input_ids} for text in texts] for texts in (["国王", "唐僧"], ["kato ri", "mu"]))
+    foreign, own = (
+        [{"labels": tokenizer(text).input_ids} for text in texts] for texts in (["国王", "唐僧"], ["kato ri", "mu"])
+    )
     assert share_of_words(tokenizer, foreign, "labels") == (0 if kind == "bpe" else 1)
     assert share_of_words(tokenizer, own, "labels") == 0
     assert share_of_words(tokenizer, [], "labels") == 0
