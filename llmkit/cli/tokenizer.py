@@ -28,7 +28,9 @@ Document = Annotated[
 ]
 Column = Annotated[
     list[str] | None,
-    typer.Option(help="The column of the texts, where the corpus is a table; several times: the texts of all of them."),
+    typer.Option(
+        metavar="NAME", help="The column of the texts, where the corpus is a table; several times: the texts of all."
+    ),
 ]
 Encoding = Annotated[str, typer.Option(help="The encoding of the files.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a table.")]
