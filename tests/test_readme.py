@@ -148,7 +148,7 @@ def test_the_guide_to_sentiment_runs(home: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.usefixtures("readme")
 def test_the_guide_to_generation_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
-    assert run_page("docs/generation.md") == {"commands": 4}
+    assert run_page("docs/generation.md") == {"commands": 5}
 
 
 def test_the_guide_to_data_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,12 @@ Corpus = Annotated[
 Document = Annotated[
     str, typer.Option(metavar="line|block|file", help="What a document of a text file is; blank lines part blocks.")
 ]
-Column = Annotated[str | None, typer.Option(help="The column of the texts, where the corpus is a table.")]
+Column = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME", help="The column of the texts, where the corpus is a table; several times: the texts of all."
+    ),
+]
 Encoding = Annotated[str, typer.Option(help="The encoding of the files.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a table.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]

@@ -26,6 +26,7 @@ from llmkit.data.rows import Rows, Spelled
 from llmkit.errors import DataError, did_you_mean
 
 Unit = Literal["line", "block", "file"]
+Columns = str | Sequence[str] | None
 TEXTS = (".txt", ".text", ".md", ".html", ".htm")  # files of lines, whatever the lines hold
 PAGES = (".html", ".htm")  # a line of one is no document, and tags go from line to line
 TABLES = (*DELIMITED, ".jsonl", ".ndjson", ".json", ".parquet")
@@ -45,7 +46,7 @@ def documents(
     source: Source,
     *,
     unit: Unit = "line",
-    column: str | None = None,
+    column: Columns = None,
     options: ReadOptions = ReadOptions(),  # noqa: B008
     split_role: str = "train",
 ) -> Iterator[Document]:
@@ -53,19 +54,20 @@ def documents(
 
     source: a text file (also .gz), a table (.jsonl, .parquet, .csv ...), a folder of such files at any depth, a
     folder of `save_to_disk`, `pkg://PACKAGE/PATH`, a Hub id, or a list of these. `unit` says what a document of a text
-    file is, `column` where a table holds its texts (default: the one that is called as texts are). Text files, JSON
-    lines and Parquet are read piece by piece. Raises DataError and MissingInputError as `read` does, when it comes to
-    the place.
+    file is, `column` where a table holds its texts (default: the one that is called as texts are); of several columns
+    each cell is a document. Text files, JSON lines and Parquet are read piece by piece. Raises DataError and
+    MissingInputError as `read` does, when it comes to the place.
     """
+    columns = [column] if isinstance(column, str) else list(dict.fromkeys(column or ()))
     for one in several(source):
         name, path = str(one), locate(str(one))
         if not path.exists() and may_be_hub_id(name):
-            yield from of_rows(hub.read_hub(name, split_role), column, options)
+            yield from of_rows(hub.read_hub(name, split_role), columns, options)
         elif path.is_dir() and hub.SAVED_MARKS.intersection(found.name for found in path.iterdir()):
-            yield from of_rows(hub.read_saved(path, name, split_role), column, options)
+            yield from of_rows(hub.read_saved(path, name, split_role), columns, options)
         else:
             for part in parts(name, path):
-                yield from of_file(part, unit, column, options)
+                yield from of_file(part, unit, columns, options)
 
 
 def gathered(found: Iterable[Document], column: str, name: str) -> Rows:
@@ -136,23 +138,23 @@ def ending(path: Path) -> str:
     return path.with_suffix("").suffix.lower() if last == PACKED else last
 
 
-def of_file(part: Part, unit: Unit, column: str | None, options: ReadOptions) -> Iterator[Document]:
+def of_file(part: Part, unit: Unit, columns: Sequence[str], options: ReadOptions) -> Iterator[Document]:
     """The documents of one file."""
     kind = ending(part.path)
     if kind in TEXTS:
         yield from of_lines(numbered(part, options.encoding), part.name, "file" if kind in PAGES else unit)
     elif kind in (".jsonl", ".ndjson"):
-        yield from of_objects(part, column, options)
+        yield from of_objects(part, columns, options)
     elif kind == ".parquet":
-        yield from of_parquet(part, column, options)
+        yield from of_parquet(part, columns, options)
     else:  # small formats, or such as cannot be cut: read whole
         data, inner = unpack(part.path, part.name)
         decoded, faults = decode(data, part.name, options.encoding)
         refuse(faults)
         if inner in DELIMITED:
-            yield from of_rows(read_delimited(decoded, part.name, *DELIMITED[inner], options), column, options)
+            yield from of_rows(read_delimited(decoded, part.name, *DELIMITED[inner], options), columns, options)
         elif inner == ".json":
-            yield from of_rows(read_json(decoded, part.name, array=True), column, options)
+            yield from of_rows(read_json(decoded, part.name, array=True), columns, options)
         else:
             yield from of_lines(enumerate(decoded.split("\n"), start=1), part.name, unit)
 
@@ -176,54 +178,60 @@ def of_lines(lines: Iterable[tuple[int, str]], name: str, unit: Unit) -> Iterato
         yield Document("\n".join(held).rstrip("\n"), name, first)
 
 
-def of_objects(part: Part, column: str | None, options: ReadOptions) -> Iterator[Document]:
-    """A document for each object of a file of JSON lines."""
+def of_objects(part: Part, columns: Sequence[str], options: ReadOptions) -> Iterator[Document]:
+    """A document for each object of a file of JSON lines, and each of the columns."""
     faults: list[Fault] = []
     for number, row in objects(numbered(part, options.encoding), part.name, faults):
-        column = column or text_column(list(row), part.name)
-        text = row.get(column)
+        columns = columns or [text_column(list(row), part.name)]
         where = f"{part.name}:{number}"
-        if text is None:
-            raise DataError(f"{where}: no '{column}'", "write it in every row, or name another column with --text")
-        if isinstance(text, Spelled):
-            raise DataError(f"{where}: '{column}' is {text[:40]}, not text", "name the column of the texts with --text")
-        if worth(text, where, column, options):
-            yield Document(text, part.name, number)
+        for column in columns:
+            text = row.get(column)
+            if text is None:
+                raise DataError(f"{where}: no '{column}'", "write it in every row, or name another column with --text")
+            if isinstance(text, Spelled):
+                mend = "name the column of the texts with --text"
+                raise DataError(f"{where}: '{column}' is {text[:40]}, not text", mend)
+            if worth(text, where, column, options):
+                yield Document(text, part.name, number)
     refuse(faults)
 
 
-def of_parquet(part: Part, column: str | None, options: ReadOptions) -> Iterator[Document]:
-    """A document for each row of a Parquet file."""
+def of_parquet(part: Part, columns: Sequence[str], options: ReadOptions) -> Iterator[Document]:
+    """A document for each row of a Parquet file, and each of the columns."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(part.path) as file:
-            column = column or text_column(file.schema_arrow.names, part.name)
-            known(column, file.schema_arrow.names, part.name)
+            columns = columns or [text_column(file.schema_arrow.names, part.name)]
+            known(columns, file.schema_arrow.names, part.name)
             number = 0
-            for batch in file.iter_batches(batch_size=10_000, columns=[column]):
-                for text in batch.column(0).to_pylist():
+            for batch in file.iter_batches(batch_size=10_000, columns=list(columns)):
+                cells = [batch.column(batch.schema.names.index(column)).to_pylist() for column in columns]
+                for texts in zip(*cells, strict=True):
                     number += 1
                     where = f"{part.name}: row {number}"
-                    if not isinstance(text, str):
-                        raise DataError(f"{where}: '{column}' is {str(text)[:40]}, not text", "name another --text")
-                    if worth(text, where, column, options):
-                        yield Document(text, part.name, number)
+                    for column, text in zip(columns, texts, strict=True):
+                        if not isinstance(text, str):
+                            raise DataError(f"{where}: '{column}' is {str(text)[:40]}, not text", "name another --text")
+                        if worth(text, where, column, options):
+                            yield Document(text, part.name, number)
     except (pa.ArrowException, OSError) as fault:
         detail = str(fault).strip().splitlines()[0].rstrip(".")
         raise DataError(f"{part.name}: not a readable Parquet file: {detail}", "write it again") from fault
 
 
-def of_rows(rows: Rows, column: str | None, options: ReadOptions) -> Iterator[Document]:
-    """A document for each row of a table in memory."""
-    column = column or text_column(rows.columns, rows.name)
-    known(column, rows.columns, rows.name)
-    for i, text in enumerate(rows.texts(column)):
-        if rows.kinds[column] != "text" and not text.startswith('"'):
-            raise DataError(f"{rows.where(i)}: '{column}' is {text[:40]}, not text", "name another column with --text")
-        if worth(text, rows.where(i), column, options):
-            yield Document(text, rows.files[int(rows.file_index[i])], int(rows.lines[i]))
+def of_rows(rows: Rows, columns: Sequence[str], options: ReadOptions) -> Iterator[Document]:
+    """A document for each row of a table in memory, and each of the columns."""
+    columns = columns or [text_column(rows.columns, rows.name)]
+    known(columns, rows.columns, rows.name)
+    for i, cells in enumerate(zip(*map(rows.texts, columns), strict=True)):
+        where = rows.where(i)
+        for column, text in zip(columns, cells, strict=True):
+            if rows.kinds[column] != "text" and not text.startswith('"'):
+                raise DataError(f"{where}: '{column}' is {text[:40]}, not text", "name another column with --text")
+            if worth(text, where, column, options):
+                yield Document(text, rows.files[int(rows.file_index[i])], int(rows.lines[i]))
 
 
 def worth(text: str, where: str, column: str, options: ReadOptions) -> bool:
@@ -235,10 +243,11 @@ def worth(text: str, where: str, column: str, options: ReadOptions) -> bool:
     return False
 
 
-def known(column: str, columns: Sequence[str], name: str) -> None:
+def known(wanted: Sequence[str], columns: Sequence[str], name: str) -> None:
     """Raise DataError for a column that is not there."""
-    if column not in columns:
-        raise DataError(f"{name}: no column '{column}'", did_you_mean(column, columns))
+    for column in wanted:
+        if column not in columns:
+            raise DataError(f"{name}: no column '{column}'", did_you_mean(column, columns))
 
 
 def text_column(columns: Sequence[str], name: str) -> str:

@@ -21,6 +21,7 @@ from llmkit.tasks.base import Answer, Task
 
 SCHEMA = 1
 MANY, SAME = 20, 0.2  # rows, and the share of them with the same text for an answer, from which on that is said
+EMPTY = "too few steps, too low a train.learning_rate, or a tokenizer that does not know the targets"  # likely causes
 THIN = 5  # rows of a label; with fewer, 95 % intervals of macro averages cover less (benchmarks/coverage.py)
 
 ByLabel = Mapping[str, Mapping[str, Score | int]]
@@ -117,13 +118,19 @@ def judge(
 
 
 def warn_of_one_answer(task: Task, answers: Sequence[Answer]) -> None:
-    """Say where many rows have the same text for an answer: ROUGE can reward a sentence that fits any of them."""
-    said = Counter(one.answer for one in answers if not task.labels and isinstance(one.answer, str))
-    if not said or len(answers) < MANY:
+    """Say where many rows have no text, or the same one, for an answer: ROUGE can reward what fits any of them."""
+    texts = [one.answer.strip() for one in answers if not task.labels and isinstance(one.answer, str)]
+    said = Counter(texts)
+    empty = said.pop("", 0)
+    all_empty = empty == len(texts) > 1
+    if not all_empty and len(texts) < MANY:
         return
-    times = said.most_common(1)[0][1]
-    if times >= SAME * len(answers):
-        rows = f"{times:,} of {counted(len(answers), 'row')}"
+    if all_empty or empty >= SAME * len(texts):
+        which = f"all {empty:,}" if all_empty else f"{empty:,} of {len(texts):,}"
+        console.note(f"{which} answers are empty: {EMPTY}")
+    times = max(said.values(), default=0)
+    if times >= SAME * len(texts):
+        rows = f"{times:,} of {counted(len(texts), 'row')}"
         console.note(f"the same answer to {rows}: the model has learned what answers look like, not what sources say")
 
 

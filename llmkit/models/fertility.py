@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from llmkit.data.decode import ReadOptions
-from llmkit.data.documents import Unit, documents
+from llmkit.data.documents import Columns, Unit, documents
 from llmkit.data.faults import listed
 from llmkit.data.read import Source
 from llmkit.errors import DataError, UsageError, did_you_mean
@@ -110,7 +110,7 @@ def tokenizer_report(
     *,
     max_length: int | None = None,
     document: Unit = "line",
-    column: str | None = None,
+    column: Columns = None,
     encoding: str = "utf-8",
 ) -> Fertility:
     """What any tokenizer makes of a corpus: a folder of `llmkit tokenizer train`, a run, a model, or a Hub id.
@@ -132,7 +132,7 @@ def tokenizer_report(
     return fertility(loaded, chain([first], read), limit)
 
 
-def texts_of(corpus: Source, document: Unit, column: str | None, encoding: str) -> Iterator[str]:
+def texts_of(corpus: Source, document: Unit, column: Columns, encoding: str) -> Iterator[str]:
     """The texts of the corpus that hold anything. Raises UsageError for an unknown kind of document."""
     if document not in (units := get_args(Unit)):
         raise UsageError(f"--document {document}: unknown", did_you_mean(document, units))

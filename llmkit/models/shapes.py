@@ -15,6 +15,9 @@ SIZES: Mapping[str, tuple[int, int]] = {
     "medium": (8, 512),
     "base": (12, 768),
 }
+# The rate at which fresh weights of each size learn where a recipe names none: that of fine-tuning is too low for all
+# of them, and the larger they are the lower the one at which they still settle.
+RATES: Mapping[str, float] = {"tiny": 1e-3, "mini": 1e-3, "small": 5e-4, "medium": 5e-4, "base": 1e-4}
 # The words of each family's config for: layers, width, heads, inner width.
 BERT = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
 WORDS: Mapping[str, tuple[str, str, str, str]] = {
@@ -43,6 +46,11 @@ POSITIONS = 512
 def names() -> list[str]:
     """All that `from_config` may name."""
     return [f"{family}-{size}" for family in WORDS for size in SIZES]
+
+
+def rate(name: str) -> float:
+    """The learning rate of a shape, a name of `names`."""
+    return RATES[name.rpartition("-")[2]]
 
 
 def check(name: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from llmkit import console
-from llmkit.data.documents import Unit
+from llmkit.data.documents import Columns, Unit
 from llmkit.data.faults import counted, listed
 from llmkit.data.holdback import Held, hold_back
 from llmkit.data.read import Source
@@ -56,12 +56,12 @@ def train_tokenizer(
     min_frequency: int | None = None,
     held_back: float = 0.05,
     document: Unit = "line",
-    column: str | None = None,
+    column: Columns = None,
     encoding: str = "utf-8",
 ) -> Trained:
     """The tokenizer trained on `corpus`, written to `output_dir` as a plain Hugging Face folder with report.json.
 
-    corpus: whatever `llmkit.data.documents` reads; it is streamed, several times. kind: wordpiece, bpe or unigram.
+    corpus, column: as `llmkit.data.documents` reads them; streamed, several times. kind: wordpiece, bpe or unigram.
     min_frequency: how often a pair must occur to become a piece, default 2; unigram has none. held_back: the share of
     documents (10,000 at most) that are not trained on but reported on; 0: none. max_length: where texts are cut.
     Raises UsageError for a value out of range, OutputError where the folder holds files or cannot be made, DataError

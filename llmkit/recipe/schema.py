@@ -178,7 +178,8 @@ class TrainSection(Section):
     """How to learn. Keys that transformers' TrainingArguments has carry its spelling."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
-    """The highest rate that the schedule reaches; the default with `lora` is 1e-3."""
+    """The highest rate that the schedule reaches; the default with `lora` is 1e-3, and with `model.from_config` 1e-3
+    (tiny, mini), 5e-4 (small, medium) or 1e-4 (base)."""
     num_train_epochs: Annotated[float, Field(gt=0, le=10_000)] = 3.0
     """How often each row is seen."""
     max_steps: Annotated[int, Field(le=10**9)] = -1

@@ -1,8 +1,8 @@
-"""A network that came before transformers, as a run begins it: keys left open, its words, its weights."""
+"""Fresh weights as a run begins them: keys left open; of a network from before transformers also words and weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from llmkit.data.rows import Rows
 from llmkit.errors import RecipeError
 from llmkit.models import files, vectors
 from llmkit.models.names import ModelName, resolve
-from llmkit.models.shapes import NETWORK_LEARNING, NETWORK_TYPES, NETWORKS
+from llmkit.models.shapes import NETWORK_LEARNING, NETWORK_TYPES, NETWORKS, rate
 from llmkit.recipe.schema import Recipe, VocabularySection
 from llmkit.tasks.base import Task
 
@@ -30,9 +30,11 @@ def is_fresh(recipe: Recipe) -> bool:
 
 
 def settled(recipe: Recipe, name: ModelName) -> Recipe:
-    """The recipe with what a network needs where it names nothing else, which is said; any other model's as it is.
+    """The recipe with what a network, or a fresh model, needs where it names nothing else, which is said.
 
-    Raises RecipeError for keys that are no such model's, MissingInputError for vectors that are not there.
+    That of weights from files is left as it is.
+
+    Raises RecipeError for keys that are no network's, MissingInputError for vectors that are not there.
     """
     fresh = is_fresh(recipe)
     beside = [key for key in ONLY_FRESH if getattr(recipe.model, key) is not None]
@@ -43,12 +45,14 @@ def settled(recipe: Recipe, name: ModelName) -> Recipe:
         raise RecipeError(f"model.revision: fresh weights have none, and the model is {name.given}", "leave it out")
     if recipe.model.vectors is not None:
         vectors.file_of(recipe.model.vectors)
+    if recipe.model.from_config is not None:
+        return with_learning(recipe, name, {"learning_rate": rate(recipe.model.from_config)}, "fresh weights need")
     if not fresh and not was_saved(name):
         return recipe
     if fresh and recipe.model.tokenizer is None and recipe.model.vocabulary is None:
         section = recipe.model.model_copy(update={"vocabulary": VocabularySection()})
         recipe = recipe.model_copy(update={"model": section})
-    return with_learning(recipe, name)
+    return with_learning(recipe, name, NETWORK_LEARNING, "networks need")
 
 
 def was_saved(name: ModelName) -> bool:
@@ -57,15 +61,15 @@ def was_saved(name: ModelName) -> bool:
     return isinstance(about, dict) and str(about.get("model_type")).startswith(NETWORK_TYPES)
 
 
-def with_learning(recipe: Recipe, name: ModelName) -> Recipe:
-    """The recipe with the rate and the epochs of a network where it names none."""
+def with_learning(recipe: Recipe, name: ModelName, needed: Mapping[str, float], why: str) -> Recipe:
+    """The recipe with the keys of `train` that are `needed`, where it names none; says so, and why."""
     train = recipe.train
-    own = {key: value for key, value in NETWORK_LEARNING.items() if key not in train.model_fields_set}
+    own = {key: value for key, value in needed.items() if key not in train.model_fields_set}
     if not own:
         return recipe
     chosen = " and ".join(f"train.{key} {value:g}" for key, value in own.items())
     usual = " and ".join(f"{getattr(train, key):g}" for key in own)
-    console.note(f"{name.given}: {chosen}, as networks need, not {usual}; a recipe or KEY=VALUE names another")
+    console.note(f"{name.given}: {chosen}, as {why}, not {usual}; a recipe or KEY=VALUE names another")
     return recipe.model_copy(update={"train": train.model_copy(update=own)})
 
 

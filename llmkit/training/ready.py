@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from llmkit import console
@@ -10,29 +9,22 @@ from llmkit.data.faults import counted
 from llmkit.data.prepare import Splits
 from llmkit.evaluation.evaluate import metric_names
 from llmkit.recipe.schema import Recipe
-from llmkit.tasks.base import Encoded, Feature, Task
+from llmkit.tasks.base import Encoded, Task
+from llmkit.training import unknown
 from llmkit.training.start import all_fresh
 
 if TYPE_CHECKING:
     from llmkit.models.load import Loaded
 
-MOST_COUNTED = 4096  # features of a split in which unknown tokens are counted
-UNKNOWN = 0.1  # share of unknown tokens from which the tokenizer may be of another language
-
 
 def encode(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits) -> dict[str, Encoded]:
-    """The features of every split; says what share max_length cuts."""
+    """The features of every split; says what share max_length cuts, and what the tokenizer does not know."""
     task.ask(metric_names(recipe, task))
     length = recipe.model.max_length
     encoded = {"train": task.encode_train(splits.train, loaded.tokenizer, length)}
     encoded |= {name: task.encode(rows, loaded.tokenizer, length) for name, rows in splits.others.items()}
     cut, rows = sum(one.cut for one in encoded.values()), sum(len(one.features) for one in encoded.values())
-    unknown = share_of(loaded.tokenizer.unk_token_id, (one.features for one in encoded.values()))
-    if unknown > UNKNOWN:
-        mend = "--model names a model of" if recipe.model.tokenizer is None else "--tokenizer names one of"
-        if recipe.model.vocabulary is not None:
-            mend = "more rows, or a lower model.vocabulary.min_frequency, know more of"
-        console.note(f"the tokenizer does not know {unknown:.0%} of the tokens: {mend} this language")
+    unknown.note(recipe, task, loaded.tokenizer, splits.train, encoded)
     if cut:
         console.note(f"max_length {recipe.model.max_length} cuts {cut:,} of {counted(rows, 'text')} ({cut / rows:.1%})")
     if cut := sum(one.cut_targets for one in encoded.values()):
@@ -52,19 +44,6 @@ def start_head(task: Task, loaded: Loaded) -> None:
     if 2 * used < words and all_fresh(loaded):
         mend = "a tokenizer with a smaller --vocab-size spends the weights better"
         console.note(f"the training rows hold {used:,} of the tokenizer's {words:,} pieces: {mend}")
-
-
-def share_of(token: int | None, some: Iterable[Sequence[Feature]]) -> float:
-    """The share of one token in all of the features, or in a few thousand of each sequence that lie evenly in it."""
-    import numpy as np
-
-    found = total = 0
-    for features in some:
-        stride = max(1, len(features) // MOST_COUNTED)  # each block of a corpus is made anew when it is asked for
-        for at in range(0, len(features), stride):
-            ids = np.asarray(features[at]["input_ids"])
-            found, total = found + int(np.count_nonzero(ids == token)), total + len(ids)
-    return found / max(1, total)
 
 
 def settle(recipe: Recipe, splits: Splits, loaded: Loaded) -> tuple[Recipe, str]:

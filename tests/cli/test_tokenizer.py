@@ -51,6 +51,26 @@ def test_json_is_the_report_that_lies_in_the_folder(capsys: pytest.CaptureFixtur
     )
 
 
+def test_all_columns_that_are_named_are_learned_from(capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = zip(sentences(300), sentences(300, chinese=True), strict=True)
+    corpus = write_jsonl("pairs.jsonl", [{"en": en, "zh": zh} for en, zh in pairs])
+    both = ["--column", "en", "--column", "zh"]
+    words = ["tokenizer", "train", corpus, "--kind", "unigram", "--vocab-size", "250", "-o"]
+    assert cli.run([*words, "both", *both, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["training"]["documents"] + record["texts"] == 600
+    for column in ("en", "zh"):
+        assert cli.run(["tokenizer", "report", "both", corpus, "--column", column, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["unknown_rate"] < 0.02
+    assert cli.run(["tokenizer", "report", "both", corpus, *both, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["texts"] == 600
+    assert cli.run([*words, "none", "--column", "en", "--column", "de"]) == 65
+    assert capsys.readouterr().err == (
+        "error: pairs.jsonl:1: no 'de'; write it in every row, or name another column with --column\n"
+    )
+    assert not Path("none").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [

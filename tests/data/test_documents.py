@@ -70,6 +70,25 @@ def test_tables_give_the_column_of_texts_row_by_row() -> None:
     assert len(found(["a.jsonl", "a.parquet"])) == 6
 
 
+def test_of_two_columns_of_one_name_the_first_is_read() -> None:
+    pq.write_table(pa.table([["first"], ["second"]], names=["text", "text"]), "two.parquet")
+    assert found("two.parquet", column="text") == [("first", 1)]
+
+
+def test_of_several_columns_each_cell_is_a_document_and_lines_of_text_stay_one() -> None:
+    rows = [{"zh": f"z{i}", "en": f"e{i}", "id": str(i)} for i in range(2)]
+    Path("a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pq.write_table(pa.Table.from_pylist(rows), "a.parquet")
+    Path("a.csv").write_text("zh,en,id\nz0,e0,0\nz1,e1,1\n")
+    Path("a.txt").write_text("a line\n")
+    for name in ("a.jsonl", "a.parquet", "a.csv"):
+        assert [text for text, _ in found(name, column=["en", "zh", "en"])] == ["e0", "z0", "e1", "z1"]
+        with pytest.raises(LlmkitError, match=r"^a\.(jsonl:1: no 'de'|(csv|parquet): no column 'de');"):
+            found(name, column=["en", "de"])
+    assert found(["a.txt", "a.csv"], column=["zh", "en"])[0] == ("a line", 1)
+    assert len(found(["a.txt", "a.csv"], column=["zh", "en"])) == 5
+
+
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [

@@ -1,4 +1,4 @@
-"""What a network needs of a recipe that says nothing of it: chosen, said, and written down."""
+"""What networks and fresh weights need of a recipe that says nothing of it: chosen, said, and written down."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
+from llmkit import tasks
 from llmkit.data.rows import build
 from llmkit.errors import LlmkitError, MissingInputError, RecipeError
+from llmkit.models import shapes
 from llmkit.models.names import resolve
 from llmkit.models.networks import config_of
 from llmkit.recipe.load import dump, load_recipe
-from llmkit.recipe.schema import VocabularySection
+from llmkit.recipe.schema import Recipe, VocabularySection
 from llmkit.tasks.classify import Classify
+from llmkit.tasks.summarize import Summarize
 from llmkit.testing import tiny_model
 from llmkit.training import network, start
 
@@ -31,6 +34,10 @@ def refused() -> Callable[..., str]:
 
 def named(*keys: str, **flags: Any) -> Any:
     return start.name_model(load_recipe(None, keys, task="classify", train="x.csv", **flags), Classify())
+
+
+def fresh(shape: str, *keys: str, task: str) -> Recipe:
+    return load_recipe(None, keys, task=task, train="x.jsonl", from_config=shape, tokenizer="tok")
 
 
 def test_a_network_learns_at_its_own_rate_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,6 +64,33 @@ def test_what_is_named_stays(capsys: pytest.CaptureFixture[str], own_folder: Pat
     assert dump(again) == dump(recipe)
     recipe, _ = named(model="gru", epochs=2.0)
     assert "gru: train.learning_rate 0.001, as networks need, not 5e-05; " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["classify", "mlm", "summarize", "translate"])
+@pytest.mark.parametrize(("shape", "rate"), [("t5-tiny", 1e-3), ("bert-mini", 1e-3), ("bart-small", 5e-4),
+                                             ("modernbert-medium", 5e-4), ("roberta-base", 1e-4)])  # fmt: skip
+def test_fresh_weights_learn_at_the_rate_of_their_size_and_say_so(
+    task: str, shape: str, rate: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, _ = start.name_model(fresh(shape, task=task), tasks.load(task)())
+    assert (recipe.train.learning_rate, recipe.train.num_train_epochs) == (rate, 3)
+    said = f"{shape}: train.learning_rate {rate:g}, as fresh weights need, not 5e-05; a recipe or KEY=VALUE names another\n"
+    assert capsys.readouterr().err == said
+    Path("again.yaml").write_text(dump(recipe), encoding="utf-8")
+    again, _ = start.name_model(load_recipe("again.yaml"), tasks.load(task)())
+    assert dump(again) == dump(recipe)
+    assert capsys.readouterr().err == ""
+
+
+def test_fresh_weights_learn_at_the_rate_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, _ = start.name_model(fresh("t5-tiny", "train.learning_rate=5e-5", task="summarize"), Summarize())
+    assert recipe.train.learning_rate == 5e-5
+    assert capsys.readouterr().err == ""
+
+
+def test_every_shape_has_a_rate() -> None:
+    assert shapes.RATES.keys() == shapes.SIZES.keys()
+    assert all(shapes.rate(name) in shapes.RATES.values() for name in shapes.names())
 
 
 def test_other_models_learn_as_ever(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 import llmkit
 from llmkit.errors import DiskError, OutputError
+from llmkit.recipe.load import load_recipe
 from llmkit.runs import commit, disk
 from llmkit.runs.manifest import file_hash
 from llmkit.testing import reviews, sentences, write_jsonl, write_lines
@@ -110,6 +111,29 @@ def test_a_masked_model_is_the_same_to_the_bit(tiny_mlm: str, keys: tuple[str, .
     kills = [4, 9] if "train.max_steps=10" in keys else [4, 29, 40]
     interrupted(mlm, (*keys, *saving), kills, tiny_mlm)
     assert result("killed") == result("whole")
+
+
+def test_fresh_weights_go_on_at_the_rate_that_the_run_chose(tiny_mlm: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def train(out: str) -> Any:
+        keys = ("model.from_config=bert-tiny", f"model.tokenizer={tiny_mlm}", "train.max_steps=6", "train.save_steps=2")
+        more = ("train.eval_strategy=no", "train.save_strategy=steps", *KEYS[2:], "model.max_length=32")
+        data = write_lines("c.txt", sentences(60))
+        return llmkit.train(None, *keys, *more, task="mlm", train=data, output_dir=out)
+
+    train("whole")
+    for run in ("killed", "again"):
+        with killed_in_step(4):
+            train(run)
+    assert (
+        capsys.readouterr().err.count("bert-tiny: train.learning_rate 0.001, as fresh weights need, not 5e-05; ") == 3
+    )
+    llmkit.train(resume="killed")
+    train("again")
+    llmkit.train("whole/recipe.yaml", output_dir="written")
+    train("whole")
+    assert "whole: this run is finished; nothing was left to do\n" in capsys.readouterr().err
+    assert result("killed") == result("again") == result("written") == result("whole")
+    assert load_recipe("whole/recipe.yaml").train.learning_rate == 1e-3
 
 
 @contextmanager
