@@ -154,6 +154,8 @@ def predict(
 
     checked_use(batch_size, precision)
     saved = open_saved(model, task, [*(texts or ()), *second_text(text_pair)] if data else (), base=base)
+    if rule := saved.task.rule():
+        console.note(rule)
     if data:
         parts: Iterable[Rows] = [inference.from_file(saved, data, text)]
     elif texts:

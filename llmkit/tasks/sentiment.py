@@ -276,6 +276,9 @@ class Sentiment(Classify):
     def tuned(self) -> str:
         return self.kind.note if isinstance(self.kind, Polar) else ""
 
+    def rule(self) -> str:
+        return self.kind.rule() if isinstance(self.kind, Polar) else ""
+
 
 def as_numbers(rows: Rows) -> Rows:
     """The rows with counts of stars as plain numbers."""

@@ -80,6 +80,14 @@ def test_the_model_alone_answers_as_the_run(banded: Path) -> None:
     assert model.config.id2label == {0: "negative", 1: "positive"}
 
 
+def test_the_cuts_are_said_before_the_answers(banded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    low, high = loaded(banded / "model/config.json")["sentiment"]["cuts"]
+    assert cli.run(["predict", str(banded), "the film of 4"]) == 0
+    said = capsys.readouterr()
+    assert said.err == f"neutral from {low:.3f} to {high:.3f} of positive (stored with the model)\n"
+    assert len(said.out.splitlines()) == 1
+
+
 def test_rows_spelled_otherwise_are_scored_and_unknown_labels_asked_for(
     banded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

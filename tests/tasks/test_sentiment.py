@@ -117,6 +117,24 @@ def test_what_cannot_be_learned_is_refused_in_words(labels: list[str], options: 
     assert str(caught.value) == sentence
 
 
+@pytest.mark.parametrize(
+    ("labels", "cuts", "sentence"),
+    [
+        (["negative", "positive"], [0.389], "positive from 0.389 of positive, not from 0.5 (stored with the model)"),
+        (["very positive", "negative"], [0.6],
+         "very positive from 0.600 of very positive, not from 0.5 (stored with the model)"),
+        (["negative", "positive"], [0.3, 0.7], "neutral from 0.300 to 0.700 of positive (stored with the model)"),
+        (["negative", "positive"], [0.5], ""),
+        (["negative", "neutral", "positive"], [], ""),
+    ],
+)  # fmt: skip
+def test_a_cut_that_is_not_a_half_is_said(labels: list[str], cuts: list[float], sentence: str) -> None:
+    task = Sentiment()
+    names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
+    task.adopt(BertConfig(problem_type="single_label_classification", sentiment={"cuts": cuts}, **names))
+    assert task.rule() == sentence
+
+
 def test_other_splits_are_read_by_the_scale_of_train() -> None:
     task, _ = fitted(["1", "2", "5"], {"test": ["4", "2 stars"]}, classes=2)
     assert task.words(rows(["3", "★★★★"])) == ["neutral", "positive"]
