@@ -13,8 +13,21 @@ from pydantic import BeforeValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from llmkit.data.columns import cut
-from llmkit.data.faults import Fault, counted, refuse
-from llmkit.data.sentiments import NEUTRAL, PLAIN, WORDS, learned, mend, relabelled, said, stars, token, word_of
+from llmkit.data.faults import Fault, counted, listed, refuse
+from llmkit.data.sentiments import (
+    NEUTRAL,
+    PLAIN,
+    WORDS,
+    is_sign,
+    learned,
+    mend,
+    numeric,
+    relabelled,
+    said,
+    stars,
+    token,
+    word_of,
+)  # fmt: skip
 from llmkit.errors import DataError, did_you_mean
 from llmkit.recipe.schema import Quarrel, Section, Share
 from llmkit.tasks.base import Encoded, Head, Strata
@@ -189,18 +202,16 @@ class Sentiment(Classify):
         strange = [row for row, word in enumerate(words) if word not in WORDS]
         if not strange:
             return
-        own, unknown = rows.column("label"), sorted({spelled[row] for row in strange}, key=spelled.index)
-        if all(token(one).sign for one in unknown):  # what they mean hangs on each other
-            signs = [one for one in dict.fromkeys(spelled) if token(one).sign]
-            names = ", ".join(map(cut, sorted(signs)))
+        own, unknown, first = rows.column("label"), {spelled[row] for row in strange}, spelled[strange[0]]
+        signs = [one for one in dict.fromkeys(spelled) if is_sign(one)]  # what they mean hangs on each other
+        if unknown <= set(signs):
+            plain = all(map(numeric, signs))
+            names = listed([cut(one) for one in sorted(signs, key=float if plain else None)])
             what = f"labels {names} of column '{own}' have no one sensible reading"
             raise DataError(f"{rows.where(strange[0])}: {what}", mend(signs))
-        unknown = [one for one in unknown if not token(one).sign]
-        faults = [
-            Fault(rows.where(row), f"'{own}' is '{cut(spelled[row])}', no spelling of a sentiment", mend(unknown))
-            for row in strange
-        ]
-        refuse(faults)
+        means = mend(signs if is_sign(first) else [first])
+        what = f"'{own}' is '{{}}', no spelling of a sentiment"
+        refuse([Fault(rows.where(row), what.format(cut(spelled[row])), means) for row in strange])
 
     def words(self, rows: Rows) -> list[str]:
         """The word for each row's label, without its strength where the classes have none; unknown ones stay."""

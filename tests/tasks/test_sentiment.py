@@ -88,6 +88,16 @@ def test_what_was_made_of_labels_is_said_with_the_shares() -> None:
          ("r.csv:3: 'label' is 'meh', no spelling of a sentiment (the first of 2 bad rows); say what it means with "
          "sentiment.labels='{meh: WORD}', where WORD is very negative, negative, neutral, positive, very positive\n"
          "  r.csv:3: 'label' is 'meh', no spelling of a sentiment\n  r.csv:5: 'label' is 'meh', no spelling of a sentiment")),
+        (["pos", "postive", "meh"], {},
+         ("r.csv:3: 'label' is 'postive', no spelling of a sentiment (the first of 2 bad rows); did you mean 'positive'? "
+         "Write it so, or sentiment.labels='{postive: positive}'\n"
+         "  r.csv:3: 'label' is 'postive', no spelling of a sentiment\n  r.csv:4: 'label' is 'meh', no spelling of a sentiment")),
+        (["9", "10", *map(str, range(1, 11))], {},
+         ("r.csv:2: labels 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 of column 'label' have no one sensible reading; say which is which "
+         "with sentiment.labels='{1: negative, ...}'; sentiment.classes=score learns the number itself")),
+        ([str(number) for number in range(12)], {},
+         ("r.csv:2: labels 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more of column 'label' have no one sensible reading; say which "
+         "is which with sentiment.labels='{0: negative, ...}'; sentiment.classes=score learns the number itself")),
         (["1", "0", "2"], {},
          ("r.csv:2: labels 0, 1, 2 of column 'label' have no one sensible reading; say which is which, such as "
          "sentiment.labels='{0: negative, 1: neutral, 2: positive}'")),
