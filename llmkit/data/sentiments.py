@@ -15,9 +15,11 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from llmkit.data.faults import listed
+from llmkit.data.columns import cut
+from llmkit.data.faults import Fault, listed, refuse
 from llmkit.data.rows import Rows
 from llmkit.data.targets import is_number
+from llmkit.errors import DataError
 
 VERY_NEGATIVE, NEGATIVE, NEUTRAL, POSITIVE, VERY_POSITIVE = WORDS = (
     "very negative", "negative", "neutral", "positive", "very positive",
@@ -155,6 +157,30 @@ def said(meanings: Mapping[str, str]) -> str:
 def both(some: Sequence[str]) -> str:
     *first, last = some
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def refuse_unknown(rows: Rows, words: Sequence[str]) -> None:
+    """Raise DataError, all such rows counted, for labels that are empty, mean no sentiment, or none for certain.
+
+    words: for each row the word that its label was read as; what means nothing came back as it was.
+    """
+    own, spelled = rows.column("label"), rows.texts("label")
+    strange = [row for row, word in enumerate(words) if word not in WORDS or not spelled[row].strip()]
+    if not strange:
+        return
+    first, signs = spelled[strange[0]], list(filter(is_sign, dict.fromkeys(spelled)))
+    if all(is_sign(spelled[row]) for row in strange):  # what they mean hangs on each other
+        plain = all(map(numeric, signs))
+        names = listed([cut(one) for one in sorted(signs, key=float if plain else None)])
+        what = f"labels {names} of column '{own}' have no one sensible reading"
+        raise DataError(f"{rows.where(strange[0])}: {what}", mend(signs))
+    means = mend(signs if is_sign(first) else [first]) if first.strip() else "write its class"
+    refuse([Fault(rows.where(row), f"'{own}' is {nothing(spelled[row])}", means) for row in strange])
+
+
+def nothing(spelling: str) -> str:
+    """What to say of a label that means nothing."""
+    return f"'{cut(spelling)}', no spelling of a sentiment" if spelling.strip() else "an empty label"
 
 
 def mend(spellings: Iterable[str]) -> str:

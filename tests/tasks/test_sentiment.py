@@ -88,6 +88,12 @@ def test_what_was_made_of_labels_is_said_with_the_shares() -> None:
          ("r.csv:3: 'label' is 'meh', no spelling of a sentiment (the first of 2 bad rows); say what it means with "
          "sentiment.labels='{meh: WORD}', where WORD is very negative, negative, neutral, positive, very positive\n"
          "  r.csv:3: 'label' is 'meh', no spelling of a sentiment\n  r.csv:5: 'label' is 'meh', no spelling of a sentiment")),
+        (["pos", "mixed", "n/a", " ", "neg"], {"labels": {" ": "neutral"}},
+         ("r.csv:3: 'label' is 'mixed', no spelling of a sentiment (the first of 3 bad rows); say what it means with "
+         "sentiment.labels='{mixed: WORD}', where WORD is very negative, negative, neutral, positive, very positive\n"
+         "  r.csv:3: 'label' is 'mixed', no spelling of a sentiment\n"
+         "  r.csv:4: 'label' is 'n/a', no spelling of a sentiment\n  r.csv:5: 'label' is an empty label")),
+        (["0", "1", ""], {}, "r.csv:4: 'label' is an empty label; write its class"),
         (["pos", "postive", "meh"], {},
          ("r.csv:3: 'label' is 'postive', no spelling of a sentiment (the first of 2 bad rows); did you mean 'positive'? "
          "Write it so, or sentiment.labels='{postive: positive}'\n"
