@@ -142,7 +142,7 @@ def test_the_readme_runs(readme: Counter[str], home: Path) -> None:
 
 def test_the_guide_to_sentiment_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
-    assert run_page("docs/sentiment.md") == {"commands": 5}
+    assert run_page("docs/sentiment.md") == {"commands": 5, "scripts": 1}
 
 
 @pytest.mark.usefixtures("readme")

@@ -116,7 +116,7 @@ def explained(fault: BaseException) -> tuple[str, int]:
     if isinstance(fault, Stopped):
         return str(fault), fault.exit_code
     if isinstance(fault, typer.TyperException):
-        return f"{fault.format_message()}; {hint(fault.format_message())}", 64
+        return mistyped(fault.format_message()), 64
     if isinstance(fault, (KeyboardInterrupt, typer.Abort)):
         return "interrupted", 130
     if out_of_memory(fault):
@@ -141,15 +141,12 @@ def where_raised(fault: Exception) -> tuple[str, str]:
     return f"{file}, line {line}, in {frame.f_code.co_name}", "to see how it came there"
 
 
-def hint(message: str) -> str:
-    """What mends a wrong command line: a recipe key that was written as a flag is said as a key."""
-    flag = re.search(r"--([a-z_-]+)", message)
-    if flag and "No such option" in message:
-        from llmkit.recipe.schema import Recipe
-        from llmkit.recipe.sentences import leaves
+def mistyped(message: str) -> str:
+    """What is wrong with a command line and what mends it: a recipe key that was written as a flag is said as a key."""
+    message = message.removesuffix(".")
+    if flag := re.match(r"No such option: --([a-z_-]+)", message):
+        from llmkit.recipe.sentences import key_of
 
-        key = flag[1].replace("-", "_")
-        for dotted in leaves(Recipe):
-            if dotted.split(".")[-1] == key:
-                return f"write {dotted}=VALUE"
-    return "`llmkit COMMAND --help` shows how"
+        if key := key_of(flag[1]):  # better than the options that look like it
+            return f"{flag[0]}; write {key}=VALUE"
+    return f"{message}; `llmkit COMMAND --help` shows how"

@@ -148,12 +148,15 @@ def predict(
         raise UsageError("texts and --data together", "give one of them")
     if not texts and not data and sys.stdin.isatty():
         raise UsageError("nothing to answer", 'give a text ("..."), --data FILE, or lines on stdin')
+    from llmkit.data.faults import counted
     from llmkit.data.rows import json_line
     from llmkit.inference import predict as inference
     from llmkit.inference.saved import checked_use, open_saved
 
     checked_use(batch_size, precision)
     saved = open_saved(model, task, [*(texts or ()), *second_text(text_pair)] if data else (), base=base)
+    if rule := saved.task.rule():
+        console.note(rule)
     if data:
         parts: Iterable[Rows] = [inference.from_file(saved, data, text)]
     elif texts:
@@ -166,12 +169,14 @@ def predict(
         for rows in parts:
             show(list(answer(rows)), rows)
         return
-    found = (one for rows in parts for one in answer(rows))
-    if output is not None:
-        write(found, Path(output))
-    else:
-        for one in found:
-            console.out_json_text(json_line(one))
+    if output is None:
+        for rows in parts:
+            for one in answer(rows):
+                console.out_json_text(json_line(one))
+        return
+    with console.progress("answering", sum(map(len, parts)) if isinstance(parts, list) else None) as advance:
+        number = write((one for rows in parts for one in answer(rows, advance=advance)), Path(output))
+    console.note(f"{counted(number, 'answer')} in {output}")
 
 
 def warn_of_files(texts: list[str]) -> None:
@@ -222,22 +227,24 @@ def likely(one: dict[str, Any]) -> str:
     return ", ".join(f"{chances[label]:.3f}" for label in labels if label in chances)
 
 
-def write(records: Iterable[dict[str, Any]], path: Path) -> None:
-    """Write the records as JSON lines; the file appears whole or not at all."""
+def write(records: Iterable[dict[str, Any]], path: Path) -> int:
+    """The number of records written as JSON lines; the file appears whole or not at all."""
     from llmkit.data.rows import json_line
 
     if path.exists():
         raise OutputError(f"{path}: exists", "name another -o FILE")
-    beside = path.with_name(f".{path.name}.tmp")
+    beside, number = path.with_name(f".{path.name}.tmp"), 0
     try:
         with beside.open("w", encoding="utf-8") as file:
             for one in records:
                 file.write(json_line(one) + "\n")
+                number += 1
         beside.replace(path)
     except OSError as fault:
         raise OutputError(f"{path}: {fault.strerror}", "name a file that can be written") from fault
     finally:
         beside.unlink(missing_ok=True)
+    return number
 
 
 def add_to(app: typer.Typer) -> None:

@@ -17,6 +17,7 @@ from llmkit.errors import DataError, RecipeError, did_you_mean, nearest
 
 Flags = npt.NDArray[np.bool_]
 WITH_FLAGS = ("text", "text_pair", "label", "summary", "source", "target")
+TEXTS = {*WITH_FLAGS} - {"label"}
 OPTIONS = {word: f"--{word.replace('_', '-')}" for word in WITH_FLAGS}  # the words that have a flag of their own
 SYNONYMS: dict[str, list[set[str]]] = {  # later sets count only when no column is in an earlier one
     "text": [
@@ -40,6 +41,7 @@ SYNONYMS: dict[str, list[set[str]]] = {  # later sets count only when no column 
     "target": [{"target", "tgt", "target_text", "translation"}],
 }
 KINDS: dict[str, Collection[str]] = {"label": ("text", "a number", "a boolean")}  # any other word: text
+FEW = 10  # different cells, each there twice or more: classes, and no texts
 LONGEST = 40  # characters of a column's name or a cell in a sentence
 FIRST = {'"': "text", "[": "a list", "{": "an object", "t": "a boolean", "f": "a boolean", "n": "null", "N": "NaN"}
 
@@ -50,8 +52,9 @@ def guess(
     """Word -> column for each of `words` (word -> what it holds), and notes that say what was guessed.
 
     A given column wins, then one of the word's own name, then the one column that is a synonym, then the one that is
-    left. An `optional` word has a column only by one of the first three, or none at all: where the first word's column
-    is given by hand, nothing is added to it. Raises DataError where no or several columns could be a word's.
+    left, but for texts none that holds numbers or classes. An `optional` word has a column only by one of the first
+    three, or none at all: where the first word's column is given by hand, nothing is added to it. Raises DataError
+    where no or several columns could be a word's.
     """
     for word in given:
         if word not in words:
@@ -68,12 +71,15 @@ def guess(
         elif word not in optional:
             unsure.append((word, could_be))
     left = [column for column in rows.columns if column not in mapping.values()]
+    why = ""
     if len(unsure) == len(left) == 1 and unsure[0][0] != "text_pair" and len(rows.columns) == len(mapping) + 1:
-        guessed.append(unsure[0][0])
-        mapping[unsure.pop()[0]] = left[0]
+        why = _no_texts(rows, left[0]) if mapping and unsure[0][0] in TEXTS else ""
+        if not why:
+            guessed.append(unsure[0][0])
+            mapping[unsure.pop()[0]] = left[0]
     if unsure:
         word, could_be = unsure[0]
-        raise _unknown(rows, word, words[word], could_be)
+        raise _unknown(rows, word, words[word], could_be, why)
     if not guessed:
         return mapping, []
     pairs = ", ".join(f"{word} = {mapping[word]}" for word in words if word in mapping)
@@ -122,12 +128,32 @@ def _synonyms(word: str, columns: Sequence[str]) -> list[str]:
     return []
 
 
-def _unknown(rows: Rows, word: str, holds: str, could_be: Sequence[str]) -> DataError:
+def _no_texts(rows: Rows, column: str) -> str:
+    """What speaks against a column as one of texts, for a sentence; nothing where it may be one."""
+    cells = rows.table.column(column).unique().drop_null().to_pylist()
+    if all(map(_is_number, cells)):
+        return f", and '{column}' holds numbers alone"
+    if len(cells) <= FEW and 2 * len(cells) <= len(rows):
+        return f", and '{column}' holds {counted(len(cells), 'different text')} in {counted(len(rows), 'row')}"
+    return ""
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _unknown(rows: Rows, word: str, holds: str, could_be: Sequence[str], why: str) -> DataError:
     if could_be:
         which = " and ".join(f"'{column}'" for column in could_be)
         what = f"{rows.name}: no column '{word}', and {which} could each be it ({holds})"
         return DataError(what, f"columns: {_names(rows)}; name it with {mend_of(word)}")
-    return DataError(f"{rows.name}: no column '{word}' ({holds})", f"{_near(rows, word)}map it with {mend_of(word)}")
+    return DataError(
+        f"{rows.name}: no column '{word}' ({holds}){why}", f"{_near(rows, word)}map it with {mend_of(word)}"
+    )
 
 
 def _near(rows: Rows, name: str) -> str:

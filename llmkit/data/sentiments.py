@@ -10,12 +10,16 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from llmkit.data.faults import listed
+from llmkit.data.columns import cut
+from llmkit.data.faults import Fault, listed, refuse
 from llmkit.data.rows import Rows
+from llmkit.data.targets import is_number
+from llmkit.errors import DataError
 
 VERY_NEGATIVE, NEGATIVE, NEUTRAL, POSITIVE, VERY_POSITIVE = WORDS = (
     "very negative", "negative", "neutral", "positive", "very positive",
@@ -51,6 +55,7 @@ IN_ORDER = {2: (NEGATIVE, POSITIVE), 3: (NEGATIVE, NEUTRAL, POSITIVE), 5: WORDS}
 NUMBER = re.compile(r"([+-]?[0-9])(?:\.0+)?")
 STARS = re.compile(r"([1-5])(?:\.0+)? ?(?:stars?|星|顆星|颗星|/ ?5)|([一二三四五]) ?[颗顆]?星")
 DRAWN = re.compile(r"([★⭐]{1,5})☆*")
+ALIKE = 0.85  # of difflib's ratio: one letter wrong or missing
 CHINESE = "一二三四五"
 BOOLEANS = ("false", "true")
 
@@ -88,6 +93,16 @@ def token(spelling: str) -> Token:
     if number := NUMBER.fullmatch(plain):
         return Token(sign=str(int(number[1])))
     return Token(sign=plain if plain in BOOLEANS else None)
+
+
+def is_sign(spelling: str) -> bool:
+    """Whether the spelling is a number of any size, true or false: the others beside it decide what it means."""
+    return token(spelling).sign is not None or is_number(spelling)
+
+
+def numeric(spelling: str) -> bool:
+    """Whether the spelling is a number."""
+    return is_sign(spelling) and token(spelling).sign not in BOOLEANS
 
 
 def learned(spellings: Iterable[str], given: Mapping[str, str], column: str) -> dict[str, str]:
@@ -144,10 +159,34 @@ def both(some: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def refuse_unknown(rows: Rows, words: Sequence[str]) -> None:
+    """Raise DataError, all such rows counted, for labels that are empty, mean no sentiment, or none for certain.
+
+    words: for each row the word that its label was read as; what means nothing came back as it was.
+    """
+    own, spelled = rows.column("label"), rows.texts("label")
+    strange = [row for row, word in enumerate(words) if word not in WORDS or not spelled[row].strip()]
+    if not strange:
+        return
+    first, signs = spelled[strange[0]], list(filter(is_sign, dict.fromkeys(spelled)))
+    if all(is_sign(spelled[row]) for row in strange):  # what they mean hangs on each other
+        plain = all(map(numeric, signs))
+        names = listed([cut(one) for one in sorted(signs, key=float if plain else None)])
+        what = f"labels {names} of column '{own}' have no one sensible reading"
+        raise DataError(f"{rows.where(strange[0])}: {what}", mend(signs))
+    means = mend(signs if is_sign(first) else [first]) if first.strip() else "write its class"
+    refuse([Fault(rows.where(row), f"'{own}' is {nothing(spelled[row])}", means) for row in strange])
+
+
+def nothing(spelling: str) -> str:
+    """What to say of a label that means nothing."""
+    return f"'{cut(spelling)}', no spelling of a sentiment" if spelling.strip() else "an empty label"
+
+
 def mend(spellings: Iterable[str]) -> str:
     """What the user may write for spellings that mean nothing here: for numbers in their order a guess to judge."""
     signs = {one: token(one).sign for one in set(spellings)}
-    numbers = sorted((one for one, sign in signs.items() if sign and sign not in BOOLEANS), key=float)
+    numbers = sorted(filter(numeric, signs), key=float)
     if numbers and len(numbers) == len(signs):
         if len(numbers) not in IN_ORDER:
             pairs = f"{quoted(numbers[0])}: {NEGATIVE}"
@@ -157,6 +196,8 @@ def mend(spellings: Iterable[str]) -> str:
     if set(signs.values()) <= {*BOOLEANS}:
         return f"say which is which, such as {key(f'true: {POSITIVE}, false: {NEGATIVE}')}"
     one = min(one for one, sign in signs.items() if sign is None) if None in signs.values() else min(signs)
+    if near := get_close_matches(fold(one), WORDS, n=1, cutoff=ALIKE):
+        return f"did you mean '{near[0]}'? Write it so, or {key(f'{quoted(one)}: {near[0]}')}"
     return f"say what it means with {key(f'{quoted(one)}: WORD')}, where WORD is {listed(WORDS)}"
 
 

@@ -14,7 +14,7 @@ from llmkit import console
 from llmkit.data.columns import guess
 from llmkit.data.decode import text as decoded_text
 from llmkit.data.decode import unpack
-from llmkit.data.faults import counted
+from llmkit.data.faults import Fault, counted, refuse
 from llmkit.data.packages import locate
 from llmkit.data.prepare import checked, options, read_source, sources
 from llmkit.data.read import read
@@ -65,7 +65,8 @@ def from_texts(
 ) -> Rows:
     """The texts as rows with the column `text`, and `text_pair` where the run answers pairs.
 
-    A pair is a tuple of two texts; plain texts are then taken two by two. Raises UsageError where one is missing.
+    A pair is a tuple of two texts; plain texts are then taken two by two. Raises UsageError where one is missing,
+    DataError where one is empty.
     """
     words = (first_word(saved), *(word for word in saved.task.optional if word in saved.data.columns))
     wide: list[Any] = list(texts)
@@ -81,7 +82,10 @@ def from_texts(
             raise UsageError(what, "give a text a row, or a tuple of two for a run of pairs")
     columns = {word: [row[i] for row in rows] for i, word in enumerate(words)}
     numbers = lines or range(1, len(rows) + 1)
-    return build(columns, name, numbers, by_row=not lines).rename({word: word for word in words})
+    found = build(columns, name, numbers, by_row=not lines).rename({word: word for word in words})
+    empty = [(i, word) for i, row in enumerate(rows) for word, text in zip(words, row, strict=True) if not text.strip()]
+    refuse([Fault(found.where(i), f"'{word}' is empty", "write it, or leave it out") for i, word in empty])
+    return found
 
 
 def from_file(saved: Saved, data: Any, text: str | None = None) -> Rows:

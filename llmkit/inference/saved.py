@@ -73,7 +73,7 @@ def open_saved(
     Raises ModelError where a weight is missing or no task answers with it, DataError where a run's files are not
     those that it sealed. A run of a user's own task file needs the file named again, or unchanged.
     """
-    found = replace(resolve(name), base=base)
+    found = replace(resolve(name), base=base, argument=True)
     if base is not None and not found.adapter:
         raise UsageError(f"--base {base}: {name} is a whole model, which has none", "leave it out")
     run = Path(name).expanduser()
@@ -101,7 +101,7 @@ def finished(run: Path) -> dict[str, Any]:
     """What run.json says. Raises ModelError where the run did not finish, and what `check_outputs` raises."""
     about = manifest.read(run)
     if not about["sealed"]:
-        raise ModelError(f"{run}: the run did not finish", "run the same command again")
+        raise ModelError(f"{run}: the run did not finish", f"`llmkit train --resume {run}` goes on with it")
     check_outputs(run, about)
     return about
 

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from llmkit.errors import LlmkitError, ModelError, NetworkError
+from llmkit.errors import LlmkitError, ModelError, NetworkError, nearest
 from llmkit.models.names import ModelName
+from llmkit.models.shapes import NETWORKS
 
 ANSWER_SECONDS = 5.0
 
@@ -30,7 +31,7 @@ def speaking_of(name: ModelName) -> Iterator[None]:
                              "name a model of an architecture that transformers has") from fault  # fmt: skip
         if name.folder is None and isinstance(fault, OSError):
             raise NetworkError(
-                f"{name.given}: no such local folder, and the Hub did not give it: {said}", mend(name.what)
+                f"{name.given}: no such local folder, and the Hub did not give it: {said}", mend(name)
             ) from fault
         raise ModelError(
             f"{name.given}: {type(fault).__name__}: {said}", "check the folder and model.config"
@@ -41,12 +42,15 @@ def source(name: ModelName) -> dict[str, Any]:
     """How to ask for the files: of a local folder as it is, of the Hub with the revision, or of its cache alone."""
     if name.folder is not None:
         return {}
-    return {"revision": name.revision, "local_files_only": not answers(name.id, name.revision, name.what)}
+    return {"revision": name.revision, "local_files_only": not answers(name.id, name.revision, mend(name))}
 
 
 @cache
-def answers(model: str, revision: str | None, what: str = "model") -> bool:
-    """Whether the Hub answers at all. Asked once, with a short limit: the loaders would retry for half a minute."""
+def answers(model: str, revision: str | None, mend: str) -> bool:
+    """Whether the Hub answers at all. Asked once, with a short limit: the loaders would retry for half a minute.
+
+    Raises NetworkError, with `mend`, where it answers and has no such model.
+    """
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -56,15 +60,18 @@ def answers(model: str, revision: str | None, what: str = "model") -> bool:
         HfApi().model_info(model, revision=revision, timeout=ANSWER_SECONDS)
     except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as fault:
         raise NetworkError(
-            f"{model}: no such local folder, and on the Hub: {str(fault).splitlines()[0]}", mend(what)
+            f"{model}: no such local folder, and on the Hub: {str(fault).splitlines()[0]}", mend
         ) from fault
     except Exception:  # the class depends on the HTTP library below; whatever it is, the cache may do
         return False
     return True
 
 
-def mend(what: str = "model") -> str:
-    """What helps when the Hub does not answer, for what was named by the flag --`what`."""
+def mend(name: ModelName) -> str:
+    """What helps when the Hub does not answer, or has no such model."""
+    local = "name a local folder" + ("" if name.argument else f" with --{name.what}")
+    near = None if name.argument or name.what != "model" else nearest(name.given, NETWORKS)
+    meant = f"did you mean '{near}'? " if near else ""
     if os.environ.get("HF_HUB_OFFLINE") == "1":
-        return f"HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --{what}"
-    return f"check the name and the network, or name a local folder with --{what}"
+        return f"{meant}HF_HUB_OFFLINE=1 is set: unset it, or {local}"
+    return f"{meant}check the name and the network, or {local}"

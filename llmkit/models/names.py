@@ -27,6 +27,7 @@ class ModelName:
     revision: str | None = None
     why: str = ""  # how it came to be taken where the user named none
     what: Literal["model", "tokenizer"] = "model"  # what was named, for the sentences about it
+    argument: bool = False  # whether it was an argument of the command, and no flag
     base: str | None = None  # of an adapter: where its base is, where the user says so
 
     @property
@@ -85,7 +86,8 @@ def checked(folder: Path, given: str, needs: str) -> Path:
     """`folder`, where it holds a whole model; a ModelError that says what it holds where it does not. An adapter
     is one too: its base lies elsewhere."""
     if not folder.is_dir():
-        raise MissingInputError(f"{given}: no model in it", "the run did not finish; run it again")
+        what = f"{given}: no model in it, the run did not finish"
+        raise MissingInputError(what, f"`llmkit train --resume {given}` goes on with it")
     if (folder / needs).is_file():
         return folder
     if needs == NEEDS["model"] and (folder / ADAPTER).is_file():

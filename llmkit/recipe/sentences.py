@@ -16,6 +16,7 @@ from llmkit.recipe.draft import Keys
 from llmkit.recipe.schema import Recipe
 
 HIDDEN = ("options",)  # fields of Recipe that are no keys
+SHORT = {"lr": "learning_rate"}  # what is typed for a key that it looks less like than other keys
 LONGEST = 100  # characters of a value that a message repeats
 
 
@@ -105,6 +106,9 @@ def unknown_key(path: Sequence[str], model: type[BaseModel]) -> str:
             return "unknown key"
         model = inner
     known = [name for name in model.model_fields if name not in HIDDEN]
+    key = SHORT.get(key, key)
+    if key in known:
+        return f"unknown key; did you mean '{key}'?"
     homes = [dotted for dotted in leaves(Recipe) if dotted.split(".")[-1] == key and "." in dotted]
     if homes:
         return "unknown key; did you mean " + " or ".join(f"'{home}'" for home in homes) + "?"
@@ -114,6 +118,13 @@ def unknown_key(path: Sequence[str], model: type[BaseModel]) -> str:
     near = own_end(key, known) or nearest(key, known) or own_beginning(key, known)
     near = near or named.get(nearest(key, list(named)) or "")
     return f"unknown key; did you mean '{near}'?" if near else f"unknown key; known: {', '.join(known) or 'none'}"
+
+
+def key_of(flag: str) -> str | None:
+    """The dotted key that a flag `--FLAG` may stand for, of several the one of training; None where there is none."""
+    word = flag.replace("-", "_")
+    homes = [dotted for dotted in leaves(Recipe) if dotted.split(".")[-1] == SHORT.get(word, word)]
+    return min(homes, key=lambda dotted: not dotted.startswith("train."), default=None)
 
 
 def own_end(key: str, known: Sequence[str]) -> str | None:

@@ -141,6 +141,10 @@ class Task:
         """What `tune` learned, as a note; nothing where there is nothing to say."""
         return ""
 
+    def rule(self) -> str:
+        """How answers follow from probabilities, where not the likeliest is said; nothing where it is."""
+        return ""
+
     def references(self, rows: Rows) -> list[Any]:
         """What the model should have said of each row."""
         raise NotImplementedError

@@ -14,7 +14,18 @@ from pydantic_core import PydanticCustomError
 
 from llmkit.data.columns import cut
 from llmkit.data.faults import Fault, counted, refuse
-from llmkit.data.sentiments import NEUTRAL, PLAIN, WORDS, learned, mend, relabelled, said, stars, token, word_of
+from llmkit.data.sentiments import (
+    NEUTRAL,
+    PLAIN,
+    WORDS,
+    learned,
+    refuse_unknown,
+    relabelled,
+    said,
+    stars,
+    token,
+    word_of,
+)
 from llmkit.errors import DataError, did_you_mean
 from llmkit.recipe.schema import Quarrel, Section, Share
 from llmkit.tasks.base import Encoded, Head, Strata
@@ -130,6 +141,7 @@ class Sentiment(Classify):
 
     def become(self, kind: str) -> None:
         super().become(kind)
+        self.may_be_empty = ("label",)  # refused beside labels that mean nothing, so that all are named at once
         if find_spec(LEXICON) is not None:
             self.baselines = (*self.baselines, "lexicon")
         else:
@@ -155,7 +167,7 @@ class Sentiment(Classify):
         words = self.words(rows)
         meanings = dict(zip(spelled, words, strict=True))
         if not self.trained:
-            self.refuse_unknown(rows, spelled, words)
+            refuse_unknown(rows, words)
         notes = []
         if (first or self.trained) and any(spelling != word for spelling, word in meanings.items()):
             guessed = first and not all(one in self.options.labels for one in meanings)
@@ -183,24 +195,6 @@ class Sentiment(Classify):
         if not (self.trained and fine) or not meanings.keys() - {*(self.known or {}), *self.labels}:
             return False
         return set(meanings.values()) <= {*PLAIN.values(), NEUTRAL}
-
-    def refuse_unknown(self, rows: Rows, spelled: Sequence[str], words: Sequence[str]) -> None:
-        """Raise DataError, all such rows counted, for labels that mean no sentiment, or none for certain."""
-        strange = [row for row, word in enumerate(words) if word not in WORDS]
-        if not strange:
-            return
-        own, unknown = rows.column("label"), sorted({spelled[row] for row in strange}, key=spelled.index)
-        if all(token(one).sign for one in unknown):  # what they mean hangs on each other
-            signs = [one for one in dict.fromkeys(spelled) if token(one).sign]
-            names = ", ".join(map(cut, sorted(signs)))
-            what = f"labels {names} of column '{own}' have no one sensible reading"
-            raise DataError(f"{rows.where(strange[0])}: {what}", mend(signs))
-        unknown = [one for one in unknown if not token(one).sign]
-        faults = [
-            Fault(rows.where(row), f"'{own}' is '{cut(spelled[row])}', no spelling of a sentiment", mend(unknown))
-            for row in strange
-        ]
-        refuse(faults)
 
     def words(self, rows: Rows) -> list[str]:
         """The word for each row's label, without its strength where the classes have none; unknown ones stay."""
@@ -255,6 +249,7 @@ class Sentiment(Classify):
 
     def adopt(self, config: PreTrainedConfig) -> None:
         super().adopt(config)
+        self.may_be_empty = ("label",) if self.scored else ()
         about = getattr(config, "sentiment", None)
         self.known = about.get("labels", {}) if isinstance(about, dict) else {}
         self.known_metrics, self.trained = self.kind.known_metrics, True
@@ -275,6 +270,9 @@ class Sentiment(Classify):
 
     def tuned(self) -> str:
         return self.kind.note if isinstance(self.kind, Polar) else ""
+
+    def rule(self) -> str:
+        return self.kind.rule() if isinstance(self.kind, Polar) else ""
 
 
 def as_numbers(rows: Rows) -> Rows:

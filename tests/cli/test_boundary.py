@@ -48,7 +48,7 @@ def test_a_mistyped_recipe_is_answered_without_the_heavy_libraries() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        (["finetune-clasify"], 64, "No such command 'finetune-clasify'."),
+        (["finetune-clasify"], 64, "No such command 'finetune-clasify'"),
         (["predict"], 64, "Missing argument 'MODEL'"),
         (["finetune-classify", "--modle", "x"], 64, "No such option: --modle"),
         (["predict", "x", "text", "--precision", "fp8"], 64, "precision fp8: unknown; write fp32 or bf16"),

@@ -121,11 +121,35 @@ def test_predict_writes_a_file_whole_or_not_at_all(finished: Path, capsys: pytes
     data = write_jsonl("r.jsonl", reviews(5))
     assert cli.run(["predict", str(finished), "--data", data, "-o", "out.jsonl"]) == 0
     assert len(Path("out.jsonl").read_text(encoding="utf-8").splitlines()) == 5
+    assert capsys.readouterr().err == "5 answers in out.jsonl\n"
     assert cli.run(["predict", str(finished), "--data", data, "-o", "out.jsonl"]) == 73
     assert capsys.readouterr().err == "error: out.jsonl: exists; name another -o FILE\n"
     Path("bad.jsonl").write_text('{"text": "x"}\n{"text": 3}\n', encoding="utf-8")
     assert cli.run(["predict", str(finished), "--data", "bad.jsonl", "-o", "bad-out.jsonl"]) == 65
     assert not [path for path in Path().iterdir() if "bad-out" in path.name]
+
+
+def test_predict_into_a_file_says_how_far_it_is_now_and_then(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("llmkit.console.QUIET", 0.0)
+    data = write_jsonl("r.jsonl", reviews(5))
+    assert cli.run(["predict", str(finished), "--data", data, "-o", "out.jsonl", "--batch-size", "3"]) == 0
+    first, last, done = capsys.readouterr().err.splitlines()
+    assert first.startswith("answering: 3 of 5  ")
+    assert last.startswith("answering: 5 of 5  ")
+    assert done == "5 answers in out.jsonl"
+    monkeypatch.setattr(sys, "stdin", Stdin(b"a great film\n"))
+    assert cli.run(["predict", str(finished), "-o", "one.jsonl"]) == 0
+    assert capsys.readouterr().err == "answering: 1\n1 answer in one.jsonl\n"
+
+
+@pytest.mark.parametrize("texts", [["a great film", ""], ["a great film", " \t"]])
+def test_an_empty_text_is_refused_as_an_empty_cell_is(
+    finished: Path, texts: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["predict", str(finished), *texts]) == 65
+    assert capsys.readouterr() == ("", "error: texts: row 2: 'text' is empty; write it, or leave it out\n")
 
 
 def test_recipes_are_listed_shown_and_copied(capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,6 +30,12 @@ def files() -> None:
         (["finetune-classify", "train.learning_rate", "3e-5"], 66,
          "train.learning_rate: no such recipe; a key is changed as train.learning_rate=VALUE, without spaces"),
         (["finetune-classify", "--learning-rate", "3e-5"], 64, "No such option: --learning-rate; write train.learning_rate=VALUE"),
+        (["finetune-classify", "--lr", "3e-5"], 64, "No such option: --lr; write train.learning_rate=VALUE"),
+        (["finetune-classify", "--seed", "3"], 64, "No such option: --seed; write train.seed=VALUE"),
+        (["finetune-classify", "--batch-size", "8"], 64, "No such option: --batch-size; write train.batch_size=VALUE"),
+        (["finetune-classify", "--modle", "m"], 64,
+         "No such option: --modle (Possible options: --model); `llmkit COMMAND --help` shows how"),
+        (["merge"], 64, "No such command 'merge'; `llmkit COMMAND --help` shows how"),
         (["finetune-classify", "--train", "mine.csv", "train.epochs=2"], 78,
          "command line: train.epochs: unknown key; did you mean 'num_train_epochs'?"),
         (["finetune-classify", "--train", "mine.csv", "eval.metrics=[f1]"], 78,
@@ -53,6 +59,23 @@ def test_near_misses(words: list[str], code: int, sentence: str, capsys: pytest.
     assert cli.run(words) == code
     assert capsys.readouterr().err.splitlines()[-1] == f"error: {sentence}"
     assert sorted(Path().rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "mend"),
+    [
+        (["finetune-classify", "--train", "mine.csv", "--model", "lsmt"],
+         "did you mean 'lstm'? HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --model"),
+        (["finetune-classify", "--train", "mine.csv", "--model", "nope"],
+         "HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --model"),
+        (["predict", "lsmt", "x"], "HF_HUB_OFFLINE=1 is set: unset it, or name a local folder"),
+        (["eval", "nope", "--data", "mine.csv"], "HF_HUB_OFFLINE=1 is set: unset it, or name a local folder"),
+    ],
+)  # fmt: skip
+def test_a_name_that_the_hub_does_not_know(words: list[str], mend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(words) == 69
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith(f"; {mend}")
 
 
 def test_a_file_without_header_is_suspected(capsys: pytest.CaptureFixture[str]) -> None:

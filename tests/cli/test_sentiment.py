@@ -80,6 +80,14 @@ def test_the_model_alone_answers_as_the_run(banded: Path) -> None:
     assert model.config.id2label == {0: "negative", 1: "positive"}
 
 
+def test_the_cuts_are_said_before_the_answers(banded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    low, high = loaded(banded / "model/config.json")["sentiment"]["cuts"]
+    assert cli.run(["predict", str(banded), "the film of 4"]) == 0
+    said = capsys.readouterr()
+    assert said.err == f"neutral from {low:.3f} to {high:.3f} of positive (stored with the model)\n"
+    assert len(said.out.splitlines()) == 1
+
+
 def test_rows_spelled_otherwise_are_scored_and_unknown_labels_asked_for(
     banded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,6 +165,25 @@ def test_a_refused_label_leaves_nothing_behind(tiny: str, capsys: pytest.Capture
     mended = "sentiment.labels={0: negative, 1: neutral, 2: positive}"
     assert cli.run([*words, mended, "train.max_steps=1", "-o", "run"]) == 0
     assert loaded(Path("run/metrics.json"))["labels"] == ["negative", "neutral", "positive"]
+
+
+def test_empty_labels_are_named_with_those_that_mean_nothing(
+    banded: Path, tiny: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = {3: "mixed", 7: " ", 9: "n/a"}
+    write_jsonl("rows.jsonl", [row | {"label": labels.get(i, "pos")} for i, row in enumerate(reviews(20))])
+    assert cli.run(["finetune-sentiment", "--train", "rows.jsonl", "--model", tiny]) == 65
+    assert [line.split(";")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "error: rows.jsonl:4: 'label' is 'mixed', no spelling of a sentiment (the first of 3 bad rows)",
+        "  rows.jsonl:4: 'label' is 'mixed', no spelling of a sentiment",
+        "  rows.jsonl:8: 'label' is an empty label",
+        "  rows.jsonl:10: 'label' is 'n/a', no spelling of a sentiment",
+    ]
+    assert cli.run(["eval", str(banded), "--data", "rows.jsonl"]) == 65
+    assert "error: rows.jsonl:8: 'label' is an empty label; write its class\n" in capsys.readouterr().err
+    keys = ["sentiment.classes=score", "--model", tiny]
+    assert cli.run(["finetune-sentiment", "--train", "rows.jsonl", *keys]) == 65
+    assert "rows.jsonl:" in capsys.readouterr().err
 
 
 def test_weights_of_a_sentiment_run_start_another_task_without_its_cuts(banded: Path) -> None:

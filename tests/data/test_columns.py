@@ -67,6 +67,39 @@ def test_guess_takes_the_only_column_for_the_only_word():
     )
 
 
+@pytest.mark.parametrize(
+    ("cells", "found"),
+    [
+        (["0", "1", "1.5", "-2e3"], "numbers alone"),
+        (["0", "1"] * 20, "numbers alone"),
+        (["pos", "very neg"] * 20, "2 different texts in 40 rows"),
+        ([str(i % 10) + " stars" for i in range(20)], "10 different texts in 20 rows"),
+        ([str(i % 10) + " stars" for i in range(19)], ""),
+        ([str(i % 11) + " stars" for i in range(40)], ""),
+        (["short", "short too"], ""),
+    ],
+)
+def test_a_column_of_classes_or_numbers_is_no_text_by_guess(cells: list[str], found: str) -> None:
+    rows = build({"text": [f"a text {i}" for i in range(len(cells))], "y": cells}, "r.csv", range(2, len(cells) + 2))
+    words = {"text": "the text to summarize", "summary": "its summary"}
+    assert guess(rows, words, {"summary": "y"})[0] == {"text": "text", "summary": "y"}
+    assert guess(rows, {"text": "the text", "label": "its class"}, {})[0] == {"text": "text", "label": "y"}
+    if not found:
+        assert guess(rows, words, {})[0] == {"text": "text", "summary": "y"}
+        return
+    with pytest.raises(DataError) as fault:
+        guess(rows, words, {})
+    assert str(fault.value) == (
+        f"r.csv: no column 'summary' (its summary), and 'y' holds {found}; columns: text, y; "
+        "map it with data.columns.summary=COLUMN or --summary COLUMN"
+    )
+
+
+def test_the_only_column_is_the_text_whatever_it_holds() -> None:
+    rows = build({"words": ["yes", "no"] * 20}, "r.csv", range(2, 42))
+    assert guess(rows, {"text": "the text"}, {})[0] == {"text": "words"}
+
+
 PAIR = {"text": "the text to classify", "text_pair": "a second text", "label": "its class"}
 
 

@@ -167,7 +167,7 @@ def test_an_unfinished_run_never_answers(finished: Path) -> None:
     Path("run/run.json").write_text(json.dumps(about | {"sealed": None}), encoding="utf-8")
     with pytest.raises(ModelError) as fault:
         llmkit.predict("run", "a film")
-    assert str(fault.value) == "run: the run did not finish; run the same command again"
+    assert str(fault.value) == "run: the run did not finish; `llmkit train --resume run` goes on with it"
 
 
 def test_a_plain_hugging_face_folder_answers_like_its_run(finished: Path) -> None:

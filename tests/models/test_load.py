@@ -199,7 +199,7 @@ def test_the_hub_without_network_is_answered_at_once(name: str, refused: Refused
 
 def test_the_mend_speaks_of_the_network_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    assert hub.mend() == "check the name and the network, or name a local folder with --model"
+    assert hub.mend(resolve("no/such")) == "check the name and the network, or name a local folder with --model"
 
 
 def test_what_is_saved_is_a_plain_folder_that_cuts_as_training_did(tiny_classifier: str) -> None:

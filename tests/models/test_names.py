@@ -96,7 +96,7 @@ def test_an_unfinished_run_has_no_model(refused: Refused) -> None:
     Path("run/run.json").write_text("{}")
     assert (
         refused(lambda: resolve("run"), MissingInputError)
-        == "run: no model in it; the run did not finish; run it again"
+        == "run: no model in it, the run did not finish; `llmkit train --resume run` goes on with it"
     )
 
 

@@ -17,6 +17,8 @@ METRICS = ", ".join(Classify.known_metrics)
 TRAIN_ONLY = "train:\n  "
 CASES = {
     "near": ("train:\n  lerning_rate: 1\n", "r.yaml:3: train.lerning_rate: unknown key; did you mean 'learning_rate'?"),
+    "short": ("train:\n  lr: 1\n", "r.yaml:3: train.lr: unknown key; did you mean 'learning_rate'?"),
+    "short, elsewhere": ("lr: 1\n", "r.yaml:2: lr: unknown key; did you mean 'train.learning_rate'?"),
     "elsewhere": ("learning_rate: 1\n", "r.yaml:2: learning_rate: unknown key; did you mean 'train.learning_rate'?"),
     "two homes": ("seed: 1\n", "r.yaml:2: seed: unknown key; did you mean 'data.split.seed' or 'train.seed'?"),
     "top": ("zzz: 1\n", "r.yaml:2: zzz: unknown key; known: task, model, data, train, eval, lora, output_dir"),

@@ -88,6 +88,22 @@ def test_what_was_made_of_labels_is_said_with_the_shares() -> None:
          ("r.csv:3: 'label' is 'meh', no spelling of a sentiment (the first of 2 bad rows); say what it means with "
          "sentiment.labels='{meh: WORD}', where WORD is very negative, negative, neutral, positive, very positive\n"
          "  r.csv:3: 'label' is 'meh', no spelling of a sentiment\n  r.csv:5: 'label' is 'meh', no spelling of a sentiment")),
+        (["pos", "mixed", "n/a", " ", "neg"], {"labels": {" ": "neutral"}},
+         ("r.csv:3: 'label' is 'mixed', no spelling of a sentiment (the first of 3 bad rows); say what it means with "
+         "sentiment.labels='{mixed: WORD}', where WORD is very negative, negative, neutral, positive, very positive\n"
+         "  r.csv:3: 'label' is 'mixed', no spelling of a sentiment\n"
+         "  r.csv:4: 'label' is 'n/a', no spelling of a sentiment\n  r.csv:5: 'label' is an empty label")),
+        (["0", "1", ""], {}, "r.csv:4: 'label' is an empty label; write its class"),
+        (["pos", "postive", "meh"], {},
+         ("r.csv:3: 'label' is 'postive', no spelling of a sentiment (the first of 2 bad rows); did you mean 'positive'? "
+         "Write it so, or sentiment.labels='{postive: positive}'\n"
+         "  r.csv:3: 'label' is 'postive', no spelling of a sentiment\n  r.csv:4: 'label' is 'meh', no spelling of a sentiment")),
+        (["9", "10", *map(str, range(1, 11))], {},
+         ("r.csv:2: labels 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 of column 'label' have no one sensible reading; say which is which "
+         "with sentiment.labels='{1: negative, ...}'; sentiment.classes=score learns the number itself")),
+        ([str(number) for number in range(12)], {},
+         ("r.csv:2: labels 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more of column 'label' have no one sensible reading; say which "
+         "is which with sentiment.labels='{0: negative, ...}'; sentiment.classes=score learns the number itself")),
         (["1", "0", "2"], {},
          ("r.csv:2: labels 0, 1, 2 of column 'label' have no one sensible reading; say which is which, such as "
          "sentiment.labels='{0: negative, 1: neutral, 2: positive}'")),
@@ -115,6 +131,24 @@ def test_what_cannot_be_learned_is_refused_in_words(labels: list[str], options: 
     with pytest.raises(DataError) as caught:
         fitted(labels, **options)
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("labels", "cuts", "sentence"),
+    [
+        (["negative", "positive"], [0.389], "positive from 0.389 of positive, not from 0.5 (stored with the model)"),
+        (["very positive", "negative"], [0.6],
+         "very positive from 0.600 of very positive, not from 0.5 (stored with the model)"),
+        (["negative", "positive"], [0.3, 0.7], "neutral from 0.300 to 0.700 of positive (stored with the model)"),
+        (["negative", "positive"], [0.5], ""),
+        (["negative", "neutral", "positive"], [], ""),
+    ],
+)  # fmt: skip
+def test_a_cut_that_is_not_a_half_is_said(labels: list[str], cuts: list[float], sentence: str) -> None:
+    task = Sentiment()
+    names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
+    task.adopt(BertConfig(problem_type="single_label_classification", sentiment={"cuts": cuts}, **names))
+    assert task.rule() == sentence
 
 
 def test_other_splits_are_read_by_the_scale_of_train() -> None:

@@ -109,6 +109,15 @@ class Polar(Single):
             return Answer(negative, probabilities)
         return Answer(positive if probabilities[positive] >= self.cuts[-1] else NEUTRAL, probabilities)
 
+    def rule(self) -> str:
+        """As `Task.rule`."""
+        if not self.cuts or set(self.cuts) == {HALF}:
+            return ""
+        positive, (low, high) = max(self.labels, key=order), (self.cuts[0], self.cuts[-1])
+        if len(self.cuts) > 1:
+            return f"{NEUTRAL} from {low:.3f} to {high:.3f} of {positive} (stored with the model)"
+        return f"{positive} from {high:.3f} of {positive}, not from 0.5 (stored with the model)"
+
     def tune(self, references: Sequence[Any], answers: Sequence[Answer]) -> Sequence[Answer]:
         if not self.tunes:
             return answers
