@@ -61,7 +61,7 @@ def begin(run: Path, recipe_text: str, facts: Mapping[str, Any]) -> None:
 def go_on(run: Path, step: int, facts: Mapping[str, Any], changed: Iterable[Sequence[Any]]) -> None:
     """Add to the unsealed manifest that the run went on after `step` and what was changed; `facts` are of now."""
     about = read(run)
-    again = {"at": now(), "after_step": step, "argv": sys.argv, "changed": [list(one) for one in changed]}
+    again = {"at": now(), "after_step": step, "argv": ranks.command(), "changed": [list(one) for one in changed]}
     about |= {**facts, "versions": versions(), "resumed": [*about.get("resumed", []), again]}
     write_json(run / "run.json", without_secrets(about))
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from llmkit.errors import DataError, DiskError, LlmkitError
-from llmkit.runs import manifest
+from llmkit.runs import manifest, ranks
 
 RUN = Path("run")
 
@@ -72,6 +72,15 @@ def test_no_token_of_the_command_line_is_written(monkeypatch: pytest.MonkeyPatch
         "https://***@host/x",
         "train.seed=1",
     ]
+
+
+def test_a_run_that_goes_on_names_the_command_that_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ranks.COMMAND, json.dumps(["llmkit", "train", "--resume", "run", "--processes", "2"]))
+    monkeypatch.setattr(sys, "argv", ["llmkit", "train", "/tmp/llmkit-1234/recipe.yaml"])
+    manifest.begin(RUN, "", {})
+    manifest.go_on(RUN, 4, {}, [])
+    about = manifest.read(RUN)
+    assert about["argv"] == about["resumed"][0]["argv"] == ["llmkit", "train", "--resume", "run", "--processes", "2"]
 
 
 def test_names_that_are_no_utf8_are_written_and_read() -> None:
