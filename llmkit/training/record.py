@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,7 +80,7 @@ def begin(
     """
     from llmkit.models.device import hardware
 
-    text = dump(recipe, [f"llmkit train {folder / 'recipe.yaml'} repeats this run", said])
+    text = dump(recipe, [f"llmkit train {shlex.quote(str(folder / 'recipe.yaml'))} repeats this run", said])
     facts = {
         **known.facts,
         "precision": {"train": recipe.train.precision, "eval": recipe.eval.precision},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,9 @@ def note_other_libraries(then: Mapping[str, Any], now: Mapping[str, str]) -> Non
 def how(path: Path) -> str:
     """What to say of a run that was ended before its end."""
     done = next(iter(commit.steps(path / CHECKPOINTS)), None)
-    again = f"`llmkit train --resume {path}{f' --processes {ranks.size()}' if ranks.size() > 1 else ''}`"
+    again = (
+        f"`llmkit train --resume {shlex.quote(str(path))}{f' --processes {ranks.size()}' if ranks.size() > 1 else ''}`"
+    )
     if done is None:
         return f"{path}: unfinished, no checkpoint yet; {again} starts it again"
     return f"{path}: unfinished, committed up to step {done:,}; {again} goes on"
