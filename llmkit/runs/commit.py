@@ -147,13 +147,14 @@ def verified(path: Path) -> Commit:
     return Commit(path, record)
 
 
-def newest(root: Path, run: str, at_most: int | None = None) -> Commit | None:
+def newest(root: Path, run: str, only: int | None = None) -> Commit | None:
     """The newest checkpoint of this run that verifies, with those that it needs; None where there is none.
 
+    Where `only` names a step, its checkpoint or none: the others are not looked at, but for those that it needs.
     A damaged one is set aside as `.corrupt`; what is not taken is said, and why.
     """
     for step in steps(root):
-        if at_most is not None and step > at_most:
+        if only is not None and step != only:
             continue
         found = sound(root, step, run)
         needed = [] if found is None else [one for one in found.about.get("needs", []) if one != step]
@@ -212,6 +213,13 @@ def needs(path: Path) -> list[int]:
     except (OSError, ValueError, KeyError):
         return []
     return found
+
+
+def clear(root: Path) -> None:
+    """Remove everything under `root` but what was set aside: that shows what went wrong."""
+    for one in root.iterdir() if root.is_dir() else ():
+        if ".corrupt" not in one.name:
+            shutil.rmtree(one, ignore_errors=True)
 
 
 def sweep(root: Path) -> None:

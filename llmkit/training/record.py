@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +11,7 @@ from llmkit import console
 from llmkit.models import vectors
 from llmkit.recipe.load import dump, given_of
 from llmkit.recipe.schema import Recipe
-from llmkit.runs import changes, manifest, ranks
+from llmkit.runs import changes, commit, manifest, ranks
 from llmkit.runs.changes import Differences
 from llmkit.runs.commit import Commit
 from llmkit.runs.folder import CHECKPOINTS, RunFolder
@@ -88,7 +87,7 @@ def begin(
     }
     found = resuming.checkpoint_of(folder.path, step, recipe.train.strategy)
     if found is None:
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        commit.clear(folder / CHECKPOINTS)
         (folder / "log.jsonl").unlink(missing_ok=True)
         manifest.begin(folder.path, text, facts)  # first: a folder with a recipe alone would be nobody's
     else:
@@ -97,6 +96,7 @@ def begin(
             {"train.precision": then["precision"]["train"]}, {"train.precision": recipe.train.precision}
         )
         changes.refuse(folder.path, precise, start.asked.allowed)
+        resuming.remove_later(found)
         resuming.note_other_libraries(then, manifest.versions())
         manifest.go_on(folder.path, found.step, facts, [*known.changed, *precise])
     folder.started = True

@@ -157,15 +157,20 @@ def begun(model: str, *keys: str, step: int = 7) -> None:
         classify(model, *EACH_STEP, *keys, out="run")
 
 
+def damage(step: int) -> None:
+    """A bit of that checkpoint's weights turned round."""
+    weights = Path(f"run/checkpoints/checkpoint-{step}/weights.safetensors")
+    bytes_ = bytearray(weights.read_bytes())
+    bytes_[-1] ^= 1
+    weights.write_bytes(bytes_)
+
+
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(
     tiny: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     classify(tiny, *EACH_STEP, out="whole")
     begun(tiny, "train.save_total_limit=3")
-    weights = Path("run/checkpoints/checkpoint-6/weights.safetensors")
-    bytes_ = bytearray(weights.read_bytes())
-    bytes_[-1] ^= 1
-    weights.write_bytes(bytes_)
+    damage(6)
     capsys.readouterr()
     run = classify(tiny, *EACH_STEP, "train.save_total_limit=3", out="run")
     said = capsys.readouterr().err
@@ -176,6 +181,36 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(
     )
     assert "run: goes on after step 4, the newest checkpoint that is whole\n" in said
     assert result(str(run.path)) == result("whole")
+
+
+def test_a_damaged_checkpoint_that_is_named_is_refused_and_no_other_is_removed(tiny: str) -> None:
+    begun(tiny, "train.save_total_limit=4", step=9)
+    about, steps = Path("run/run.json").read_text(encoding="utf-8"), commit.steps(Path("run/checkpoints"))
+    damage(6)
+    with pytest.raises(OutputError) as fault:
+        llmkit.train(resume="run/checkpoints/checkpoint-6")
+    assert str(fault.value) == "run/checkpoints/checkpoint-6: cannot be gone on from; --resume run takes another"
+    assert commit.steps(Path("run/checkpoints")) == [step for step in steps if step != 6]
+    assert Path("run/checkpoints/checkpoint-6.corrupt").is_dir()
+    assert Path("run/run.json").read_text(encoding="utf-8") == about
+
+
+def test_checkpoints_that_were_set_aside_stay_until_the_run_is_sealed(
+    tiny: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun(tiny, step=5)
+    steps = commit.steps(Path("run/checkpoints"))
+    for step in steps:
+        damage(step)
+    capsys.readouterr()
+    begun(tiny, step=2)
+    said = capsys.readouterr().err
+    for step in steps:
+        assert f"set aside as checkpoint-{step}.corrupt\n" in said
+    assert "run: the run there did not finish; it starts again from its first step\n" in said
+    assert {one.name for one in Path("run/checkpoints").iterdir()} == {f"checkpoint-{step}.corrupt" for step in steps}
+    classify(tiny, *EACH_STEP, out="run")
+    assert not Path("run/checkpoints").exists()
 
 
 @pytest.mark.parametrize(
@@ -254,10 +289,13 @@ def test_other_data_and_another_model_are_refused(tiny: str, tiny_classifier: st
     assert sorted(Path("run").rglob("*")) == before
 
 
-def test_resume_alone_is_the_whole_command_and_names_a_checkpoint_too(tiny: str) -> None:
+def test_resume_alone_is_the_whole_command_and_names_a_checkpoint_too(
+    tiny: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     classify(tiny, *EACH_STEP, out="whole")
     begun(tiny, "train.save_total_limit=3", step=9)
     assert {8, 6} <= {*commit.steps(Path("run/checkpoints"))}
     run = llmkit.train(resume="run/checkpoints/checkpoint-6")
     assert str(run.path) == "run"
+    assert "run: goes on after step 6, the checkpoint that is named; later ones are removed\n" in capsys.readouterr().err
     assert result("run") == result("whole")
