@@ -13,6 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -216,10 +217,12 @@ def needs(path: Path) -> list[int]:
 
 
 def clear(root: Path) -> None:
-    """Remove everything under `root` but what was set aside: that shows what went wrong."""
+    """Remove `root`, but for what was set aside in it: that shows what went wrong."""
     for one in root.iterdir() if root.is_dir() else ():
         if ".corrupt" not in one.name:
             shutil.rmtree(one, ignore_errors=True)
+    with suppress(OSError):  # something was set aside, or there is no such folder
+        root.rmdir()
 
 
 def sweep(root: Path) -> None:

@@ -91,6 +91,8 @@ def test_all_but_what_was_set_aside_is_cleared(tmp_path: Path) -> None:
     save(tmp_path, 10)
     (tmp_path / ".tmp-11-ab").mkdir()
     commit.clear(tmp_path)
+    save(tmp_path / "checkpoints", 10)
+    commit.clear(tmp_path / "checkpoints")
     commit.clear(tmp_path / "none")
     assert [one.name for one in tmp_path.iterdir()] == ["checkpoint-9.corrupt"]
 
