@@ -85,6 +85,7 @@ def begin(
         "precision": {"train": recipe.train.precision, "eval": recipe.eval.precision},
         "hardware": hardware(),
     }
+    folder.remember()
     found = resuming.checkpoint_of(folder.path, step, recipe.train.strategy)
     if found is None:
         commit.clear(folder / CHECKPOINTS)
@@ -93,7 +94,7 @@ def begin(
     else:
         then = manifest.read(folder.path)
         precise = changes.differences(
-            {"train.precision": then["precision"]["train"]}, {"train.precision": recipe.train.precision}
+            {"train.precision": then["precision"].get("train")}, {"train.precision": recipe.train.precision}
         )
         changes.refuse(folder.path, precise, start.asked.allowed)
         resuming.remove_later(found)

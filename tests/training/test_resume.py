@@ -280,6 +280,22 @@ def test_an_allowed_change_is_made_and_recorded(tiny: str) -> None:
     assert about["changed"] == [["train.learning_rate", 0.01, 0.02], ["train.num_train_epochs", 3.0, 4.0]]
 
 
+@pytest.mark.parametrize(
+    ("key", "end"), [("train.max_steps=3", 3), ("train.num_train_epochs=0.5", 2)], ids=["steps", "epochs"]
+)
+def test_an_end_before_the_step_that_is_done_is_refused_and_nothing_changes(tiny: str, key: str, end: int) -> None:
+    begun(tiny)
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    name = key.split("=")[0]
+    with pytest.raises(OutputError) as fault:
+        classify(tiny, *EACH_STEP, key, out="run", allow_change=[name])
+    assert str(fault.value) == (
+        f"run: {key} ends it at step {end}, and step 6 is done; allow it a later end, or name another --output-dir"
+    )
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+    classify(tiny, *EACH_STEP, out="run")
+
+
 def test_other_data_and_another_model_are_refused(tiny: str, tiny_classifier: str) -> None:
     begun(tiny)
     before = sorted(Path("run").rglob("*"))
@@ -297,5 +313,7 @@ def test_resume_alone_is_the_whole_command_and_names_a_checkpoint_too(
     assert {8, 6} <= {*commit.steps(Path("run/checkpoints"))}
     run = llmkit.train(resume="run/checkpoints/checkpoint-6")
     assert str(run.path) == "run"
-    assert "run: goes on after step 6, the checkpoint that is named; later ones are removed\n" in capsys.readouterr().err
+    assert (
+        "run: goes on after step 6, the checkpoint that is named; later ones are removed\n" in capsys.readouterr().err
+    )
     assert result("run") == result("whole")
