@@ -207,6 +207,13 @@ def keep(root: Path, always: Collection[int], limit: int) -> None:
             disk.remove(named(root, step))
 
 
+def remove_later(found: Commit) -> None:
+    """Remove the checkpoints after the one that a run goes on from, and what a killed process has left."""
+    root = found.path.parent
+    sweep(root)
+    keep(root, [step for step in steps(root) if step <= found.step], 0)
+
+
 def needs(path: Path) -> list[int]:
     """The steps whose checkpoints this one cannot do without; none where its manifest cannot be read."""
     try:

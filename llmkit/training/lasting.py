@@ -264,6 +264,9 @@ class LastingTrainer(Trainer):
         held, self.held = self.held, None
         if held is None:
             return
+        assert self.keeper is not None
+        if (resumed := self.keeper.resumed) is not None:  # not before: until here the command may still be refused
+            ranks.by_first(lambda: commit.remove_later(resumed))
         loss, self._total_loss_scalar, self._globalstep_last_logged = held["loss"]
         self._tr_loss = torch.tensor(loss, device=self.args.device)
         self._initial_global_step, self.seconds_before = 0, held["seconds"]

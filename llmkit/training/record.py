@@ -97,7 +97,6 @@ def begin(
             {"train.precision": then["precision"].get("train")}, {"train.precision": recipe.train.precision}
         )
         changes.refuse(folder.path, precise, start.asked.allowed)
-        resuming.remove_later(found)
         resuming.note_other_libraries(then, manifest.versions())
         manifest.go_on(folder.path, found.step, facts, [*known.changed, *precise])
     folder.started = True

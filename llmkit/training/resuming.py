@@ -115,13 +115,6 @@ def checkpoint_of(path: Path, step: int | None, strategy: str = "ddp") -> Commit
     return found
 
 
-def remove_later(found: Commit) -> None:
-    """Remove the checkpoints after the one that a run goes on from, and what a killed process has left."""
-    root = found.path.parent
-    commit.sweep(root)
-    commit.keep(root, [step for step in commit.steps(root) if step <= found.step], 0)
-
-
 def note_other_libraries(then: Mapping[str, Any], now: Mapping[str, str]) -> None:
     """Say where libraries are others than when the run began: the weights may differ in their last bits."""
     found = changes.differences(then["versions"], dict(now))

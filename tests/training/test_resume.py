@@ -296,6 +296,17 @@ def test_an_end_before_the_step_that_is_done_is_refused_and_nothing_changes(tiny
     classify(tiny, *EACH_STEP, out="run")
 
 
+def test_a_refused_command_that_names_a_checkpoint_keeps_the_later_ones(tiny: str) -> None:
+    begun(tiny, "train.save_total_limit=4", step=9)
+    steps = commit.steps(Path("run/checkpoints"))
+    keys = ("train.save_total_limit=4", "train.max_steps=3")
+    with pytest.raises(OutputError, match=r"^run: train\.max_steps=3 ends it at step 3, and step 4 is done; "):
+        classify(
+            tiny, *EACH_STEP, *keys, out="run", resume="run/checkpoints/checkpoint-4", allow_change=["train.max_steps"]
+        )
+    assert commit.steps(Path("run/checkpoints")) == steps == [8, 6, 4, 2]
+
+
 def test_other_data_and_another_model_are_refused(tiny: str, tiny_classifier: str) -> None:
     begun(tiny)
     before = sorted(Path("run").rglob("*"))
