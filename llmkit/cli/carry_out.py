@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +99,7 @@ def run_and_show(recipe: Recipe, resume: str | None, allow_change: list[str], as
         show(run.report, "this run")
     console.out(f"\nThe model is in {run.path / 'model'}. Next:")
     for line in tasks.load(recipe.task).next_commands:
-        console.out(f"  llmkit {line.replace('{run}', str(run.path))}")
+        console.out(f"  llmkit {line.replace('{run}', shlex.quote(str(run.path)))}")
 
 
 def show_plan(recipe: Recipe, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -45,4 +46,4 @@ def copy(
     from llmkit.recipe import catalog
 
     made = catalog.copy(name, target)
-    console.out(f"{made}\nRun it: llmkit train {made}")
+    console.out(f"{made}\nRun it: llmkit train {shlex.quote(str(made))}")

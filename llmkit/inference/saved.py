@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -187,5 +188,5 @@ def task_of(found: ModelName, config: PreTrainedConfig) -> str:
             return task
     raise ModelError(
         f"{found.given}: a {names[0]}, which answers none of llmkit's tasks",
-        f"fine-tune it first: llmkit finetune-classify --model {found.given} --train FILE",
+        f"fine-tune it first: llmkit finetune-classify --model {shlex.quote(found.given)} --train FILE",
     )

@@ -13,6 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,13 +148,14 @@ def verified(path: Path) -> Commit:
     return Commit(path, record)
 
 
-def newest(root: Path, run: str, at_most: int | None = None) -> Commit | None:
+def newest(root: Path, run: str, only: int | None = None) -> Commit | None:
     """The newest checkpoint of this run that verifies, with those that it needs; None where there is none.
 
+    Where `only` names a step, its checkpoint or none: the others are not looked at, but for those that it needs.
     A damaged one is set aside as `.corrupt`; what is not taken is said, and why.
     """
     for step in steps(root):
-        if at_most is not None and step > at_most:
+        if only is not None and step != only:
             continue
         found = sound(root, step, run)
         needed = [] if found is None else [one for one in found.about.get("needs", []) if one != step]
@@ -205,6 +207,13 @@ def keep(root: Path, always: Collection[int], limit: int) -> None:
             disk.remove(named(root, step))
 
 
+def remove_later(found: Commit) -> None:
+    """Remove the checkpoints after the one that a run goes on from, and what a killed process has left."""
+    root = found.path.parent
+    sweep(root)
+    keep(root, [step for step in steps(root) if step <= found.step], 0)
+
+
 def needs(path: Path) -> list[int]:
     """The steps whose checkpoints this one cannot do without; none where its manifest cannot be read."""
     try:
@@ -212,6 +221,15 @@ def needs(path: Path) -> list[int]:
     except (OSError, ValueError, KeyError):
         return []
     return found
+
+
+def clear(root: Path) -> None:
+    """Remove `root`, but for what was set aside in it: that shows what went wrong."""
+    for one in root.iterdir() if root.is_dir() else ():
+        if ".corrupt" not in one.name:
+            shutil.rmtree(one, ignore_errors=True)
+    with suppress(OSError):  # something was set aside, or there is no such folder
+        root.rmdir()
 
 
 def sweep(root: Path) -> None:

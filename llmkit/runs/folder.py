@@ -10,7 +10,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +20,7 @@ from llmkit.runs.changes import Asked
 
 LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
+BEGUN_BY = ("recipe.yaml", "run.json")  # the files that say what a run is
 LONGEST = 60  # letters of a fresh name: a file system takes 255 bytes, and a letter may have four
 LEAST_FREE = 64 * 2**20  # bytes; the run checks again when it knows how large its model is
 
@@ -34,17 +35,27 @@ class RunFolder:
 
     path: Path
     started: bool = False
+    before: dict[str, str] = field(default_factory=dict)  # what BEGUN_BY held of the unfinished run that was there
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
+    def remember(self) -> None:
+        """Keep what the folder says of an unfinished run, for `give_up`."""
+        there = [name for name in BEGUN_BY if (self.path / name).exists()]
+        self.before = {name: (self.path / name).read_bytes().decode(errors="replace") for name in there}
+
     def give_up(self) -> None:
-        """Take back what the run wrote so far: it is refused after all."""
-        for name in ("recipe.yaml", "run.json", "log.jsonl"):
+        """Take back what the run wrote so far: it is refused after all. The run that was there before stays."""
+        self.started = False
+        if self.before:
+            for name, text in self.before.items():
+                manifest.write_text(self.path / name, text)
+            return
+        for name in (*BEGUN_BY, "log.jsonl"):
             (self.path / name).unlink(missing_ok=True)
         for name in (CHECKPOINTS, "tensorboard"):
             shutil.rmtree(self.path / name, ignore_errors=True)
-        self.started = False
 
 
 def chosen(wanted: str | Path | None, name: str, asked: Asked) -> Path:

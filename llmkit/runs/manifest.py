@@ -22,6 +22,11 @@ LIBRARIES = (
     "scipy", "pyarrow", "rouge-score", "sacrebleu",
 )  # fmt: skip
 OPTIONAL = ("vaderSentiment", "sentencepiece", "bitsandbytes", "jieba")  # that decide one where they are there
+# The parts of run.json that others read.
+PARTS = {"versions": dict, "data": list, "precision": dict, "id": str, "recipe": dict, "given": dict, "model": dict,
+         "outputs": dict, "resumed": list}  # fmt: skip
+ALWAYS = ("versions", "data", "precision")  # the others came with a later llmkit, or with the end of the run
+WORDS = {dict: "object", list: "list", str: "text"}
 
 
 def read(run: Path) -> dict[str, Any]:
@@ -39,7 +44,22 @@ def read(run: Path) -> dict[str, Any]:
         raise DataError(f"{path}: damaged: no manifest of a run", "run again in another folder")
     if about.get("schema") != SCHEMA:
         raise DataError(f"{path}: of another version of llmkit", f"this one reads schema {SCHEMA}")
+    if why := lacking(about):
+        raise DataError(f"{path}: damaged: {why}", "run again in another folder")
     return about
+
+
+def lacking(about: Mapping[str, Any]) -> str:
+    """Which part of a manifest is not there or is none, and how; empty where all are sound."""
+    needed = [*ALWAYS, "id"] if "recipe" in about else ALWAYS  # an older llmkit gave a run neither
+    for key, kind in PARTS.items():
+        if key not in about and key in needed:
+            return f"{key} is missing"
+        if key in about and not isinstance(about[key], kind):
+            return f"{key} is no {WORDS[kind]}"
+    if not all(isinstance(one, dict) and {"name", "sha256"} <= one.keys() for one in about["data"]):
+        return "data lists something without name and sha256"
+    return ""
 
 
 def begin(run: Path, recipe_text: str, facts: Mapping[str, Any]) -> None:
@@ -61,7 +81,7 @@ def begin(run: Path, recipe_text: str, facts: Mapping[str, Any]) -> None:
 def go_on(run: Path, step: int, facts: Mapping[str, Any], changed: Iterable[Sequence[Any]]) -> None:
     """Add to the unsealed manifest that the run went on after `step` and what was changed; `facts` are of now."""
     about = read(run)
-    again = {"at": now(), "after_step": step, "argv": sys.argv, "changed": [list(one) for one in changed]}
+    again = {"at": now(), "after_step": step, "argv": ranks.command(), "changed": [list(one) for one in changed]}
     about |= {**facts, "versions": versions(), "resumed": [*about.get("resumed", []), again]}
     write_json(run / "run.json", without_secrets(about))
 

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import ExportableState, TrainerControl
 
 from llmkit import console
-from llmkit.errors import DiskError
+from llmkit.errors import DiskError, OutputError
 from llmkit.runs import commit, ranks
 from llmkit.runs.commit import Commit
 from llmkit.training import shares
@@ -235,8 +235,19 @@ class LastingTrainer(Trainer):
         self.place.in_an_epoch = num_update_steps_per_epoch
         if self.held is None:
             return begun
+        if self.state.global_step > max_steps:
+            raise self.ends_too_early(max_steps)
         self.state.compute_steps(self.args, max_steps)  # the recipe's, where it was allowed to change
         return self.place.epoch, self.place.step
+
+    def ends_too_early(self, last: int) -> OutputError:
+        """Why a run that was allowed another end cannot have one at the step `last`."""
+        assert self.keeper is not None
+        key = "max_steps" if self.args.max_steps > 0 else "num_train_epochs"
+        what = f"train.{key}={getattr(self.args, key)} ends it at step {last:,}"
+        done = f"step {self.state.global_step:,} is done"
+        mend = "allow it a later end, or name another --output-dir"
+        return OutputError(f"{self.keeper.root.parent}: {what}, and {done}", mend)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None and self.held is not None:
@@ -253,6 +264,9 @@ class LastingTrainer(Trainer):
         held, self.held = self.held, None
         if held is None:
             return
+        assert self.keeper is not None
+        if (resumed := self.keeper.resumed) is not None:  # not before: until here the command may still be refused
+            ranks.by_first(lambda: commit.remove_later(resumed))
         loss, self._total_loss_scalar, self._globalstep_last_logged = held["loss"]
         self._tr_loss = torch.tensor(loss, device=self.args.device)
         self._initial_global_step, self.seconds_before = 0, held["seconds"]

@@ -13,7 +13,7 @@ from llmkit import console
 from llmkit.data.batching import order
 from llmkit.data.prepare import Splits
 from llmkit.data.rows import Rows
-from llmkit.errors import InternalError, LlmkitError, RecipeError
+from llmkit.errors import InternalError, LlmkitError, OutputError, RecipeError
 from llmkit.evaluation.evaluate import metric_names
 from llmkit.models.load import Loaded
 from llmkit.recipe.schema import Recipe
@@ -119,18 +119,25 @@ def stream_of(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits) -> Cal
 def learn(trainer: StepTrainer, folder: RunFolder, keeper: Keeper, passed_through: bool) -> None:
     """Train the trainer's model in place, from the keeper's checkpoint on; it ends with the weights of the best one.
 
-    Raises RecipeError for keys that were `passed_through` to the library and that only the first step refuses: then
-    the folder is given up again.
+    Raises RecipeError for keys that were `passed_through` to the library and that only the first step refuses, and
+    OutputError where the run is to end before the checkpoint's step: then the folder is given up again.
     """
     names = trainer.args.report_to
     trainer.last_for(keeper)
     faults = (Exception,) if names else LIBRARY_FAULTS  # a tracker raises what it likes
+    done = keeper.resumed.step if keeper.resumed else 0
     try:
         asking = trackers.asking_nobody() if names else nullcontext()
         with without_launcher_settings(), asking, keeper.stop.waiting(), ranks.naming_the_lost():
             trainer.train()
+    except OutputError:
+        if ranks.first():
+            folder.give_up()
+        raise
     except faults as fault:
-        if isinstance(fault, LlmkitError) or trainer.state.global_step or keeper.resumed or not passed_through:
+        if isinstance(fault, LlmkitError) or trainer.state.global_step > done or not passed_through:
+            raise
+        if done and not names:  # the library has taken these keys before
             raise
         if ranks.first():
             folder.give_up()

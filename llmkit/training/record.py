@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,7 +11,7 @@ from llmkit import console
 from llmkit.models import vectors
 from llmkit.recipe.load import dump, given_of
 from llmkit.recipe.schema import Recipe
-from llmkit.runs import changes, manifest, ranks
+from llmkit.runs import changes, commit, manifest, ranks
 from llmkit.runs.changes import Differences
 from llmkit.runs.commit import Commit
 from llmkit.runs.folder import CHECKPOINTS, RunFolder
@@ -79,21 +79,22 @@ def begin(
     """
     from llmkit.models.device import hardware
 
-    text = dump(recipe, [f"llmkit train {folder / 'recipe.yaml'} repeats this run", said])
+    text = dump(recipe, [f"llmkit train {shlex.quote(str(folder / 'recipe.yaml'))} repeats this run", said])
     facts = {
         **known.facts,
         "precision": {"train": recipe.train.precision, "eval": recipe.eval.precision},
         "hardware": hardware(),
     }
+    folder.remember()
     found = resuming.checkpoint_of(folder.path, step, recipe.train.strategy)
     if found is None:
-        shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        commit.clear(folder / CHECKPOINTS)
         (folder / "log.jsonl").unlink(missing_ok=True)
         manifest.begin(folder.path, text, facts)  # first: a folder with a recipe alone would be nobody's
     else:
         then = manifest.read(folder.path)
         precise = changes.differences(
-            {"train.precision": then["precision"]["train"]}, {"train.precision": recipe.train.precision}
+            {"train.precision": then["precision"].get("train")}, {"train.precision": recipe.train.precision}
         )
         changes.refuse(folder.path, precise, start.asked.allowed)
         resuming.note_other_libraries(then, manifest.versions())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,10 @@ def files_of(facts: Mapping[str, Any]) -> dict[str, Any]:
     return found | {"task file": (facts.get("task_file") or {}).get("sha256"), "processes": facts.get("processes", 1)}
 
 
-def checkpoint_of(path: Path, at_most: int | None, strategy: str = "ddp") -> Commit | None:
-    """The checkpoint that the run at `path` goes on from, which is said; None where it begins.
+def checkpoint_of(path: Path, step: int | None, strategy: str = "ddp") -> Commit | None:
+    """The checkpoint that the run at `path` goes on from, that of `step` or the newest; None where it begins.
 
-    What a killed process has left, and checkpoints after `at_most`, are removed.
+    It is said, and what is to be removed for it; nothing is yet. Raises OutputError where that of `step` is not whole.
     """
     if not (path / "run.json").exists():
         return None
@@ -99,17 +100,18 @@ def checkpoint_of(path: Path, at_most: int | None, strategy: str = "ddp") -> Com
         why = f"{strategy} keeps its optimizer in a form that llmkit does not save"
         console.note(f"{path}: the run there did not finish; it starts again from its first step: {why}")
         return None
-    commit.sweep(root)
-    found = commit.newest(root, manifest.read(path).get("id", ""), at_most)
+    found = commit.newest(root, manifest.read(path).get("id", ""), step)
+    if found is None and step is not None:
+        mend = f"--resume {shlex.quote(str(path))} takes another"
+        raise OutputError(f"{commit.named(root, step)}: cannot be gone on from", mend)
+    there = commit.steps(root)
     if found is None:
-        if at_most is not None:
-            raise OutputError(
-                f"{commit.named(root, at_most)}: cannot be gone on from", f"--resume {path} takes another"
-            )
-        console.note(f"{path}: the run there did not finish; it starts again from its first step")
+        others = "; the checkpoints that are not taken are removed" if there else ""
+        console.note(f"{path}: the run there did not finish; it starts again from its first step{others}")
         return None
-    console.note(f"{path}: goes on after step {found.step:,}, the newest checkpoint that is whole")
-    commit.keep(root, [step for step in commit.steps(root) if step <= found.step], 0)
+    which = "the newest checkpoint that is whole" if step is None else "the checkpoint that is named"
+    others = "; later ones are removed" if there[0] > found.step else ""
+    console.note(f"{path}: goes on after step {found.step:,}, {which}{others}")
     return found
 
 
@@ -124,7 +126,8 @@ def note_other_libraries(then: Mapping[str, Any], now: Mapping[str, str]) -> Non
 def how(path: Path) -> str:
     """What to say of a run that was ended before its end."""
     done = next(iter(commit.steps(path / CHECKPOINTS)), None)
-    again = f"`llmkit train --resume {path}{f' --processes {ranks.size()}' if ranks.size() > 1 else ''}`"
+    several = f" --processes {ranks.size()}" if ranks.size() > 1 else ""
+    again = f"`llmkit train --resume {shlex.quote(str(path))}{several}`"
     if done is None:
         return f"{path}: unfinished, no checkpoint yet; {again} starts it again"
     return f"{path}: unfinished, committed up to step {done:,}; {again} goes on"

@@ -65,6 +65,25 @@ def test_a_finished_run_is_said_with_its_model(command: list[str], capsys: pytes
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
 
 
+def test_a_folder_with_a_blank_in_its_name_is_quoted(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["my run" if word == "run" else word for word in command]
+
+    def ending(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StepTrainer, "training_step", ending)
+        assert cli.run(command) == 130
+    assert "; `llmkit train --resume 'my run'` starts it again\n" in capsys.readouterr().err
+    assert cli.run(["train", "--resume", "my run"]) == 0
+    assert "  llmkit predict 'my run' \"some text\"\n" in capsys.readouterr().out
+    assert (
+        Path("my run/recipe.yaml")
+        .read_text("utf-8")
+        .startswith("# llmkit train 'my run/recipe.yaml' repeats this run\n")
+    )
+
+
 def test_a_change_is_refused_with_a_table_or_allowed(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     interrupted(command)
     before = sorted(Path("run").rglob("*"))

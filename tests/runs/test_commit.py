@@ -75,6 +75,28 @@ def test_the_newest_that_verifies_is_taken_and_a_damaged_one_set_aside(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint-10.corrupt", "checkpoint-9"]
 
 
+def test_where_one_is_named_no_other_is_taken(tmp_path: Path) -> None:
+    save(tmp_path, 9)
+    (save(tmp_path, 10).path / "state.json").unlink()
+    save(tmp_path, 11)
+    assert commit.newest(tmp_path, "r", only=10) is None
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint-10.corrupt", "checkpoint-11", "checkpoint-9"]
+    found = commit.newest(tmp_path, "r", only=9)
+    assert found is not None
+    assert found.step == 9
+
+
+def test_all_but_what_was_set_aside_is_cleared(tmp_path: Path) -> None:
+    commit.set_aside(save(tmp_path, 9).path)
+    save(tmp_path, 10)
+    (tmp_path / ".tmp-11-ab").mkdir()
+    commit.clear(tmp_path)
+    save(tmp_path / "checkpoints", 10)
+    commit.clear(tmp_path / "checkpoints")
+    commit.clear(tmp_path / "none")
+    assert [one.name for one in tmp_path.iterdir()] == ["checkpoint-9.corrupt"]
+
+
 def test_one_of_another_run_or_without_its_best_is_not_taken(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

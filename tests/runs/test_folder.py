@@ -108,7 +108,7 @@ def test_a_file_is_no_folder() -> None:
 
 def begun(path: str, fingerprint: str) -> None:
     Path(path).mkdir()
-    manifest.begin(Path(path), "text", {"recipe_sha256": fingerprint})
+    manifest.begin(Path(path), "text", {"recipe_sha256": fingerprint, "data": [], "precision": {}})
 
 
 def test_another_run_is_refused_and_the_same_one_continued() -> None:

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from llmkit.errors import DataError, DiskError, LlmkitError
-from llmkit.runs import manifest
+from llmkit.runs import manifest, ranks
 
 RUN = Path("run")
+FACTS: dict[str, Any] = {"data": [{"name": "r.csv", "sha256": "ab"}], "precision": {"train": "fp32"}}
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def refused(kind: type[LlmkitError]) -> str:
 
 
 def test_begin_read_seal() -> None:
-    manifest.begin(RUN, "task: classify\n", {"rows": {"train": 3}})
+    manifest.begin(RUN, "task: classify\n", FACTS | {"rows": {"train": 3}})
     about = manifest.read(RUN)
     assert about["schema"] == manifest.SCHEMA
     assert about["sealed"] is None
@@ -56,14 +57,14 @@ def test_begin_read_seal() -> None:
 
 
 def test_the_recipes_own_fingerprint_is_kept() -> None:
-    manifest.begin(RUN, "text", {"recipe_sha256": "abc"})
+    manifest.begin(RUN, "text", FACTS | {"recipe_sha256": "abc"})
     assert manifest.read(RUN)["recipe_sha256"] == "abc"
 
 
 def test_no_token_of_the_command_line_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["llmkit", "hf_abcdefgh12345678", "--token=s3cret", "api_key=k1", "https://me:pw@host/x", "train.seed=1"]
     monkeypatch.setattr(sys, "argv", words)
-    manifest.begin(RUN, "", {})
+    manifest.begin(RUN, "", FACTS)
     assert manifest.read(RUN)["argv"] == [
         "llmkit",
         "***",
@@ -74,8 +75,17 @@ def test_no_token_of_the_command_line_is_written(monkeypatch: pytest.MonkeyPatch
     ]
 
 
+def test_a_run_that_goes_on_names_the_command_that_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ranks.COMMAND, json.dumps(["llmkit", "train", "--resume", "run", "--processes", "2"]))
+    monkeypatch.setattr(sys, "argv", ["llmkit", "train", "/tmp/llmkit-1234/recipe.yaml"])
+    manifest.begin(RUN, "", FACTS)
+    manifest.go_on(RUN, 4, {}, [])
+    about = manifest.read(RUN)
+    assert about["argv"] == about["resumed"][0]["argv"] == ["llmkit", "train", "--resume", "run", "--processes", "2"]
+
+
 def test_names_that_are_no_utf8_are_written_and_read() -> None:
-    manifest.begin(RUN, "train: caf\udce9.csv", {"name": "caf\udce9 评论"})
+    manifest.begin(RUN, "train: caf\udce9.csv", FACTS | {"name": "caf\udce9 评论"})
     assert manifest.read(RUN)["name"] == "caf\udce9 评论"
 
 
@@ -92,6 +102,33 @@ def test_names_that_are_no_utf8_are_written_and_read() -> None:
 def test_a_damaged_or_foreign_manifest_is_refused(text: str | bytes, sentence: str) -> None:
     (RUN / "run.json").write_bytes(text if isinstance(text, bytes) else text.encode())
     assert refused(DataError) == sentence
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"versions": ...}, "versions is missing"),
+        ({"data": ...}, "data is missing"),
+        ({"precision": ...}, "precision is missing"),
+        ({"recipe": {}, "given": {}, "id": ...}, "id is missing"),
+        ({"data": {}}, "data is no list"),
+        ({"data": [{"name": "r.csv"}]}, "data lists something without name and sha256"),
+        ({"data": [3]}, "data lists something without name and sha256"),
+        ({"recipe": 3}, "recipe is no object"),
+        ({"given": None}, "given is no object"),
+        ({"versions": []}, "versions is no object"),
+        ({"id": 3}, "id is no text"),
+        ({"outputs": "x"}, "outputs is no object"),
+        ({"model": "x"}, "model is no object"),
+        ({"resumed": {}}, "resumed is no list"),
+    ],
+)
+def test_a_manifest_that_lacks_a_part_is_refused_by_its_name(change: dict[str, Any], what: str) -> None:
+    manifest.begin(RUN, "", FACTS)
+    about = json.loads((RUN / "run.json").read_text(encoding="utf-8")) | change
+    kept = {key: value for key, value in about.items() if value is not ...}
+    (RUN / "run.json").write_text(json.dumps(kept), encoding="utf-8")
+    assert refused(DataError) == f"run/run.json: damaged: {what}; run again in another folder"
 
 
 def test_a_folder_without_one_is_no_run() -> None:

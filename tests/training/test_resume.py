@@ -181,15 +181,20 @@ def begun(model: str, *keys: str, step: int = 7) -> None:
         classify(model, *EACH_STEP, *keys, out="run")
 
 
+def damage(step: int) -> None:
+    """A bit of that checkpoint's weights turned round."""
+    weights = Path(f"run/checkpoints/checkpoint-{step}/weights.safetensors")
+    bytes_ = bytearray(weights.read_bytes())
+    bytes_[-1] ^= 1
+    weights.write_bytes(bytes_)
+
+
 def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(
     tiny: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     classify(tiny, *EACH_STEP, out="whole")
     begun(tiny, "train.save_total_limit=3")
-    weights = Path("run/checkpoints/checkpoint-6/weights.safetensors")
-    bytes_ = bytearray(weights.read_bytes())
-    bytes_[-1] ^= 1
-    weights.write_bytes(bytes_)
+    damage(6)
     capsys.readouterr()
     run = classify(tiny, *EACH_STEP, "train.save_total_limit=3", out="run")
     said = capsys.readouterr().err
@@ -200,6 +205,36 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(
     )
     assert "run: goes on after step 4, the newest checkpoint that is whole\n" in said
     assert result(str(run.path)) == result("whole")
+
+
+def test_a_damaged_checkpoint_that_is_named_is_refused_and_no_other_is_removed(tiny: str) -> None:
+    begun(tiny, "train.save_total_limit=4", step=9)
+    about, steps = Path("run/run.json").read_text(encoding="utf-8"), commit.steps(Path("run/checkpoints"))
+    damage(6)
+    with pytest.raises(OutputError) as fault:
+        llmkit.train(resume="run/checkpoints/checkpoint-6")
+    assert str(fault.value) == "run/checkpoints/checkpoint-6: cannot be gone on from; --resume run takes another"
+    assert commit.steps(Path("run/checkpoints")) == [step for step in steps if step != 6]
+    assert Path("run/checkpoints/checkpoint-6.corrupt").is_dir()
+    assert Path("run/run.json").read_text(encoding="utf-8") == about
+
+
+def test_checkpoints_that_were_set_aside_stay_until_the_run_is_sealed(
+    tiny: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun(tiny, step=5)
+    steps = commit.steps(Path("run/checkpoints"))
+    for step in steps:
+        damage(step)
+    capsys.readouterr()
+    begun(tiny, step=2)
+    said = capsys.readouterr().err
+    for step in steps:
+        assert f"set aside as checkpoint-{step}.corrupt\n" in said
+    assert "run: the run there did not finish; it starts again from its first step\n" in said
+    assert {one.name for one in Path("run/checkpoints").iterdir()} == {f"checkpoint-{step}.corrupt" for step in steps}
+    classify(tiny, *EACH_STEP, out="run")
+    assert not Path("run/checkpoints").exists()
 
 
 @pytest.mark.parametrize(
@@ -269,6 +304,33 @@ def test_an_allowed_change_is_made_and_recorded(tiny: str) -> None:
     assert about["changed"] == [["train.learning_rate", 0.01, 0.02], ["train.num_train_epochs", 3.0, 4.0]]
 
 
+@pytest.mark.parametrize(
+    ("key", "end"), [("train.max_steps=3", 3), ("train.num_train_epochs=0.5", 2)], ids=["steps", "epochs"]
+)
+def test_an_end_before_the_step_that_is_done_is_refused_and_nothing_changes(tiny: str, key: str, end: int) -> None:
+    begun(tiny)
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    name = key.split("=")[0]
+    with pytest.raises(OutputError) as fault:
+        classify(tiny, *EACH_STEP, key, out="run", allow_change=[name])
+    assert str(fault.value) == (
+        f"run: {key} ends it at step {end}, and step 6 is done; allow it a later end, or name another --output-dir"
+    )
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+    classify(tiny, *EACH_STEP, out="run")
+
+
+def test_a_refused_command_that_names_a_checkpoint_keeps_the_later_ones(tiny: str) -> None:
+    begun(tiny, "train.save_total_limit=4", step=9)
+    steps = commit.steps(Path("run/checkpoints"))
+    keys = ("train.save_total_limit=4", "train.max_steps=3")
+    with pytest.raises(OutputError, match=r"^run: train\.max_steps=3 ends it at step 3, and step 4 is done; "):
+        classify(
+            tiny, *EACH_STEP, *keys, out="run", resume="run/checkpoints/checkpoint-4", allow_change=["train.max_steps"]
+        )
+    assert commit.steps(Path("run/checkpoints")) == steps == [8, 6, 4, 2]
+
+
 def test_other_data_and_another_model_are_refused(tiny: str, tiny_classifier: str) -> None:
     begun(tiny)
     before = sorted(Path("run").rglob("*"))
@@ -278,10 +340,15 @@ def test_other_data_and_another_model_are_refused(tiny: str, tiny_classifier: st
     assert sorted(Path("run").rglob("*")) == before
 
 
-def test_resume_alone_is_the_whole_command_and_names_a_checkpoint_too(tiny: str) -> None:
+def test_resume_alone_is_the_whole_command_and_names_a_checkpoint_too(
+    tiny: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     classify(tiny, *EACH_STEP, out="whole")
     begun(tiny, "train.save_total_limit=3", step=9)
     assert {8, 6} <= {*commit.steps(Path("run/checkpoints"))}
     run = llmkit.train(resume="run/checkpoints/checkpoint-6")
     assert str(run.path) == "run"
+    assert (
+        "run: goes on after step 6, the checkpoint that is named; later ones are removed\n" in capsys.readouterr().err
+    )
     assert result("run") == result("whole")

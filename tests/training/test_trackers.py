@@ -30,9 +30,9 @@ def no_folder_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
 
 
-def train(model: str, *keys: str, out: str | None = "run") -> Any:
+def train(model: str, *keys: str, out: str | None = "run", **words: Any) -> Any:
     data = write_jsonl("r.jsonl", reviews(60))
-    return llmkit.train(None, *QUICK, *keys, task="classify", model=model, train=data, output_dir=out)
+    return llmkit.train(None, *QUICK, *keys, task="classify", model=model, train=data, output_dir=out, **words)
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -126,6 +126,33 @@ def test_a_tracker_that_is_not_there_is_said_before_a_row_is_read(tiny: str, mon
         f"error: train.hf.report_to: no tracker 'foo'; known: {', '.join(sorted(report_to.PACKAGES))}"
     )
     assert [path.name for path in Path().iterdir()] == ["r.jsonl"]
+
+
+def test_a_tracker_that_fails_as_a_run_goes_on_is_refused_and_the_run_stays_as_it_was(
+    tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("llmkit.training.run.judge_and_write", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny)
+    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
+    Path("notdir").touch()
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setenv("TENSORBOARD_LOGGING_DIR", "notdir/x")
+        with pytest.raises(RecipeError) as fault:
+            train(tiny, BOARD, allow_change=["train.hf.report_to"])
+    assert str(fault.value) == (
+        "train.hf.report_to: tensorboard: NotADirectoryError: [Errno 20] Not a directory: 'notdir/x'; set it up first "
+        "(nothing is asked here), or leave it out"
+    )
+    assert "unfinished" not in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
+    train(tiny)
+    assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["sealed"]
 
 
 def test_a_finished_run_answers_also_where_its_tracker_is_not_installed(
