@@ -130,7 +130,9 @@ def of_torchrun(variables: Mapping[str, str]) -> Place:
 
 def of_slurm(variables: Mapping[str, str]) -> Place:
     """The place of a task that `srun` has started. The variables of a batch script alone make no step."""
+    port = variables.get("MASTER_PORT") or "0"
     numbers = {name: variables.get(name, first) for name, first in SLURM.items()}
+    numbers |= {} if port == "0" else {"MASTER_PORT": port}
     wrong = {name: value for name, value in numbers.items() if not (value or "").strip().isdigit()}
     if wrong:
         shown = said({name: value for name, value in numbers.items() if value is not None})
@@ -142,7 +144,7 @@ def of_slurm(variables: Mapping[str, str]) -> Place:
         size,
         local,
         variables.get("MASTER_ADDR") or first_host(variables.get("SLURM_STEP_NODELIST", "127.0.0.1")),
-        int(variables.get("MASTER_PORT") or FIRST_PORT + (job * 16 + step) % PORTS),
+        int(port) or FIRST_PORT + (job * 16 + step) % PORTS,
     )
 
 

@@ -6,6 +6,7 @@ import atexit
 import json
 import os
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
@@ -22,6 +23,7 @@ from llmkit.runs.launchers import COMMAND, Place, place
 
 T = TypeVar("T")
 GATHERING = 300.0  # seconds in which all processes must have come
+PATIENCE = 20.0  # of them without a word
 LONGER = 60.0  # seconds that operations wait beyond the timeout, so that whoever is lost is named first
 AT_MOST = 0.5  # seconds between two looks for what another process is to say
 # Set by llmkit's own launcher: how many processes it meant to start, and a file that says which error was shown.
@@ -90,12 +92,27 @@ def join(variables: MutableMapping[str, str] = os.environ) -> None:
     variables.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # DDP warns where it looks for unused weights and finds none
     if found.rank:
         warnings.simplefilter("ignore")  # the first process gives the same
-    store = meeting_point(found)
-    beats = Beats(store, found.rank, found.size, lost)
-    JOBS.append(Job(found, store, beats))
-    beats.start()
-    atexit.register(beats.stop)
-    meet("joined", GATHERING)
+    with saying_who_is_waited_for(found):
+        store = meeting_point(found)
+        beats = Beats(store, found.rank, found.size, lost)
+        JOBS.append(Job(found, store, beats))
+        beats.start()
+        atexit.register(beats.stop)
+        meet("joined", GATHERING)
+
+
+@contextmanager
+def saying_who_is_waited_for(found: Place) -> Iterator[None]:
+    """Say what a process waits for where that takes long: a launcher may have left its marks in a shell."""
+    others = f"the other{f' {found.size - 1}' if found.size > 2 else ''}"
+    what = f"rank {found.rank} of {found.size}: waiting for {others} at {found.address}:{found.port}"
+    timer = threading.Timer(PATIENCE, lambda: console.note(f"{what}, for {GATHERING:.0f} s at the most"))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def meeting_point(found: Place) -> Any:

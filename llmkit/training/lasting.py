@@ -10,8 +10,6 @@ import copy
 import dataclasses
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,43 +18,21 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import ExportableState, TrainerControl
 
 from llmkit import console
-from llmkit.errors import DiskError, OutputError
+from llmkit.errors import OutputError
 from llmkit.runs import commit, ranks
 from llmkit.runs.commit import Commit
 from llmkit.training import shares
 from llmkit.training import state as states
 from llmkit.training.callbacks import Journal
+from llmkit.training.keeper import Keeper, still_sound
 from llmkit.training.meter import Meter
 from llmkit.training.place import Place
-from llmkit.training.signals import Stop
 
 WEIGHTS, TENSORS, STATE, TRAINER_STATE = "weights.safetensors", "state.safetensors", "state.json", "trainer_state.json"
 
 
-@dataclass
-class Keeper:
-    """Where the checkpoints of a run go, what they are of, how many stay, and the one to go on from."""
-
-    root: Path
-    about: Mapping[str, Any]  # for each manifest: the run's id, processes, fingerprints
-    limit: int
-    stop: Stop
-    resumed: Commit | None = None
-    said: bool = False
-
-
 class LeftError(Exception):
     """An evaluation was left because a signal came."""
-
-
-def still_sound(path: Path) -> None:
-    """Raise DiskError where the checkpoint at `path` is not what was written."""
-    try:
-        commit.verified(path)
-    except commit.DamagedError as why:
-        aside = commit.set_aside(path)
-        what = f"{path}: damaged: {why}; set aside as {aside.name}"
-        raise DiskError(what, "give the same command again: it goes on before it") from None
 
 
 class LastingTrainer(Trainer):

@@ -24,7 +24,7 @@ from llmkit.tasks.base import Encoded, Feature, Task
 from llmkit.training import trackers
 from llmkit.training.arguments import rows_at_once, training_arguments
 from llmkit.training.callbacks import Journal
-from llmkit.training.lasting import Keeper
+from llmkit.training.keeper import Keeper
 from llmkit.training.meter import Meter
 from llmkit.training.trackers import Board
 from llmkit.training.trainer import StepTrainer

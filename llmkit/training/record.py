@@ -19,7 +19,7 @@ from llmkit.training import resuming
 from llmkit.training import start as starting
 
 if TYPE_CHECKING:
-    from llmkit.training.lasting import Keeper
+    from llmkit.training.keeper import Keeper
     from llmkit.training.run import Start
     from llmkit.training.signals import Stop
 
@@ -107,6 +107,6 @@ def begin(
 
 def keeper(recipe: Recipe, folder: RunFolder, about: Mapping[str, Any], stop: Stop, resumed: Commit | None) -> Keeper:
     """What keeps the run's checkpoints."""
-    from llmkit.training.lasting import Keeper
+    from llmkit.training.keeper import Keeper
 
     return Keeper(folder / CHECKPOINTS, about, recipe.train.save_total_limit, stop, resumed)

@@ -58,6 +58,7 @@ def test_variables_that_are_half_set_are_named() -> None:
     assert refused({"SLURM_STEP_NUM_TASKS": "2"}) == f"{what} without a number in SLURM_PROCID; {mend}"
     said = refused(SLURM | {"SLURM_STEP_NUM_TASKS": "two"})
     assert said.endswith(f" without a number in SLURM_STEP_NUM_TASKS; {mend}")
+    assert " without a number in MASTER_PORT; " in refused(SLURM | {"MASTER_PORT": "http"})
     assert refused(TORCHRUN | {"RANK": "7"}).startswith("started as rank 7 of 4 processes; they are counted from 0; ")
 
 

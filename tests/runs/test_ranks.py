@@ -113,6 +113,14 @@ def test_a_process_that_counts_no_more_is_lost_and_named(two: list[ranks.Job], m
     )
 
 
+def test_what_a_process_waits_for_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(ranks, "PATIENCE", 0.0)
+    with ranks.saying_who_is_waited_for(Place(0, 3, 0, "node1", 29500)):
+        while not (said := capsys.readouterr().err):
+            time.sleep(0.01)
+    assert said == "rank 0 of 3: waiting for the other 2 at node1:29500, for 300 s at the most\n"
+
+
 def test_one_error_is_shown_and_its_code_is_left_for_the_launcher(
     two: list[ranks.Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
