@@ -29,8 +29,8 @@ from transformers import (
 )
 
 import llmkit
-from llmkit.data.read import read
-from llmkit.models.names import PACKAGED, resolve
+from llmkit.data.readers.read import read
+from llmkit.models.sources.model_ref import PACKAGED, resolve
 
 EPOCHS, RATE, ROWS, LENGTH = 2, 1e-4, 32, 128
 

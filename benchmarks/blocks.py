@@ -31,7 +31,7 @@ def bare(file: str, _: Path) -> list[Callable[[Any], Any]]:
     """Reading the lines and tokenizing them, and no more."""
     import stock_mlm
 
-    from llmkit.models.names import PACKAGED, resolve
+    from llmkit.models.sources.model_ref import PACKAGED, resolve
 
     backend = stock_mlm.tokenizer_of(resolve(PACKAGED).id).backend_tokenizer
     return [
@@ -44,7 +44,7 @@ def stock(file: str, cache: Path) -> list[Callable[[Any], Any]]:
     """The three parts of the script."""
     import stock_mlm
 
-    from llmkit.models.names import PACKAGED, resolve
+    from llmkit.models.sources.model_ref import PACKAGED, resolve
 
     tokenizer = stock_mlm.tokenizer_of(resolve(PACKAGED).id)
     return [
@@ -59,7 +59,7 @@ def ours(file: str, _: Path) -> list[Callable[[Any], Any]]:
     from llmkit import tasks
     from llmkit.data.prepare import read_splits
     from llmkit.models.load import load_tokenizer
-    from llmkit.models.names import PACKAGED, resolve
+    from llmkit.models.sources.model_ref import PACKAGED, resolve
     from llmkit.recipe.load import load_recipe
 
     recipe = load_recipe(None, ["data.split.validation=0", "data.split.test=0"], task="mlm", train=file)

@@ -29,8 +29,9 @@ from typing import Any
 
 import numpy as np
 
-from llmkit.metrics import multilabel, probabilities, regression
-from llmkit.metrics.classification import from_cells, score_all
+from llmkit.metrics import regression
+from llmkit.metrics.classification import multilabel, probabilities
+from llmkit.metrics.classification.single_label import from_cells, score_all
 
 METRICS = ("accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall", "weighted_precision", "mcc")
 LABELS, PRIORS, SHARES, ROWS = (2, 5, 20), ("balanced", "skewed"), (0.6, 0.8, 0.9, 0.95), (500, 100)

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from llmkit.metrics.classification import NAMES, score_all
+from llmkit.metrics.classification.single_label import NAMES, score_all
 
 ROWS, RIGHT = 10_000, 0.8
 

@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import llmkit
-from llmkit.models.names import PACKAGED
+from llmkit.models.sources.model_ref import PACKAGED
 
 SIDES = {
     "full": ["train.learning_rate=1e-4"],

@@ -35,8 +35,8 @@ import llmkit
 from llmkit import tasks
 from llmkit.data.prepare import read_splits
 from llmkit.models.load import load_tokenizer
-from llmkit.models.names import PACKAGED, resolve
-from llmkit.models.presets import config_of
+from llmkit.models.scratch.from_config import config_of
+from llmkit.models.sources.model_ref import PACKAGED, resolve
 from llmkit.recipe.load import load_recipe
 
 LENGTH, ROWS = 128, 32

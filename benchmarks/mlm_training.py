@@ -58,7 +58,7 @@ def stock(plan: Plan) -> tuple[Any, Callable[[], int]]:
     import transformers
     from datasets import load_from_disk
 
-    from llmkit.models.names import PACKAGED, resolve
+    from llmkit.models.sources.model_ref import PACKAGED, resolve
 
     folder = resolve(PACKAGED).id
     tokenizer = stock_mlm.tokenizer_of(folder)
@@ -77,13 +77,13 @@ def stock(plan: Plan) -> tuple[Any, Callable[[], int]]:
 
 def ours(plan: Plan) -> tuple[Any, Callable[[], int]]:
     """llmkit's trainer, built as a run builds it, and a function that says how many tokens it has seen."""
-    from llmkit.models.names import PACKAGED
+    from llmkit.models.sources.model_ref import PACKAGED
     from llmkit.recipe.load import load_recipe
     from llmkit.runs.folder import RunFolder
-    from llmkit.training import ready
     from llmkit.training import run as runs
-    from llmkit.training import start as starting
-    from llmkit.training.learn import trainer_for
+    from llmkit.training.fit import trainer_for
+    from llmkit.training.setup import features
+    from llmkit.training.setup import model as starting
 
     keys = ["data.split.validation=0", "data.split.test=0", f"model.max_length={LENGTH}",
             f"train.max_steps={plan.all_steps}", f"train.per_device_train_batch_size={ROWS}",
@@ -92,11 +92,11 @@ def ours(plan: Plan) -> tuple[Any, Callable[[], int]]:
     keys += fresh if plan.model == "tiny" else [f"model.name={PACKAGED}"]
     start = runs.prepare(load_recipe(None, keys, task="mlm", train=plan.file))
     recipe, loaded = starting.load(start.recipe, start.task, start.model, start.splits.train)
-    encoded = ready.encode(recipe, start.task, loaded, start.splits)
+    encoded = features.encode(recipe, start.task, loaded, start.splits)
     if "chunks" in plan.side:
         encoded["train"] = same_chunks(plan, start.task, loaded.tokenizer)
-    ready.start_head(start.task, loaded)
-    recipe, _ = ready.settle(recipe, start.splits, loaded)
+    features.start_head(start.task, loaded)
+    recipe, _ = features.settle(recipe, start.splits, loaded)
     folder = plan.work / "ours"
     folder.mkdir(exist_ok=True)
     trainer = trainer_for(recipe, start.task, loaded, start.splits, encoded, RunFolder(folder))
@@ -108,9 +108,9 @@ def same_chunks(plan: Plan, task: Any, tokenizer: Any) -> Any:
     import numpy as np
     from datasets import load_from_disk
 
-    from llmkit.data.blocks import Blocks, Frame, Tokenized, cut
-    from llmkit.data.masking import masked
-    from llmkit.tasks.records import Encoded
+    from llmkit.data.corpus.blocks import Blocks, Frame, Tokenized, cut
+    from llmkit.data.corpus.masking import masked
+    from llmkit.tasks.types import Encoded
 
     rows = np.asarray(load_from_disk(str(plan.work / "chunks")).with_format("numpy")["input_ids"][:], dtype=np.uint16)
     ends = np.arange(1, len(rows) + 1) * LENGTH
@@ -180,7 +180,7 @@ def prepare(plan: Plan) -> dict[str, Any]:
     """Make the script's chunks and llmkit's tokens, so that no measured process holds what making them took."""
     import stock_mlm
 
-    from llmkit.models.names import PACKAGED, resolve
+    from llmkit.models.sources.model_ref import PACKAGED, resolve
 
     tokenizer = stock_mlm.tokenizer_of(resolve(PACKAGED).id)
     rows = stock_mlm.chunks(stock_mlm.lines(plan.file, plan.work / "maps"), tokenizer, LENGTH)

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import llmkit
-from llmkit.models.shapes import NETWORKS
+from llmkit.models.scratch.sizes import NETWORKS
 
 
 def ran(folder: Path, model: str, *keys: str) -> tuple[Any, float]:

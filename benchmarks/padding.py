@@ -9,12 +9,12 @@ from __future__ import annotations
 import argparse
 
 from llmkit.data.batching import Steps, by_length, micro_batches, padded
-from llmkit.data.read import read
-from llmkit.models.layout import TOGETHER
+from llmkit.data.readers.read import read
+from llmkit.models.fast.layout import TOGETHER
 from llmkit.models.load import load_tokenizer
-from llmkit.models.names import PACKAGED, resolve
-from llmkit.models.tokens import encode
-from llmkit.training.cutting import OVERHEAD, ROWS_MULTIPLE
+from llmkit.models.sources.model_ref import PACKAGED, resolve
+from llmkit.models.tokenizers.encode import encode
+from llmkit.training.batches.micro_batches import OVERHEAD, ROWS_MULTIPLE
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from llmkit.models.load import load_model
-from llmkit.models.names import PACKAGED, resolve
+from llmkit.models.sources.model_ref import PACKAGED, resolve
 
 ROUNDS = 22
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from llmkit.models.names import PACKAGED
+from llmkit.models.sources.model_ref import PACKAGED
 
 
 def command(words: list[str]) -> tuple[dict[str, Any], float, int]:

@@ -25,7 +25,7 @@ import numpy as np
 from llmkit.data.batching import Steps, divided
 from llmkit.data.prepare import read_splits
 from llmkit.models.load import load_tokenizer
-from llmkit.models.names import PACKAGED, resolve
+from llmkit.models.sources.model_ref import PACKAGED, resolve
 from llmkit.recipe.load import load_recipe
 from llmkit.tasks.classify import Classify
 

@@ -18,9 +18,9 @@ from itertools import product
 import numpy as np
 from scipy.sparse import csr_array
 
-from llmkit.metrics import summaries, translations
 from llmkit.metrics.intervals import Floats, Statistic
 from llmkit.metrics.rows import other_end, score_rows
+from llmkit.metrics.text import summarization, translation
 
 WORDS = 5000
 LENGTHS = {"titles": 7, "sentences": 18, "paragraphs": 45}  # words, the median
@@ -59,12 +59,12 @@ def of_pool(
 ) -> tuple[list[str], Statistic, dict[str, tuple[float, float]]]:
     """The names of the metrics, their function from counts [B, pool] to values [B, M], and their limits."""
     rows = made(np.random.default_rng([len(kind), round(100 * kept)]), kind, kept, pool)
-    possible = [name for name in translations.NAMES if name != "ter" or LENGTHS[kind] <= LONGEST]
-    theirs = [name for name in possible if name in asked and name not in summaries.NAMES]
-    own = [name for name in summaries.NAMES if name in asked]
-    modules = [(module, names) for module, names in ((summaries, own), (translations, theirs)) if names]
+    possible = [name for name in translation.NAMES if name != "ter" or LENGTHS[kind] <= LONGEST]
+    theirs = [name for name in possible if name in asked and name not in summarization.NAMES]
+    own = [name for name in summarization.NAMES if name in asked]
+    modules = [(module, names) for module, names in ((summarization, own), (translation, theirs)) if names]
     parts = [module.statistic(names, *rows, False) for module, names in modules]
-    limits = summaries.LIMITS | translations.LIMITS
+    limits = summarization.LIMITS | translation.LIMITS
     return [*own, *theirs], lambda counts: np.hstack([part(counts) for part in parts]), limits
 
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=500, help="rows of a draw")
     parser.add_argument("--pool", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--metrics", nargs="+", default=[*summaries.NAMES, "bleu", "ter"])
+    parser.add_argument("--metrics", nargs="+", default=[*summarization.NAMES, "bleu", "ter"])
     given = parser.parse_args()
     points = list(product(LENGTHS, KEPT))
     with ProcessPoolExecutor(given.processes) as processes:

@@ -29,12 +29,12 @@ from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, Trai
 from llmkit import tasks
 from llmkit.data.prepare import read_splits
 from llmkit.models.load import Loaded, load_model
-from llmkit.models.names import PACKAGED, resolve
+from llmkit.models.sources.model_ref import PACKAGED, resolve
 from llmkit.recipe.load import load_recipe
 from llmkit.runs.folder import RunFolder
-from llmkit.training import ready
-from llmkit.training import start as starting
-from llmkit.training.learn import trainer_for
+from llmkit.training.fit import trainer_for
+from llmkit.training.setup import features
+from llmkit.training.setup import model as starting
 
 ROWS = 32
 LENGTH = 128
@@ -83,7 +83,7 @@ def ours(file: str, rows: Sequence[int], folder: str, side: str) -> Any:
     task.fit(splits.train, {})
     splits = replace(splits, train=splits.train.take(rows))
     recipe, loaded = starting.load(recipe, task, resolve(PACKAGED), splits.train)
-    encoded = ready.encode(recipe, task, loaded, splits)
+    encoded = features.encode(recipe, task, loaded, splits)
     return trainer_for(recipe, task, loaded, splits, encoded, RunFolder(Path(folder)))
 
 

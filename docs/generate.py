@@ -26,9 +26,10 @@ from typer.testing import CliRunner
 from llmkit import errors, tasks
 from llmkit.cli import app
 from llmkit.evaluation.baselines import BASELINES
-from llmkit.metrics import Score, summaries, translations
-from llmkit.recipe import hf, load, sentences
-from llmkit.recipe.schema import Recipe, TrainSection
+from llmkit.metrics import Score
+from llmkit.metrics.text import summarization, translation
+from llmkit.recipe import hf, load, validation_messages
+from llmkit.schema import Recipe, TrainSection
 from llmkit.tasks.base import Answer, Task
 from llmkit.tasks.classify import Classify, ClassifyOptions
 from llmkit.tasks.mlm import Mlm
@@ -109,7 +110,7 @@ EXAMPLES: dict[str, tuple[str, list[Any], list[Answer]]] = {
     ),
 }  # fmt: skip
 # Generated text in rows of one reference.
-WRITTEN = {"summarize": summaries, "translate": translations}
+WRITTEN = {"summarize": summarization, "translate": translation}
 SAYS = ["a cat sat", "a dog ran off", "the end", "no one"]
 SUMS = {"loss": 3.0, "masked": 2.0, "correct": 1.0, "pseudo_loss": 9.0, "tokens": 4.0}
 
@@ -166,10 +167,10 @@ A default of `-` means that nothing is set.
 def recipe_page() -> str:
     """The text of recipe.md: every key, section by section, and what stands under train.hf."""
     text = HEAD + RECIPE_HEAD
-    own = {name: about for name, about in Recipe.model_fields.items() if name not in sentences.HIDDEN}
-    text += "\n## At the top\n\n" + keys({n: f for n, f in own.items() if not sentences.section_of(f)}, "")
+    own = {name: about for name, about in Recipe.model_fields.items() if name not in validation_messages.HIDDEN}
+    text += "\n## At the top\n\n" + keys({n: f for n, f in own.items() if not validation_messages.section_of(f)}, "")
     for name, about in own.items():
-        if inner := sentences.section_of(about):
+        if inner := validation_messages.section_of(about):
             text += section_text(name, inner)
     for name in tasks.names():
         kind = tasks.load(name)
@@ -182,9 +183,11 @@ def recipe_page() -> str:
 def section_text(name: str, model: type[BaseModel], level: str = "##") -> str:
     """One section's heading and keys, then the sections inside it."""
     inner = {
-        f"{name}.{key}": found for key, about in model.model_fields.items() if (found := sentences.section_of(about))
+        f"{name}.{key}": found
+        for key, about in model.model_fields.items()
+        if (found := validation_messages.section_of(about))
     }
-    plain = {key: about for key, about in model.model_fields.items() if not sentences.section_of(about)}
+    plain = {key: about for key, about in model.model_fields.items() if not validation_messages.section_of(about)}
     text = f"\n{level} {name}\n\n{one_line(model.__doc__)}\n\n{keys(plain, f'{name}.')}"
     return text + "".join(section_text(dotted, found, level + "#") for dotted, found in inner.items())
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0.dev0"
+from llmkit.version import __version__
+
 __all__ = [
+    "__version__",
     "clean", "compare", "evaluate", "load_recipe", "plan", "predict", "tokenizer_report", "train", "train_tokenizer",
 ]  # fmt: skip
 
@@ -17,21 +19,21 @@ if TYPE_CHECKING:
     from llmkit.evaluation.compare import compare
     from llmkit.evaluation.evaluate import evaluate
     from llmkit.inference.predict import predict
-    from llmkit.models.fertility import tokenizer_report
-    from llmkit.models.vocabulary import train_tokenizer
+    from llmkit.models.tokenizer_training.fertility import tokenizer_report
+    from llmkit.models.tokenizer_training.train import train_tokenizer
     from llmkit.recipe.load import load_recipe
-    from llmkit.training.plan import plan
+    from llmkit.training.dry_run import plan
     from llmkit.training.run import train
 
 HOMES = {
     "clean": "llmkit.data.cleaning.run",
     "train": "llmkit.training.run",
-    "plan": "llmkit.training.plan",
+    "plan": "llmkit.training.dry_run",
     "compare": "llmkit.evaluation.compare",
     "evaluate": "llmkit.evaluation.evaluate",
     "predict": "llmkit.inference.predict",
-    "tokenizer_report": "llmkit.models.fertility",
-    "train_tokenizer": "llmkit.models.vocabulary",
+    "tokenizer_report": "llmkit.models.tokenizer_training.fertility",
+    "train_tokenizer": "llmkit.models.tokenizer_training.train",
     "load_recipe": "llmkit.recipe.load",
 }
 

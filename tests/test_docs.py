@@ -58,8 +58,8 @@ def test_the_terminal_of_the_writer_changes_nothing(generate: ModuleType, monkey
 
 
 def test_every_key_and_every_option_is_in_the_reference(generate: ModuleType) -> None:
-    from llmkit.recipe.schema import Recipe
-    from llmkit.recipe.sentences import leaves
+    from llmkit.recipe.validation_messages import leaves
+    from llmkit.schema import Recipe
     from llmkit.tasks.classify import ClassifyOptions
     from llmkit.tasks.mlm import MlmOptions
     from llmkit.tasks.sentiment import SentimentOptions

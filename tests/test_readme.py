@@ -119,7 +119,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny: str) -> Iterator[Path]:
     write_files(folder)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("PACKAGED", "FALLBACK"):
-            patch.setattr(f"llmkit.models.names.{name}", tiny)
+            patch.setattr(f"llmkit.models.sources.model_ref.{name}", tiny)
         yield folder
 
 

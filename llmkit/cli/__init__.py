@@ -12,9 +12,9 @@ from typing import IO, Any, NoReturn
 import typer
 
 from llmkit import console
-from llmkit.cli import data, doctor, launch, recipes, tokenizer, train, use
+from llmkit.cli import data, doctor, evaluate, launch, predict, recipes, tokenizer, train
 from llmkit.errors import LlmkitError, Stopped, out_of_memory
-from llmkit.runs import ranks
+from llmkit.runs import distributed
 
 app = typer.Typer(
     name="llmkit",
@@ -23,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (train, use, doctor):
+for module in (train, evaluate, predict, doctor):
     module.add_to(app)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(tokenizer.app, name="tokenizer")
@@ -33,7 +33,7 @@ app.add_typer(launch.app, name="launch")
 
 def version(wanted: bool) -> None:
     if wanted:
-        from llmkit import __version__
+        from llmkit.version import __version__
 
         console.out(f"llmkit {__version__}")
         raise typer.Exit
@@ -82,10 +82,10 @@ def run(words: list[str], debug: bool = False) -> int:
 
             traceback.print_exc()
         sentence, code = explained(fault)
-        shown = ranks.may_show(sentence, code)
+        shown = distributed.may_show(sentence, code)
         if shown is not None:
             first, *more = sentence.split("\n")
-            console.error("\n".join([first if code in ranks.BY_SIGNAL else first + shown, *more]))
+            console.error("\n".join([first if code in distributed.BY_SIGNAL else first + shown, *more]))
         return code
 
 
@@ -145,7 +145,7 @@ def mistyped(message: str) -> str:
     """What is wrong with a command line and what mends it: a recipe key that was written as a flag is said as a key."""
     message = message.removesuffix(".")
     if flag := re.match(r"No such option: --([a-z_-]+)", message):
-        from llmkit.recipe.sentences import key_of
+        from llmkit.recipe.validation_messages import key_of
 
         if key := key_of(flag[1]):  # better than the options that look like it
             return f"{flag[0]}; write {key}=VALUE"

@@ -32,7 +32,7 @@ def doctor(
 
     llmkit doctor
     """
-    from llmkit.report.doctor.examine import examine
+    from llmkit.report.doctor.check import examine
 
     if not console.speaks():
         # Of several processes the first alone says what is wrong, and it may not be there.

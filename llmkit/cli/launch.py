@@ -42,7 +42,7 @@ def slurm(
     The recipe is checked here, with its keys; its data is looked at on the cluster.
     """
     from llmkit.recipe.load import load_recipe
-    from llmkit.training.slurm import Cluster, script
+    from llmkit.training.processes.slurm import Cluster, script
 
     recipe = load_recipe(words[0], words[1:], output_dir=output_dir)
     if recipe.output_dir is None:

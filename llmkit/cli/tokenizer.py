@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmkit import console
-from llmkit.data.faults import counted
+from llmkit.data.row_errors import counted
 from llmkit.errors import LlmkitError
 
 if TYPE_CHECKING:
-    from llmkit.models.fertility import Fertility
+    from llmkit.models.tokenizer_training.fertility import Fertility
 
 app = typer.Typer(help="Train a tokenizer, or see what one makes of a corpus.", rich_markup_mode=None)
 # What a recipe calls a setting of the corpus, and what these commands call it.
@@ -82,7 +82,7 @@ def train(
 
     llmkit tokenizer train corpus.txt --vocab-size 8000 -o tok
     """
-    from llmkit.models.vocabulary import train_tokenizer
+    from llmkit.models.tokenizer_training.train import train_tokenizer
 
     with in_flags():
         trained = train_tokenizer(
@@ -117,7 +117,7 @@ def report(
 
     llmkit tokenizer report google-bert/bert-base-uncased corpus.txt
     """
-    from llmkit.models.fertility import tokenizer_report
+    from llmkit.models.tokenizer_training.fertility import tokenizer_report
 
     with in_flags():
         found = tokenizer_report(

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from llmkit.cli.carry_out import carry_out
 from llmkit.cli.options import (
     AllowChange,
     Corpus,
@@ -36,6 +35,7 @@ from llmkit.cli.options import (
     Words,
     WritersShape,
 )
+from llmkit.cli.training_command import carry_out
 
 
 def finetune_classify(

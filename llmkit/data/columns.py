@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmkit.data.faults import Fault, counted, listed, refuse
+from llmkit.data.row_errors import Fault, counted, listed, refuse
 from llmkit.data.rows import Rows
 from llmkit.errors import DataError, RecipeError, did_you_mean, nearest
 

@@ -7,8 +7,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from llmkit.data.faults import counted
 from llmkit.data.normalize import keys
+from llmkit.data.row_errors import counted
 from llmkit.data.rows import Ints, Rows
 from llmkit.errors import SHOWN, DataError, RecipeError, did_you_mean
 

@@ -8,18 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from llmkit.data import corpus, leaks
+from llmkit.data import leaks
 from llmkit.data.columns import KINDS, guess, need
-from llmkit.data.decode import ReadOptions
-from llmkit.data.documents import documents, gathered
-from llmkit.data.faults import listed
-from llmkit.data.packages import locate
-from llmkit.data.read import read
+from llmkit.data.corpus import stream as corpus_stream
+from llmkit.data.corpus.documents import documents, gathered
+from llmkit.data.readers.decode import ReadOptions
+from llmkit.data.readers.pkg_uri import locate
+from llmkit.data.readers.read import read
+from llmkit.data.row_errors import listed
 from llmkit.data.rows import Rows
 from llmkit.data.split import split_off
 from llmkit.errors import RecipeError
-from llmkit.recipe.schema import DataSection, SplitSection
 from llmkit.runs.manifest import file_hash
+from llmkit.schema import DataSection, SplitSection
 
 
 class Reader(Protocol):
@@ -50,7 +51,7 @@ class Splits:
     columns: dict[str, str]
     sources: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
-    stream: corpus.Stream | None = None  # reads all training documents; `train` is a sample of them
+    stream: corpus_stream.Stream | None = None  # reads all training documents; `train` is a sample of them
 
     def judged(self) -> tuple[str, Rows]:
         """The split that metrics.json speaks of: test where there is one, else validation."""
@@ -63,7 +64,7 @@ class Splits:
         """Name, size and sha256 of every source: a file's own hash, for a folder one over the files that were read."""
         read = {name for rows in (self.train, *self.others.values()) for name in rows.files}
         if self.stream is not None:
-            read.update(corpus.files(list(self.sources)))
+            read.update(corpus_stream.files(list(self.sources)))
         return [fingerprint(source, sorted(read)) for source in self.sources]
 
 
@@ -133,7 +134,7 @@ def read_splits(section: DataSection, task: Reader) -> Splits:
 def read_stream(section: DataSection, task: Reader) -> Splits:
     """A sample of the training documents, what is held back, and the stream of all."""
     word = next(iter(task.columns))
-    sample, others, stream = corpus.streamed(section, options(section), section.columns.get(word))
+    sample, others, stream = corpus_stream.streamed(section, options(section), section.columns.get(word))
     columns = {word: sample.columns[0]}
     mapped = {name: rows.rename({word: rows.columns[0]}) for name, rows in others.items()}
     held = ", ".join(f"{name} {len(rows):,}" for name, rows in mapped.items()) or "none held back"

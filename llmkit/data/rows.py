@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmkit.data.faults import Fault, listed, refuse
+from llmkit.data.row_errors import Fault, listed, refuse
 from llmkit.errors import DataError, did_you_mean
 
 Kind = Literal["text", "json"]

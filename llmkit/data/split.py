@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from llmkit.data.faults import counted, listed
 from llmkit.data.normalize import keys
+from llmkit.data.row_errors import counted, listed
 from llmkit.data.rows import Ints, Rows
 from llmkit.errors import DataError, RecipeError
 

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from llmkit.data.corpus.scripts import unspaced
 from llmkit.data.rows import Rows
-from llmkit.data.scripts import unspaced
 from llmkit.errors import InternalError
-from llmkit.evaluation import leads
+from llmkit.evaluation import lead_baselines
 from llmkit.evaluation.lexicon import lexicon
 from llmkit.tasks.base import Answer, Task
 
@@ -114,10 +114,10 @@ BASELINES: Mapping[str, Callable[[Task, Rows, Rows], list[Answer] | None]] = {
     "mean": mean,
     "tfidf": tfidf,
     "unigram": unigram,
-    "lead1": leads.lead1,
-    "lead3": leads.lead3,
-    "first_sentence": leads.first_sentence,
-    "copy": leads.copy,
+    "lead1": lead_baselines.lead1,
+    "lead3": lead_baselines.lead3,
+    "first_sentence": lead_baselines.first_sentence,
+    "copy": lead_baselines.copy,
 }
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llmkit import console
-from llmkit.data.faults import counted
+from llmkit.data.row_errors import counted
 from llmkit.data.rows import Rows
 from llmkit.errors import DataError, UsageError
 from llmkit.evaluation.evaluate import Judged, Request, judge_model, keep, output_folder
-from llmkit.evaluation.judge import Report
-from llmkit.evaluation.scores import by_content, divided, measured
-from llmkit.metrics import outside
+from llmkit.evaluation.score_report import Report
+from llmkit.evaluation.scoring import by_content, divided, measured
+from llmkit.metrics.external import evaluate_library
 from llmkit.metrics.paired import difference
-from llmkit.models.names import resolve
+from llmkit.models.sources.model_ref import resolve
 
 STRANGE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -136,7 +136,7 @@ def differences(first: Judged, other: Judged) -> dict[str, Difference]:
         found = {name: Difference(*three) for name, three in zip(own, numbers, strict=True)}
     for name in foreign:
         sides = (measured(side.task, name, side.references, side.answers, order) for side in (first, other))
-        found |= {key: Difference(*three) for key, three in outside.differences(*sides).items()}
+        found |= {key: Difference(*three) for key, three in evaluate_library.differences(*sides).items()}
     return {name: found.get(name, UNDEFINED) for name in first.report.metrics}
 
 

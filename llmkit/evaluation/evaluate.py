@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 
 from llmkit import console
 from llmkit.data import leaks
-from llmkit.data.faults import listed
 from llmkit.data.prepare import Splits, read_splits
+from llmkit.data.row_errors import listed
 from llmkit.data.rows import Rows
 from llmkit.errors import DataError, LlmkitError, ModelError, OutputError, UsageError, did_you_mean
 from llmkit.evaluation import baselines
-from llmkit.evaluation.judge import Report, judge, warn_of_thin_labels, write
-from llmkit.evaluation.labels import Given, check_map, in_words, matched
-from llmkit.evaluation.scores import check_scripts, divided, load_scripts
+from llmkit.evaluation.label_mapping import Given, check_map, in_words, matched
+from llmkit.evaluation.score_report import Report, judge, warn_of_thin_labels, write
+from llmkit.evaluation.scoring import check_scripts, divided, load_scripts
+from llmkit.inference.load_saved import Saved, checked_use, open_saved
 from llmkit.inference.predict import first_word, mapped, read_inputs
-from llmkit.inference.saved import Saved, checked_use, open_saved
-from llmkit.recipe.schema import Recipe
 from llmkit.runs import folder, manifest
+from llmkit.schema import Recipe
 from llmkit.tasks.base import Answer, Task
 
 
@@ -197,7 +197,7 @@ def rows_of(saved: Saved, asked: Request, first: Judged | None) -> tuple[str, Ro
 
 def answers_of(saved: Saved, asked: Request, rows: Rows) -> list[Answer]:
     """The model's answers, with the batch size and precision that were asked for, else the run's."""
-    from llmkit.inference.answers import answer
+    from llmkit.inference.batched import answer
 
     task, own = saved.task, saved.recipe.eval if saved.recipe else None
     # Without the target: its labels may be other words than the model's.

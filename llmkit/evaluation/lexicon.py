@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from llmkit import console
+from llmkit.data.labels.sentiment import NEUTRAL, PLAIN, WORDS
 from llmkit.data.rows import Rows
-from llmkit.data.sentiments import NEUTRAL, PLAIN, WORDS
 from llmkit.tasks.base import Answer, Task
 
 # The words that every fourth one of an English text is; other languages have few or none of them.

@@ -12,15 +12,15 @@ import numpy as np
 
 from llmkit import console
 from llmkit.data.columns import guess
-from llmkit.data.decode import text as decoded_text
-from llmkit.data.decode import unpack
-from llmkit.data.faults import Fault, counted, refuse
-from llmkit.data.packages import locate
 from llmkit.data.prepare import checked, options, read_source, sources
-from llmkit.data.read import read
+from llmkit.data.readers.decode import text as decoded_text
+from llmkit.data.readers.decode import unpack
+from llmkit.data.readers.pkg_uri import locate
+from llmkit.data.readers.read import read
+from llmkit.data.row_errors import Fault, counted, refuse
 from llmkit.data.rows import Rows, build, parsed
 from llmkit.errors import DataError, UsageError
-from llmkit.inference.saved import Saved, checked_use, open_saved
+from llmkit.inference.load_saved import Saved, checked_use, open_saved
 from llmkit.tasks.base import Answer
 
 BOTH = ("texts and data together", "give one of them")
@@ -147,7 +147,7 @@ def records(
 
     `top`: how many of the likeliest to give, the likeliest first.
     """
-    from llmkit.inference.answers import answer
+    from llmkit.inference.batched import answer
 
     saved.task.top = top
     for start in range(0, len(rows), AT_ONCE):

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from llmkit.metrics.scores import Score
+from llmkit.metrics.score import Score
 
 __all__ = ["Score"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llmkit.metrics.scores import Score
+from llmkit.metrics.score import Score
 
 if TYPE_CHECKING:
     from llmkit.metrics.intervals import Floats, Statistic

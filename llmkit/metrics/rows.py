@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit import __version__
 from llmkit.metrics.intervals import RESAMPLES, Floats, Method, Statistic, bootstrap_all, wilson
-from llmkit.metrics.scores import Score
+from llmkit.metrics.score import Score
+from llmkit.version import __version__
 
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from llmkit.errors import ModelError
-from llmkit.models.names import ModelName
+from llmkit.models.sources.model_ref import ModelName
 
 
 def in_body(model: PreTrainedModel, key: str) -> bool:

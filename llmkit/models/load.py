@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +13,15 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from llmkit.errors import ModelError
-from llmkit.models import adapters, files, heads, spm
-from llmkit.models.changes import BY_TASK, allowed
-from llmkit.models.hub import source, speaking_of
-from llmkit.models.lengths import longest, own_length
-from llmkit.models.names import NEEDS, ModelName
-
-SPELLED = 5  # modules that a sentence lists
+from llmkit.models import heads
+from llmkit.models.adapters import folder as adapter_folder
+from llmkit.models.config_overrides import BY_TASK, allowed
+from llmkit.models.sources import files
+from llmkit.models.sources.hub import source, speaking_of
+from llmkit.models.sources.model_ref import NEEDS, ModelName
+from llmkit.models.tokenizers import sentencepiece
+from llmkit.models.tokenizers.max_length import longest, own_length
+from llmkit.models.weight_names import listed, weights
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def load_config(name: ModelName, changes: Mapping[str, Any] | None = None) -> Pr
     with speaking_of(name):
         files.stay_inside(name)
         if name.adapter:
-            files.stay_inside(adapters.base_of(name))
+            files.stay_inside(adapter_folder.base_of(name))
     config = read_config(name, {})
     if not changes:
         return config
@@ -55,7 +56,7 @@ def read_config(name: ModelName, changes: Mapping[str, Any]) -> PreTrainedConfig
     """The config as transformers reads it, with `changes` unchecked."""
     with speaking_of(name), quiet():
         if name.adapter:
-            return adapters.read_config(name, changes)
+            return adapter_folder.read_config(name, changes)
         return AutoConfig.from_pretrained(name.id, trust_remote_code=False, **source(name), **changes)
 
 
@@ -66,8 +67,8 @@ def load_tokenizer(name: ModelName, needs: Sequence[str] = ("pad",), slow: bool 
     will do. Raises ModelError where it will not, where a token is missing, or a package that reads its files.
     """
     if name.adapter and not (Path(name.id) / NEEDS["tokenizer"]).is_file():
-        name = adapters.base_of(name)
-    with speaking_of(name), quiet(), spm.packages(name):
+        name = adapter_folder.base_of(name)
+    with speaking_of(name), quiet(), sentencepiece.packages(name):
         files.stay_inside(name)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             name.id, trust_remote_code=False, **source(name)
@@ -128,8 +129,8 @@ def load_model(
     fits(name, config, tokenizer)
     files.weights_are_safe(name)
     if name.adapter:
-        adapters.are_safe(name)
-        files.weights_are_safe(adapters.base_of(name))
+        adapter_folder.are_safe(name)
+        files.weights_are_safe(adapter_folder.base_of(name))
     for part in (config, config.get_text_config()):
         if getattr(part, "pad_token_id", None) is None:  # some heads look for the last token that is no padding
             part.pad_token_id = tokenizer.pad_token_id
@@ -178,18 +179,18 @@ def read_adapted(
     name: ModelName, auto_class: str, config: PreTrainedConfig, dtype: str
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """An adapter in its base, and which weights neither of them holds."""
-    from llmkit.models import lora, quantized
+    from llmkit.models.adapters import lora, quantize
 
-    base, about = adapters.base_of(name), adapters.recorded(name)
-    adapters.check_base(name, base)
-    quantized.check(bits := about.get("quantize", "none"))
-    more = quantized.words(bits, about.get("unquantized", ()))
+    base, about = adapter_folder.base_of(name), adapter_folder.recorded(name)
+    adapter_folder.check_base(name, base)
+    quantize.check(bits := about.get("quantize", "none"))
+    more = quantize.words(bits, about.get("unquantized", ()))
     model, report = read_weights(base, auto_class, config, dtype, strict=False, **more)
     fresh = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
     with speaking_of(name), quiet():
         peft, missing = lora.attach(model, name, fresh)
         assert name.folder is not None
-        adapters.answer_as_saved(model, name.folder)
+        adapter_folder.answer_as_saved(model, name.folder)
     return peft.get_base_model(), report | {"missing_keys": missing, "mismatched_keys": []}
 
 
@@ -197,7 +198,7 @@ def read_merged(
     name: ModelName, auto_class: str, config: PreTrainedConfig, dtype: str
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """What `read_weights` gives of a folder that holds base and adapter merged: another fine-tune begins there."""
-    from llmkit.models import lora
+    from llmkit.models.adapters import lora
 
     own = read_config(name, {})
     model, report = read_adapted(name, (own.architectures or [auto_class])[0], own, dtype)
@@ -220,10 +221,10 @@ def read_merged(
 
 def quantized_again(name: ModelName, auto_class: str, loaded: Loaded, dtype: str, bits: str) -> PreTrainedModel:
     """A loaded model read once more in fewer bits, but for what will be trained whole: that is as it was."""
-    from llmkit.models import lora, quantized
+    from llmkit.models.adapters import lora, quantize
 
     whole, weights = lora.kept_trainable(loaded.model, loaded.fresh, labels=auto_class == lora.LABELS)
-    more = quantized.words(bits, lora.unquantized(loaded.model, whole))
+    more = quantize.words(bits, lora.unquantized(loaded.model, whole))
     model, _ = read_weights(name, auto_class, loaded.model.config, dtype, strict=False, **more)
     names = {weight: key for key, weight in loaded.model.named_parameters()}
     for weight in weights:
@@ -276,24 +277,6 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path, max_length:
     unlimited(tokenizer)
     tokenizer.model_max_length = max_length
     tokenizer.save_pretrained(folder)
-
-
-def modules(keys: Sequence[str]) -> str:
-    """`classifier, bert.pooler.dense` from weight names; of many the modules that they are in, layers as one."""
-    found = list(dict.fromkeys(key.rpartition(".")[0] or key for key in keys))
-    if len(found) > SPELLED:
-        found = list(dict.fromkeys(re.sub(r"\.\d+(?=\.)", ".*", key) for key in found))
-    while len(found) > SPELLED and (deepest := max(key.count(".") for key in found)):
-        found = list(dict.fromkeys(key.rpartition(".")[0] if key.count(".") == deepest else key for key in found))
-    return ", ".join(found)
-
-
-def weights(number: int) -> str:
-    return f"{number:,} weight{'s are' if number > 1 else ' is'}"
-
-
-def listed(keys: list[str]) -> str:
-    return ", ".join(keys[:5]) + (" ..." if len(keys) > 5 else "")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from llmkit.recipe.schema import TrainSection
+from llmkit.schema import TrainSection
 
 # Where a field's recipe key is called something else.
 ELSEWHERE = {

@@ -15,8 +15,8 @@ from llmkit.console import plain
 from llmkit.errors import RecipeError, UsageError, did_you_mean, nearest
 from llmkit.recipe import catalog, hf
 from llmkit.recipe.draft import Draft, Keys, parse_override, read
-from llmkit.recipe.schema import Recipe, Section
-from llmkit.recipe.sentences import HIDDEN, complaints, shown, unknown_key
+from llmkit.recipe.validation_messages import HIDDEN, complaints, shown, unknown_key
+from llmkit.schema import Recipe, Section
 
 if TYPE_CHECKING:
     from llmkit.tasks.base import Task

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from llmkit.errors import RecipeError, did_you_mean
-from llmkit.recipe.sentences import shown
+from llmkit.recipe.validation_messages import shown
 
 ALONE = ("none", "all")  # words of the Trainer that stand for no tracker, and for those that are installed
 # The Trainer's name of each: the package to install, and the modules of which one must be there.

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmkit import console
-from llmkit.data.faults import counted
+from llmkit.data.row_errors import counted
 
 if TYPE_CHECKING:
     from llmkit.evaluation.compare import Comparison, Difference
-    from llmkit.evaluation.judge import Report
+    from llmkit.evaluation.score_report import Report
 
 NAMES = {"majority": "majority class", "mean": "mean of the numbers", "tfidf": "TF-IDF + logistic regression",
          "lexicon": "VADER's lexicon"}  # fmt: skip

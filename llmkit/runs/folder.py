@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO
 
 from llmkit.errors import DiskError, OutputError
-from llmkit.runs import changes, manifest
-from llmkit.runs.changes import Asked
+from llmkit.runs import manifest, recipe_diff
+from llmkit.runs.recipe_diff import Asked
 
 LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
@@ -145,7 +145,7 @@ def refuse_foreign(path: Path, asked: Asked) -> None:
         raise OutputError(f"{path}: holds another, unfinished run", "name another --output-dir, or remove the folder")
     if not same:
         now = manifest.without_secrets(dict(asked.keys))
-        changes.refuse(path, changes.differences(about["recipe"], now), asked.allowed)
+        recipe_diff.refuse(path, recipe_diff.differences(about["recipe"], now), asked.allowed)
 
 
 def make(path: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from llmkit.console import redacted
 from llmkit.errors import DataError, DiskError, MissingInputError
-from llmkit.runs import disk, ranks
+from llmkit.runs import distributed, durable
 
 SCHEMA = 1
 LIBRARIES = (
@@ -68,7 +68,7 @@ def begin(run: Path, recipe_text: str, facts: Mapping[str, Any]) -> None:
         "schema": SCHEMA,
         "id": uuid.uuid4().hex,
         "sealed": None,
-        "argv": ranks.command(),
+        "argv": distributed.command(),
         "started": now(),
         "python": sys.version.split()[0],
         "versions": versions(),
@@ -81,7 +81,7 @@ def begin(run: Path, recipe_text: str, facts: Mapping[str, Any]) -> None:
 def go_on(run: Path, step: int, facts: Mapping[str, Any], changed: Iterable[Sequence[Any]]) -> None:
     """Add to the unsealed manifest that the run went on after `step` and what was changed; `facts` are of now."""
     about = read(run)
-    again = {"at": now(), "after_step": step, "argv": ranks.command(), "changed": [list(one) for one in changed]}
+    again = {"at": now(), "after_step": step, "argv": distributed.command(), "changed": [list(one) for one in changed]}
     about |= {**facts, "versions": versions(), "resumed": [*about.get("resumed", []), again]}
     write_json(run / "run.json", without_secrets(about))
 
@@ -100,7 +100,7 @@ def seal(run: Path, outputs: Iterable[str]) -> None:
     about = read(run)
     outputs = [name for name in outputs if (run / name).exists()]
     for name in outputs:  # the checkpoints go when the run is sealed: by then the disk has all that stays
-        disk.sync_tree(run / name)
+        durable.sync_tree(run / name)
     about["outputs"] = {name: digest for one in outputs for name, digest in tree_hashes(run / one, run).items()}
     about["sealed"] = now()
     write_json(run / "run.json", about)
@@ -151,8 +151,8 @@ def write_text(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.tmp")
     try:
         # A name that is no UTF-8 stands in the text as a lone surrogate; this is how JSON and YAML spell one.
-        disk.write(beside, lambda file: file.write_text(text, "utf-8", "backslashreplace", newline=""))
-        disk.rename(beside, path)
+        durable.write(beside, lambda file: file.write_text(text, "utf-8", "backslashreplace", newline=""))
+        durable.rename(beside, path)
     except OSError as fault:
         beside.unlink(missing_ok=True)
         raise DiskError(f"{path}: {fault.strerror}", "free some space and run again") from None

@@ -11,7 +11,7 @@ from types import ModuleType
 from llmkit.errors import MissingInputError, RecipeError, did_you_mean
 from llmkit.tasks.base import Task
 
-NO_TASKS = ("__init__", "base", "generation", "records")
+NO_TASKS = ("__init__", "base", "generation", "types")
 OF_USER = "llmkit_user_task_"  # begins the names of modules that are task files
 
 

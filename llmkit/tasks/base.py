@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmkit.recipe.schema import Section
-from llmkit.tasks.records import Answer, Batch, Encoded, Feature, Head, Strata
+from llmkit.schema import Section
+from llmkit.tasks.types import Answer, Batch, Encoded, Feature, Head, Strata
 
 if TYPE_CHECKING:
     import torch

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BeforeValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-from llmkit.data.faults import counted
+from llmkit.data.row_errors import counted
 from llmkit.errors import ModelError
 from llmkit.metrics import Score
-from llmkit.recipe.schema import Quarrel, Section, Share, Text
+from llmkit.schema import Quarrel, Section, Share, Text
 from llmkit.tasks.base import Answer, Batch, Encoded, Feature, Head, Strata, Task
-from llmkit.tasks.kinds import Kind
-from llmkit.tasks.kinds.multi import Multi
-from llmkit.tasks.kinds.regression import Regression
-from llmkit.tasks.kinds.single import Single
+from llmkit.tasks.problem_types import Kind
+from llmkit.tasks.problem_types.multi import Multi
+from llmkit.tasks.problem_types.regression import Regression
+from llmkit.tasks.problem_types.single import Single
 
 if TYPE_CHECKING:
     import torch
@@ -128,20 +128,20 @@ class Classify(Task):
         return Head("AutoModelForSequenceClassification", self.kind.config(), self.kind.units, self.kind.start())
 
     def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
-        from llmkit.models import tokens
+        from llmkit.models.tokenizers import encode
 
         pairs = rows.texts("text_pair") if "text_pair" in rows.words else None
-        features, cut = tokens.encode(tokenizer, rows.texts("text"), max_length, pairs)
+        features, cut = encode.encode(tokenizer, rows.texts("text"), max_length, pairs)
         if "label" in rows.words:
             for feature, target in zip(features, self.kind.targets(self.references(rows)), strict=True):
                 feature["labels"] = target
         return Encoded(features, cut)
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Feature]], Batch]:
-        from llmkit.models import tokens
+        from llmkit.models.tokenizers import encode
 
         def collate(features: Sequence[Feature]) -> Batch:
-            batch = tokens.pad(tokenizer, features)
+            batch = encode.pad(tokenizer, features)
             if "labels" in features[0]:
                 batch["labels"] = self.kind.tensor([feature["labels"] for feature in features])
             return batch

@@ -11,11 +11,11 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from llmkit.data.columns import kind_of
-from llmkit.data.faults import Fault, counted, refuse
-from llmkit.data.masking import IGNORED
-from llmkit.data.scripts import unspaced
+from llmkit.data.corpus.masking import IGNORED
+from llmkit.data.corpus.scripts import unspaced
+from llmkit.data.row_errors import Fault, counted, refuse
 from llmkit.errors import RecipeError
-from llmkit.recipe.schema import Count, Quarrel, Section, Share
+from llmkit.schema import Count, Quarrel, Section, Share
 from llmkit.tasks.base import Answer, Batch, Encoded, Feature, Head, Task
 
 if TYPE_CHECKING:
@@ -108,9 +108,9 @@ class Generation(Task):
         return [f"{counted(several, 'row')} with several references: scores look at all{first}"] if several else []
 
     def adopt(self, config: PreTrainedConfig) -> None:
-        from llmkit.models import seq2seq
+        from llmkit.models.seq2seq import inputs
 
-        self.own = own = seq2seq.of_task(config, self.section)
+        self.own = own = inputs.of_task(config, self.section)
         self.prefix = self.options.prefix if self.options.prefix is not None else str(own.get("prefix", ""))
         self.long, self.characters = own.get("long", self.long), own.get("characters", self.characters)
         self.longest_target = own.get("max_target_length", self.longest_target)
@@ -123,28 +123,28 @@ class Generation(Task):
         return Head("AutoModelForSeq2SeqLM", reads="all")
 
     def equip(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-        from llmkit.models import seq2seq
+        from llmkit.models.seq2seq import inputs
 
         own = self.options
         longest = max(self.longest_target, own.max_length or 0)
-        there = seq2seq.positions(model.config)
+        there = inputs.positions(model.config)
         if there is not None and longest > there:
             key = "max_target_length" if self.longest_target > there else "max_length"
             raise RecipeError(f"{self.name}.{key}: {longest} exceeds the decoder's {there} positions",
                               f"set {self.name}.{key}={there}")  # fmt: skip
-        seq2seq.set_ends(model, tokenizer)
+        inputs.set_ends(model, tokenizer)
         given = (own.source_language, own.target_language)
-        languages = seq2seq.set_languages(model, tokenizer, given, self.name, self.joins)
+        languages = inputs.set_languages(model, tokenizer, given, self.name, self.joins)
         wanted = {"num_beams": own.beams, "length_penalty": own.length_penalty, "min_length": own.min_length,
                   "no_repeat_ngram_size": own.no_repeat_ngram_size, "max_length": own.max_length}  # fmt: skip
-        of_task = seq2seq.of_task(model.config, self.section)
-        notes = [seq2seq.set_answers(model, wanted, self.longest_target, of_task)]
+        of_task = inputs.of_task(model.config, self.section)
+        notes = [inputs.set_answers(model, wanted, self.longest_target, of_task)]
         self.adopt(model.config)
         self.long, self.characters, self.longest_target = own.long, own.characters, own.max_target_length
         self.languages = languages
         travels = {word: getattr(own, word) for word in TRAVELS} | {"prefix": self.prefix}
         travels |= {"source_language": self.languages[0], "target_language": self.languages[1]}
-        others = {name: about for name, about in seq2seq.sections(model.config).items() if not is_ours(about)}
+        others = {name: about for name, about in inputs.sections(model.config).items() if not is_ours(about)}
         model.config.task_specific_params = others | {self.section: travels}
         self.own = travels
         if languages[1] is not None:
@@ -168,11 +168,11 @@ class Generation(Task):
         return Encoded(features, 0, lambda at: int(features[at]["row"]))
 
     def encode_train(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
-        from llmkit.models import tokens
+        from llmkit.models.tokenizers import encode
 
         self.begin(tokenizer, max_length)
         texts = [self.prefix + text for text in rows.texts(self.source)]
-        features, cut = tokens.encode(tokenizer, texts, max_length)
+        features, cut = encode.encode(tokenizer, texts, max_length)
         found = self.targets(rows, tokenizer)
         if found is None:
             return Encoded(features, cut)
@@ -182,36 +182,36 @@ class Generation(Task):
 
     def begin(self, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
         """Remember what texts are read by, and which languages they are in."""
-        from llmkit.models import seq2seq
+        from llmkit.models.seq2seq import inputs
 
         self.reading = (tokenizer, max_length)
-        seq2seq.tell(tokenizer, *self.languages)
+        inputs.tell(tokenizer, *self.languages)
 
     def targets(self, rows: Rows, tokenizer: PreTrainedTokenizerBase) -> tuple[list[list[int]], int] | None:
         """The tokens that each row's decoder is to say, and how many were cut; None where rows have no targets."""
-        from llmkit.models import tokens
+        from llmkit.models.tokenizers import encode
 
         if self.said not in rows.words:
             return None
         first = [one[0] for one in self.references(rows)]
-        return tokens.targets(tokenizer, first, self.longest_target, self.start, self.end)
+        return encode.targets(tokenizer, first, self.longest_target, self.start, self.end)
 
     def pieces(self, text: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[Feature]:
         """The features of a source, one or several, none longer than `max_length`."""
-        from llmkit.models import tokens
+        from llmkit.models.tokenizers import encode
 
-        parts = tokens.parts(tokenizer, text, self.prefix, max_length)
-        return tokens.encode(tokenizer, [self.prefix + part for part in parts], max_length)[0]
+        parts = encode.parts(tokenizer, text, self.prefix, max_length)
+        return encode.encode(tokenizer, [self.prefix + part for part in parts], max_length)[0]
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Feature]], Batch]:
-        from llmkit.models import tokens
+        from llmkit.models.tokenizers import encode
 
         def collate(features: Sequence[Feature]) -> Batch:
             longest = self.reading[1] if self.reading else 0
-            batch = tokens.pad_plain(features, int(tokenizer.pad_token_id), longest)
+            batch = encode.pad_plain(features, int(tokenizer.pad_token_id), longest)
             if all("labels" in feature for feature in features):
                 labels = [feature["labels"] for feature in features]
-                batch["labels"] = tokens.rectangle(labels, IGNORED, self.longest_target)
+                batch["labels"] = encode.rectangle(labels, IGNORED, self.longest_target)
             return batch
 
         return collate
@@ -227,23 +227,23 @@ class Generation(Task):
         return cross_entropy(logits, labels, reduction="sum", label_smoothing=self.options.label_smoothing)
 
     def inputs(self, model: PreTrainedModel, batch: Batch) -> Batch:
-        from llmkit.models import seq2seq
+        from llmkit.models.seq2seq import inputs
 
-        decoder = {"decoder_input_ids": seq2seq.shifted(model, batch["labels"])} if "labels" in batch else {}
-        return seq2seq.reading(model, batch) | decoder | {"use_cache": False}
+        decoder = {"decoder_input_ids": inputs.shifted(model, batch["labels"])} if "labels" in batch else {}
+        return inputs.reading(model, batch) | decoder | {"use_cache": False}
 
     def predict(self, model: PreTrainedModel, batch: Batch) -> list[Any]:
-        from llmkit.models import decoding, seq2seq
+        from llmkit.models.seq2seq import generate, inputs
 
-        return decoding.answer_tokens(model, seq2seq.reading(model, batch), self.longest_target, self.own)
+        return generate.answer_tokens(model, inputs.reading(model, batch), self.longest_target, self.own)
 
     def decode(self, outputs: Sequence[Any], features: Sequence[Feature]) -> list[Answer]:
-        from llmkit.models import spelling
+        from llmkit.models.tokenizers import detokenize
 
         if not features:
             return []
         assert self.reading is not None
-        texts = spelling.texts(self.reading[0], outputs)
+        texts = detokenize.texts(self.reading[0], outputs)
         parts: dict[int, list[str]] = {}
         for at, (feature, text) in enumerate(zip(features, texts, strict=True)):
             parts.setdefault(feature.get("row", at), []).append(text)
@@ -300,7 +300,7 @@ def is_ours(about: Mapping[str, Any]) -> bool:
 
 def task_written(config: PreTrainedConfig) -> str | None:
     """The task that a run of llmkit trained the model for; None where none did."""
-    from llmkit.models.seq2seq import sections
+    from llmkit.models.seq2seq.inputs import sections
 
     return next((TASKS.get(name) for name, about in sections(config).items() if is_ours(about)), None)
 

@@ -10,14 +10,14 @@ import numpy as np
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from llmkit.data.blocks import Blocks, Frame, Tokenized, cut, framed
-from llmkit.data.faults import counted
-from llmkit.data.masking import IGNORED, Masking, around, hidden_by_content, masked
+from llmkit.data.corpus.blocks import Blocks, Frame, Tokenized, cut, framed
+from llmkit.data.corpus.masking import IGNORED, Masking, around, hidden_by_content, masked
+from llmkit.data.row_errors import counted
 from llmkit.errors import DataError
 from llmkit.metrics import Score
-from llmkit.metrics.masked import LOWER_IS_BETTER, METRICS, masked_scores, statistic
-from llmkit.recipe.schema import Quarrel, Section, Text
+from llmkit.metrics.masked_lm import LOWER_IS_BETTER, METRICS, masked_scores, statistic
 from llmkit.runs.manifest import text_hash
+from llmkit.schema import Quarrel, Section, Text
 from llmkit.tasks.base import Answer, Batch, Encoded, Feature, Head, Task
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from llmkit.data.rows import Rows
-    from llmkit.models.words import Joiner
+    from llmkit.models.tokenizers.word_boundaries import Joiner
 
 WRITTEN = "[MASK]"  # how a user may write the mask, whatever the tokenizer calls it
 AT_ONCE = 2**24  # tokens that are counted at a time
@@ -110,12 +110,12 @@ class Mlm(Task):
 
     def tokens(self, rows: Rows, tokenizer: PreTrainedTokenizerBase) -> Tokenized:
         """The tokens of the rows' documents, from the cache where they were made before."""
-        from llmkit.models.tokenized import tokenized
+        from llmkit.models.tokenizers.cache import tokenized
 
         return tokenized(rows.texts("text"), tokenizer, self.joiner(tokenizer), rows.digest("text"))
 
     def encode_train(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
-        from llmkit.models.tokenized import frame_of
+        from llmkit.models.tokenizers.cache import frame_of
 
         found, frame = self.tokens(rows, tokenizer), frame_of(tokenizer)
         refuse_unknown(found.tokens, tokenizer, rows.name)
@@ -131,7 +131,7 @@ class Mlm(Task):
         return Encoded(blocks, 0, blocks.document)
 
     def stream(self, texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Iterator[Feature]:
-        from llmkit.models.tokenized import batches
+        from llmkit.models.tokenizers.cache import batches
 
         joiner = self.joiner(tokenizer)
         for ids, sizes, joined in batches(texts, tokenizer, joiner, np.int64):
@@ -141,7 +141,7 @@ class Mlm(Task):
 
     def joiner(self, tokenizer: PreTrainedTokenizerBase) -> Joiner | None:
         """What tells which tokens make a word, where whole words are hidden."""
-        from llmkit.models.words import Joiner
+        from llmkit.models.tokenizers.word_boundaries import Joiner
 
         return Joiner(tokenizer, self.options.words) if self.options.whole_words else None
 
@@ -162,7 +162,7 @@ class Mlm(Task):
 
     def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """One feature a piece of a document, `row` says of which; hidden are the same tokens for every model."""
-        from llmkit.models.tokenized import batches, frame_of
+        from llmkit.models.tokenizers.cache import batches, frame_of
 
         self.reading = (tokenizer, max_length)
         self.special = frame = frame_of(tokenizer)
@@ -187,7 +187,7 @@ class Mlm(Task):
 
     def encode_asked(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
         """Texts with masks to fill in."""
-        from llmkit.models import tokens
+        from llmkit.models.tokenizers import encode
 
         self.reading = (tokenizer, max_length)
         texts = [text if tokenizer.mask_token in text else text.replace(WRITTEN, tokenizer.mask_token)
@@ -196,7 +196,7 @@ class Mlm(Task):
             if tokenizer.mask_token not in text:
                 mend = f"write {WRITTEN} where a word is to be filled in; to score texts use `llmkit eval`"
                 raise DataError(f"{rows.where(at)}: no {WRITTEN} in the text", mend)
-        features, cut_short = tokens.encode(tokenizer, texts, max_length)
+        features, cut_short = encode.encode(tokenizer, texts, max_length)
         for at, (feature, text) in enumerate(zip(features, texts, strict=True)):
             if feature["input_ids"].count(tokenizer.mask_token_id) < text.count(tokenizer.mask_token):
                 what = f"{rows.where(at)}: a {WRITTEN} stands beyond the {max_length} tokens that the model reads"
@@ -205,9 +205,9 @@ class Mlm(Task):
         return Encoded(features, cut_short)
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Feature]], Batch]:
-        from llmkit.models import tokens
+        from llmkit.models.tokenizers import encode
 
-        return lambda features: tokens.pad_labelled(tokenizer, features, IGNORED)
+        return lambda features: encode.pad_labelled(tokenizer, features, IGNORED)
 
     def count(self, batch: Batch) -> float:
         return float((batch["labels"] != IGNORED).sum())
@@ -222,18 +222,18 @@ class Mlm(Task):
         return cross_entropy(chosen.float(), labels[wanted], reduction="sum")
 
     def predict(self, model: PreTrainedModel, batch: Batch) -> list[Any]:
-        from llmkit.models import fill
+        from llmkit.models import fill_mask
 
         if self.sparse is None:
-            self.sparse = fill.can_be_sparse(model, batch)
+            self.sparse = fill_mask.can_be_sparse(model, batch)
         if "labels" not in batch:
             assert self.reading is not None
-            return fill.likeliest(model, batch, int(self.reading[0].mask_token_id), self.top or FILLS, self.sparse)
-        sums = fill.sums(model, batch, self.sparse)
+            return fill_mask.likeliest(model, batch, int(self.reading[0].mask_token_id), self.top or FILLS, self.sparse)
+        sums = fill_mask.sums(model, batch, self.sparse)
         if self.each_token:
             assert self.reading is not None
             size = (len(self.special.before), len(self.special.after))
-            more = fill.pseudo_sums(model, batch, int(self.reading[0].mask_token_id), size, self.sparse)
+            more = fill_mask.pseudo_sums(model, batch, int(self.reading[0].mask_token_id), size, self.sparse)
             sums = [one | other for one, other in zip(sums, more, strict=True)]
         return sums
 
@@ -252,7 +252,7 @@ class Mlm(Task):
 
     def filled(self, text: str, masks: Sequence[Sequence[tuple[int, float]]]) -> Answer:
         """The text with the likeliest token in each mask, and the likeliest ones with their probabilities."""
-        from llmkit.models.spelling import filled
+        from llmkit.models.tokenizers.detokenize import filled
 
         assert self.reading is not None
         whole, options = filled(text, masks, self.reading[0])

@@ -13,8 +13,7 @@ from pydantic import BeforeValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from llmkit.data.columns import cut
-from llmkit.data.faults import Fault, counted, refuse
-from llmkit.data.sentiments import (
+from llmkit.data.labels.sentiment import (
     NEUTRAL,
     PLAIN,
     WORDS,
@@ -26,12 +25,13 @@ from llmkit.data.sentiments import (
     token,
     word_of,
 )
+from llmkit.data.row_errors import Fault, counted, refuse
 from llmkit.errors import DataError, did_you_mean
-from llmkit.recipe.schema import Quarrel, Section, Share
+from llmkit.schema import Quarrel, Section, Share
 from llmkit.tasks.base import Encoded, Head, Strata
 from llmkit.tasks.classify import Classify, Weighting
-from llmkit.tasks.kinds import Kind
-from llmkit.tasks.kinds.polar import Polar, Score
+from llmkit.tasks.problem_types import Kind
+from llmkit.tasks.problem_types.sentiment import Polar, Score
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llmkit.metrics import Score, summaries
+from llmkit.metrics import Score
+from llmkit.metrics.text import summarization
 from llmkit.tasks.base import Answer
 from llmkit.tasks.generation import Generation, GenerationOptions, Reference
 
@@ -21,8 +22,8 @@ class Summarize(Generation):
     target = "summary"
     cells = {"summary": ("text", "a list")}
     metrics = ("rougeL", "rouge1", "rouge2", "rougeLsum", "chrf", "length_ratio", "repetition", "copy", "novelty")
-    known_metrics = summaries.NAMES
-    lower_is_better = summaries.LOWER_IS_BETTER
+    known_metrics = summarization.NAMES
+    lower_is_better = summarization.LOWER_IS_BETTER
     baselines = ("lead1", "lead3", "first_sentence")
     Options = SummarizeOptions
     section = "summarization"
@@ -32,9 +33,9 @@ class Summarize(Generation):
     def score(
         self, names: Sequence[str], references: Sequence[Reference], answers: Sequence[Answer]
     ) -> dict[str, Score]:
-        return summaries.score_all(names, *self.texts(references, answers))
+        return summarization.score_all(names, *self.texts(references, answers))
 
     def statistic(
         self, names: Sequence[str], references: Sequence[Reference], answers: Sequence[Answer]
     ) -> Callable[[Any], Any]:
-        return summaries.statistic(names, *self.texts(references, answers))
+        return summarization.statistic(names, *self.texts(references, answers))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llmkit.metrics import Score, translations
-from llmkit.recipe.schema import Count
+from llmkit.metrics import Score
+from llmkit.metrics.text import translation
+from llmkit.schema import Count
 from llmkit.tasks.base import Answer
 from llmkit.tasks.generation import Generation, GenerationOptions, Reference
 
@@ -26,8 +27,8 @@ class Translate(Generation):
     target = "target"
     cells = {"target": ("text", "a list")}
     metrics = ("bleu", "chrf")  # ter by name alone: it takes a minute for a few thousand long sentences
-    known_metrics = translations.NAMES
-    lower_is_better = translations.LOWER_IS_BETTER
+    known_metrics = translation.NAMES
+    lower_is_better = translation.LOWER_IS_BETTER
     baselines = ("copy",)
     Options = TranslateOptions
     section = "translation"
@@ -36,9 +37,9 @@ class Translate(Generation):
     def score(
         self, names: Sequence[str], references: Sequence[Reference], answers: Sequence[Answer]
     ) -> dict[str, Score]:
-        return translations.score_all(names, *self.texts(references, answers))
+        return translation.score_all(names, *self.texts(references, answers))
 
     def statistic(
         self, names: Sequence[str], references: Sequence[Reference], answers: Sequence[Answer]
     ) -> Callable[[Any], Any]:
-        return translations.statistic(names, *self.texts(references, answers))
+        return translation.statistic(names, *self.texts(references, answers))

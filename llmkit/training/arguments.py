@@ -10,9 +10,9 @@ import torch
 from transformers import TrainingArguments
 
 from llmkit.errors import RecipeError
-from llmkit.recipe.schema import Recipe, TrainSection
-from llmkit.runs import ranks
-from llmkit.training import strategies
+from llmkit.runs import distributed
+from llmkit.schema import Recipe, TrainSection
+from llmkit.training.processes import strategies
 
 # Keys that the trainer of ours reads itself, or that are spelled otherwise in TrainingArguments.
 OWN = frozenset(
@@ -73,9 +73,9 @@ def training_arguments(
     }
     if train.max_steps < 0:
         named.pop("max_steps", None)
-    if ranks.size() > 1:
+    if distributed.size() > 1:
         ours |= strategies.arguments(train.strategy)
-        if not ranks.first():
+        if not distributed.first():
             ours["report_to"] = "none"
     try:
         arguments = TrainingArguments(**{"report_to": "none"} | named | dict(train.hf) | ours)

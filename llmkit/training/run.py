@@ -7,37 +7,40 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmkit import console, tasks
-from llmkit.data import corpus
-from llmkit.data.faults import counted
+from llmkit.data.corpus import stream
 from llmkit.data.prepare import Splits, read_splits, source_name
+from llmkit.data.row_errors import counted
 from llmkit.errors import OutputError, UsageError
 from llmkit.evaluation import baselines
 from llmkit.evaluation.evaluate import baseline_names, metric_names
-from llmkit.evaluation.judge import Report, judge, warn_of_thin_labels, write
-from llmkit.evaluation.scores import check_scripts, load_scripts
-from llmkit.models.names import ModelName
+from llmkit.evaluation.score_report import Report, judge, warn_of_thin_labels, write
+from llmkit.evaluation.scoring import check_scripts, load_scripts
 from llmkit.recipe import report_to
 from llmkit.recipe.load import dump, load_recipe, values_of
-from llmkit.recipe.schema import Recipe
+from llmkit.runs import distributed, manifest
 from llmkit.runs import folder as folders
-from llmkit.runs import manifest, ranks
-from llmkit.runs.changes import Asked
 from llmkit.runs.folder import RunFolder
+from llmkit.runs.recipe_diff import Asked
+from llmkit.schema import Recipe
 from llmkit.tasks.base import Encoded, Task
-from llmkit.training import ready, record, resuming, signals
-from llmkit.training import start as starting
+from llmkit.training.checkpoints import provenance
+from llmkit.training.checkpoints import resume as resume_run
+from llmkit.training.processes import signals
+from llmkit.training.setup import features as setup_features
+from llmkit.training.setup import model as starting
+from llmkit.training.setup.prepared import Start
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from llmkit.models.load import Loaded
-    from llmkit.training.signals import Stop
+    from llmkit.training.processes.signals import Stop
 
 OUTPUTS = ("recipe.yaml", "model", "metrics.json", "predictions.jsonl", "log.jsonl")
 
@@ -74,57 +77,38 @@ def train(
     Raises an LlmkitError for whatever is wrong; a refused run leaves nothing behind. SIGTERM, SIGUSR1 and SIGHUP end it
     with Stopped, Ctrl-C with KeyboardInterrupt, after a checkpoint of the step that they come in.
     """
-    ranks.join()
+    distributed.join()
     with signals.listening() as stop:
         asked, step = taken_up(recipe, overrides, task, resume, words)
         try:
             start = prepare(asked, allow_change)
         except folders.FinishedError:
             path = Path(asked.output_dir or "").expanduser()
-            resuming.refuse_other_data(path)
+            resume_run.refuse_other_data(path)
             shutil.rmtree(path / folders.CHECKPOINTS, ignore_errors=True)  # it was killed as it removed them
             console.note(f"{path}: this run is finished; nothing was left to do")
             return Run(path, None)
-        with opened(start) as folder, ranks.naming_the_lost():
+        with opened(start) as folder, distributed.naming_the_lost():
             try:
                 return carry_out(start, folder, stop, step)
             finally:
-                if ranks.first() and not (folder / "run.json").exists():  # the Trainer has made it already
+                if distributed.first() and not (folder / "run.json").exists():  # the Trainer has made it already
                     shutil.rmtree(folder / folders.CHECKPOINTS, ignore_errors=True)
                 if folder.started and not manifest.read(folder.path)["sealed"]:
-                    console.note(resuming.how(folder.path))
+                    console.note(resume_run.how(folder.path))
                 if stop.left:  # the first process has said what there is to say
-                    ranks.meet("left")
-
-
-@dataclass(frozen=True)
-class Start:
-    """What is known before a model loads: the recipe with a model named, and checked rows."""
-
-    recipe: Recipe
-    task: Task
-    model: ModelName
-    splits: Splits
-    name: str
-    path: Path
-    asked: Asked  # the recipe before anything was settled
-
-    def folder(self) -> AbstractContextManager[RunFolder]:
-        """The run folder, made and locked."""
-        if self.recipe.output_dir:
-            return folders.open_folder(self.path, self.asked)
-        return folders.open_fresh(self.name, self.asked)
+                    distributed.meet("left")
 
 
 @contextmanager
 def opened(start: Start) -> Iterator[RunFolder]:
     """The run folder. Of several processes the first makes and locks it; all must see it, and the others only read."""
-    with start.folder() if ranks.first() else nullcontext(RunFolder(start.path)) as mine:
-        path = ranks.from_first(mine.path)
-        folder = mine if ranks.first() else RunFolder(path)
-        blind = [rank for rank, seen in enumerate(ranks.gathered(folder.path.is_dir())) if not seen]
+    with start.folder() if distributed.first() else nullcontext(RunFolder(start.path)) as mine:
+        path = distributed.from_first(mine.path)
+        folder = mine if distributed.first() else RunFolder(path)
+        blind = [rank for rank, seen in enumerate(distributed.gathered(folder.path.is_dir())) if not seen]
         if blind:
-            what = f"{folder.path}: rank {blind[0]} of {ranks.size()} does not see it"
+            what = f"{folder.path}: rank {blind[0]} of {distributed.size()} does not see it"
             raise OutputError(what, "name an --output-dir on a disk that all machines share")
         yield folder
 
@@ -139,11 +123,11 @@ def taken_up(
     """The recipe that the arguments of `train` describe, and the step where they name a checkpoint."""
     if resume is None:
         return named(recipe, overrides, task, words), None
-    path, step = resuming.place_of(resume)
+    path, step = resume_run.place_of(resume)
     if recipe is None and not overrides and not any(value is not None for value in words.values()):
-        return resuming.recipe_of(path), step
+        return resume_run.recipe_of(path), step
     asked = named(recipe, overrides, task, words)
-    resuming.refuse_two_folders(path, asked.output_dir)
+    resume_run.refuse_two_folders(path, asked.output_dir)
     return asked.model_copy(update={"output_dir": str(path)}), step
 
 
@@ -168,10 +152,10 @@ def prepare(recipe: Recipe, allow_change: Collection[str] = ()) -> Start:
     starting.tokenizer_name(recipe, model)  # that it is there
     check_scripts(metric_names(recipe, task))
     if recipe.data.streaming:
-        corpus.check(recipe.data, task.corpus, recipe.train.max_steps, recipe.train.dataloader_num_workers)
+        stream.check(recipe.data, task.corpus, recipe.train.max_steps, recipe.train.dataloader_num_workers)
     asked = Asked(manifest.text_hash(dump(recipe)), values_of(recipe), tuple(allow_change))
     name = f"{task.name}-{source_name(recipe.data)}"
-    path = ranks.by_first(lambda: folders.chosen(recipe.output_dir, name, asked))
+    path = distributed.by_first(lambda: folders.chosen(recipe.output_dir, name, asked))
     splits = read_splits(recipe.data, task)
     for text in splits.notes + task.fit(splits.train, splits.others):
         console.note(text)
@@ -180,27 +164,29 @@ def prepare(recipe: Recipe, allow_change: Collection[str] = ()) -> Start:
 
 def carry_out(start: Start, folder: RunFolder, stop: Stop, step: int | None = None) -> Run:
     """The story of a run in an open folder, from checked rows to the seal."""
-    from llmkit.training.learn import learn, trainer_for
-    from llmkit.training.prove import room, saved_by_first
+    from llmkit.training.fit import learn, trainer_for
+    from llmkit.training.save import room, saved_by_first
 
     task, splits = start.task, start.splits
-    known = ranks.by_first(lambda: record.known(start, folder.path))
+    known = distributed.by_first(lambda: provenance.known(start, folder.path))
     recipe, loaded = starting.load(start.recipe, task, start.model, splits.train)
-    with ranks.first_before_others() if task.corpus else nullcontext():  # it leaves the tokens in the cache
-        encoded = ready.encode(recipe, task, loaded, splits)
-    ready.start_head(task, loaded)
-    recipe, precision = ready.settle(recipe, splits, loaded)
-    ranks.by_first(lambda: folders.check_room(folder.path, room(recipe, loaded.model)))
+    with distributed.first_before_others() if task.corpus else nullcontext():  # it leaves the tokens in the cache
+        encoded = setup_features.encode(recipe, task, loaded, splits)
+    setup_features.start_head(task, loaded)
+    recipe, precision = setup_features.settle(recipe, splits, loaded)
+    distributed.by_first(lambda: folders.check_room(folder.path, room(recipe, loaded.model)))
     load_scripts(metric_names(recipe, task))
     trainer = trainer_for(recipe, task, loaded, splits, encoded, folder)
     console.note(trainer.shortcuts.said())
-    about, resumed = ranks.by_first(lambda: record.begin(recipe, start, folder, known, precision, step))
-    learn(trainer, folder, record.keeper(recipe, folder, about, stop, resumed), passed_through=bool(recipe.train.hf))
+    about, resumed = distributed.by_first(lambda: provenance.begin(recipe, start, folder, known, precision, step))
+    learn(
+        trainer, folder, provenance.keeper(recipe, folder, about, stop, resumed), passed_through=bool(recipe.train.hf)
+    )
     loaded = replace(loaded, model=trainer.whole())
     tune(recipe, task, loaded, splits, encoded)
     model = saved_by_first(recipe, task, loaded, splits.train, folder)
     report = judge_and_write(recipe, task, model, loaded, splits, encoded, folder)
-    ranks.by_first(lambda: finish(folder))
+    distributed.by_first(lambda: finish(folder))
     return Run(folder.path, report)
 
 
@@ -212,22 +198,22 @@ def finish(folder: RunFolder) -> None:
 
 def connect(recipe: Recipe) -> None:
     """Let the processes that a launcher has started work together. Raises RecipeError where the machine cannot."""
-    if ranks.size() == 1 and recipe.train.strategy == "ddp":
+    if distributed.size() == 1 and recipe.train.strategy == "ddp":
         return
     from llmkit.models.device import device
-    from llmkit.training import strategies
     from llmkit.training.arguments import rows_per_step
+    from llmkit.training.processes import strategies
 
     on = device().type
-    strategies.check(recipe.train.strategy, on, ranks.size())
-    ranks.connect(recipe.train.ddp_timeout, on)
+    strategies.check(recipe.train.strategy, on, distributed.size())
+    distributed.connect(recipe.train.ddp_timeout, on)
     rows = counted(rows_per_step(recipe.train), "row")
-    console.note(f"{ranks.size()} processes ({recipe.train.strategy}): each step's {rows} divided among them")
+    console.note(f"{distributed.size()} processes ({recipe.train.strategy}): each step's {rows} divided among them")
 
 
 def tune(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits, encoded: dict[str, Encoded]) -> None:
     """Let the task learn from the validation rows, by the weights that were kept, what its answers need."""
-    from llmkit.inference.answers import answer
+    from llmkit.inference.batched import answer
 
     if not task.tunes:
         return
@@ -253,7 +239,7 @@ def judge_and_write(
     folder: RunFolder,
 ) -> Report | None:
     """Score the saved model on test (else validation) beside the baselines, and write both files of it."""
-    from llmkit.inference.answers import answer
+    from llmkit.inference.batched import answer
 
     if not splits.others:
         console.note("neither test nor validation rows: nothing was scored")
@@ -264,7 +250,7 @@ def judge_and_write(
         answers = answer(
             task, model, loaded.tokenizer, features, recipe.eval.batch_size, recipe.eval.precision, advance
         )
-    if not ranks.first():
+    if not distributed.first():
         return None
     held = baselines.answers(task, baseline_names(recipe, task), splits.train, rows)
     references, names = task.references(rows), metric_names(recipe, task)

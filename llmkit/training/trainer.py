@@ -21,20 +21,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from llmkit import console
 from llmkit.data.batching import Steps, padded
 from llmkit.errors import InternalError, OutOfMemoryError, out_of_memory
-from llmkit.evaluation.scores import leading, scores_of
-from llmkit.inference.answers import answer
-from llmkit.runs import ranks
+from llmkit.evaluation.scoring import leading, scores_of
+from llmkit.inference.batched import answer
+from llmkit.runs import distributed
 from llmkit.tasks.base import Feature, Task
-from llmkit.training import strategies
-from llmkit.training.callbacks import Journal
-from llmkit.training.cutting import Cutter, StepLoader, overhead_of
-from llmkit.training.items import Item, Keyed, Numbered
-from llmkit.training.lasting import LastingTrainer
-from llmkit.training.meter import Meter, Totals
-from llmkit.training.shortcuts import shortcuts_for
-from llmkit.training.signals import deaf
-from llmkit.training.stream import StreamSteps, stream_loader
-from llmkit.training.trackers import Board
+from llmkit.training.batches.dataset import Item, Keyed, Numbered
+from llmkit.training.batches.fast_path import shortcuts_for
+from llmkit.training.batches.micro_batches import Cutter, StepLoader, overhead_of
+from llmkit.training.batches.streaming import StreamSteps, stream_loader
+from llmkit.training.checkpoints.resumable_trainer import LastingTrainer
+from llmkit.training.processes import strategies
+from llmkit.training.processes.signals import deaf
+from llmkit.training.progress.callback import Journal
+from llmkit.training.progress.throughput import Meter, Totals
+from llmkit.training.progress.trackers import Board
 
 PROBED = 64  # features on which shortcuts are tried
 
@@ -105,8 +105,8 @@ class StepTrainer(LastingTrainer):
         """The Trainer's own training, with the shortcuts installed meanwhile."""
         self.shortcuts.install()
         self.meter.begin()
-        if not ranks.first():
-            torch.manual_seed(self.args.seed + ranks.rank())  # dropout of its own; the weights are drawn already
+        if not distributed.first():
+            torch.manual_seed(self.args.seed + distributed.rank())  # dropout of its own; the weights are drawn already
         try:
             return super().train(resume_from_checkpoint=self.resume_path())
         finally:
@@ -117,7 +117,7 @@ class StepTrainer(LastingTrainer):
 
     def _prepare_for_training(self, *args: Any, **words: Any) -> Any:
         model, loader = super()._prepare_for_training(*args, **words)
-        strategies.check_wrapper(model, self.strategy, ranks.size())
+        strategies.check_wrapper(model, self.strategy, distributed.size())
         return model, loader
 
     def get_total_train_batch_size(self, args: TrainingArguments) -> int:
@@ -156,7 +156,7 @@ class StepTrainer(LastingTrainer):
         """Forward and backward over one step. Returns its loss, sum / count over all processes, detached."""
         model.train()
         self.step = inputs
-        count, tokens, through = ranks.summed([inputs["count"], inputs["tokens"], inputs["padded"]])
+        count, tokens, through = distributed.summed([inputs["count"], inputs["tokens"], inputs["padded"]])
         passes = self.passes(inputs)
         total = torch.zeros((), device=self.args.device)
         for number, (batch, weight) in enumerate(passes, start=1):
@@ -171,8 +171,8 @@ class StepTrainer(LastingTrainer):
                     f"step {self.state.global_step + 1}: a batch of {shape} tokens does not fit into memory",
                     "lower train.per_device_train_batch_size or model.max_length",
                 ) from fault
-        if ranks.size() > 1:
-            whole, stop = ranks.summed([float(total), float(self.wants_to_stop())])
+        if distributed.size() > 1:
+            whole, stop = distributed.summed([float(total), float(self.wants_to_stop())])
             total, self.stopping = total.new_tensor(whole), stop > 0
         if not torch.isfinite(total):
             self.stop_on("loss", float(total))
@@ -184,17 +184,17 @@ class StepTrainer(LastingTrainer):
         often through the model: one with fewer batches repeats its first, for nothing."""
         found = list(zip(inputs["batches"], inputs["weights"], strict=True))
         if self.shared:
-            found += [(inputs["batches"][0], 0.0)] * (int(ranks.largest(len(found))) - len(found))
+            found += [(inputs["batches"][0], 0.0)] * (int(distributed.largest(len(found))) - len(found))
         return found
 
     @contextmanager
     def reducing(self, model: Any, last: bool) -> Iterator[None]:
         """A pass whose gradient stays with this process, until the `last` one: then those of the step are averaged."""
-        if ranks.size() == 1:
+        if distributed.size() == 1:
             yield
             return
         self.accelerator.gradient_state._set_sync_gradients(last)  # what DeepSpeed goes by
-        with ranks.naming_the_lost(), nullcontext() if last else self.accelerator.no_sync(model):
+        with distributed.naming_the_lost(), nullcontext() if last else self.accelerator.no_sync(model):
             yield
 
     def backward(self, model: Any, batch: dict[str, torch.Tensor], count: float, weight: float = 1.0) -> torch.Tensor:
@@ -202,7 +202,7 @@ class StepTrainer(LastingTrainer):
         with self.compute_loss_context_manager():
             loss = self.compute_loss(model, batch) * weight / count
         # Gradients are averaged over the processes, and the step's is their sum.
-        self.accelerator.backward(loss * ranks.size())
+        self.accelerator.backward(loss * distributed.size())
         return loss.detach()
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:

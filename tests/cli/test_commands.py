@@ -39,7 +39,7 @@ def test_without_a_model_the_packaged_one_or_the_default_is_said(
     tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_jsonl("r.jsonl", reviews(20))
-    monkeypatch.setattr("llmkit.models.names.find_spec", lambda _: None)
+    monkeypatch.setattr("llmkit.models.sources.model_ref.find_spec", lambda _: None)
     assert cli.run(["finetune-classify", "--train", data]) == 69
     said = capsys.readouterr().err.splitlines()
     assert said[-2] == "model: google-bert/bert-base-uncased (from the Hub, the default; --model names another)"
@@ -48,8 +48,8 @@ def test_without_a_model_the_packaged_one_or_the_default_is_said(
     )
     assert said[-1].endswith("; HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --model")
     assert not Path("runs").exists()
-    monkeypatch.setattr("llmkit.models.names.find_spec", lambda _: object())
-    monkeypatch.setattr("llmkit.models.names.PACKAGED", tiny)
+    monkeypatch.setattr("llmkit.models.sources.model_ref.find_spec", lambda _: object())
+    monkeypatch.setattr("llmkit.models.sources.model_ref.PACKAGED", tiny)
     assert cli.run(["finetune-classify", "--train", data, "train.max_steps=1", "-o", "run"]) == 0
     assert f"model: {tiny} (the packaged MiniLM; --model names another)\n" in capsys.readouterr().err
 

@@ -12,7 +12,7 @@ import pytest
 import llmkit
 from llmkit import cli
 from llmkit.cli.doctor import laid_out
-from llmkit.report.doctor import examine
+from llmkit.report.doctor import check
 from llmkit.report.doctor.finding import Finding, short
 
 OK = Finding("torch", "ok", "2.13.0 (tested >=2.13,<3)")
@@ -25,7 +25,7 @@ FAULT = Finding("scipy", "fault", "not installed (tested >=1.17,<2)", "pip insta
 def found(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
     """What the next look finds."""
     findings = [OK, NOTE]
-    monkeypatch.setattr(examine, "examine", lambda: iter(findings))
+    monkeypatch.setattr(check, "examine", lambda: iter(findings))
     return findings
 
 
@@ -83,8 +83,8 @@ def test_no_width_cuts_anything(columns: int) -> None:
 
 
 def test_each_command_that_mends_a_package_fits_on_one_line_of_eighty_columns() -> None:
-    for wanted in examine.requirements():
-        command = f"pip install '{wanted.name}{examine.in_order(wanted.specifier)}'"
+    for wanted in check.requirements():
+        command = f"pip install '{wanted.name}{check.in_order(wanted.specifier)}'"
         assert f"mend: {command}" in laid_out(Finding(wanted.name, "fault", "not installed", command), 80)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from llmkit import cli
+from llmkit.inference.load_saved import open_saved
 from llmkit.inference.predict import from_texts, records
-from llmkit.inference.saved import open_saved
 from llmkit.testing import articles, tiny_model, write_jsonl, write_lines
 
 FAST = ["train.learning_rate=5e-3", "train.per_device_train_batch_size=8", "model.max_length=64",

@@ -18,8 +18,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import llmkit
 from llmkit import cli
 from llmkit.errors import UsageError
-from llmkit.metrics import classification, multilabel, probabilities, regression
-from llmkit.tasks.kinds.multi import tuned
+from llmkit.metrics import regression
+from llmkit.metrics.classification import multilabel, probabilities, single_label
+from llmkit.tasks.problem_types.multi import tuned
 from llmkit.testing import reviews, write_jsonl
 
 FAST = ["train.learning_rate=6e-3", "train.per_device_train_batch_size=8", "train.num_train_epochs=6"]
@@ -27,7 +28,7 @@ KNOWN = {
     "multi": multilabel.NAMES,
     "csv": multilabel.NAMES,
     "regression": regression.NAMES,
-    "pairs": classification.NAMES + probabilities.NAMES,
+    "pairs": single_label.NAMES + probabilities.NAMES,
 }
 KINDS = {"multi": "multi", "csv": "multi", "regression": "regression", "pairs": "single"}
 MORE = {
@@ -87,7 +88,7 @@ def scored_again(kind: str, rows: list[dict[str, Any]], labels: list[str]) -> di
         return regression.score_all(regression.NAMES, references, answers)
     chances = np.array([[row["probabilities"][label] for label in labels] for row in rows])
     if kind == "pairs":
-        scores = classification.score_all(classification.NAMES, references, answers, labels)
+        scores = single_label.score_all(single_label.NAMES, references, answers, labels)
         return scores | probabilities.score_all(probabilities.NAMES, references, chances, labels)
     return multilabel.score_all(multilabel.NAMES, references, answers, labels, chances)
 
@@ -160,7 +161,7 @@ def test_thresholds_are_those_of_the_saved_model_on_validation(
 def validation_of(run: Path) -> list[dict[str, Any]]:
     """The answers to the run's validation rows, with their references."""
     from llmkit.data.prepare import read_splits
-    from llmkit.inference.saved import open_saved
+    from llmkit.inference.load_saved import open_saved
 
     saved = open_saved(str(run))
     assert saved.recipe is not None

@@ -14,7 +14,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 
 from llmkit import cli
-from llmkit.models import lora
+from llmkit.models.adapters import lora
 from llmkit.testing import articles, reviews, tiny_model, write_jsonl
 from llmkit.training.trainer import StepTrainer
 
@@ -123,10 +123,10 @@ def test_the_best_small_matrices_come_back(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_checkpoint_of_small_matrices_has_the_buffers_too() -> None:
     from transformers import AutoModelForSeq2SeqLM
 
-    from llmkit.recipe.schema import LoraSection
-    from llmkit.training import state
+    from llmkit.schema import LoraSection
+    from llmkit.training.checkpoints import state_dict
 
     model = AutoModelForSeq2SeqLM.from_pretrained(tiny_model("base", "bart"))
     lora.wrap(model, (), LoraSection(), "AutoModelForSeq2SeqLM")
-    held = state.kept(model)
+    held = state_dict.kept(model)
     assert {name for name in held if ".lora_" not in name} == {"final_logits_bias"}

@@ -19,8 +19,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 import llmkit
 from llmkit import cli
 from llmkit.data.prepare import read_splits
-from llmkit.inference.saved import open_saved
-from llmkit.metrics.masked import METRICS, masked_scores
+from llmkit.inference.load_saved import open_saved
+from llmkit.metrics.masked_lm import METRICS, masked_scores
 from llmkit.tasks.mlm import JUDGED
 from llmkit.testing import reviews, sentences, tiny_model, write_jsonl, write_lines
 

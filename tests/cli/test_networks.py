@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from llmkit import cli
-from llmkit.models.shapes import NETWORKS
+from llmkit.models.scratch.sizes import NETWORKS
 from llmkit.runs.manifest import file_hash
 from llmkit.testing import reviews, write_jsonl
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llmkit import cli
-from llmkit.runs import commit, folder
+from llmkit.runs import checkpoint, folder
 from llmkit.testing import reviews, write_jsonl
 from llmkit.training.trainer import StepTrainer
 
@@ -37,7 +37,7 @@ def interrupted(command: list[str], step: int = 4) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StepTrainer, "training_step", ending)
         assert cli.run(command) == 130
-    assert commit.steps(Path("run/checkpoints")) == [2]
+    assert checkpoint.steps(Path("run/checkpoints")) == [2]
 
 
 def test_resume_alone_goes_on_with_the_run(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,7 +112,7 @@ def test_rows_spelled_otherwise_are_scored_and_unknown_labels_asked_for(
 
 
 def test_a_person_sees_words_and_probabilities() -> None:
-    from llmkit.cli.use import likely, said
+    from llmkit.cli.predict import likely, said
 
     chances = {"negative": 0.55, "positive": 0.45}
     neutral, sure = {"answer": "neutral", "probabilities": chances}, {"answer": "negative", "probabilities": chances}

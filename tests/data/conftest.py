@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmkit.data.read import ReadOptions, Source, read
+from llmkit.data.readers.read import ReadOptions, Source, read
 from llmkit.data.rows import Rows
 from llmkit.errors import LlmkitError
 

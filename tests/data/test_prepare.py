@@ -7,7 +7,7 @@ import pytest
 from llmkit import tasks
 from llmkit.data.prepare import read_splits
 from llmkit.recipe.load import load_recipe
-from llmkit.recipe.schema import DataSection, SplitSection
+from llmkit.schema import DataSection, SplitSection
 from llmkit.tasks.classify import Classify
 from llmkit.testing import reviews, write_jsonl
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmkit.data.read import ENDINGS, ReadOptions, read
+from llmkit.data.readers.read import ENDINGS, ReadOptions, read
 from llmkit.data.rows import Rows, json_line, parsed
 from llmkit.errors import CONTROL, DataError
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llmkit.data.labels.cells import rarest
 from llmkit.data.normalize import key, keys
 from llmkit.data.rows import Rows, build
 from llmkit.data.split import split_off
-from llmkit.data.targets import rarest
 from llmkit.errors import DataError, RecipeError
 
 

@@ -20,18 +20,19 @@ from pathlib import Path
 from typing import Any
 
 from llmkit import cli
-from llmkit.runs import disk
-from llmkit.training import prove, ready
+from llmkit.runs import durable
 from llmkit.training import run as runs
+from llmkit.training import save
+from llmkit.training.setup import features
 from llmkit.training.trainer import StepTrainer
 
 FORKABLE = {"jemalloc_bg_thd"}  # pyarrow's allocator takes its locks before a fork and starts the thread again after it
 LONGEST = 300  # seconds: a child that takes more hangs
 STAGES: dict[str, tuple[Any, str]] = {
-    "tokenizing": (ready, "encode"),
+    "tokenizing": (features, "encode"),
     "training": (StepTrainer, "training_step"),
     "evaluating": (StepTrainer, "leave_evaluation"),  # as each batch is scored
-    "proving": (prove, "save_and_prove"),
+    "proving": (save, "save_and_prove"),
     "judging": (runs, "judge_and_write"),
 }
 
@@ -124,7 +125,7 @@ def watch(strike: Strike) -> None:
 
     for stage, (owner, name) in STAGES.items():
         setattr(owner, name, telling(getattr(owner, name), stage))
-    disk.before = before
+    durable.before = before
 
 
 def recorded(words: list[str], folder: Path, err: Path) -> tuple[Ended, list[Event]]:

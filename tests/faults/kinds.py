@@ -15,7 +15,7 @@ from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
-from llmkit.runs import commit, manifest
+from llmkit.runs import checkpoint, manifest
 from tests.faults import child
 from tests.faults.child import Ended, Event, Strike
 
@@ -62,7 +62,7 @@ class Unbroken:
         place.mkdir()
         ended = child.run(self.words, place, self.home / "half.err", at_event(at, kill_self))
         assert ended.code == -signal.SIGKILL, ended.said
-        assert len(commit.steps(place / RUN / "checkpoints")) == 3
+        assert len(checkpoint.steps(place / RUN / "checkpoints")) == 3
         return place
 
 
@@ -93,10 +93,10 @@ class Trial:
         about = self.folder / RUN / "run.json"
         if about.exists() and manifest.read(about.parent)["sealed"]:
             return
-        for step in commit.steps(self.checkpoints):
+        for step in checkpoint.steps(self.checkpoints):
             try:
-                commit.verified(commit.named(self.checkpoints, step))
-            except commit.DamagedError as why:
+                checkpoint.verified(checkpoint.named(self.checkpoints, step))
+            except checkpoint.DamagedError as why:
                 raise NotHeld(f"checkpoint-{step} does not verify: {why}") from None
 
     def finish(self) -> Ended:
@@ -177,8 +177,8 @@ def damage(trial: Trial) -> None:
     """A file of the newest checkpoint is cut short, or a bit of it turned round."""
     name, cut = [*product(FILES, (True, False))][trial.number]
     shutil.copytree(trial.unbroken.half_done, trial.folder, dirs_exist_ok=True)
-    newest, older, *_ = commit.steps(trial.checkpoints)
-    file = commit.named(trial.checkpoints, newest) / name
+    newest, older, *_ = checkpoint.steps(trial.checkpoints)
+    file = checkpoint.named(trial.checkpoints, newest) / name
     bytes_ = bytearray(file.read_bytes())
     at = trial.chance.randrange(len(bytes_))
     if cut:

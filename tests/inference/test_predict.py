@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import llmkit
 from llmkit.errors import DataError, ModelError
+from llmkit.inference.load_saved import Saved, open_saved
 from llmkit.inference.predict import from_lines, from_texts, record, records
-from llmkit.inference.saved import Saved, open_saved
 from llmkit.tasks.base import Answer
 from llmkit.testing import reviews, tiny_model, write_jsonl
 

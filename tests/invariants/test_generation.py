@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from llmkit.data.masking import IGNORED
+from llmkit.data.corpus.masking import IGNORED
 from llmkit.data.rows import Rows, build
-from llmkit.inference.answers import answer
+from llmkit.inference.batched import answer
 from llmkit.models.load import load_model
-from llmkit.models.names import resolve
+from llmkit.models.sources.model_ref import resolve
 from llmkit.recipe.load import load_recipe
 from llmkit.tasks import load
 from llmkit.tasks.summarize import SummarizeOptions

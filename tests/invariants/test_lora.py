@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from llmkit.data.masking import IGNORED
-from llmkit.models import lora
-from llmkit.models.dropout import draw_as_torch, draw_many
-from llmkit.models.embedding import collect_as_torch, collect_in_place
+from llmkit.data.corpus.masking import IGNORED
+from llmkit.models.adapters import lora
+from llmkit.models.fast.dropout import draw_as_torch, draw_many
+from llmkit.models.fast.embedding_grad import collect_as_torch, collect_in_place
+from llmkit.models.fast.padding_free import packing_for
+from llmkit.models.fast.sparse_head import at, can_be_sparse
 from llmkit.models.load import load_model
-from llmkit.models.names import resolve
-from llmkit.models.packed import packing_for
-from llmkit.models.sparse_head import at, can_be_sparse
-from llmkit.recipe.schema import LoraSection
+from llmkit.models.sources.model_ref import resolve
+from llmkit.schema import LoraSection
 from llmkit.testing import tiny_model
 
 LABELS, MASKED = "AutoModelForSequenceClassification", "AutoModelForMaskedLM"

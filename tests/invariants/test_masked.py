@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForMaskedLM
 
-from llmkit.data.masking import IGNORED
-from llmkit.models import fill
-from llmkit.models.packed import packing_for
-from llmkit.models.sparse_head import Sparse, can_be_sparse
+from llmkit.data.corpus.masking import IGNORED
+from llmkit.models import fill_mask
+from llmkit.models.fast.padding_free import packing_for
+from llmkit.models.fast.sparse_head import Sparse, can_be_sparse
 from llmkit.tasks.mlm import Mlm
 from llmkit.testing import FAMILIES
 
@@ -139,7 +139,7 @@ def test_the_sums_of_each_row_are_those_of_the_whole_logits(
     model, batch = built(family).eval(), batch_of([9, 7, 7, 3, 2])
     with torch.inference_mode():
         chances = model(**without_labels(batch)).logits.log_softmax(-1)
-        found = fill.sums(model, batch, sparse)
+        found = fill_mask.sums(model, batch, sparse)
     for row, sums in enumerate(found):
         places = (batch["labels"][row] != IGNORED).nonzero()[:, 0]
         asked = batch["labels"][row, places]

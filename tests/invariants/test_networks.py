@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from llmkit.data.rows import build
-from llmkit.inference.answers import answer
-from llmkit.models.names import ModelName
-from llmkit.models.presets import fresh_network
-from llmkit.models.shapes import NETWORKS
+from llmkit.inference.batched import answer
+from llmkit.models.scratch.from_config import fresh_network
+from llmkit.models.scratch.sizes import NETWORKS
+from llmkit.models.sources.model_ref import ModelName
 from llmkit.recipe.load import load_recipe
 from llmkit.tasks.classify import Classify
 from llmkit.testing import reviews, tiny_tokenizer

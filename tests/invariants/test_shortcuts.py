@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from llmkit.models.embedding import collect_as_torch, collect_in_place
-from llmkit.models.packed import NAME, packing_for
+from llmkit.models.fast.embedding_grad import collect_as_torch, collect_in_place
+from llmkit.models.fast.padding_free import NAME, packing_for
 from llmkit.testing import FAMILIES
 
 BERT = FAMILIES["bert"]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from llmkit.metrics import classification, multilabel, probabilities, regression
+from llmkit.metrics import regression
+from llmkit.metrics.classification import multilabel, probabilities, single_label
 from llmkit.metrics.paired import difference
 from llmkit.metrics.rows import mean_of, side_by_side
 
@@ -49,7 +50,7 @@ def test_every_family_can_be_compared() -> None:
     true, first, second = (rng.choice(labels, 30).tolist() for _ in range(3))
     given = rng.random((2, 30, 2))
     pairs = [
-        [classification.statistic(classification.NAMES, true, said, labels) for said in (first, second)],
+        [single_label.statistic(single_label.NAMES, true, said, labels) for said in (first, second)],
         [probabilities.statistic(probabilities.NAMES, true, p, labels) for p in given],
         [
             multilabel.statistic(multilabel.NAMES, [[x] for x in true], [[x] for x in said], labels, p)

@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from llmkit import __version__
 from llmkit.metrics.intervals import Floats
 from llmkit.metrics.regression import LOWER_IS_BETTER, NAMES, score_all, statistic
+from llmkit.version import __version__
 
 
 def expected(true: Floats, said: Floats) -> dict[str, float]:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmkit import __version__
 from llmkit.metrics.rows import by_content, mean_of, score_rows, signed
+from llmkit.version import __version__
 
 LIMITS = {"mae": (0.0, float("inf"))}
 

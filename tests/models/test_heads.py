@@ -11,7 +11,7 @@ from transformers import AutoModel, AutoModelForMaskedLM
 
 from llmkit.models import heads
 from llmkit.models.load import Loaded, load_model
-from llmkit.models.names import ModelName, resolve
+from llmkit.models.sources.model_ref import ModelName, resolve
 from llmkit.testing import FAMILIES, tiny_model
 
 HEAD = "AutoModelForSequenceClassification"

@@ -15,10 +15,10 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from llmkit.errors import ModelError
-from llmkit.models.lengths import POSITIONS_AFTER_PAD, check_length, own_length
 from llmkit.models.load import Loaded, load_model
-from llmkit.models.names import ModelName, resolve
-from llmkit.models.tokens import encode, pad
+from llmkit.models.sources.model_ref import ModelName, resolve
+from llmkit.models.tokenizers.encode import encode, pad
+from llmkit.models.tokenizers.max_length import POSITIONS_AFTER_PAD, check_length, own_length
 from llmkit.testing import FAMILIES, tiny_model
 
 HEAD = "AutoModelForSequenceClassification"

@@ -12,9 +12,11 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from llmkit.errors import NetworkError, RecipeError
-from llmkit.models import hub, load
+from llmkit.models import load
 from llmkit.models.load import Loaded, load_config, load_model, load_tokenizer
-from llmkit.models.names import resolve
+from llmkit.models.sources import hub
+from llmkit.models.sources.model_ref import resolve
+from llmkit.models.weight_names import modules
 from llmkit.testing import FAMILIES, tiny_model, tiny_tokenizer
 
 HEAD = "AutoModelForSequenceClassification"
@@ -41,7 +43,7 @@ def test_fresh_weights_are_named(tiny: str, tiny_classifier: str) -> None:
     assert loaded(tiny).fresh == ("classifier.bias", "classifier.weight")
     assert loaded(tiny_classifier).fresh == ()
     assert (
-        load.modules(("classifier.bias", "classifier.weight", "pooler.dense.bias", "scale"))
+        modules(("classifier.bias", "classifier.weight", "pooler.dense.bias", "scale"))
         == "classifier, pooler.dense, scale"
     )
 
@@ -238,7 +240,7 @@ def test_code_of_a_repository_is_never_run(copied: Copied, refused: Refused) -> 
 def test_a_pad_token_that_only_the_tokenizer_knows_is_put_into_the_config(own_folder: Path) -> None:
     from transformers import AutoConfig
 
-    from llmkit.models.tokens import encode, pad
+    from llmkit.models.tokenizers.encode import encode, pad
 
     sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 130}
     words = len(tiny_tokenizer(own_folder / "m"))

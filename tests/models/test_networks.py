@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification
 from llmkit.models import heads
 from llmkit.models.load import longest
 from llmkit.models.networks import NetworkConfig, config_of
-from llmkit.models.shapes import NETWORK_TYPES, NETWORKS
+from llmkit.models.scratch.sizes import NETWORK_TYPES, NETWORKS
 
 WORDS = 50
 TINY: dict[str, dict[str, Any]] = {

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from llmkit import cli, tasks
 from llmkit.errors import CONTROL, MissingInputError, RecipeError
 from llmkit.recipe.load import dump, load_recipe
-from llmkit.recipe.schema import Recipe
-from llmkit.recipe.sentences import leaves
+from llmkit.recipe.validation_messages import leaves
+from llmkit.schema import Recipe
 
 WORDS = [*leaves(Recipe), *(key.split(".")[0] for key in leaves(Recipe)), "classify.class_weights", "classify", "zzz"]
 VALUES = ["1", "-1", "1e-3", ".nan", "true", "null", "~", "no", "'x'", "x", "[]", "[a, 1]", "{}", "{a: 1}", "steps",

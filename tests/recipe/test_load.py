@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from llmkit import tasks
 from llmkit.errors import MissingInputError, UsageError
 from llmkit.recipe.load import FLAGS, dump, load_recipe
-from llmkit.recipe.schema import Recipe
-from llmkit.recipe.sentences import leaves
+from llmkit.recipe.validation_messages import leaves
+from llmkit.schema import Recipe
 from llmkit.tasks.classify import ClassifyOptions
 
 FILE = """\

@@ -8,7 +8,7 @@ from math import nan
 import pytest
 
 from llmkit.evaluation.compare import Comparison, Difference
-from llmkit.evaluation.judge import Report
+from llmkit.evaluation.score_report import Report
 from llmkit.metrics import Score
 from llmkit.report import tables
 

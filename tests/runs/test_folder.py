@@ -16,7 +16,7 @@ import pytest
 
 from llmkit.errors import DiskError, LlmkitError, OutputError
 from llmkit.runs import folder, manifest
-from llmkit.runs.changes import Asked
+from llmkit.runs.recipe_diff import Asked
 
 
 def opened(path: str | Path, fingerprint: str = "f", started: bool = False) -> None:

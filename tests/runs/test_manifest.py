@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from llmkit.errors import DataError, DiskError, LlmkitError
-from llmkit.runs import manifest, ranks
+from llmkit.runs import distributed, manifest
 
 RUN = Path("run")
 FACTS: dict[str, Any] = {"data": [{"name": "r.csv", "sha256": "ab"}], "precision": {"train": "fp32"}}
@@ -76,7 +76,7 @@ def test_no_token_of_the_command_line_is_written(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_run_that_goes_on_names_the_command_that_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(ranks.COMMAND, json.dumps(["llmkit", "train", "--resume", "run", "--processes", "2"]))
+    monkeypatch.setenv(distributed.COMMAND, json.dumps(["llmkit", "train", "--resume", "run", "--processes", "2"]))
     monkeypatch.setattr(sys, "argv", ["llmkit", "train", "/tmp/llmkit-1234/recipe.yaml"])
     manifest.begin(RUN, "", FACTS)
     manifest.go_on(RUN, 4, {}, [])

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from llmkit.errors import DataError, ModelError
 from llmkit.metrics import Score
-from llmkit.recipe.schema import Section
+from llmkit.schema import Section
 from llmkit.tasks.base import Answer, Batch, Encoded, Feature, Head, Task
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class Stars(Task):
         return Head("AutoModelForSequenceClassification", {"num_labels": 1, "problem_type": "regression"})
 
     def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
-        from llmkit.models import tokens
+        from llmkit.models.tokenizers import encode
 
-        features, cut = tokens.encode(tokenizer, rows.texts("text"), max_length)
+        features, cut = encode.encode(tokenizer, rows.texts("text"), max_length)
         if "stars" in rows.words:
             for feature, stars in zip(features, self.references(rows), strict=True):
                 feature["labels"] = stars / self.options.most
@@ -61,10 +61,10 @@ class Stars(Task):
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Feature]], Batch]:
         import torch
 
-        from llmkit.models import tokens
+        from llmkit.models.tokenizers import encode
 
         def collate(features: Sequence[Feature]) -> Batch:
-            batch = tokens.pad(tokenizer, features)
+            batch = encode.pad(tokenizer, features)
             if "labels" in features[0]:
                 batch["labels"] = torch.tensor([feature["labels"] for feature in features])
             return batch

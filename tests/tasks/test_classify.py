@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from llmkit.data.rows import Rows, build
 from llmkit.errors import DataError, InternalError, ModelError
 from llmkit.models.load import load_tokenizer
-from llmkit.models.names import resolve
+from llmkit.models.sources.model_ref import resolve
 from llmkit.tasks.base import Answer
 from llmkit.tasks.classify import Classify, ClassifyOptions
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from llmkit.data.masking import IGNORED
+from llmkit.data.corpus.masking import IGNORED
 from llmkit.data.rows import Rows, build
 from llmkit.errors import DataError, RecipeError
 from llmkit.recipe.load import load_recipe

@@ -46,7 +46,7 @@ def test_late_annotations_dataclasses_and_options_work_in_a_users_file() -> None
         "from dataclasses import dataclass\n"
         "from typing import Annotated\n"
         "from pydantic import Field\n"
-        "from llmkit.recipe.schema import Section\n"
+        "from llmkit.schema import Section\n"
         "from llmkit.tasks.base import Task\n"
         "Small = Annotated[int, Field(le=3)]\n"
         "@dataclass\n"

@@ -13,10 +13,10 @@ from transformers import BertConfig
 from llmkit.data.rows import Rows, build
 from llmkit.errors import DataError, ModelError, RecipeError
 from llmkit.models.load import load_tokenizer
-from llmkit.models.names import resolve
+from llmkit.models.sources.model_ref import resolve
 from llmkit.recipe.load import load_recipe
 from llmkit.tasks.base import Answer
-from llmkit.tasks.kinds.polar import Polar
+from llmkit.tasks.problem_types.sentiment import Polar
 from llmkit.tasks.sentiment import Sentiment, SentimentOptions
 
 STARS = ["1", "2", "3", "4", "5", "5"]

@@ -14,12 +14,12 @@ import llmkit
 from llmkit import tasks
 from llmkit.data.rows import Rows, Spelled, build
 from llmkit.errors import DataError, RecipeError
-from llmkit.inference.answers import answer
+from llmkit.inference.batched import answer
+from llmkit.inference.load_saved import open_saved
 from llmkit.inference.predict import from_texts, records
-from llmkit.inference.saved import open_saved
-from llmkit.models import tokens
 from llmkit.models.load import load_model
-from llmkit.models.names import resolve
+from llmkit.models.sources.model_ref import resolve
+from llmkit.models.tokenizers import encode
 from llmkit.tasks.generation import task_written
 from llmkit.tasks.summarize import Summarize, SummarizeOptions
 from llmkit.testing import WRITERS, articles, tiny_model, tiny_tokenizer, write_jsonl
@@ -205,6 +205,6 @@ def test_a_long_source_is_cut_at_sentences_and_its_summaries_are_summed_up_again
 def test_parts_hold_all_of_a_text_and_each_fits(own_folder: Any) -> None:
     tokenizer = tiny_tokenizer(own_folder)
     text = "the film was very good and the story was dull and long " * 5 + ". The end. 12"
-    pieces = tokens.parts(tokenizer, text, "story ", 12)
+    pieces = encode.parts(tokenizer, text, "story ", 12)
     assert "".join("".join(pieces).split()) == "".join(text.split())
     assert all(len(tokenizer("story " + piece).input_ids) <= 12 for piece in pieces)

@@ -12,9 +12,9 @@ import llmkit
 from llmkit import tasks
 from llmkit.data.rows import build
 from llmkit.errors import RecipeError
-from llmkit.models import tokens
 from llmkit.models.load import load_model, load_tokenizer
-from llmkit.models.names import resolve
+from llmkit.models.sources.model_ref import resolve
+from llmkit.models.tokenizers import encode
 from llmkit.tasks.summarize import Summarize, SummarizeOptions
 from llmkit.tasks.translate import Translate, TranslateOptions
 from llmkit.testing import articles, spm_tokenizer, tiny_model, write_jsonl
@@ -93,11 +93,11 @@ def test_targets_are_said_back_as_they_were_written(kind: str, own_folder: Any) 
 
 def test_marian_reads_targets_by_their_own_pieces(own_folder: Any) -> None:
     tokenizer = spm_tokenizer(Path("m"), "marian")
-    (ids,), cut = tokens.targets(tokenizer, ["A VERY DULL FILM"], 32, None, 0)
+    (ids,), cut = encode.targets(tokenizer, ["A VERY DULL FILM"], 32, None, 0)
     assert tokenizer.unk_token_id not in ids
     assert tokenizer.unk_token_id in tokenizer("A VERY DULL FILM").input_ids
     assert (ids[-1], cut) == (0, 0)
-    assert tokens.targets(tokenizer, ["A VERY DULL FILM", "A"], 4, None, 0)[1] == 1
+    assert encode.targets(tokenizer, ["A VERY DULL FILM", "A"], 4, None, 0)[1] == 1
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from llmkit.errors import InternalError, LlmkitError, RecipeError, UsageError
 from llmkit.evaluation import baselines
 from llmkit.recipe.load import load_recipe
 from llmkit.testing import reviews, write_jsonl
-from llmkit.training import prove
+from llmkit.training import save
 from llmkit.training.trainer import StepTrainer
 
 QUICK = ("train.max_steps=2", "train.eval_strategy=no", "train.save_strategy=no", "eval.baselines=[]")
@@ -126,7 +126,7 @@ def test_runs_that_start_together_each_get_a_folder(tiny: str, data: str) -> Non
 def test_a_model_that_is_not_what_was_trained_is_never_sealed(
     tiny: str, data: str, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saved = prove.models.save
+    saved = save.models.save
 
     def damage(model: Any, tokenizer: Any, folder: Path, max_length: int) -> None:
         if broken == "weights":
@@ -196,7 +196,7 @@ def test_a_batch_that_does_not_fit_is_named_with_the_keys(
 
 
 def test_room_for_the_weights_is_checked_before_training(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmkit.training.prove.size_of", lambda _: 2**60)
+    monkeypatch.setattr("llmkit.training.save.size_of", lambda _: 2**60)
     with pytest.raises(LlmkitError) as fault:
         train(tiny, data)
     assert fault.value.exit_code == 74

@@ -16,8 +16,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 import llmkit
 from llmkit.errors import LlmkitError, MissingInputError, ModelError, RecipeError, UsageError
-from llmkit.inference.saved import open_saved
-from llmkit.models import lora
+from llmkit.inference.load_saved import open_saved
+from llmkit.models.adapters import lora
 from llmkit.testing import reviews, sentences, tiny_model, write_jsonl, write_lines
 from llmkit.training.trainer import StepTrainer
 

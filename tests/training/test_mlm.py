@@ -11,10 +11,10 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from llmkit.data.masking import IGNORED
+from llmkit.data.corpus.masking import IGNORED
 from llmkit.data.rows import build
 from llmkit.models.load import load_model
-from llmkit.models.names import resolve
+from llmkit.models.sources.model_ref import resolve
 from llmkit.recipe.load import load_recipe
 from llmkit.tasks.mlm import Mlm, MlmOptions
 from llmkit.testing import sentences, tiny_model

@@ -13,11 +13,11 @@ import pytest
 import llmkit
 from llmkit.errors import DiskError, OutputError
 from llmkit.recipe.load import load_recipe
-from llmkit.runs import commit, disk
+from llmkit.runs import checkpoint, durable
 from llmkit.runs.manifest import file_hash
 from llmkit.testing import reviews, sentences, write_jsonl, write_lines
-from llmkit.training import prove
 from llmkit.training import run as runs
+from llmkit.training import save
 from llmkit.training.trainer import StepTrainer
 
 TIMES = {"tokens_per_second", "train_runtime", "train_samples_per_second", "train_steps_per_second",
@@ -148,7 +148,7 @@ def fault_on_disk(number: int, fault: BaseException, under: str = "checkpoints")
             if count == number:
                 raise fault
 
-    with patched((disk, "before", before)):
+    with patched((durable, "before", before)):
         yield
 
 
@@ -158,9 +158,9 @@ def test_a_kill_at_a_write_leaves_the_checkpoint_before(tiny: str, number: int) 
     classify(tiny, *EACH_STEP, out="whole")
     with fault_on_disk(number, Killed()), pytest.raises(Killed):
         classify(tiny, *EACH_STEP, out="killed")
-    steps = commit.steps(Path("killed/checkpoints"))
+    steps = checkpoint.steps(Path("killed/checkpoints"))
     assert steps
-    assert all(commit.verified(Path(f"killed/checkpoints/checkpoint-{step}")) for step in steps)
+    assert all(checkpoint.verified(Path(f"killed/checkpoints/checkpoint-{step}")) for step in steps)
     classify(tiny, *EACH_STEP, out="killed")
     assert result("killed") == result("whole")
 
@@ -209,12 +209,12 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(
 
 def test_a_damaged_checkpoint_that_is_named_is_refused_and_no_other_is_removed(tiny: str) -> None:
     begun(tiny, "train.save_total_limit=4", step=9)
-    about, steps = Path("run/run.json").read_text(encoding="utf-8"), commit.steps(Path("run/checkpoints"))
+    about, steps = Path("run/run.json").read_text(encoding="utf-8"), checkpoint.steps(Path("run/checkpoints"))
     damage(6)
     with pytest.raises(OutputError) as fault:
         llmkit.train(resume="run/checkpoints/checkpoint-6")
     assert str(fault.value) == "run/checkpoints/checkpoint-6: cannot be gone on from; --resume run takes another"
-    assert commit.steps(Path("run/checkpoints")) == [step for step in steps if step != 6]
+    assert checkpoint.steps(Path("run/checkpoints")) == [step for step in steps if step != 6]
     assert Path("run/checkpoints/checkpoint-6.corrupt").is_dir()
     assert Path("run/run.json").read_text(encoding="utf-8") == about
 
@@ -223,7 +223,7 @@ def test_checkpoints_that_were_set_aside_stay_until_the_run_is_sealed(
     tiny: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun(tiny, step=5)
-    steps = commit.steps(Path("run/checkpoints"))
+    steps = checkpoint.steps(Path("run/checkpoints"))
     for step in steps:
         damage(step)
     capsys.readouterr()
@@ -241,7 +241,7 @@ def test_checkpoints_that_were_set_aside_stay_until_the_run_is_sealed(
     "where", ["tune", pytest.param("save_and_prove", marks=LONG), pytest.param("judge_and_write", marks=LONG)]
 )
 def test_what_is_killed_after_training_is_not_trained_again(tiny: str, where: str) -> None:
-    module = prove if where == "save_and_prove" else runs
+    module = save if where == "save_and_prove" else runs
 
     def killed(*_: Any, **__: Any) -> None:
         raise Killed
@@ -322,13 +322,13 @@ def test_an_end_before_the_step_that_is_done_is_refused_and_nothing_changes(tiny
 
 def test_a_refused_command_that_names_a_checkpoint_keeps_the_later_ones(tiny: str) -> None:
     begun(tiny, "train.save_total_limit=4", step=9)
-    steps = commit.steps(Path("run/checkpoints"))
+    steps = checkpoint.steps(Path("run/checkpoints"))
     keys = ("train.save_total_limit=4", "train.max_steps=3")
     with pytest.raises(OutputError, match=r"^run: train\.max_steps=3 ends it at step 3, and step 4 is done; "):
         classify(
             tiny, *EACH_STEP, *keys, out="run", resume="run/checkpoints/checkpoint-4", allow_change=["train.max_steps"]
         )
-    assert commit.steps(Path("run/checkpoints")) == steps == [8, 6, 4, 2]
+    assert checkpoint.steps(Path("run/checkpoints")) == steps == [8, 6, 4, 2]
 
 
 def test_other_data_and_another_model_are_refused(tiny: str, tiny_classifier: str) -> None:
@@ -345,7 +345,7 @@ def test_resume_alone_is_the_whole_command_and_names_a_checkpoint_too(
 ) -> None:
     classify(tiny, *EACH_STEP, out="whole")
     begun(tiny, "train.save_total_limit=3", step=9)
-    assert {8, 6} <= {*commit.steps(Path("run/checkpoints"))}
+    assert {8, 6} <= {*checkpoint.steps(Path("run/checkpoints"))}
     run = llmkit.train(resume="run/checkpoints/checkpoint-6")
     assert str(run.path) == "run"
     assert (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import llmkit
-from llmkit.runs import commit
+from llmkit.runs import checkpoint
 from llmkit.testing import articles, reviews, tiny_model, write_jsonl
 from llmkit.training.trainer import StepTrainer
 
@@ -67,4 +67,4 @@ def killed_in_step(number: int, *keys: str, **words: Any) -> int:
         patch.setattr(StepTrainer, "training_step", killing)
         with pytest.raises(Killed):
             llmkit.train(None, *keys, **words)
-    return commit.steps(Path(words["output_dir"], "checkpoints"))[0]
+    return checkpoint.steps(Path(words["output_dir"], "checkpoints"))[0]

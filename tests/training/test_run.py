@@ -14,8 +14,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import llmkit
 from llmkit.errors import DataError, InternalError, LlmkitError, OutputError, RecipeError, UsageError
-from llmkit.metrics.classification import score_all
-from llmkit.runs.launchers import SIZES
+from llmkit.metrics.classification.single_label import score_all
+from llmkit.runs.launch_env import SIZES
 from llmkit.testing import reviews, tiny_model, write_jsonl
 from llmkit.training import trainer
 
@@ -216,7 +216,7 @@ def test_the_same_run_unfinished_starts_again_and_another_one_is_refused(
 ) -> None:
     keys = ("train.max_steps=2", "train.eval_strategy=no")
     with monkeypatch.context() as patch:
-        patch.setattr("llmkit.training.learn.learn", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("llmkit.training.fit.learn", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train(tiny, data, *keys)
     assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["sealed"] is None
@@ -320,7 +320,7 @@ def test_a_full_disk_is_a_sentence(tiny: str, data: str, monkeypatch: pytest.Mon
         if what == "sync" and "checkpoints" in path.parts:
             raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr("llmkit.runs.disk.before", full)
+    monkeypatch.setattr("llmkit.runs.durable.before", full)
     with pytest.raises(LlmkitError) as fault:
         train(tiny, data)
     said = str(fault.value)

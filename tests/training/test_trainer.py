@@ -9,7 +9,7 @@ import torch
 
 from llmkit.data.rows import build
 from llmkit.models.load import load_model
-from llmkit.models.names import resolve
+from llmkit.models.sources.model_ref import resolve
 from llmkit.recipe.load import load_recipe
 from llmkit.tasks.classify import Classify
 from llmkit.testing import reviews

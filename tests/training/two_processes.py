@@ -19,9 +19,9 @@ import torch
 
 import llmkit
 from llmkit.errors import OutputError, Stopped
-from llmkit.inference.answers import answer
-from llmkit.inference.saved import open_saved
-from llmkit.runs import commit, ranks
+from llmkit.inference.batched import answer
+from llmkit.inference.load_saved import open_saved
+from llmkit.runs import checkpoint, distributed
 from llmkit.testing import reviews
 from llmkit.training.trainer import StepTrainer
 
@@ -70,7 +70,7 @@ def sending(number: int, method: str, before_step: int | None = None) -> Iterato
     was = getattr(StepTrainer, method)
 
     def signalled(self: StepTrainer, *args: Any, **words: Any) -> Any:
-        if ranks.rank() == ranks.size() - 1 and before_step in (None, self.state.global_step):
+        if distributed.rank() == distributed.size() - 1 and before_step in (None, self.state.global_step):
             os.kill(os.getpid(), number)
         return was(self, *args, **words)
 
@@ -90,7 +90,7 @@ def ended_and_resumed(keys: Sequence[str], words: dict[str, Any], seen: dict[str
                 llmkit.train(None, *keys, **words)
         except Stopped as stopped:
             seen.setdefault("stopped", []).append(
-                [str(stopped), commit.steps(Path(words["output_dir"], "checkpoints"))]
+                [str(stopped), checkpoint.steps(Path(words["output_dir"], "checkpoints"))]
             )
     llmkit.train(None, *keys, **words)
     again = llmkit.train(None, *keys, **words)  # finished: every process says so
@@ -115,29 +115,29 @@ def gone_on(keys: Sequence[str], words: dict[str, Any]) -> None:
     except OutputError as fault:
         seen["refused"] = str(fault)
     llmkit.train(None, *keys, allow_change=["processes"], **words)
-    Path(f"again-{ranks.rank()}.json").write_text(json.dumps(seen))
+    Path(f"again-{distributed.rank()}.json").write_text(json.dumps(seen))
 
 
 def main() -> None:
     jobs = json.loads(Path(sys.argv[1]).read_text())
     if sys.argv[2:] == ["again"]:
         gone_on(*jobs["moved"])
-        ranks.leave()
+        distributed.leave()
         return
     seen: dict[str, Any] = {"threads": torch.get_num_threads(), "moved": begun(*jobs["moved"])}
     recording(seen)
     for keys, words in jobs["plain"]:
         report = llmkit.train(None, *keys, **words).report
         seen.setdefault("reports", []).append(report is not None)
-    seen["agreed"] = [ranks.agreed(ranks.rank() == 1), ranks.agreed(False)]
-    seen["gathered"] = ranks.gathered(f"rank {ranks.rank()}")
-    seen["summed"] = ranks.summed([1.0, float(ranks.rank())])
-    seen["from_first"] = ranks.from_first(ranks.rank())
+    seen["agreed"] = [distributed.agreed(distributed.rank() == 1), distributed.agreed(False)]
+    seen["gathered"] = distributed.gathered(f"rank {distributed.rank()}")
+    seen["summed"] = distributed.summed([1.0, float(distributed.rank())])
+    seen["from_first"] = distributed.from_first(distributed.rank())
     written = {words["output_dir"] for _, words in jobs["plain"]}
     seen["same_answers"] = {run: spread_and_alone(run) for run in sorted(written - {"two/masked-lm"})}
     ended_and_resumed(*jobs["ended"], seen)
-    Path(f"seen-{ranks.rank()}.json").write_text(json.dumps(seen))
-    ranks.leave()
+    Path(f"seen-{distributed.rank()}.json").write_text(json.dumps(seen))
+    distributed.leave()
 
 
 if __name__ == "__main__":

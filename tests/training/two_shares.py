@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from llmkit.runs import ranks
-from llmkit.training import shares, state
+from llmkit.runs import distributed
+from llmkit.training.checkpoints import sharded, state_dict
 
 
 def shares_that_went_on(folder: Path) -> tuple[float, list[str]]:
@@ -37,25 +37,25 @@ def shares_that_went_on(folder: Path) -> tuple[float, list[str]]:
 
     model, optimizer = fresh()
     learn(model, optimizer)
-    weights, tensors = shares.gathered_weights(model), {}
-    plain = state.packed(shares.gathered_optimizer(model, optimizer), "optimizer", tensors)
-    if ranks.first():
-        state.write_tensors(weights, folder / "weights.safetensors")
-        state.write_tensors(tensors, folder / "state.safetensors")
-    ranks.meet("written")
+    weights, tensors = sharded.gathered_weights(model), {}
+    plain = state_dict.packed(sharded.gathered_optimizer(model, optimizer), "optimizer", tensors)
+    if distributed.first():
+        state_dict.write_tensors(weights, folder / "weights.safetensors")
+        state_dict.write_tensors(tensors, folder / "state.safetensors")
+    distributed.meet("written")
     again, its = fresh()
-    shares.divide_weights(again, state.read_tensors(folder / "weights.safetensors"))
-    held = state.read_tensors(folder / "state.safetensors")
-    shares.divide_optimizer(again, its, state.unpacked(ranks.from_first(plain), held))
+    sharded.divide_weights(again, state_dict.read_tensors(folder / "weights.safetensors"))
+    held = state_dict.read_tensors(folder / "state.safetensors")
+    sharded.divide_optimizer(again, its, state_dict.unpacked(distributed.from_first(plain), held))
     for one in ((model, optimizer), (again, its)):
         learn(*one)
-    ends = [shares.gathered_weights(one) for one in (model, again)]
+    ends = [sharded.gathered_weights(one) for one in (model, again)]
     return max((float((ends[0][name] - ends[1][name]).abs().max()) for name in ends[0]), default=0.0), sorted(weights)
 
 
 if __name__ == "__main__":
-    ranks.join()
-    ranks.connect(60.0, "cpu")
-    Path(f"shares-{ranks.rank()}.json").write_text(json.dumps(shares_that_went_on(Path())))
-    ranks.meet("done")
+    distributed.join()
+    distributed.connect(60.0, "cpu")
+    Path(f"shares-{distributed.rank()}.json").write_text(json.dumps(shares_that_went_on(Path())))
+    distributed.meet("done")
     os._exit(0)

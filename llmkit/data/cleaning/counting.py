@@ -9,8 +9,8 @@ from typing import Any
 from unicodedata import unidata_version
 
 from llmkit.data.cleaning.steps import ABOUT, Cleaned, Settings
-from llmkit.data.documents import Document
-from llmkit.data.faults import counted, listed
+from llmkit.data.corpus.documents import Document
+from llmkit.data.row_errors import counted, listed
 from llmkit.errors import DataError
 
 MADE_BY = "llmkit data clean"

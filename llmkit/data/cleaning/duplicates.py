@@ -20,7 +20,7 @@ from llmkit.data.normalize import key
 from llmkit.errors import OutOfMemoryError
 
 if TYPE_CHECKING:
-    from llmkit.data.documents import Document
+    from llmkit.data.corpus.documents import Document
 
 NEAR = 0.8
 IN_A_ROW = 5

@@ -7,7 +7,7 @@ from functools import cache
 
 import regex
 
-from llmkit.data.faults import counted
+from llmkit.data.row_errors import counted
 from llmkit.errors import UsageError, nearest
 
 # A word, or a character of a script that is written without spaces: there a character is what a word is elsewhere.

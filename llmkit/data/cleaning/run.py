@@ -18,10 +18,10 @@ from llmkit.data.cleaning.output import Texts, appearing
 from llmkit.data.cleaning.pool import cores, in_order
 from llmkit.data.cleaning.steps import Cleaned, Settings, cleaned
 from llmkit.data.cleaning.words import stop_words as read_stop_words
-from llmkit.data.decode import ReadOptions
-from llmkit.data.documents import Document, Unit, documents, parts, several
-from llmkit.data.packages import locate
-from llmkit.data.read import Source, may_be_hub_id
+from llmkit.data.corpus.documents import Document, Unit, documents, parts, several
+from llmkit.data.readers.decode import ReadOptions
+from llmkit.data.readers.pkg_uri import locate
+from llmkit.data.readers.read import Source, may_be_hub_id
 from llmkit.errors import DataError, RecipeError, UsageError, did_you_mean
 from llmkit.runs.manifest import write_json
 

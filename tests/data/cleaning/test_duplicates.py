@@ -10,7 +10,7 @@ import pytest
 from llmkit.data.cleaning import duplicates
 from llmkit.data.cleaning.duplicates import Seen, digest, shingles, signature
 from llmkit.data.cleaning.filters import units
-from llmkit.data.documents import Document
+from llmkit.data.corpus.documents import Document
 from llmkit.errors import OutOfMemoryError
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import llmkit
 from llmkit.data.cleaning import output, pool, run
 from llmkit.data.cleaning.run import clean
-from llmkit.data.documents import documents
+from llmkit.data.corpus.documents import documents
 from llmkit.errors import LlmkitError
 
 from .conftest import texts

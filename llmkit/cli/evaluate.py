@@ -1,0 +1,93 @@
+"""The command `eval`: scores of a model, or of several on the same rows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llmkit import console
+from llmkit.cli.model_options import Base, Batch, Debug, Precision, TaskFile, Text, TextPair, second_text
+from llmkit.errors import UsageError
+
+ANY_KEY = re.compile(r"[a-z_]+(\.[a-z_]+)+=")  # also one that may not be set here: it is no model
+
+
+def evaluate(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="A run folder, a Hugging Face folder or a Hub id; several are compared. Then data.KEY=VALUE, how "
+            "--data is read, as in a recipe.",
+        ),
+    ],
+    data: Annotated[str | None, typer.Option(help="Rows to score; default: the (first) run's own test rows.")] = None,
+    text: Text = None,
+    text_pair: TextPair = None,
+    label: Annotated[
+        str | None,
+        typer.Option("--label", "--summary", "--target", help="The column of the label, summary or translation."),
+    ] = None,
+    label_map: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DATA=MODEL", help="Which label of the model a label of the data means; repeatable."),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="A score to show, or evaluate:NAME of the evaluate library (runs its code); repeatable."),
+    ] = None,
+    per_label: Annotated[bool, typer.Option("--per-label", help="Show the scores of each label too.")] = False,
+    output_dir: Annotated[
+        str | None, typer.Option("--output-dir", "-o", help="A fresh folder for metrics.json and predictions.jsonl.")
+    ] = None,
+    batch_size: Batch = None,
+    precision: Precision = None,
+    base: Base = None,
+    task: TaskFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout instead of a table.")] = False,
+    debug: Debug = False,  # noqa: ARG001
+) -> None:
+    """Score a run or any Hugging Face folder, or compare several on the same rows.
+
+    llmkit eval runs/x --data test.jsonl
+    """
+    models, keys = divided(words)
+    keys += second_text(text_pair)
+    from llmkit.evaluation.compare import comparison
+    from llmkit.evaluation.evaluate import Request, report_on
+    from llmkit.report import tables
+
+    asked = Request(data, text, label, metric or (), batch_size, precision, task, keys, label_map or (), per_label,
+                    base)  # fmt: skip
+    if len(models) > 1:
+        compared = comparison(models, asked, output_dir)
+        if as_json:
+            console.out_json(compared.as_dict())
+        else:
+            tables.show_comparison(compared)
+        return
+    report = report_on(models[0], asked, output_dir)
+    if as_json:
+        console.out_json(report.as_dict())
+    else:
+        tables.show(report, models[0])
+
+
+def divided(words: list[str]) -> tuple[list[str], list[str]]:
+    """The models, and the KEY=VALUE texts."""
+    keys = [word for word in words if ANY_KEY.match(word) and not Path(word).exists()]
+    models = [word for word in words if word not in keys]
+    if not models:
+        raise UsageError("no model is named", "write it before the keys: llmkit eval MODEL")
+    for model in models:
+        if Path(model).is_file():
+            raise UsageError(f"{model}: a file, not a model", f"to score its rows write --data {model}")
+    return models, keys
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command."""
+    app.command("eval")(evaluate)

@@ -1,0 +1,1 @@
+"""Corpora: documents, hold-out, blocks and masking for language-model pretraining."""

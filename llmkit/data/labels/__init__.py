@@ -1,0 +1,1 @@
+"""Labels: spelling, order and meaning of class names, numbers and sentiments."""

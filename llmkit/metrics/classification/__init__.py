@@ -1,0 +1,1 @@
+"""Metrics of classification: single-label, multi-label, per label, and of probabilities."""

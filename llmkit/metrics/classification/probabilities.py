@@ -1,0 +1,98 @@
+"""Scores of single-label probabilities: scikit-learn's values, and the expected calibration error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from llmkit.metrics.score import Score
+
+if TYPE_CHECKING:
+    from llmkit.metrics.intervals import Floats, Statistic
+    from llmkit.metrics.rows import Codes, Flags
+
+NAMES = ("roc_auc", "average_precision", "brier", "log_loss", "ece")
+LOWER_IS_BETTER = ("brier", "log_loss", "ece")
+LIMITS = {"brier": (0.0, 2.0), "log_loss": (0.0, float("inf"))}
+VARIANTS = {
+    "roc_auc": ("multi_class:ovr", "average:macro", "labels:present"),
+    "average_precision": ("multi_class:ovr", "average:macro", "labels:present"),
+    "brier": ("scale_by_half:auto",),
+    "log_loss": ("clip:2.2e-16",),
+    "ece": ("bins:15", "of:top"),
+}
+
+
+def score_all(
+    names: Sequence[str], references: Sequence[str], probabilities: Floats, labels: Sequence[str], seed: int = 0
+) -> dict[str, Score]:
+    """The named metrics (of `NAMES`) with 95 % intervals, by name; all intervals read the same resamples.
+
+    `references` holds one label name a row, `probabilities` [n, K] a row's share for each of the K `labels`.
+    roc_auc and average_precision are one label against the rest, their mean over the labels with rows of both kinds;
+    of two labels roc_auc is that of the second, as scikit-learn has it. They are NaN where the rows have one label.
+    brier of two labels is half the sum over both, as scikit-learn has it. ece takes the first label of equal ones.
+    Neither the order of the rows nor the other names change a bit of a score.
+    Raises KeyError for an unknown name or a reference outside `labels`, ValueError for no rows or unequal lengths.
+    """
+    import numpy as np
+
+    from llmkit.metrics.classification.calibration import calibration_interval
+    from llmkit.metrics.rows import by_content, check, score_rows
+
+    check(names, NAMES, references, probabilities)
+    position = {label: k for k, label in enumerate(labels)}
+    order = by_content(np.array([position[label] for label in references]), probabilities)
+    true, given = [references[i] for i in order], np.asarray(probabilities, dtype=np.float64)[order]
+    following = [labels[(position[label] + 1) % len(labels)] for label in true]
+    n = len(true)
+
+    def otherwise(share: float) -> Floats:
+        twice = statistic(names, [*true, *following], np.concatenate([given, given]), labels)
+        return twice(np.repeat([[1 - share, share]], n, axis=1))[0]
+
+    def inverted() -> tuple[float, float]:
+        return calibration_interval(*_top(given, np.array([position[label] for label in true])), seed=seed)
+
+    signatures = [signature(name, seed) for name in names]
+    values = statistic(names, true, given, labels)
+    return score_rows(names, values, n, signatures, limits=LIMITS, seed=seed, otherwise=otherwise, inverted=inverted)
+
+
+def statistic(
+    names: Sequence[str], references: Sequence[str], probabilities: Floats, labels: Sequence[str]
+) -> Statistic:
+    """The function from counts [B, n] of the rows to the values [B, M] of the names; NaN where undefined."""
+    import numpy as np
+
+    from llmkit.metrics.classification.calibration import calibration_error, surprise
+    from llmkit.metrics.classification.ranking import macro
+    from llmkit.metrics.rows import check, mean_of, side_by_side
+
+    check(names, NAMES, references, probabilities)
+    given = np.asarray(probabilities, dtype=np.float64)
+    position = {label: k for k, label in enumerate(labels)}
+    true = np.array([position[label] for label in references])
+    is_label = true[:, None] == np.arange(len(labels))
+    ranked = slice(1, None) if len(labels) == 2 else slice(None)
+    half = 0.5 if len(labels) < 3 else 1.0
+    makers = {
+        "roc_auc": lambda: macro("roc_auc", given[:, ranked], is_label[:, ranked]),
+        "average_precision": lambda: macro("average_precision", given, is_label),
+        "brier": lambda: mean_of(half * ((given - is_label) ** 2).sum(axis=1)),
+        "log_loss": lambda: mean_of(surprise(given[is_label])),
+        "ece": lambda: calibration_error(*_top(given, true)),
+    }
+    return side_by_side([makers[name]() for name in names])
+
+
+def _top(given: Floats, true: Codes) -> tuple[Floats, Flags]:
+    """The largest probability [n, 1] of each row, and whether it was the true label's."""
+    return given.max(axis=1, keepdims=True), (given.argmax(axis=1) == true)[:, None]
+
+
+def signature(name: str, seed: int = 0) -> str:
+    """What computes a metric: its name, its variant, its interval and the library's version."""
+    from llmkit.metrics.rows import signed
+
+    return signed(name, VARIANTS[name], seed)

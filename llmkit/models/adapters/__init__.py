@@ -1,0 +1,1 @@
+"""LoRA adapters: attach, merge, save and load; quantized base weights."""

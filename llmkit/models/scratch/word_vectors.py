@@ -1,0 +1,109 @@
+"""Word vectors from a text file: a word and its numbers a line, as GloVe, word2vec and fastText write them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmkit.data.readers.pkg_uri import locate
+from llmkit.errors import DataError, MissingInputError, RecipeError
+
+MEND = "a line is a word and its numbers, as in glove.6B.100d.txt; convert a binary file to text"
+
+
+class Vectors(NamedTuple):
+    """The vectors of the words that a file has: `values` [n, width] for the words of these `numbers` [n]."""
+
+    numbers: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+
+def file_of(given: str) -> Path:
+    """The file that `model.vectors` names. Raises MissingInputError where there is none."""
+    path = locate(given).expanduser()
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "no such file"
+        mend = "name a text file of word vectors, such as glove.6B.100d.txt"
+        raise MissingInputError(f"model.vectors: {given}: {what}", mend)
+    return path
+
+
+def read_vectors(path: Path, words: Mapping[str, int]) -> Vectors:
+    """The vectors of `words` (word: its number) in the file; of a repeated word the first. The file is streamed.
+
+    A first line of two whole numbers (word2vec's count and width) is skipped. Raises DataError, with the line, for one
+    of another width than the first and for a value that is no finite number; MissingInputError for an unreadable file.
+    """
+    wanted = {word.encode(errors="surrogatepass"): number for word, number in words.items()}
+    found: dict[int, list[float]] = {}
+    width = 0
+    for line, word, text in lines(path):
+        width = width or len(text.split())
+        number = wanted.get(word)
+        if number is not None and number not in found:
+            found[number] = values(text.split(), path, line)
+    if not width:
+        raise DataError(f"{path}: no word vectors in it", MEND)
+    array = np.array(list(found.values()), dtype=np.float32).reshape(-1, width)
+    return Vectors(np.array(list(found), dtype=np.int64), array)
+
+
+def lines(path: Path) -> Iterator[tuple[int, bytes, bytes]]:
+    """The number, the word and the rest of each line, all of the same width."""
+    width = 0
+    try:
+        with path.open("rb") as file:
+            for line, text in enumerate(file, 1):
+                text = text.strip()
+                if width and text.count(b" ") == width:  # all but a few lines: not taken apart unless asked for
+                    word, _, rest = text.partition(b" ")
+                    yield line, word, rest
+                    continue
+                fields = text.split()
+                if not fields or (line == 1 and len(fields) == 2 and all(field.isdigit() for field in fields)):
+                    continue
+                size = numbers_at_end(fields)
+                width = width or size
+                if not width:
+                    raise DataError(f"{path}:{line}: no word and its numbers", MEND)
+                if size != width:
+                    said = f"{size} number{'' if size == 1 else 's'}, {width} in the lines before"
+                    raise DataError(f"{path}:{line}: {said}", MEND)
+                yield line, b" ".join(fields[:-width]), b" ".join(fields[-width:])
+    except OSError as fault:
+        raise MissingInputError(f"{path}: {fault.strerror}", "name a readable file") from fault
+
+
+def numbers_at_end(fields: Sequence[bytes]) -> int:
+    """How many fields are numbers, counted from the last, never the first: a word may hold spaces, or be a number."""
+    return next((n for n, field in enumerate(reversed(fields[1:])) if not is_number(field)), len(fields) - 1)
+
+
+def is_number(field: bytes) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def values(fields: Sequence[bytes], path: Path, line: int) -> list[float]:
+    """The fields as finite numbers."""
+    wrong = [field for field in fields if not is_number(field) or not np.isfinite(float(field))]
+    if wrong:
+        said = wrong[0].decode(errors="replace")
+        raise DataError(f"{path}:{line}: '{said}' is no finite number", MEND)
+    return [float(field) for field in fields]
+
+
+def width_agreed(found: Vectors, given: str, asked: int | None) -> int:
+    """The width of the vectors. Raises RecipeError where the recipe asks for another embedding size."""
+    width = int(found.values.shape[1])
+    if asked not in (None, width):
+        what = f"model.config.embedding_size: {asked}, and the vectors of {given} have {width} numbers"
+        raise RecipeError(what, "leave it out")
+    return width

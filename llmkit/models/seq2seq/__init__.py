@@ -1,0 +1,1 @@
+"""Encoder-decoders: inputs, generation, and models joined from two encoders."""

@@ -1,0 +1,1 @@
+"""Model sources: references, files and the Hub."""

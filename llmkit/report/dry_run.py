@@ -1,0 +1,50 @@
+"""What a run is expected to do and take, as `--dry-run` says it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from llmkit import console
+from llmkit.data.row_errors import counted
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do and take: seconds of wall time and bytes of memory, as measured on a few of its steps."""
+
+    rows: dict[str, int]
+    steps: int
+    rows_per_step: int
+    truncated: float  # share of the texts that max_length cuts
+    tokens: int  # real ones, over all epochs
+    padding: float  # share of the tokens sent through the model that are none
+    tokens_per_second: float
+    precision: str
+    seconds: dict[str, float]  # by part: start, training, evaluations, checkpoints, final scores
+    memory: int  # at its peak
+    disk: int  # of the checkpoints and the model while it runs
+
+    @property
+    def total_seconds(self) -> float:
+        """All parts together."""
+        return sum(self.seconds.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as `--dry-run --json` prints it."""
+        return asdict(self) | {"total_seconds": self.total_seconds}
+
+
+def show(plan: Plan) -> None:
+    """Print the plan for a person."""
+    rows = ", ".join(f"{name} {count:,}" for name, count in plan.rows.items())
+    console.out(f"rows       {rows}")
+    console.out(f"steps      {plan.steps:,} of {counted(plan.rows_per_step, 'row')}; {counted(plan.tokens, 'token')}")
+    console.out(f"truncated  {plan.truncated:.1%} of the texts")
+    console.out(f"padding    {plan.padding:.1%} of what goes through the model")
+    console.out(f"precision  {plan.precision}")
+    parts = ", ".join(f"{part} {console.duration(seconds)}" for part, seconds in plan.seconds.items())
+    console.out(f"time       about {console.duration(plan.total_seconds)}: {parts}")
+    console.out(f"rate       {plan.tokens_per_second:,.0f} tokens/s, as busy as the machine is now")
+    console.out(f"memory     {plan.memory / 2**30:.1f} GiB so far; a run takes some more")
+    console.out(f"disk       {plan.disk / 2**30:.2f} GiB while it runs")

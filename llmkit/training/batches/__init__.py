@@ -1,0 +1,1 @@
+"""Batches: the indexed data set, micro-batches, streaming and the fast path."""

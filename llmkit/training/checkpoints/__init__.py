@@ -1,0 +1,1 @@
+"""Checkpoints: state, policy, resuming and provenance."""

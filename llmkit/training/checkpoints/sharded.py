@@ -1,0 +1,85 @@
+"""Weights and the optimizer's state for a checkpoint, whole, however they lie: in each process, or in shares of all.
+
+FSDP's and DeepSpeed's own checkpoints hold pickles. Here every process takes part in gathering whole tensors, the first
+one writes them, and each takes its share of what is read again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import Trainer
+
+from llmkit.runs import distributed
+from llmkit.training.checkpoints import state_dict as states
+
+
+def weights_of(trainer: Trainer, shared: bool) -> states.Tensors:
+    """What training changes; in the first process at least."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if not shared:
+        return states.kept(model)
+    if not trainer.is_deepspeed_enabled:
+        return gathered_weights(trainer.model)
+    full = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    return {name: full[name] for name in states.names_kept(model)} if distributed.first() else {}
+
+
+def put_back_weights(trainer: Trainer, path: Path, shared: bool) -> None:
+    """Give every process the weights of a file, or its share of them."""
+    if shared:
+        divide_weights(trainer.model, states.read_tensors(path))
+    else:
+        states.put_back_weights(trainer.accelerator.unwrap_model(trainer.model), path)
+
+
+def optimizer_of(trainer: Trainer, shared: bool) -> dict[str, Any] | None:
+    """The optimizer's state; in the first process at least. None for DeepSpeed's, which only a pickle could hold."""
+    if trainer.is_deepspeed_enabled:
+        return None
+    return gathered_optimizer(trainer.model, trainer.optimizer) if shared else states.optimizer_of(trainer.optimizer)
+
+
+def put_back_optimizer(trainer: Trainer, state: dict[str, Any], shared: bool) -> None:
+    """Give every process the optimizer's state, or its share of it."""
+    if shared:
+        divide_optimizer(trainer.model, trainer.optimizer, state)
+    else:
+        states.put_back_optimizer(trainer.optimizer, state)
+
+
+def gathered_weights(model: nn.Module) -> states.Tensors:
+    """What `states.kept` gives of the whole model, in the first process; nothing in the others."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+    names = states.names_kept(model)
+    full = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    return {name: tensor for name, tensor in full.items() if name in names}
+
+
+def divide_weights(model: nn.Module, tensors: states.Tensors) -> None:
+    """Give each process its share of what `gathered_weights` gave in the first."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+    # Frozen weights are not among them: not strict.
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
+    set_model_state_dict(model, dict(tensors), options=options)
+
+
+def gathered_optimizer(model: nn.Module, optimizer: Any) -> dict[str, Any]:
+    """The whole state by the names of the weights, in the first process."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
+
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return dict(get_optimizer_state_dict(model, states.bare(optimizer), options=options))
+
+
+def divide_optimizer(model: nn.Module, optimizer: Any, state: dict[str, Any]) -> None:
+    """Give each process its share of what `gathered_optimizer` gave in the first."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
+
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+    with states.rates_as_made(states.bare(optimizer)):
+        set_optimizer_state_dict(model, states.bare(optimizer), state, options=options)

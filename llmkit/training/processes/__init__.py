@@ -1,0 +1,1 @@
+"""Processes: launch, strategies, signals and Slurm."""

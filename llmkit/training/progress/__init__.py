@@ -1,0 +1,1 @@
+"""Progress: log events, throughput and trackers."""

@@ -1,0 +1,148 @@
+"""What a run says while it learns: a bar, a line an evaluation, a line at the end, and log.jsonl."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from llmkit import console
+from llmkit.errors import DiskError
+from llmkit.runs import durable, manifest
+from llmkit.training.progress.throughput import Meter, Totals
+
+SAID = 3  # scores in a line on an evaluation; log.jsonl has all
+
+
+class Journal(TrainerCallback):
+    """Shows progress on the terminal and appends every logging event to log.jsonl."""
+
+    def __init__(self, path: Path, meter: Meter) -> None:
+        self.path, self.meter = path, meter
+        self.stack = ExitStack()
+        self.advance: Callable[..., None] = lambda *_, **__: None
+        self.evaluations, self.scored_until = 0, Totals()
+        self.best: float | None = None
+        self.unfinished = ""  # what to say when training ends before its end
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.meter.begin()  # again: a tracker may have taken seconds to start
+        self.advance = self.stack.enter_context(console.progress("training", state.max_steps))
+        if state.global_step:
+            self.advance(state.global_step)
+
+    def state(self) -> dict[str, Any]:
+        """What it remembers, as JSON."""
+        return {"evaluations": self.evaluations, "scored_until": list(self.scored_until), "best": self.best}
+
+    def go_on(self, remembered: dict[str, Any], state: TrainerState) -> None:
+        """Remember that again, and let log.jsonl end where the checkpoint does."""
+        self.evaluations, self.best = remembered["evaluations"], remembered["best"]
+        self.scored_until = Totals(*remembered["scored_until"])
+        manifest.write_text(self.path, "".join(map(line, state.log_history)))
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.unfinished = f"stopped after step {state.global_step:,} of {state.max_steps:,}"
+        late = self.meter.late()
+        left = late.seconds_per_step * (state.max_steps - state.global_step)
+        if self.evaluations:  # with the saving that belongs to it
+            left += self.meter.apart / self.evaluations * evaluations_left(args, state)
+        self.advance(1, facts(state, late), left)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        scores = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items()}
+        loss = self.meter.at_last_step.since(self.scored_until).mean_loss
+        self.evaluations, self.scored_until = self.evaluations + 1, self.meter.at_last_step
+        said = [] if loss is None else [f"loss {loss:.4f}"]
+        first = list(scores.items())[:SAID]
+        said.append("validation " + ", ".join(f"{name} {score(value)}" for name, value in first))
+        took = f" ({console.duration(self.meter.last_pause)})"
+        mark = ", best so far" if self.is_best(args, scores) else ""
+        console.note(f"step {state.global_step:,} (epoch {state.epoch or 0:.2f}): {', '.join(said)}{took}{mark}")
+
+    def is_best(self, args: TrainingArguments, scores: dict[str, float]) -> bool:
+        """Whether these are the best scores so far, as the Trainer chooses; never where it does not choose."""
+        value = scores.get(args.metric_for_best_model or "")
+        if value is None or not math.isfinite(value):
+            return False
+        if self.best is not None and not (value > self.best if args.greater_is_better else value < self.best):
+            return False
+        self.best = value
+        return True
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.unfinished = ""
+        self.close()
+        console.note(summary(self.meter))
+
+    def close(self) -> None:
+        """Take the bar away; harmless when there is none."""
+        self.stack.close()
+        if self.unfinished:
+            console.note(self.unfinished)
+            self.unfinished = ""
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        try:
+            durable.before("append", self.path)
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line({"step": state.global_step, **(logs or {})}))
+        except OSError as fault:
+            raise DiskError(f"{self.path}: {fault.strerror}", "free some space and run again") from fault
+
+
+def line(event: dict[str, Any]) -> str:
+    """An event as log.jsonl has it."""
+    return json.dumps({"step": event["step"], **event}, allow_nan=False) + "\n"
+
+
+def facts(state: TrainerState, late: Totals) -> list[str]:
+    """What stands behind the bar; the first are the ones that a narrow terminal can do without."""
+    said = [f"epoch {state.epoch or 0:.2f}"]
+    if late.mean_loss is not None:
+        said.append(f"loss {late.mean_loss:.3f}" if late.mean_loss >= 0.01 else f"loss {late.mean_loss:.1e}")
+    said.append(f"{console.short(late.tokens_per_second)} tokens/s")
+    return said + ([f"pad {late.padding:.0%}"] if late.padding >= 0.005 else [])
+
+
+def evaluations_left(args: TrainingArguments, state: TrainerState) -> int:
+    """How many evaluations are still to come, with the one that this very step asks for."""
+    if args.eval_strategy == "epoch":
+        return state.num_train_epochs - math.ceil(state.epoch or 1) + 1
+    if args.eval_strategy == "steps":
+        return math.ceil(state.max_steps / state.eval_steps) - (state.global_step - 1) // state.eval_steps
+    return 0
+
+
+def score(value: float) -> str:
+    """A score with four digits; where there is none, `undefined`."""
+    return f"{value:.4f}" if math.isfinite(value) else "undefined"
+
+
+def summary(meter: Meter) -> str:
+    """One line on a run that has ended."""
+    whole = meter.whole()
+    apart = f" ({console.duration(meter.apart)} of it evaluating and saving)" if meter.apart else ""
+    padding = f"{whole.padding:.1%} padding" if whole.sent > whole.tokens else "no padding"
+    steps = f"{whole.steps:,} step{'s' if whole.steps != 1 else ''}"
+    took = f"{steps} in {console.duration(whole.seconds + meter.apart)}{apart}"
+    return f"trained {took}: {console.short(whole.tokens_per_second)} tokens/s, {padding}"

@@ -1,0 +1,165 @@
+"""Saving a trained model and proving that what was saved is what was trained."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+
+from llmkit import console
+from llmkit.data.rows import Rows
+from llmkit.errors import DiskError, InternalError
+from llmkit.models import load as models
+from llmkit.models.heads import rescale
+from llmkit.models.load import Loaded
+from llmkit.models.sources import files
+from llmkit.models.sources.model_ref import resolve
+from llmkit.runs import distributed
+from llmkit.runs.folder import RunFolder
+from llmkit.schema import LoraSection, Recipe
+from llmkit.tasks.base import Batch, Task
+
+PROBE = 8  # rows that the saved model must answer as the trained one did
+SAME = 1e-6  # how far a logit may move when a model is saved and loaded again
+MERGED = 1e-5  # and where small matrices were added to the weights meanwhile: other sums
+
+
+def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folder: RunFolder) -> PreTrainedModel:
+    """Write model/, load it and its tokenizer again in plain transformers or PEFT, and compare: tokens, logits, labels.
+
+    Returns the reloaded model in fp32 and eval mode: it is the one to judge. Raises InternalError where it is not the
+    trained one, DiskError where it could not be written.
+    """
+    target = folder / "model"
+    shutil.rmtree(target, ignore_errors=True)  # of the same run, killed while it saved
+    for learned in ("thresholds", "sentiment"):  # of the run that the weights came from
+        loaded.model.config.__dict__.pop(learned, None)
+    loaded.model.config.update(task.model().config)  # with what was tuned on validation
+    if (units := task.model().units) is not None:
+        mean, spread = units
+        rescale(loaded.model, spread, mean)
+    device = loaded.model.device
+    some = rows.take(range(min(PROBE, len(rows))))
+    features = task.encode(some, loaded.tokenizer, recipe.model.max_length).features
+    probe = task.collator(loaded.tokenizer)(features[:PROBE])  # a document may have many
+    inputs = task.inputs(loaded.model, {name: tensor.to(device) for name, tensor in probe.items()})
+    logits = logits_of(loaded.model, inputs)
+    save(recipe, loaded, target)
+    with models.quiet():
+        again = reloaded(recipe, target, task.model().auto_class, device)
+        tokenizer = models.load_tokenizer(resolve(str(target)), slow=task.slow_words)
+    if task.encode(some, tokenizer, recipe.model.max_length).features != features:
+        raise InternalError(f"{target}: the reloaded tokenizer gives other tokens", "report this as a bug")
+    moved, largest = float((logits_of(again, inputs) - logits).abs().max()), float(logits.abs().max())
+    same = MERGED if recipe.lora and recipe.lora.merge else SAME
+    if not moved <= same * max(1.0, largest):
+        raise InternalError(f"{target}: reloaded logits differ by {moved:.1e}", "report this as a bug")
+    if loaded.model.can_generate() and settings_of(again) != settings_of(loaded.model):
+        raise InternalError(f"{target}: its generation settings did not survive saving", "report this as a bug")
+    for field in task.model().config:
+        if getattr(again.config, field) != getattr(loaded.model.config, field):
+            raise InternalError(f"{target}: '{field}' of its config did not survive saving", "report this as a bug")
+    task.adopt(again.config)  # from here on as any user of the folder
+    return as_judged(again)
+
+
+def saved_by_first(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folder: RunFolder) -> PreTrainedModel:
+    """What `save_and_prove` returns; of several processes the first does it, and the others load what it has saved."""
+    if distributed.first():
+        again = save_and_prove(recipe, task, loaded, rows, folder)
+        distributed.meet("the model is saved")
+        return again
+    distributed.meet("the model is saved")
+    with models.quiet():
+        again = reloaded(recipe, folder / "model", task.model().auto_class, loaded.model.device)
+    task.adopt(again.config)
+    return as_judged(again)
+
+
+def as_judged(model: PreTrainedModel) -> PreTrainedModel:
+    """A reloaded model as its answers are scored: in fp32, unless it is quantized, and eval mode."""
+    return (model if getattr(model, "is_quantized", False) else model.float()).eval()
+
+
+def logits_of(model: PreTrainedModel, inputs: Batch) -> torch.Tensor:
+    """What the model says, without dropout."""
+    with torch.inference_mode():
+        logits: torch.Tensor = model.eval()(**inputs).logits
+    return logits
+
+
+def save(recipe: Recipe, loaded: Loaded, target: Path) -> None:
+    """Write the model: whole, as an adapter, or merged. Raises DiskError where it could not be written."""
+    model, tokenizer, length = loaded.model, loaded.tokenizer, recipe.model.max_length
+    try:
+        if recipe.lora is None:
+            models.save(model, tokenizer, target, length)
+        elif recipe.lora.merge:
+            from llmkit.models.adapters import lora
+
+            lora.merge(model)
+            models.save(model, tokenizer, target, length)
+        else:
+            save_adapter(recipe, recipe.lora, loaded, target)
+        files.share(target)
+    except (OSError, SafetensorError) as fault:
+        raise DiskError(
+            f"{target}: {getattr(fault, 'strerror', None) or fault}", "free some space and run again"
+        ) from fault
+
+
+def save_adapter(recipe: Recipe, section: LoraSection, loaded: Loaded, target: Path) -> None:
+    """Write a PEFT folder with the tokenizer, label names and the hash of the base; says how large it is."""
+    from llmkit.models.adapters import folder as adapter_folder
+    from llmkit.models.adapters import lora
+
+    assert recipe.model.name is not None
+    base = resolve(recipe.model.name, recipe.model.revision)
+    path, revision = adapter_folder.place(base, loaded.model.config)
+    with models.quiet():
+        lora.save(loaded.model, target, path, revision)
+        models.save_tokenizer(loaded.tokenizer, target, recipe.model.max_length)
+    kept = lora.unquantized(loaded.model, lora.trained_whole(loaded.model))
+    adapter_folder.write(target, base, loaded.model, section.quantize, kept)
+    size = (target / adapter_folder.WEIGHTS).stat().st_size
+    console.note(f"the adapter takes {size / 2**20:.1f} MiB; its base is {base.given}")
+
+
+def reloaded(recipe: Recipe, target: Path, auto_class: str, device: torch.device) -> PreTrainedModel:
+    """The saved model as plain transformers, or PEFT, loads it."""
+    if recipe.lora is None or recipe.lora.merge:
+        return getattr(transformers, auto_class).from_pretrained(target, dtype=recipe.model.dtype).to(device)
+    from llmkit.models.adapters import folder as adapter_folder
+    from llmkit.models.adapters import lora, quantize
+
+    about = adapter_folder.recorded(resolve(str(target)))
+    more = quantize.words(about["quantize"], about["unquantized"])
+    model = lora.reopened(target, auto_class, recipe.model.dtype, **more)
+    adapter_folder.answer_as_saved(model, target)
+    return model if more else model.to(device)  # quantized weights are on their device, and stay in their type
+
+
+def settings_of(model: PreTrainedModel) -> dict[str, Any]:
+    """How a model generates."""
+    said: dict[str, Any] = model.generation_config.to_diff_dict()
+    return {key: value for key, value in said.items() if key not in ("transformers_version", "_from_model_config")}
+
+
+def room(recipe: Recipe, model: PreTrainedModel) -> int:
+    """The bytes that a run will write: model/, and checkpoints of weights and as a rule two numbers more for each."""
+    trained = size_of(weight for weight in model.parameters() if weight.requires_grad)
+    saved = trained if recipe.lora is not None and not recipe.lora.merge else size_of(model.parameters())
+    # The best and the last at least, the best of an older one that stays, and one that is being written.
+    checkpoints = max(2, recipe.train.save_total_limit) + 2
+    return saved + 3 * checkpoints * trained
+
+
+def size_of(weights: Iterable[torch.Tensor]) -> int:
+    """Their bytes."""
+    return sum(weight.numel() * weight.element_size() for weight in weights)

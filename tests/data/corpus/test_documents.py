@@ -1,0 +1,137 @@
+"""A corpus, document by document: what a document is, where it stands, and what is wrong with a file."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmkit.data.corpus.documents import Document, documents, gathered, of_lines
+from llmkit.data.readers.decode import ReadOptions
+from llmkit.errors import LlmkitError
+
+TEXT = "\none\ntwo\n\n \nthree\r\n"
+
+
+def found(source: Any, **how: Any) -> list[tuple[str, int]]:
+    return [(one.text, one.number) for one in documents(source, **how)]
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [
+        ("line", [("one", 2), ("two", 3), ("three", 6)]),
+        ("block", [("one\ntwo", 2), ("three", 6)]),
+        ("file", [("one\ntwo\n\n \nthree", 2)]),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_document_is_a_line_a_block_or_a_file(unit: Any, expected: list[Any], packed: bool) -> None:
+    name = "corpus.txt.gz" if packed else "corpus.txt"
+    data = ("\ufeff" + TEXT).encode()
+    Path(name).write_bytes(gzip.compress(data) if packed else data)
+    assert found(name, unit=unit) == expected
+
+
+@given(st.text(alphabet="ab \n\r\u3000", max_size=60))
+def test_lines_and_blocks_hold_all_the_text_that_is_not_blank(text: str) -> None:
+    lines = list(enumerate(text.split("\n"), start=1))
+    kept = [line for _, line in lines if line.strip()]
+    assert [one.text for one in of_lines(lines, "x", "line")] == kept
+    blocks = [one.text for one in of_lines(lines, "x", "block")]
+    assert [line for block in blocks for line in block.split("\n")] == kept
+    files = [one.text for one in of_lines(lines, "x", "file")]
+    assert [line for whole in files for line in whole.split("\n") if line.strip()] == kept
+    assert len(files) <= 1
+
+
+def test_a_folder_gives_its_files_in_order_at_any_depth_and_leaves_hidden_ones_out() -> None:
+    for name in ("c/b/2.txt", "c/a.txt", "c/.hidden/x.txt", "c/b/1.txt", "c/z.bin"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(f"text of {name}\n")
+    assert [one.name for one in documents("c/")] == ["c/a.txt", "c/b/1.txt", "c/b/2.txt"]
+
+
+def test_tables_give_the_column_of_texts_row_by_row() -> None:
+    rows = [{"id": i, "text": f"text {i}", "title": f"title {i}"} for i in range(3)]
+    Path("a.jsonl").write_text("\n\n".join(map(json.dumps, rows)))
+    pq.write_table(pa.Table.from_pylist(rows), "a.parquet")
+    Path("a.csv").write_text("id,text,title\n" + "\n".join(f"{i},text {i},title {i}" for i in range(3)))
+    for name, numbers in (("a.jsonl", [1, 3, 5]), ("a.parquet", [1, 2, 3]), ("a.csv", [2, 3, 4])):
+        assert found(name) == [(f"text {i}", number) for i, number in enumerate(numbers)]
+        assert [text for text, _ in found(name, column="title")] == ["title 0", "title 1", "title 2"]
+    assert len(found(["a.jsonl", "a.parquet"])) == 6
+
+
+def test_of_two_columns_of_one_name_the_first_is_read() -> None:
+    pq.write_table(pa.table([["first"], ["second"]], names=["text", "text"]), "two.parquet")
+    assert found("two.parquet", column="text") == [("first", 1)]
+
+
+def test_of_several_columns_each_cell_is_a_document_and_lines_of_text_stay_one() -> None:
+    rows = [{"zh": f"z{i}", "en": f"e{i}", "id": str(i)} for i in range(2)]
+    Path("a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    pq.write_table(pa.Table.from_pylist(rows), "a.parquet")
+    Path("a.csv").write_text("zh,en,id\nz0,e0,0\nz1,e1,1\n")
+    Path("a.txt").write_text("a line\n")
+    for name in ("a.jsonl", "a.parquet", "a.csv"):
+        assert [text for text, _ in found(name, column=["en", "zh", "en"])] == ["e0", "z0", "e1", "z1"]
+        with pytest.raises(LlmkitError, match=r"^a\.(jsonl:1: no 'de'|(csv|parquet): no column 'de');"):
+            found(name, column=["en", "de"])
+    assert found(["a.txt", "a.csv"], column=["zh", "en"])[0] == ("a line", 1)
+    assert len(found(["a.txt", "a.csv"], column=["zh", "en"])) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a.txt", b"one\n\xe9t\xe9\nna\xefve\n",
+         "a.txt:2: byte 0xe9 is not UTF-8 (the first of 2 bad rows); it looks like cp1252: data.encoding=cp1252 reads it"),
+        ("a.txt", b"one\ntw\0o\n", "a.txt:2: a NUL byte; no text holds one: take it out"),
+        ("a.txt.gz", b"no gzip", "a.txt.gz: not a readable .gz file: Not a gzipped file (b'no'); pack it again, or unpack it first"),
+        ("a.jsonl", b'{"text": "x"}\n{"text": 3}\n', "a.jsonl:2: 'text' is 3, not text; name the column of the texts with --text"),
+        ("a.jsonl", b'{"text": "x"}\n{"body": "y"}\n', "a.jsonl:2: no 'text'; write it in every row, or name another column with --text"),
+        ("a.jsonl", b'{"text": "x"}\n{"text": " "}\n', "a.jsonl:2: 'text' is empty; write it, or leave such rows out with data.on_empty=skip"),
+        ("a.jsonl", b'{"a": "x", "b": "y"}\n', "a.jsonl: which column holds the texts? It has a, b; name one with --text"),
+        ("a.jsonl", b'{"text": "x"}\n{"text": \n', "a.jsonl:2:10: bad JSON: expecting a value; write valid JSON there"),
+        ("a.bin", b"x", "a.bin: the ending '.bin' names no known format; known: .txt .text .md .html .htm .csv .tsv .tab .jsonl .ndjson .json .parquet, also as .gz"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_with_its_place(name: str, content: bytes, sentence: str) -> None:
+    Path(name).write_bytes(content)
+    with pytest.raises(LlmkitError) as error:
+        list(documents(name))
+    assert str(error.value).split("\n")[0] == sentence
+
+
+def test_empty_corpora_are_refused() -> None:
+    Path("blank.txt").write_text("\n \n")
+    with pytest.raises(LlmkitError) as error:
+        gathered(documents("blank.txt"), "text", "blank.txt")
+    assert str(error.value) == "blank.txt: no text in it; name a file with texts"
+    Path("empty").mkdir()
+    with pytest.raises(LlmkitError, match="empty: a folder without a text in it: empty"):
+        list(documents("empty"))
+    with pytest.raises(LlmkitError, match="a corpus is named by a mapping label: file; write a list of files"):
+        list(documents({"a": "b.txt"}))
+
+
+def test_wide_encodings_and_lists_of_encodings_are_read() -> None:
+    Path("wide.txt").write_bytes("eins\nzwei ä\n".encode("utf-16"))
+    assert found("wide.txt", options=ReadOptions("utf-16")) == [("eins", 1), ("zwei ä", 2)]
+    Path("mixed.txt").write_bytes("für".encode() + b"\n" + "für".encode("cp1252"))
+    assert found("mixed.txt", options=ReadOptions("utf-8,cp1252")) == [("für", 1), ("für", 2)]
+
+
+def test_gathered_documents_are_rows_that_know_their_places() -> None:
+    some = [Document("a", "x.txt", 3), Document("b", "y.parquet", 1), Document("c", "x.txt", 9)]
+    rows = gathered(some, "body", "x")
+    assert rows.texts("body") == ["a", "b", "c"]
+    assert [rows.where(i) for i in range(3)] == ["x.txt:3", "y.parquet: row 1", "x.txt:9"]

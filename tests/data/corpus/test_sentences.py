@@ -1,0 +1,68 @@
+"""Sentences end where a reader would end them; nothing but white space between them is lost."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmkit.data.corpus.sentences import first, sentences, spans
+
+TEXT = st.text(st.sampled_from('aB1 .!?\n"”。！很e.g,'), max_size=40)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("One thing. Another! A third? Yes", ["One thing.", "Another!", "A third?", "Yes"]),
+        ("Dr. Smith met J. Doe of the U.S. Army. They left.", ["Dr. Smith met J. Doe of the U.S. Army.", "They left."]),
+        ("Use e.g. BERT, as Devlin et al. (2019) do. It works.", ["Use e.g. BERT, as Devlin et al. (2019) do.", "It works."]),
+        ("See Fig. 3 and No. 5. No. I won't.", ["See Fig. 3 and No. 5.", "No.", "I won't."]),
+        ("It is I. Who else?", ["It is I.", "Who else?"]),
+        ("It costs 3.5 million. 20 came.", ["It costs 3.5 million.", "20 came."]),
+        ('He said: "Go!" (Then he left.) She stayed.', ['He said: "Go!"', "(Then he left.)", "She stayed."]),
+        ("He left... then came. Wait… What?", ["He left... then came.", "Wait…", "What?"]),
+        ("no capitals here . none there .", ["no capitals here .", "none there ."]),
+        ("今天很好。我们走！“真的？”他问。是的", ["今天很好。", "我们走！", "“真的？”", "他问。", "是的"]),
+        ("性能缺陷.该染料(C.I.B-19)为3.5克.", ["性能缺陷.", "该染料(C.I.B-19)为3.5克."]),
+        ("Привет. Как дела?", ["Привет.", "Как дела?"]),
+        ("A headline\n\nThe text. It goes on\r\n", ["A headline", "The text.", "It goes on"]),
+        ("...", ["..."]),
+        (" \n ", []),
+        ("", []),
+    ],
+)  # fmt: skip
+def test_sentences(text: str, wanted: list[str]) -> None:
+    assert sentences(text) == wanted
+
+
+@given(TEXT)
+def test_spans_are_in_order_and_leave_out_white_space_alone(text: str) -> None:
+    at = 0
+    for start, end in spans(text):
+        assert not text[at:start].strip()
+        assert text[start:end] == text[start:end].strip() != ""
+        at = end
+    assert not text[at:].strip()
+
+
+@given(TEXT, st.integers(1, 5))
+def test_the_first_ones_are_the_beginning_of_the_text(text: str, number: int) -> None:
+    assert text.lstrip().startswith(first(text, number))
+    assert sentences(first(text, number))[:1] == sentences(text)[:1]
+    assert first(text, len(sentences(text)) + 1) == text.strip()
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("a. " * 50_000, 1),
+        ("." * 100_000, 1),
+        ("x" + " " * 100_000 + "y", 1),
+        ("?" + ")" * 100_000, 1),
+        ("A! " * 9_000, 9_000),
+    ],
+)
+def test_long_and_strange_texts(text: str, number: int) -> None:
+    """A rule that costs the square of a text's length does not come back from these."""
+    assert len(sentences(text)) == number

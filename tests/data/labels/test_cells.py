@@ -1,0 +1,344 @@
+"""Several labels a row and numbers: what comes out is what stands in the file, and what cannot is named by its line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmkit.data.columns import need
+from llmkit.data.labels.cells import WRITTEN_LIST, check_numbers, is_number, label_sets, numbers, rarest
+from llmkit.data.readers.parquet import from_table
+from llmkit.data.readers.read import ReadOptions, read
+from llmkit.data.rows import Rows, build
+from llmkit.errors import DataError, LlmkitError, RecipeError
+
+ODD = [
+    "a,b",
+    'say "hi"',
+    "two\nlines",
+    "👩‍👩‍👧",
+    "\u202eאב",
+    "=1+1",
+    "a/b/../c",
+    "<b>&amp;</b>",
+    "01",
+    "NA",
+    "null",
+    " x",
+    "e\u0301",
+]
+OTHER = "map another column with data.columns.label=COLUMN or --label COLUMN"
+few = settings(max_examples=60, deadline=None)
+
+
+def cells(*labels: str) -> Rows:
+    return build({"label": labels}, "a.csv", range(2, len(labels) + 2))
+
+
+def sentence(call, *args, **options) -> str:
+    with pytest.raises(LlmkitError) as caught:
+        call(*args, **options)
+    return str(caught.value)
+
+
+def read_bytes(ending: str, data: bytes) -> Rows:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "a" + ending)
+        path.write_bytes(data)
+        return read(path, options=ReadOptions())
+
+
+def test_a_cell_is_split_at_the_separator():
+    assert label_sets(cells("b|a", "", "a", " ", "01|1|1.0", "NA|null")) == [
+        ["b", "a"], [], ["a"], [], ["01", "1", "1.0"], ["NA", "null"],
+    ]  # fmt: skip
+    assert label_sets(cells("a, b", "a|c"), separator=", ") == [["a", "b"], ["a|c"]]
+    assert label_sets(cells("a b"), separator=" ") == [["a", "b"]]
+    assert label_sets(cells(" a|b\n")) == [[" a", "b\n"]]
+
+
+def test_a_json_list_keeps_spellings(rows_of):
+    lines = '{"label": ["b", 1.0, 1e5, -0, true, "a|b", " x"]}\n{"label": [ ]}\n{"label": ["01", 9007199254740993]}\n'
+    rows, _ = need(rows_of("a.jsonl", lines), {"label": "label"}, kinds={"label": ("a list", "text")})
+    assert label_sets(rows) == [["b", "1.0", "1e5", "-0", "true", "a|b", " x"], [], ["01", "9007199254740993"]]
+
+
+def test_a_label_that_stands_twice_comes_twice(rows_of):
+    assert label_sets(cells("joy|fear|joy")) == [["joy", "fear", "joy"]]
+    assert label_sets(rows_of("a.jsonl", '{"label": ["1", 1]}\n{"label": ["true", true]}\n')) == [
+        ["1", "1"], ["true", "true"],
+    ]  # fmt: skip
+
+
+def test_json_text_is_split_too(rows_of):
+    rows = rows_of("a.jsonl", '{"label": "a|b"}\n{"label": ""}\n')
+    assert label_sets(rows) == [["a", "b"], []]
+    beside_a_list = build({"label": ["a|b"]}, "a.csv", [2]), rows_of("b.jsonl", '{"label": ["x"]}\n')
+    assert [label_sets(part) for part in beside_a_list] == [[["a", "b"]], [["x"]]]
+
+
+def test_parquet_lists():
+    table = pa.table({"label": pa.array([[1, 10], [], [2]])})
+    assert label_sets(from_table(table, "a.parquet")) == [["1", "10"], [], ["2"]]
+    table = pa.table({"label": pa.array([[1.0], [float("nan")]])})
+    assert sentence(label_sets, from_table(table, "a.parquet")) == (
+        "a.parquet: row 2: 'label' has NaN or an infinity among its labels; write each label as text, a number or a boolean"
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["a", "a||b"], "a.csv:3: 'label' has an empty label among its labels; write it, or take it out"),
+        (["a|"], "a.csv:2: 'label' has an empty label among its labels; write it, or take it out"),
+        (["a| |b"], "a.csv:2: 'label' has an empty label among its labels; write it, or take it out"),
+        (
+            ["a | b", "c | d | e", "f"],
+            (
+                "a.csv:2: 'label' has space between the label 'a ' and the separator '|' (the first of 2 bad rows); write it "
+                "without, or set classify.separator='\" | \"'\n"
+                "  a.csv:2: 'label' has space between the label 'a ' and the separator '|'\n"
+                "  a.csv:3: 'label' has space between the label 'c ' and the separator '|'"
+            ),
+        ),
+        (
+            ["a|b", "a| b"],
+            "a.csv:3: 'label' has space between the label ' b' and the separator '|'; write it without",
+        ),
+        (
+            ["a|\tb"],
+            "a.csv:2: 'label' has space between the label '\ufffdb' and the separator '|'; write it without",
+        ),
+        (
+            ["['a', 'b']"],
+            (
+                "a.csv:2: 'label' is a list written as text, ['a', 'b']; write the labels with '|' between them, or a real list "
+                "in a .jsonl file"
+            ),
+        ),
+        (
+            ["x", "[]", "a|a", "|"],
+            (
+                "a.csv:3: 'label' is a list written as text, [] (the first of 2 bad rows); write the labels with '|' between "
+                "them, or a real list in a .jsonl file\n"
+                "  a.csv:3: 'label' is a list written as text, []\n"
+                "  a.csv:5: 'label' has an empty label among its labels"
+            ),
+        ),
+    ],
+)  # fmt: skip
+def test_cells_that_are_no_labels(labels, said):
+    assert sentence(label_sets, cells(*labels)) == said
+
+
+@pytest.mark.parametrize("label", ["[other]", "[a]|[b]", "[27] ways", "a[0]"])
+def test_brackets_alone_make_no_list(label):
+    assert label_sets(cells(label)) == [label.split("|")]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ('["a", null]', "has null among its labels; write each label as text, a number or a boolean"),
+        ('[["a"]]', "has a list among its labels; write each label as text, a number or a boolean"),
+        ('["a", {"b": 1}]', "has an object among its labels; write each label as text, a number or a boolean"),
+        ('["a", " "]', "has an empty label among its labels; write it, or take it out"),
+        ('{"a": 1}', 'is an object, not a list of labels; write a list such as ["a", "b"]'),
+        ("3", 'is a number, not a list of labels; write a list such as ["a", "b"]'),
+        ("null", 'is null, not a list of labels; write a list such as ["a", "b"]'),
+    ],
+)
+def test_lists_that_hold_no_labels(rows_of, value, said):
+    assert sentence(label_sets, rows_of("a.jsonl", f'{{"label": ["x"]}}\n{{"label": {value}}}\n')) == (
+        f"a.jsonl:2: 'label' {said}"
+    )
+
+
+def test_lists_beside_text_are_refused_by_need(rows_of):
+    rows = rows_of("a.jsonl", '{"label": ["x"]}\n{"label": "x|y"}\n')
+    assert sentence(need, rows, {"label": "label"}, kinds={"label": ("a list", "text")}) == (
+        "a.jsonl:2: 'label' is text here, a list at a.jsonl:1; write one kind in all rows"
+    )
+
+
+def test_an_empty_separator():
+    with pytest.raises(RecipeError) as caught:
+        label_sets(cells("a"), separator="")
+    assert str(caught.value) == "classify.separator: empty; write what stands between two labels"
+
+
+ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1) | st.sampled_from(ODD)
+lists = st.lists(ANY.filter(str.strip), unique=True, max_size=4)
+in_cells = st.lists(ANY.map(str.strip).filter(lambda label: label and "|" not in label), unique=True, max_size=4)
+
+
+@few
+@given(st.lists(lists, min_size=1), st.booleans(), st.sampled_from([".jsonl", ".json"]))
+def test_json_lists_come_back(sets, ascii_only, ending):
+    data = "\n".join(json.dumps({"label": labels}, ensure_ascii=ascii_only) for labels in sets)
+    assert label_sets(read_bytes(ending, data.encode())) == sets
+
+
+@few
+@given(st.lists(in_cells.filter(lambda labels: not WRITTEN_LIST.fullmatch("|".join(labels))), min_size=1))
+def test_csv_cells_come_back(sets):
+    stream = io.StringIO(newline="")
+    csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(
+        [("text", "label"), *(("t", "|".join(labels)) for labels in sets)]
+    )
+    assert label_sets(read_bytes(".csv", stream.getvalue().encode())) == sets
+
+
+@few
+@given(
+    st.lists(st.text("ab| \t[]'\"", max_size=8) | st.sampled_from(ODD), min_size=1),
+    st.sampled_from(["|", " ", "||", " | "]),
+)
+def test_any_cell_is_labels_or_a_named_mistake(written, separator):
+    try:
+        sets = label_sets(cells(*written), separator)
+    except DataError:  # `refuse` names its line; which sentence is the tables' matter
+        return
+    assert [separator.join(labels) for labels in sets] == [cell if cell.strip() else "" for cell in written]
+
+
+def test_rarest():
+    assert rarest([["a", "b"], ["a"], ["b", "c"], [], ["a", "c"], ["b", "a"]]) == ["b", "a", "c", "", "c", "b"]
+    assert rarest([["x", "y"], ["y", "x"]]) == ["x", "x"]
+
+
+def test_many_rows():
+    many = cells(*(f"label {i % 50}|{ODD[i % 8]}" for i in range(10_000)))
+    assert len(set(rarest(label_sets(many)))) == 50
+    assert sum(numbers(cells(*map(str, range(10_000))))) == 49_995_000
+
+
+@pytest.mark.parametrize(
+    ("cell", "value"),
+    [("1", 1.0), ("-1.5", -1.5), ("+2.", 2.0), (".5", 0.5), ("2e-3", 0.002), ("007", 7.0), (" 4.5 ", 4.5), ("-0", 0.0), ("1e-999", 0.0)],
+)  # fmt: skip
+def test_numbers_in_text(cell, value):
+    assert numbers(cells(cell)) == [value]
+
+
+def test_numbers_in_json_and_parquet(rows_of):
+    assert numbers(rows_of("a.jsonl", '{"label": 1.50}\n{"label": -2e1}\n')) == [1.5, -20.0]
+    assert numbers(rows_of("b.jsonl", '{"label": "1.50"}\n{"label": 3}\n')) == [1.5, 3.0]
+    assert numbers(from_table(pa.table({"label": [1.5, 2.0]}), "a.parquet")) == [1.5, 2.0]
+
+
+SUCH = f"write a number such as 1.5, or {OTHER}"
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        ("n/a", f"is 'n/a', not a number; {SUCH}"),
+        ("nan", f"is 'nan', not a number; {SUCH}"),
+        ("-inf", f"is '-inf', not a number; {SUCH}"),
+        ("0x1F", f"is '0x1F', not a number; {SUCH}"),
+        ("1_0", f"is '1_0', not a number; {SUCH}"),
+        ("45%", f"is '45%', not a number; {SUCH}"),
+        ("٣", f"is '٣', not a number; {SUCH}"),
+        ("True", f"is 'True', not a number; {SUCH}"),
+        ("x" * 50, f"is '{'x' * 40}...', not a number; {SUCH}"),
+        ("", "is empty, not a number; write the number, or leave the row out"),
+        (" ", "is empty, not a number; write the number, or leave the row out"),
+        ("1,5", "is '1,5', not a number; write 1.5"),
+        ("-1.234,56", "is '-1.234,56', not a number; write -1234.56"),
+        ("1,500", "is '1,500', not a number; write 1.500 or 1500"),
+        ("1_000", "is '1_000', not a number; write 1000"),
+        ("1,234,567.5", "is '1,234,567.5', not a number; write 1234567.5"),
+        ("1e999", "is 1e999, larger than any number that a model computes with; write it in another unit"),
+        ("-4e38", "is -4e38, larger than any number that a model computes with; write it in another unit"),
+    ],
+)
+def test_cells_that_are_no_numbers(cell, said):
+    assert sentence(numbers, cells("1", cell)) == f"a.csv:3: 'label' {said}"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("true", f"is a boolean, not a number; write a number, or {OTHER}"),
+        ("null", f"is null, not a number; write a number, or {OTHER}"),
+        ("[1]", f"is a list, not a number; write a number, or {OTHER}"),
+        ("1e999", "is 1e999, larger than any number that a model computes with; write it in another unit"),
+        ('"1,5"', "is '1,5', not a number; write 1.5"),
+    ],
+)
+def test_values_that_are_no_numbers(rows_of, value, said):
+    assert (
+        sentence(numbers, rows_of("a.jsonl", f'{{"label": 1}}\n{{"label": {value}}}\n')) == f"a.jsonl:2: 'label' {said}"
+    )
+
+
+def test_nan_and_infinity_in_parquet():
+    table = pa.table({"label": [1.0, float("nan"), float("inf")]})
+    assert sentence(numbers, from_table(table, "a.parquet")) == (
+        f"a.parquet: row 2: 'label' is NaN, not a number (the first of 2 bad rows); write a number, or {OTHER}\n"
+        "  a.parquet: row 2: 'label' is NaN, not a number\n"
+        "  a.parquet: row 3: 'label' is 'Infinity', not a number"
+    )
+
+
+def test_all_bad_numbers_are_counted():
+    said = sentence(numbers, cells(*["good"] * 7))
+    assert said.startswith(f"a.csv:2: 'label' is 'good', not a number (the first of 7 bad rows); {SUCH}\n")
+    assert said.endswith("\n  ... and 2 more")
+
+
+@few
+@given(st.lists(st.floats(-3e38, 3e38) | st.integers(-(10**20), 10**20), min_size=1))
+def test_numbers_come_back(values):
+    assert numbers(cells(*map(repr, values))) == [float(value) for value in values]
+    data = "\n".join(json.dumps({"label": value}) for value in values)
+    assert numbers(read_bytes(".jsonl", data.encode())) == [float(value) for value in values]
+
+
+@few
+@given(ANY | st.text("0123456789.,eE+-_ xnaif", max_size=8))
+def test_any_text_is_a_number_or_a_named_mistake(text):
+    rows = build({"label": [text]}, "a.csv", [2])
+    if is_number(text) and abs(float(text)) < 3.4e38:
+        assert numbers(rows) == [float(text)]
+    else:
+        assert sentence(numbers, rows).startswith("a.csv:2: 'label' is ")
+
+
+def test_numbers_to_learn_from():
+    train = cells("1", "5", "3")
+    assert check_numbers(train, {"test": cells("-3", "9", "2")}) == []
+    assert check_numbers(train, {"validation": cells("2"), "test": cells("20", "100", "2")}) == [
+        "2 of 3 numbers of test far outside those of train: test has 2 to 100, train 1 to 5"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["1"], "a.csv: train has 1 row; a regression learns from many"),
+        (
+            ["3", "3.0", "3e0"],
+            f"a.csv: all 3 rows of train have the number 3; a regression needs numbers that differ; {OTHER}",
+        ),
+        (["1", "x"], f"a.csv:3: 'label' is 'x', not a number; {SUCH}"),
+    ],
+)
+def test_numbers_that_nothing_is_learned_from(labels, said):
+    assert sentence(check_numbers, cells(*labels), {}) == said
+
+
+def test_a_bad_number_of_another_split_is_refused():
+    assert (
+        sentence(check_numbers, cells("1", "2"), {"test": cells("one")})
+        == f"a.csv:2: 'label' is 'one', not a number; {SUCH}"
+    )

@@ -1,0 +1,177 @@
+"""What labels mean: the usual spellings, scales of numbers, and what is not guessed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmkit.data.labels.sentiment import (
+    IN_ORDER,
+    MEANING,
+    SCALES,
+    WORDS,
+    fold,
+    learned,
+    mend,
+    relabelled,
+    said,
+    stars,
+    truth,
+    word_of,
+)
+from llmkit.data.rows import build
+
+KNOWN = ["pos", "Negative", "NEU", "very_positive", "very-negative", "好评", "差评", "5 stars", "★★", "负面", "P+"]
+STRANGE = ["meh", "maybe", "6 stars", "01", "1.5", "", "10"]
+NUMBERS = [str(number) for number in range(-3, 7)]
+SPELLINGS = st.lists(st.sampled_from(KNOWN + STRANGE + NUMBERS + ["true", "False", "+1", "1.0"]), max_size=12)
+
+
+def meanings(*spellings: str, column: str = "label", **given_too: str) -> dict[str, str | None]:
+    known = learned(spellings, given_too, column)
+    return {one: word_of(one, known) for one in spellings}
+
+
+@pytest.mark.parametrize(
+    ("word", "spellings"),
+    [
+        ("very negative", ["very negative", "Very_Negative", "VERY-NEGATIVE", "N+", "1 star", "★☆☆☆☆", "1/5", "一星"]),
+        ("negative", ["NEG", "n", "bad", "负面", "消极", "差评", "讨厌", "2 stars", "★★", "２星"]),
+        ("neutral", ["neu", "Neutral ", "中性", "中评", "3 stars", "⭐⭐⭐", "3.0 stars"]),
+        ("positive", ["pos", "P", "good", "正面", "积极", "好评", "喜欢", "4 Stars", "4/5"]),
+        ("very positive", ["very positive", "extremely positive", "非常好", "5 stars", "⭐️⭐️⭐️⭐️⭐️", "五颗星"]),
+    ],
+)
+def test_usual_spellings_mean_the_same_beside_any_others(word: str, spellings: list[str]) -> None:
+    for spelling in spellings:
+        assert meanings(spelling, "meh", "7") == {spelling: word, "meh": None, "7": None}
+
+
+@pytest.mark.parametrize(
+    ("spellings", "words"),
+    [
+        ("0 1", "negative positive"),
+        ("0.0 1.0", "negative positive"),
+        ("-1 1", "negative positive"),
+        ("-1 +1", "negative positive"),
+        ("-1 0 1", "negative neutral positive"),
+        ("-1 0", "negative neutral"),
+        ("-2 -1 0 1 2", " ".join(word.replace(" ", "_") for word in WORDS)),
+        ("0 1 2 3 4", " ".join(word.replace(" ", "_") for word in WORDS)),
+        ("1 2 3 4 5", " ".join(word.replace(" ", "_") for word in WORDS)),
+        ("1 5", "very_negative very_positive"),
+        ("0 4", "negative positive"),
+        ("0 2 4", "negative neutral positive"),
+    ],
+)
+def test_numbers_with_one_sensible_reading(spellings: str, words: str) -> None:
+    expected = [word.replace("_", " ") for word in words.split()]
+    assert list(meanings(*spellings.split()).values()) == expected
+
+
+@pytest.mark.parametrize("spellings", ["0 1 2", "1 2", "1 2 3", "1 2 3 4", "0 2", "1", "0", "5", "-1", "0 5", "0 1 5",
+                                       "-3 3", "true false"])  # fmt: skip
+def test_other_numbers_are_not_guessed(spellings: str) -> None:
+    assert set(meanings(*spellings.split()).values()) == {None}
+
+
+def test_a_scale_is_known_as_a_whole() -> None:
+    """A number that the training rows lack may stand in the test rows."""
+    known = learned(["1", "2", "5"], {}, "stars")
+    assert [word_of(number, known) for number in ("3", "4", "4.0", "6")] == ["neutral", "positive", "positive", None]
+
+
+def test_the_users_own_mapping_wins_and_stands_for_itself() -> None:
+    assert meanings("0", "1", **{"0": "positive", "1": "negative"}) == {"0": "positive", "1": "negative"}
+    assert meanings("pos", "meh", meh="neutral") == {"pos": "positive", "meh": "neutral"}
+    assert meanings("0", "1", "2", **{"1": "positive"}) == {"0": None, "1": "positive", "2": None}
+    assert meanings("1", "5", **{"1": "negative"}) == {"1": "negative", "5": "very positive"}
+
+
+@pytest.mark.parametrize(("column", "word"), [("is_positive", "positive"), ("negative", "negative"), ("label", None),
+                                              ("pos_or_neg", None)])  # fmt: skip
+def test_true_means_what_the_column_says(column: str, word: str | None) -> None:
+    assert truth(column).get("true") == word
+    assert meanings("True", "False", column=column)["True"] == word
+
+
+def test_tables_agree_with_themselves() -> None:
+    assert [fold(spelling) for spelling in MEANING] == list(MEANING)
+    assert all(stars(spelling) is None for spelling in MEANING)
+    for scale in [*SCALES.values(), *(dict(enumerate(words)) for words in IN_ORDER.values())]:
+        assert [WORDS.index(scale[number]) for number in sorted(scale)] == sorted(
+            WORDS.index(w) for w in scale.values()
+        )
+
+
+@given(
+    SPELLINGS,
+    st.randoms(use_true_random=False),
+    st.dictionaries(st.sampled_from(KNOWN + NUMBERS), st.sampled_from(WORDS), max_size=2),
+)
+def test_meaning_is_a_function_of_the_set(spellings: list[str], chance: object, own: dict[str, str]) -> None:
+    """Neither order nor repetition matters, and equal numbers in two spellings mean the same."""
+    known = learned(spellings, own, "label")
+    again = [*spellings, *spellings]
+    chance.shuffle(again)  # type: ignore[attr-defined]
+    assert learned(again, own, "label") == known
+    if {"1.0", "+1"} <= set(spellings) and not own:
+        assert word_of("1.0", known) == word_of("+1", known)
+
+
+@given(SPELLINGS)
+def test_every_spelling_that_means_something_is_said(spellings: list[str]) -> None:
+    """No two spellings become one word in silence."""
+    found = {one: word for one, word in meanings(*spellings).items() if word}
+    again, spelled = {}, []
+    for part in said(found).split(", "):
+        left, _, word = part.partition(" = ")
+        spelled += left.split(" and ")
+        if word:
+            again |= dict.fromkeys(spelled, word)
+            spelled = []
+    assert again == found
+
+
+@given(st.sets(st.sampled_from(NUMBERS), min_size=2))
+def test_larger_numbers_are_never_less_positive(numbers: set[str]) -> None:
+    words = [meanings(*numbers)[number] for number in sorted(numbers, key=int)]
+    assert words.count(None) in (0, len(words))  # all of them, or none
+    if None not in words:
+        assert [WORDS.index(str(word)) for word in words] == sorted(WORDS.index(str(word)) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("spellings", "sentence"),
+    [
+        (["2", "0", "1"], "say which is which, such as sentiment.labels='{0: negative, 1: neutral, 2: positive}'"),
+        (["1", "2"], "say which is which, such as sentiment.labels='{1: negative, 2: positive}'"),
+        (["1", "2", "3", "4"], ("say which is which with sentiment.labels='{1: negative, ...}'; "
+                               "sentiment.classes=score learns the number itself")),
+        ([str(number) for number in range(10, 0, -1)], ("say which is which with sentiment.labels='{1: negative, ...}'; "
+                                                        "sentiment.classes=score learns the number itself")),
+        (["0.5", "1"], "say which is which, such as sentiment.labels='{0.5: negative, 1: positive}'"),
+        (["postive"], "did you mean 'positive'? Write it so, or sentiment.labels='{postive: positive}'"),
+        (["Very-Negativ"],
+         "did you mean 'very negative'? Write it so, or sentiment.labels=\"{'Very-Negativ': very negative}\""),
+        (["mixed"], ("say what it means with sentiment.labels='{mixed: WORD}', where WORD is very negative, negative, "
+                     "neutral, positive, very positive")),
+        (["True", "False"], "say which is which, such as sentiment.labels='{true: positive, false: negative}'"),
+        (["so so"], ("say what it means with sentiment.labels=\"{'so so': WORD}\", where WORD is very negative, negative, "
+                    "neutral, positive, very positive")),
+    ],
+)  # fmt: skip
+def test_the_mend_can_be_typed(spellings: list[str], sentence: str) -> None:
+    assert mend(spellings) == sentence
+
+
+def test_relabelled_rows_keep_everything_else() -> None:
+    rows = build({"text": ["a", "b"], "y": ["0", "1"]}, "r.csv", [2, 3]).rename({"text": "text", "label": "y"})
+    found = relabelled(rows, ["negative", "positive"])
+    assert (found.texts("label"), found.texts("text"), found.where(1)) == (
+        ["negative", "positive"],
+        ["a", "b"],
+        "r.csv:3",
+    )
+    assert rows.texts("label") == ["0", "1"]

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import pytest
+
+from llmkit.data.labels.single import check, check_sets, label_names, plausible, set_names
+from llmkit.data.rows import Rows, build
+from llmkit.errors import DataError
+
+
+def rows(name: str, *labels: str) -> Rows:
+    return build({"label": labels}, name, range(2, len(labels) + 2))
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["10", "2", "-1", "2"], ["-1", "2", "10"]),
+        (["1", "01", "2"], ["01", "1", "2"]),
+        (["10", "2", "x"], ["10", "2", "x"]),
+        (["1.0", "10.0", "2.0"], ["1.0", "10.0", "2.0"]),
+        (["b", "A", "a,\n</b>", "="], ["=", "A", "a,\n</b>", "b"]),
+    ],
+)
+def test_label_names(labels, names):
+    assert label_names(rows("a.csv", *labels)) == names
+
+
+def test_nothing_to_say():
+    assert check(rows("a.csv", "x", "y", "y", "x"), {"test": rows("t.csv", "y")}) == []
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        (["x"], "a.csv: train has 1 row; a classifier learns from many"),
+        (
+            ["x"] * 3,
+            (
+                "a.csv: all 3 rows of train have the label 'x'; a classifier needs two classes; data.columns.label=COLUMN "
+                "names another column"
+            ),
+        ),
+    ],
+)
+def test_one_row_or_one_class(labels, sentence):
+    with pytest.raises(DataError) as caught:
+        check(rows("a.csv", *labels), {})
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        (
+            ["spam", "spma", "ham", "spma"],
+            "test.csv:3: label 'spma' does not occur in train (2 rows of test); did you mean 'spam'?",
+        ),
+        (
+            ["zzz", "spam", "7", "7"],
+            (
+                "test.csv:2: label 'zzz' does not occur in train (3 rows of test); train has 'ham', 'spam'\n"
+                "  test.csv:2: 'zzz' in 1 row\n  test.csv:4: '7' in 2 rows"
+            ),
+        ),
+    ],
+)
+def test_a_label_that_train_has_not(labels, sentence):
+    with pytest.raises(DataError) as caught:
+        check(rows("a.csv", "spam", "ham"), {"test": rows("test.csv", *labels)})
+    assert str(caught.value) == sentence
+
+
+def test_labels_that_look_alike_and_classes_of_one_row():
+    assert check(rows("a.csv", "Spam", "spam ", "ham", "spam ", "ham"), {}) == [
+        "labels 'Spam' (1 row) and 'spam ' (2 rows) differ only by case or space; they are kept apart",
+        "1 label with one row only: 'Spam' (a.csv:2)",
+    ]
+
+
+def test_a_label_with_line_ends_forges_no_line():
+    with pytest.raises(DataError) as caught:
+        check(rows("a.csv", "a", "b"), {"test": rows("t.csv", "bad\nok: 0 errors")})
+    assert str(caught.value).splitlines()[0].count("label 'bad\ufffdok: 0 errors' does not occur in train") == 1
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_names_of_rows_with_several_labels():
+    assert set_names([["10", "2"], [], ["-1", "2"]]) == ["-1", "2", "10"]
+    assert set_names([["b", "A"], ["a,\n</b>"]]) == ["A", "a,\n</b>", "b"]
+
+
+def of_sets(name: str, *sets: list[str]) -> tuple[list[list[str]], Rows]:
+    return list(sets), rows(name, *("|".join(labels) for labels in sets))
+
+
+def test_nothing_to_say_of_several_labels():
+    assert check_sets(*of_sets("a.csv", ["x", "y"], ["y"], ["x"]), {"test": of_sets("t.csv", ["y", "x"])}) == []
+
+
+@pytest.mark.parametrize(
+    ("sets", "sentence"),
+    [
+        ([["x", "y"]], "a.csv: train has 1 row; a classifier learns from many"),
+        (
+            [[], []],
+            (
+                "a.csv: none of the 2 rows of train has a label; write them, or map another column with "
+                "data.columns.label=COLUMN or --label COLUMN"
+            ),
+        ),
+    ],
+)
+def test_one_row_or_no_label(sets, sentence):
+    with pytest.raises(DataError) as caught:
+        check_sets(*of_sets("a.csv", *sets), {})
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("sets", "sentence"),
+    [
+        (
+            [["spam"], ["ham", "spma"], [], ["spma"]],
+            "t.csv:3: label 'spma' does not occur in train (2 rows of test); did you mean 'spam'?",
+        ),
+        (
+            [["zzz", "7"], ["spam", "7"]],
+            (
+                "t.csv:2: label 'zzz' does not occur in train (2 rows of test); train has 'ham', 'spam'\n"
+                "  t.csv:2: 'zzz' in 1 row\n  t.csv:2: '7' in 2 rows"
+            ),
+        ),
+    ],
+)
+def test_one_of_several_labels_that_train_has_not(sets, sentence):
+    with pytest.raises(DataError) as caught:
+        check_sets(*of_sets("a.csv", ["spam", "ham"], ["ham"]), {"test": of_sets("t.csv", *sets)})
+    assert str(caught.value) == sentence
+
+
+def test_notes_on_several_labels():
+    train = of_sets("a.csv", ["Joy", "fear"], ["joy", "fear"], [], ["fear", "joy"])
+    assert check_sets(*train, {"validation": of_sets("v.csv", [], ["joy"], []), "test": of_sets("t.csv", ["joy"])}) == [
+        "labels 'Joy' (1 row) and 'joy' (2 rows) differ only by case or space; they are kept apart",
+        "1 label with one row only: 'Joy' (a.csv:2)",
+        "1 of 4 rows of train without any label",
+        "2 of 3 rows of validation without any label",
+    ]
+
+
+def test_one_label_in_all_is_allowed_and_a_label_everywhere_is_said():
+    assert check_sets(*of_sets("a.csv", ["x"], [], ["x"]), {}) == [
+        "no row of train has two labels",
+        "1 of 3 rows of train without any label",
+    ]
+    assert check_sets(*of_sets("a.csv", ["x", "y"], ["x"], ["x", "y"]), {}) == [
+        "every row of train has 'x': no row shows its absence"
+    ]
+
+
+def test_labels_that_another_separator_would_split():
+    assert check_sets(*of_sets("a.csv", ["x;y"], ["x"], ["z;y"], ["x"], ["x;y"], ["z;y"]), {}) == [
+        "no row of train has two labels, and 4 labels hold ';': classify.separator='\";\"' splits there"
+    ]
+
+
+IS_IT = "is it the label? data.columns.label=COLUMN or --label COLUMN names another"
+
+
+@pytest.mark.parametrize(
+    ("labels", "mend"),
+    [
+        ([f"text {i}" for i in range(20)], IS_IT),
+        ([f"{i / 7:.3f}" for i in range(20)], f"{IS_IT}; to predict the number itself set classify.kind=regression"),
+        (["n/a", *map(str, range(19))], IS_IT),
+    ],
+)
+def test_a_column_without_classes(labels, mend):
+    with pytest.raises(DataError) as caught:
+        plausible(rows("a.csv", *labels), "label")
+    assert str(caught.value) == f"a.csv: column 'label' holds 20 different labels in 20 rows; {mend}"
+
+
+def test_many_combinations_of_few_labels_are_plausible():
+    sets = [[str(i % 5), str(5 + i // 5)] for i in range(20)]
+    train = rows("a.csv", *("|".join(labels) for labels in sets))
+    plausible(train, "label", sets)
+    with pytest.raises(DataError):
+        plausible(train, "label")

@@ -1,0 +1,127 @@
+"""A run folder from a stranger: its recipe is the sealed one, and no code in it runs unless the user names it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmkit import cli
+from llmkit.errors import DataError, LlmkitError, RecipeError
+from llmkit.inference.load_saved import open_saved
+from llmkit.runs import manifest
+
+EVIL = "from pathlib import Path\nPath('ran').touch()\nraise SystemExit('never run me')\n"
+
+
+@pytest.fixture
+def run(finished: Path) -> Path:
+    return Path(shutil.copytree(finished, "run"))
+
+
+def said_of(act: Callable[[], object], kind: type[LlmkitError]) -> str:
+    with pytest.raises(kind) as caught:
+        act()
+    assert not Path("ran").exists()
+    return str(caught.value)
+
+
+def name_task(run: Path, file: str, *, recorded: str | None = None, seal: bool = True) -> None:
+    """Write `task: file` into the run's recipe, and what a forger can: its seal, and `recorded` as its task file."""
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("task: classify\n", f"task: {file}\n"))
+    about = json.loads((run / "run.json").read_text())
+    if seal:
+        about["outputs"]["recipe.yaml"] = manifest.file_hash(recipe)
+    if recorded is not None:
+        about["task_file"] = {"path": recorded, "sha256": manifest.file_hash(Path(recorded))}
+    (run / "run.json").write_text(json.dumps(about))
+
+
+def test_a_recipe_that_is_not_the_sealed_one_is_not_read(run: Path) -> None:
+    Path("evil.py").write_text(EVIL)
+    name_task(run, "./evil.py", seal=False)
+    assert said_of(lambda: open_saved("run"), DataError) == (
+        "run/recipe.yaml: not the file that the run sealed; copy the run folder again, or run again"
+    )
+
+
+def test_a_recipe_without_a_seal_is_not_read(run: Path) -> None:
+    about = json.loads((run / "run.json").read_text())
+    del about["outputs"]["recipe.yaml"]
+    (run / "run.json").write_text(json.dumps(about))
+    assert said_of(lambda: open_saved("run"), DataError) == (
+        "run/recipe.yaml: not the file that the run sealed; copy the run folder again, or run again"
+    )
+
+
+@pytest.mark.parametrize("words", [["predict", "run", "a film"], ["eval", "run", "--data", "r.jsonl"]])
+def test_an_edited_file_is_the_users_matter(run: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    config = run / "model/config.json"
+    config.write_text(config.read_text() + "\n")
+    assert cli.run(words) == DataError.exit_code == 65
+    sentence = "run/model/config.json: not the file that the run sealed; copy the run folder again, or run again"
+    assert capsys.readouterr().err == f"error: {sentence}\n"
+
+
+def test_a_task_file_that_was_not_recorded_is_not_run(run: Path) -> None:
+    Path("evil.py").write_text(EVIL)
+    name_task(run, "./evil.py")
+    said = "run: its task file evil.py is gone or changed; name it again with --task evil.py"
+    assert said_of(lambda: open_saved("run"), RecipeError) == said
+    assert said_of(lambda: open_saved("run", keys=["data.encoding=cp1252"]), RecipeError) == said
+
+
+@pytest.mark.parametrize("file", ["run/evil.py", "./run/model/../evil.py"])
+def test_a_run_never_vouches_for_code_inside_itself(run: Path, file: str) -> None:
+    Path("run/evil.py").write_text(EVIL)
+    name_task(run, file, recorded=file)
+    shown = Path(file)
+    assert said_of(lambda: open_saved("run"), RecipeError) == (
+        f"run: its task file {shown} lies inside the run folder; read it, then name it with --task {shown}"
+    )
+
+
+def test_a_link_does_not_take_code_out_of_the_run(run: Path) -> None:
+    Path("run/evil.py").write_text(EVIL)
+    Path("link.py").symlink_to("run/evil.py")
+    name_task(run, "link.py", recorded="link.py")
+    said = "run: its task file link.py lies inside the run folder; read it, then name it with --task link.py"
+    assert said_of(lambda: open_saved("run"), RecipeError) == said
+
+
+def test_another_file_than_the_recorded_one_is_not_run(run: Path) -> None:
+    Path("evil.py").write_text(EVIL)
+    Path("good.py").write_text("")
+    name_task(run, "evil.py", recorded="good.py")
+    said = "run: its task file evil.py is gone or changed; name it again with --task evil.py"
+    assert said_of(lambda: open_saved("run"), RecipeError) == said
+
+
+def test_a_changed_or_missing_task_file_is_not_run(run: Path) -> None:
+    Path("own.py").write_text("")
+    name_task(run, "own.py", recorded="own.py")
+    said = "run: its task file own.py is gone or changed; name it again with --task own.py"
+    Path("own.py").write_text(EVIL)
+    assert said_of(lambda: open_saved("run"), RecipeError) == said
+    Path("own.py").unlink()
+    assert said_of(lambda: open_saved("run"), RecipeError) == said
+
+
+def test_a_recorded_or_named_task_file_answers(run: Path) -> None:
+    own = (Path("own.py"), Path("copy.py"))
+    for file in own:
+        file.write_text(
+            "from llmkit.tasks import classify\n\n\nclass Own(classify.Classify):\n    '''As classify.'''\n"
+        )
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("\nclassify:\n", "\nown:\n"))
+    name_task(run, "./own.py", recorded="own.py")
+    assert open_saved("run").task.name == "own"
+    assert open_saved("run", keys=["data.encoding=cp1252"]).data.encoding == "cp1252"
+    own[0].write_text(own[0].read_text() + "# changed\n")
+    assert open_saved("run", "own.py").task.name == "own"
+    assert open_saved("run", "own.py", ["data.encoding=cp1252"]).data.encoding == "cp1252"

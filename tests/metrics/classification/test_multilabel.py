@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from llmkit.metrics.classification.multilabel import (
+    COUNTED,
+    LOWER_IS_BETTER,
+    NAMES,
+    OF_PROBABILITIES,
+    score_all,
+    statistic,
+)
+from llmkit.metrics.intervals import Floats, wilson
+from llmkit.version import __version__
+
+LABELS = ["news", "sport", "01", "日本", ""]
+Sets = list[list[str]]
+
+
+def sets(flags: np.ndarray) -> Sets:
+    return [[LABELS[k] for k in np.flatnonzero(row)] for row in flags]
+
+
+def table(n: int, k: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, Floats]:
+    """Flags of references and answers, often of no label at all, and probabilities, some tied, some saturated."""
+    given = rng.random((n, k)) if rng.random() < 0.6 else rng.integers(0, 4, (n, k)) / 3
+    true = rng.random((n, k)) < given * rng.random(k) if rng.random() < 0.7 else given > 0.5
+    return true, given > 0.5, given
+
+
+def expected(true: np.ndarray, said: np.ndarray, given: Floats) -> dict[str, float]:
+    k = true.shape[1]
+    found = {"subset_accuracy": sk.accuracy_score(true, said), "hamming_loss": sk.hamming_loss(true, said)}
+    present = np.flatnonzero((true | said).any(axis=0))
+    for average in ("micro", "macro", "weighted", "samples"):
+        # Without a label that occurs the mean over all of them is the same 0.
+        over = list(present) if average == "macro" and len(present) else None
+        shares = sk.precision_recall_fscore_support(true, said, average=average, labels=over, zero_division=0)
+        found |= {f"{average}_{kind}": v for kind, v in zip(("precision", "recall", "f1"), shares, strict=False)}
+    some = [j for j in range(k) if true[:, j].any()]
+    both = [j for j in some if not true[:, j].all()]
+    average_precisions = [sk.average_precision_score(true[:, j], given[:, j]) for j in some]
+    return found | {
+        "roc_auc": np.mean([sk.roc_auc_score(true[:, j], given[:, j]) for j in both]) if both else math.nan,
+        "average_precision": np.mean(average_precisions) if some else math.nan,
+        "brier": sk.brier_score_loss(true.ravel(), given.ravel(), pos_label=True),
+        "log_loss": sk.log_loss(true.ravel(), given.ravel(), labels=[False, True]),
+    }
+
+
+def test_values_on_any_resample_are_sklearns() -> None:
+    """300 cases, many with empty sets and labels that never occur; calibration has its own."""
+    rng, names = np.random.default_rng(0), [name for name in NAMES if name != "ece"]
+    for _ in range(150):
+        k = int(rng.integers(2, 6))
+        true, said, given = table(int(rng.integers(1, 12)), k, rng)
+        counts = rng.integers(0, 3, size=(2, len(true)))
+        counts[:, 0] += 1  # a resample has rows
+        values = statistic(names, sets(true), sets(said), LABELS[:k], given)(counts * 1.0)
+        for drawn, found in zip(counts, values, strict=True):
+            oracle = expected(*(np.repeat(side, drawn, axis=0) for side in (true, said, given)))
+            assert dict(zip(names, found, strict=True)) == pytest.approx(oracle, abs=1e-9, nan_ok=True)
+
+
+def test_scores_are_inside_their_intervals_and_the_order_of_rows_changes_no_bit() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        k = int(rng.integers(1, 6))
+        true, said, given = table(int(rng.integers(1, 40)), k, rng)
+        order = rng.permutation(len(true))
+        found = score_all(NAMES, sets(true), sets(said), LABELS[:k], given)
+        shuffled = score_all(NAMES, sets(true[order]), sets(said[order]), LABELS[:k], given[order])
+        assert repr(found) == repr(shuffled)  # NaN equals itself as text
+        for name, score in found.items():
+            assert 0 <= score.low <= score.value <= score.high or np.isnan([score.low, score.value, score.high]).all()
+            assert name == "log_loss" or math.isnan(score.high) or score.high <= 1
+
+
+def test_one_metric_alone_is_the_same_as_among_others() -> None:
+    true, said, given = table(40, 3, np.random.default_rng(2))
+    rows = (sets(true), sets(said), LABELS[:3], given)
+    together = score_all(NAMES, *rows, seed=4)
+    assert {name: score_all([name], *rows, seed=4)[name] for name in NAMES} == together
+
+
+def test_without_probabilities_the_other_scores_are_the_same() -> None:
+    rng = np.random.default_rng(3)
+    true, said = rng.random((2, 30, 3)) < 0.4
+    names = ("subset_accuracy", "hamming_loss", *COUNTED)
+    found = score_all(names, sets(true), [set(row) for row in sets(said)], LABELS[:3])
+    assert found["micro_f1"].value == pytest.approx(sk.f1_score(true, said, average="micro"), abs=1e-12)
+    with pytest.raises(ValueError, match=r"^brier without probabilities$"):
+        score_all(["micro_f1", "brier"], sets(true), sets(said), LABELS[:3])
+
+
+def test_an_exact_match_is_a_plain_proportion() -> None:
+    rows = [["sport"], [], ["news", "sport"]] * 10
+    found = score_all(["subset_accuracy"], rows, [["sport"], [], ["sport"]] * 10, LABELS)["subset_accuracy"]
+    assert (found.value, found.low, found.high) == (2 / 3, *wilson(20, 30))
+
+
+def test_rows_without_any_label_are_rows() -> None:
+    found = score_all(NAMES, [[]] * 4, [[]] * 4, LABELS, np.zeros((4, 5)))
+    assert found["subset_accuracy"].value == 1
+    assert found["hamming_loss"].value == found["brier"].value == found["ece"].value == 0
+    assert {found[name].value for name in COUNTED} == {0.0}
+    assert math.isnan(found["roc_auc"].value)
+    assert math.isnan(found["average_precision"].value)
+
+
+def test_a_label_that_never_occurs_does_not_count_in_the_macro_average() -> None:
+    rows = [["news"], ["sport"], ["news", "sport"]]
+    found = score_all(["macro_f1", "hamming_loss"], rows, rows, LABELS)
+    assert found["macro_f1"].value == 1
+    wrong = score_all(["hamming_loss"], rows, [["sport"], ["sport"], ["news", "sport"]], LABELS)["hamming_loss"]
+    assert wrong.value == pytest.approx(2 / 15)
+
+
+def test_faultless_answers_leave_room_for_the_faults_that_few_rows_cannot_show() -> None:
+    def low(n: int) -> dict[str, float]:
+        rows = [["news"], ["sport"], ["news", "sport"], []] * n
+        return {name: score.low for name, score in score_all(COUNTED, rows, rows, LABELS[:2]).items()}
+
+    few, many = low(10), low(100)
+    for name in COUNTED:
+        assert few[name] < many[name] < (0.75 if name.startswith("samples") else 1)
+
+
+def test_signatures_name_metric_variant_interval_and_library() -> None:
+    true, said, given = table(20, 3, np.random.default_rng(5))
+    rest = f"interval:bca,2000,seed=7|llmkit {__version__}"
+    found = score_all(NAMES, sets(true), sets(said), LABELS[:3], given, seed=7)
+    signatures = {name: score.signature for name, score in found.items()}
+    assert signatures == {
+        "subset_accuracy": f"subset_accuracy|interval:wilson|llmkit {__version__}",
+        "hamming_loss": f"hamming_loss|{rest}",
+        **{name: f"{name}|zero_division:0|{rest}" for name in COUNTED if not name.startswith("macro")},
+        **{name: f"{name}|labels:present|zero_division:0|{rest}" for name in COUNTED if name.startswith("macro")},
+        "roc_auc": f"roc_auc|average:macro|labels:present|{rest}",
+        "average_precision": f"average_precision|average:macro|labels:present|{rest.replace('bca', 'log(1-x)')}",
+        "brier": f"brier|over:cells|{rest}",
+        "log_loss": f"log_loss|over:cells|clip:2.2e-16|{rest}",
+        "ece": f"ece|over:cells|bins:15|{rest.replace('bca', 'inverted')}",
+    }
+
+
+def test_worse_answers_move_each_score_the_way_that_is_said() -> None:
+    given = np.tile([[0.8, 0.2], [0.2, 0.8]], (10, 1))
+    true = given > 0.5
+    better = score_all(NAMES, sets(true), sets(true), LABELS[:2], given)
+    worse = score_all(NAMES, sets(true), sets(~true), LABELS[:2], 1 - given)
+    lower = {name for name in NAMES if better[name].value < worse[name].value}
+    assert lower == set(LOWER_IS_BETTER)
+    assert set(OF_PROBABILITIES) <= set(NAMES)
+
+
+def test_faults_of_the_caller_are_no_silent_score() -> None:
+    with pytest.raises(KeyError, match="f2"):
+        score_all(["f2"], [[]], [[]], LABELS)
+    with pytest.raises(KeyError, match="unseen"):
+        score_all(["micro_f1"], [["unseen"]], [[]], LABELS)
+    with pytest.raises(ValueError, match=r"^2 references and 1 answers: one of each a row is needed$"):
+        score_all(["micro_f1"], [[], []], [[]], LABELS)
+    with pytest.raises(ValueError, match=r"^0 references and 0 answers: one of each a row is needed$"):
+        statistic(["micro_f1"], [], [], LABELS)

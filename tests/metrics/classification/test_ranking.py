@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from llmkit.metrics.classification.ranking import macro
+
+
+def of_one_label(kind: str, score: np.ndarray, positive: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    return macro(kind, score[:, None], positive[:, None])(counts.astype(float))  # type: ignore[arg-type]
+
+
+def looped_auc(score: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> float:
+    """The share of pairs in order, a tie half: the definition itself."""
+    ahead = (score[positive][:, None] > score[~positive]) + (score[positive][:, None] == score[~positive]) / 2
+    pairs = weight[positive][:, None] * weight[~positive]
+    return float((pairs * ahead).sum() / pairs.sum())
+
+
+def looped_precision(score: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> float:
+    """Over positive rows, the precision among the rows that score no less than theirs."""
+    total = 0.0
+    for i in np.flatnonzero(positive & (weight > 0)):
+        above = score >= score[i]
+        total += weight[i] * weight[above & positive].sum() / weight[above].sum()
+    return total / float(weight[positive].sum())
+
+
+def tables(cases: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Scores with ties and exact 0 and 1, flags, and four resamples of each table that hold rows of both kinds."""
+    rng, found = np.random.default_rng(0), []
+    while len(found) < cases:
+        n = int(rng.integers(2, 30))
+        score = (
+            rng.integers(0, rng.integers(1, 12), size=n, endpoint=True) / 11 if rng.random() < 0.6 else rng.random(n)
+        )
+        positive = rng.random(n) < rng.random()
+        counts = rng.integers(0, 4, size=(4, n))
+        if (counts @ positive > 0).all() and (counts @ ~positive > 0).all():
+            found.append((score, positive, counts))
+    return found
+
+
+def test_any_resample_is_the_definition() -> None:
+    """8,000 cases."""
+    for score, positive, counts in tables(2000):
+        auc = of_one_label("roc_auc", score, positive, counts)
+        precision = of_one_label("average_precision", score, positive, counts)
+        for drawn, one, other in zip(counts, auc, precision, strict=True):
+            assert one == pytest.approx(looped_auc(score, positive, drawn), abs=1e-9)
+            assert other == pytest.approx(looped_precision(score, positive, drawn), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("kind", "oracle"), [("roc_auc", sk.roc_auc_score), ("average_precision", sk.average_precision_score)]
+)
+def test_any_resample_is_sklearns_of_weighted_and_of_repeated_rows(kind: str, oracle: object) -> None:
+    """800 cases, each in both ways."""
+    assert callable(oracle)
+    for score, positive, counts in tables(200):
+        for drawn, found in zip(counts, of_one_label(kind, score, positive, counts), strict=True):
+            assert found == pytest.approx(oracle(positive, score, sample_weight=drawn), abs=1e-9)
+            assert found == pytest.approx(oracle(np.repeat(positive, drawn), np.repeat(score, drawn)), abs=1e-9)
+
+
+def test_the_mean_goes_over_the_labels_that_have_rows_of_both_kinds() -> None:
+    scores = np.array([[0.9, 0.1, 0.5], [0.2, 0.8, 0.5], [0.4, 0.3, 0.6]])
+    positive = np.array([[True, False, False], [False, True, False], [True, True, False]])
+    counts = np.array([[1.0, 1, 1], [1, 0, 1], [1, 0, 0]])
+    first, second = (
+        looped_auc(scores[:, 0], positive[:, 0], np.ones(3)),
+        looped_auc(scores[:, 1], positive[:, 1], np.ones(3)),
+    )
+    # Without the middle row only the second label has both kinds; the first row alone has none.
+    np.testing.assert_allclose(macro("roc_auc", scores, positive)(counts), [(first + second) / 2, 1, np.nan])
+
+
+def test_average_precision_may_do_without_a_negative_row() -> None:
+    scores, positive, counts = np.array([[0.3], [0.6]]), np.array([[True], [True]]), np.ones((1, 2))
+    assert np.isnan(macro("average_precision", scores, positive)(counts)).all()
+    assert macro("average_precision", scores, positive, both=False)(counts) == [1.0]

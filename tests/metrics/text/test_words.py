@@ -1,0 +1,47 @@
+"""What a word is, by script."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import pytest
+from rouge_score.tokenizers import DefaultTokenizer
+
+from llmkit.metrics.text.words import foreign, rouge_words, words
+
+
+def test_words_are_runs_of_letters_marks_and_digits_of_any_script() -> None:
+    text = "Don't  stop: Кошка сидела, नमस्ते 3.5 — ２０２４!"
+    assert list(words(False).cut(text)) == ["don't", "stop", "кошка", "сидела", "नमस्ते", "3", "5", "2024"]
+    assert words(False).signature == ("tok:words",)
+
+
+def test_in_character_mode_only_scripts_without_spaces_are_cut_into_characters() -> None:
+    assert list(words(True).cut("基于BERT模型的2020年,カタ Test-case")) == [
+        *"基于", "bert", *"模型的", "2020", "年", *"カタ", "test", "case",
+    ]  # fmt: skip
+    assert words(True).signature == ("tok:characters",)
+
+
+@pytest.mark.parametrize("text", ["Running cats' U.S. 3.5 naïve", "", "--", "A\nb"])
+def test_english_is_cut_as_rouge_score_cuts_it(text: str) -> None:
+    cutter = rouge_words([["plain english"]], False)
+    assert list(cutter.cut(text)) == DefaultTokenizer(use_stemmer=True).tokenize(text)
+    assert cutter.signature == (f"tok:rouge_score {version('rouge_score')}", "stemmer:porter")
+
+
+@pytest.mark.parametrize(
+    ("reference", "other"),
+    [
+        ("The cat sat on the mat.", False),
+        ("été déjà vu", True),
+        ("Кошка", True),
+        ("12 -- 3", False),
+        ("", False),
+        ("a" * 200 + "é", False),
+        ("a" * 50 + "é", True),
+    ],
+)
+def test_letters_that_rouge_score_drops_are_noticed(reference: str, other: bool) -> None:
+    assert foreign([reference]) is other
+    assert (rouge_words([[reference]], False).signature == ("tok:words", "stemmer:none")) is other

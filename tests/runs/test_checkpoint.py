@@ -1,0 +1,165 @@
+"""A checkpoint is there whole or not at all, and a byte that changes is found."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llmkit.errors import DiskError
+from llmkit.runs import checkpoint, durable
+
+ABOUT = {"run": "r", "processes": 1, "rows": 64, "needs": []}
+CONTENT = {"weights.safetensors": b"\x01\x02" * 40, "state.json": b'{"a": 1}', "empty": b""}
+
+
+class Killed(BaseException):
+    pass
+
+
+def save(root: Path, step: int, run: str = "r", needs: tuple[int, ...] = ()) -> checkpoint.Commit:
+    writers = {name: lambda path, data=data: path.write_bytes(data) for name, data in CONTENT.items()}
+    return checkpoint.commit(root, step, {**ABOUT, "run": run, "needs": list(needs)}, writers)
+
+
+def test_a_manifest_says_what_is_in_the_folder_and_proves_itself(tmp_path: Path) -> None:
+    made = save(tmp_path, 40)
+    assert made.path == tmp_path / "checkpoint-40"
+    assert checkpoint.verified(made.path).about["files"]["state.json"]["bytes"] == 8
+    assert (made.step, made.bytes) == (40, 88)
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_a_byte_that_is_flipped_or_lost_anywhere_is_found(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    root = tmp_path_factory.mktemp("c")
+    path = save(root, 3).path
+    file = data.draw(st.sampled_from(sorted(one for one in path.iterdir() if one.stat().st_size)))
+    content = bytearray(file.read_bytes())
+    at = int(data.draw(st.floats(0, 1, exclude_max=True)) * len(content))
+    if data.draw(st.booleans()):
+        content[at] ^= 1 << data.draw(st.integers(0, 7))
+    else:
+        del content[at:]
+    file.write_bytes(content)
+    with pytest.raises(checkpoint.DamagedError):
+        checkpoint.verified(path)
+
+
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        (lambda path: (path / "state.json").unlink(), "state.json is missing"),
+        (lambda path: (path / "more").touch(), "more is none of its files"),
+        (lambda path: (path / "MANIFEST.json").unlink(), "it has no MANIFEST.json that can be read"),
+        (lambda path: (path / "state.json").write_bytes(b"{}"), "state.json has 2 bytes, 8 were written"),
+        (lambda path: (path / "state.json").write_bytes(b'{"a": 2}'), "state.json has other bytes than were written"),
+    ],
+)  # fmt: skip
+def test_the_newest_that_verifies_is_taken_and_a_damaged_one_set_aside(
+    tmp_path: Path, harm: object, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path, 9)
+    bad = save(tmp_path, 10).path
+    harm(bad)  # type: ignore[operator]
+    os.utime(tmp_path / "checkpoint-9", (0, 0))  # file times say nothing
+    found = checkpoint.newest(tmp_path, "r")
+    assert found is not None
+    assert found.step == 9
+    assert capsys.readouterr().err == f"{bad}: damaged: {why}; set aside as checkpoint-10.corrupt\n"
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint-10.corrupt", "checkpoint-9"]
+
+
+def test_where_one_is_named_no_other_is_taken(tmp_path: Path) -> None:
+    save(tmp_path, 9)
+    (save(tmp_path, 10).path / "state.json").unlink()
+    save(tmp_path, 11)
+    assert checkpoint.newest(tmp_path, "r", only=10) is None
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint-10.corrupt", "checkpoint-11", "checkpoint-9"]
+    found = checkpoint.newest(tmp_path, "r", only=9)
+    assert found is not None
+    assert found.step == 9
+
+
+def test_all_but_what_was_set_aside_is_cleared(tmp_path: Path) -> None:
+    checkpoint.set_aside(save(tmp_path, 9).path)
+    save(tmp_path, 10)
+    (tmp_path / ".tmp-11-ab").mkdir()
+    checkpoint.clear(tmp_path)
+    save(tmp_path / "checkpoints", 10)
+    checkpoint.clear(tmp_path / "checkpoints")
+    checkpoint.clear(tmp_path / "none")
+    assert [one.name for one in tmp_path.iterdir()] == ["checkpoint-9.corrupt"]
+
+
+def test_one_of_another_run_or_without_its_best_is_not_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path, 1)
+    save(tmp_path, 2, run="another")
+    save(tmp_path, 3, needs=(2,))
+    found = checkpoint.newest(tmp_path, "r")
+    assert found is not None
+    assert found.step == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"{tmp_path}/checkpoint-2: not taken: of another run",
+        f"{tmp_path}/checkpoint-3: not taken: the best one before it, checkpoint-2, is lost",
+        f"{tmp_path}/checkpoint-2: not taken: of another run",
+    ]
+
+
+def test_what_stays_is_chosen_by_step(tmp_path: Path) -> None:
+    for step in (9, 10, 100, 20, 30):
+        save(tmp_path, step)
+    checkpoint.keep(tmp_path, {100, 9}, 3)
+    assert checkpoint.steps(tmp_path) == [100, 30, 9]
+    checkpoint.keep(tmp_path, {100, 9}, 1)
+    assert checkpoint.steps(tmp_path) == [100, 9]
+    for step, needed in ((110, 9), (120, 120)):
+        save(tmp_path, step, needs=(needed,))
+    checkpoint.keep(tmp_path, {120}, 2)
+    assert checkpoint.steps(tmp_path) == [120, 110, 9]  # 110 is of no use without its best
+
+
+@pytest.mark.parametrize("fault", [Killed(), OSError(28, "No space left on device")], ids=["kill", "full"])
+def test_a_fault_at_any_change_on_the_disk_leaves_the_one_before_whole(
+    tmp_path: Path, fault: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At call n = 1, 2, 3 ... until a save completes."""
+    save(tmp_path, 1)
+    held, said = 0, []
+    while True:
+        calls = 0
+
+        def before(what: str, path: Path, number: int = held + 1) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == number:
+                raise fault
+
+        monkeypatch.setattr(durable, "before", before)
+        try:
+            save(tmp_path, 2)
+        except Killed:
+            checkpoint.sweep(tmp_path)
+        except DiskError as full:
+            said.append(str(full))
+        else:
+            break
+        monkeypatch.setattr(durable, "before", lambda *_: None)
+        # After the rename the new one is there, and whole: only its name may not have reached the disk yet.
+        found = checkpoint.newest(tmp_path, "r")
+        assert found is not None
+        assert found.step in (1, 2)
+        assert not list(tmp_path.glob("*.corrupt"))
+        assert {one.name for one in tmp_path.iterdir()} <= {"checkpoint-1", "checkpoint-2"}
+        if found.step == 2:
+            durable.remove(found.path)
+        held += 1
+    assert all(one.startswith(f"{tmp_path}/checkpoint-2: No space left on device (") for one in said)
+    assert held == 12  # a folder, four files written and synced, the folder, its name, its parent

@@ -1,0 +1,111 @@
+"""What launchers leave in the environment: which process this is, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from llmkit.errors import UsageError
+from llmkit.runs.launch_env import SIZES, Place, Places, first_host, place, several
+
+TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "node1", "MASTER_PORT": "29500"}
+SLURM = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0", "SLURM_JOB_ID": "77",
+         "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": "gpu[03-04]"}  # fmt: skip
+
+
+def refused(variables: dict[str, str]) -> str:
+    with pytest.raises(UsageError) as caught:
+        place(variables)
+    return str(caught.value)
+
+
+def test_only_a_number_above_one_is_several() -> None:
+    assert several({"WORLD_SIZE": "1", "PMI_SIZE": "", "OMPI_COMM_WORLD_SIZE": "0", "LOCAL_RANK": "3"}) == {}
+    assert several(dict.fromkeys(SIZES, " 2 ")) == dict.fromkeys(SIZES, " 2 ")
+    assert several({"WORLD_SIZE": "many"}) == {"WORLD_SIZE": "many"}  # Accelerate would fail on it
+
+
+def test_the_place_is_what_torchrun_or_slurm_says() -> None:
+    assert place({}) is None
+    assert place(TORCHRUN | SLURM) == Place(1, 4, 1, "node1", 29500)
+    assert place(SLURM) == Place(1, 2, 0, "gpu03", 20_000 + 77 * 16)
+    assert place(SLURM | {"MASTER_ADDR": "x", "MASTER_PORT": "1"}) == Place(1, 2, 0, "x", 1)
+    assert place(TORCHRUN).as_variables() == TORCHRUN  # type: ignore[union-attr]
+
+
+def test_a_batch_script_of_slurm_is_one_process() -> None:
+    assert place({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "77"}) is None
+
+
+def test_a_launcher_that_does_not_say_which_process_this_is_is_refused() -> None:
+    assert refused({"WORLD_SIZE": "2"}) == (
+        "started as several processes (WORLD_SIZE=2) without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT; "
+        "start it with --processes, torchrun or srun, or unset WORLD_SIZE"
+    )
+    assert refused({"OMPI_COMM_WORLD_SIZE": "2"}) == (
+        "started as several processes (OMPI_COMM_WORLD_SIZE=2); "
+        "start it with --processes, torchrun or srun, or unset OMPI_COMM_WORLD_SIZE"
+    )
+    assert refused(TORCHRUN | {"WORLD_SIZE": "many"}).startswith(
+        "started as several processes, and not all are numbers: RANK=1, WORLD_SIZE=many"
+    )
+
+
+def test_variables_that_are_half_set_are_named() -> None:
+    mend = "start it with srun, or unset SLURM_STEP_NUM_TASKS"
+    what = (
+        "started as several tasks of Slurm (SLURM_STEP_NUM_TASKS=2, SLURM_LOCALID=0, SLURM_JOB_ID=0, SLURM_STEP_ID=0)"
+    )
+    assert refused({"SLURM_STEP_NUM_TASKS": "2"}) == f"{what} without a number in SLURM_PROCID; {mend}"
+    said = refused(SLURM | {"SLURM_STEP_NUM_TASKS": "two"})
+    assert said.endswith(f" without a number in SLURM_STEP_NUM_TASKS; {mend}")
+    assert " without a number in MASTER_PORT; " in refused(SLURM | {"MASTER_PORT": "http"})
+    assert refused(TORCHRUN | {"RANK": "7"}).startswith("started as rank 7 of 4 processes; they are counted from 0; ")
+
+
+@pytest.mark.parametrize(
+    ("nodes", "host"),
+    [("gpu[03-07,11],cpu1", "gpu03"), ("a1,a2", "a1"), ("one", "one"), ("n[1,5]-x", "n1-x"), ("10.0.0.1", "10.0.0.1")],
+)
+def test_the_first_machine_of_a_slurm_list(nodes: str, host: str) -> None:
+    assert first_host(nodes) == host
+
+
+@pytest.mark.parametrize(
+    ("places", "sentence"),
+    [
+        (Places(0), "--processes 0: at least 1"),
+        (Places(2, 0), "--machines 0: at least 1"),
+        (Places(2, 2, 2, "a"), "--rank 2: of 2 machines; they are counted from 0"),
+        (Places(2, 2), "--machines without --main-address; name the machine of --rank 0, as HOST or HOST:PORT"),
+    ],
+)
+def test_numbers_that_do_not_go_together_are_refused(places: Places, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        places.check()
+    assert str(caught.value) == sentence
+
+
+def test_where_the_first_machine_listens() -> None:
+    assert Places().main() == ("127.0.0.1", 29_500)
+    assert Places(address="node1").main() == ("node1", 29_500)
+    assert Places(address="node1:7").main() == ("node1", 7)
+
+
+def test_who_starts_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*TORCHRUN, *SLURM):
+        monkeypatch.delenv(name, raising=False)
+    assert not Places().to_start()
+    assert Places(2).to_start()
+    for name, value in SLURM.items():
+        monkeypatch.setenv(name, value)
+    assert Places(4, 2, 1, "gpu03").to_start()  # one task a machine
+    assert not Places(2).to_start()  # a task a process
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    assert not Places(4).to_start()
+    with pytest.raises(UsageError) as caught:
+        Places(3).to_start()
+    assert str(caught.value) == (
+        "--processes and --machines ask for 3, and a launcher has started 4; "
+        "leave them out beside torchrun, accelerate launch or srun"
+    )

@@ -1,0 +1,280 @@
+"""Several labels: what is learned from the rows, the loss, the answers, and the thresholds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+from torch.nn.functional import binary_cross_entropy_with_logits
+from transformers import AutoConfig
+
+from llmkit.data.rows import Rows, Spelled, build
+from llmkit.errors import DataError, InternalError, ModelError
+from llmkit.tasks.base import Answer
+from llmkit.tasks.classify import Classify, ClassifyOptions, kind_of
+from llmkit.tasks.problem_types.multi import ENOUGH, Multi, best_threshold, tuned
+
+ODD = ["a=b/c", "<b>", "好", "two words", "\u202eאב", "=1+1", 'say "hi"', "true"]
+SETS = [["b", "a"], [], ["a"], ["c", "a"], ["b"]]
+
+
+def rows(sets: Sequence[Sequence[str]]) -> Rows:
+    cells = {"text": [f"text {i}" for i in range(len(sets))], "label": [Spelled(json.dumps(some)) for some in sets]}
+    return build(cells, "r.jsonl", range(1, len(sets) + 1)).rename({"text": "text", "label": "label"})
+
+
+def multi(**options: Any) -> Multi:
+    kind = Classify(ClassifyOptions(kind="multi", **options)).kind
+    assert isinstance(kind, Multi)
+    return kind
+
+
+def fitted(sets: Sequence[Sequence[str]] = SETS, **options: Any) -> Multi:
+    kind = multi(**options)
+    kind.fit(rows(sets), {})
+    return kind
+
+
+def said(chances: Sequence[Sequence[float]], labels: Sequence[str]) -> list[Answer]:
+    return [Answer([], dict(zip(labels, row, strict=True))) for row in chances]
+
+
+def test_labels_are_named_in_order_and_the_config_says_so() -> None:
+    kind = fitted(thresholds={"b": 0.25})
+    assert kind.labels == ["a", "b", "c"]
+    assert kind.config() == {
+        "num_labels": 3,
+        "id2label": {0: "a", 1: "b", 2: "c"},
+        "label2id": {"a": 0, "b": 1, "c": 2},
+        "problem_type": "multi_label_classification",
+        "thresholds": [0.5, 0.25, 0.5],
+    }
+    assert fitted([["10", "2"], ["1"], ["2"]]).labels == ["1", "2", "10"]
+    assert fitted([ODD, ["plain"], []]).labels == sorted([*ODD, "plain"])
+
+
+def test_a_cell_of_text_is_split_at_the_separator() -> None:
+    columns = {"text": ["t", "u", "v"], "label": ["x; y|z", "", "y|z"]}
+    table = build(columns, "r.csv", [2, 3, 4]).rename({"text": "text", "label": "label"})
+    kind = multi(separator="; ")
+    kind.fit(table, {})
+    assert (kind.labels, kind.references(table)) == (["x", "y|z"], [["x", "y|z"], [], ["y|z"]])
+
+
+def test_a_label_that_stands_twice_counts_once_and_is_noted() -> None:
+    kind, twice = multi(), rows([["a", "b"], ["b", "a", "b"], ["a", "a"], ["b"]])
+    notes = kind.fit(twice, {})
+    assert notes[0] == "a label stands twice in 2 rows of train (r.jsonl:2): it counts once"
+    assert kind.references(twice) == [["a", "b"], ["b", "a"], ["a"], ["b"]]
+    assert kind.targets(kind.references(twice)) == [[1.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
+    once = multi()
+    assert not any("twice" in note for note in once.fit(rows([["a", "b"], ["b"]]), {}))
+
+
+def test_splits_keep_the_shares_of_the_rarest_label_of_each_row() -> None:
+    strata = multi().strata(rows(SETS))
+    assert (list(strata.classes), list(strata.labels or ())) == (["b", "", "a", "c", "b"], SETS)
+
+
+def test_a_label_that_train_has_not_is_refused() -> None:
+    with pytest.raises(DataError) as caught:
+        multi().fit(rows(SETS), {"test": rows([["a"], ["a", "d"]])})
+    sentence = "r.jsonl:2: label 'd' does not occur in train (1 row of test); train has 'a', 'b', 'c'"
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"class_weights": {"aa": 2.0}}, "classify.class_weights: no class 'aa' in the training rows; did you mean 'a'?"),
+        ({"thresholds": {"zzz": 0.1}}, "classify.thresholds: no label 'zzz' in the training rows; known: a, b, c"),
+    ],
+)  # fmt: skip
+def test_an_option_for_a_label_that_is_not_there_is_refused(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(DataError) as caught:
+        fitted(**options)
+    assert str(caught.value) == sentence
+
+
+def test_balanced_weights_are_rows_without_over_rows_with_the_label() -> None:
+    assert fitted(class_weights="balanced").weights == [2 / 3, 3 / 2, 4.0]
+    assert fitted([["a"], ["a", "b"]], class_weights="balanced").weights == [1.0, 1.0]  # "a" is everywhere
+    assert fitted(class_weights={"c": 3}).weights == [1.0, 1.0, 3.0]
+    assert fitted().weights is None
+
+
+@pytest.mark.parametrize("weights", ["none", "balanced", {"b": 3.0}])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_summed_loss_over_the_count_is_torchs_mean(weights: Any, smoothing: float) -> None:
+    kind = fitted(class_weights=weights, label_smoothing=smoothing)
+    targets = kind.tensor(kind.targets(SETS))
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    weight = None if kind.weights is None else torch.tensor(kind.weights)
+    smooth = targets * (1 - smoothing) + smoothing / 2
+    mean = binary_cross_entropy_with_logits(logits, smooth, pos_weight=weight)
+    assert (kind.count(targets), targets.dtype) == (15.0, torch.float32)
+    torch.testing.assert_close(kind.loss(logits, targets) / kind.count(targets), mean)
+    parts = (slice(0, 2), slice(2, 5))
+    total = sum(kind.loss(logits[part], targets[part]) for part in parts)
+    torch.testing.assert_close(total / sum(kind.count(targets[part]) for part in parts), mean)
+
+
+def test_a_label_is_said_from_its_threshold_on() -> None:
+    kind = fitted(thresholds={"a": 0.25, "c": 1.0})
+    outputs = list(np.array([[0.25, 0.5, 0.99], [0.2, 0.1, 1.0], [0.1, 0.49, 0.0]], dtype=np.float32))
+    assert [one.answer for one in kind.decode(outputs)] == [["a", "b"], ["c"], []]
+    assert kind.decode(outputs)[2].as_dict() == {"answer": [], "probabilities": {"a": 0.1, "b": 0.49, "c": 0.0}}
+    torch.testing.assert_close(kind.outputs(torch.tensor([[0.0, 2.0]])), torch.tensor([[0.5, 0.880797]]))
+
+
+def test_probabilities_that_are_no_numbers_are_no_answer() -> None:
+    with pytest.raises(InternalError) as fault:
+        fitted().decode([np.array([0.5, np.nan, 0.1], dtype=np.float32)])
+    assert str(fault.value) == "the model's probabilities are no numbers; its weights are damaged: train it again"
+
+
+def test_scores_are_those_of_sklearn() -> None:
+    kind = fitted()
+    answers = [Answer(one, dict.fromkeys(kind.labels, 0.5)) for one in (["a"], [], ["a", "b"], ["c"], ["b"])]
+    scores = kind.score(["micro_f1", "macro_f1", "subset_accuracy"], SETS, answers)
+    truth, told = (np.array(kind.targets(one)) for one in (SETS, [one.answer for one in answers]))
+    assert scores["micro_f1"].value == pytest.approx(f1_score(truth, told, average="micro"))
+    assert scores["macro_f1"].value == pytest.approx(f1_score(truth, told, average="macro"))
+    assert scores["subset_accuracy"].value == 0.4
+    values = kind.statistic(["subset_accuracy", "micro_f1"], SETS, answers)(np.ones((1, 5)))
+    assert values[0].tolist() == pytest.approx([0.4, scores["micro_f1"].value])
+
+
+@pytest.mark.parametrize(
+    ("fields", "labels", "thresholds"),
+    [
+        ({"num_labels": 2, "thresholds": [0.125, 1]}, ["LABEL_0", "LABEL_1"], [0.125, 1.0]),
+        ({"id2label": {0: "好", 1: "<b>"}}, ["好", "<b>"], [0.5, 0.5]),
+        ({"num_labels": 1}, ["LABEL_0"], [0.5]),
+    ],
+)
+def test_a_saved_models_labels_and_thresholds_are_adopted(
+    fields: dict[str, Any], labels: list[str], thresholds: list[float]
+) -> None:
+    task = Classify()
+    task.adopt(AutoConfig.for_model("bert", problem_type="multi_label_classification", **fields))
+    assert isinstance(task.kind, Multi)
+    assert (task.labels, task.kind.thresholds) == (labels, thresholds)
+    assert task.metrics == Multi.metrics
+
+
+@pytest.mark.parametrize(("fields", "kind"), [
+    ({"num_labels": 2, "thresholds": [0.5, 0.5]}, "multi"),
+    ({"num_labels": 1, "thresholds": [0.5]}, "multi"),
+    ({"num_labels": 2, "thresholds": None}, "single"),
+    ({"num_labels": 1}, "regression"),
+    ({"num_labels": 2, "thresholds": [0.5, 0.5], "problem_type": "single_label_classification"}, "single"),
+])  # fmt: skip
+def test_thresholds_mean_several_labels_where_no_problem_type_says_what_is_meant(
+    fields: dict[str, Any], kind: str
+) -> None:
+    assert kind_of(AutoConfig.for_model("bert", **fields)) == kind
+
+
+@pytest.mark.parametrize(
+    "thresholds", [[0.5], [0.5, 1.5], [0.5, "x"], [0.5, -1e-9], [0.5, float("nan")], "common", 0.5, [], [True, 0.5]]
+)
+def test_thresholds_that_are_no_shares_are_refused(thresholds: Any) -> None:
+    config = AutoConfig.for_model(
+        "bert", problem_type="multi_label_classification", num_labels=2, thresholds=thresholds
+    )
+    with pytest.raises(ModelError) as caught:
+        Classify().adopt(config)
+    assert str(caught.value) == "the thresholds in config.json are not one share a label; mend or remove them"
+
+
+CELLS = st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), min_size=1, max_size=30)
+
+
+@given(cells=CELLS)
+@settings(max_examples=200, deadline=None)
+def test_the_tuned_threshold_is_the_best_of_all_cuts(cells: list[tuple[float, bool]]) -> None:
+    chances, truth = np.array([p for p, _ in cells]), np.array([is_true for _, is_true in cells])
+    chosen = best_threshold(truth, chances)
+    assert 0 <= chosen <= 1
+    if not truth.any():
+        assert chosen == 0.5
+        return
+    every = [f1_of(truth, chances >= cut) for cut in {0.0, *chances.tolist()}]
+    assert f1_of(truth, chances >= chosen) == pytest.approx(max(every), rel=1e-12)
+
+
+def f1_of(truth: Any, told: Any) -> float:
+    return 2 * float((truth & told).sum()) / float(truth.sum() + told.sum())
+
+
+def test_of_equal_cuts_the_highest_and_half_way_down() -> None:
+    assert best_threshold(np.array([True, False, True]), np.array([0.75, 0.5, 0.25])) == 0.125
+    assert best_threshold(np.array([True, False, False]), np.array([0.75, 0.5, 0.25])) == 0.625
+    assert best_threshold(np.array([True]), np.array([0.5])) == 0.25
+    # 0.8 alone has F1 2/3, and so has everything together
+    assert best_threshold(np.array([True, False, False, True]), np.array([0.75, 0.5, 0.5, 0.25])) == 0.625
+
+
+def test_each_label_has_its_own_threshold_where_there_are_rows_enough() -> None:
+    chances = np.linspace(0.9, 0.1, 2 * ENOUGH)
+    truth = np.zeros((2 * ENOUGH, 3), dtype=bool)
+    truth[:ENOUGH, 0] = truth[: ENOUGH - 1, 1] = truth[: ENOUGH + 1, 2] = True  # the others have too few on a side
+    table = np.stack([chances, chances * 0.5, chances], axis=1)
+    common = tuned(truth, table, each=False)
+    each = tuned(truth, table, each=True)
+    assert len(set(common)) == 1
+    assert each[1:] == common[1:]
+    assert each[0] == best_threshold(truth[:, 0], chances) != common[0]
+
+
+@pytest.mark.parametrize("thresholds", ["common", "each"])
+def test_tuning_answers_by_the_new_thresholds_and_writes_them_down(thresholds: str) -> None:
+    sets = [["a"]] * 6 + [["b"]] * 6 + [[]] * 2
+    kind = fitted(sets, thresholds=thresholds)
+    chances = [[0.3, 0.05]] * 6 + [[0.1, 0.08]] * 6 + [[0.1, 0.01]] * 2
+    answers = kind.tune(sets, said(chances, kind.labels))
+    kept = kind.config()["thresholds"]
+    assert kept == ([0.2, 0.065] if thresholds == "each" else pytest.approx([0.065] * 2))
+    assert [one.answer for one in answers[:7]] == [["a"]] * 6 + [["b"] if thresholds == "each" else ["a", "b"]]
+    outputs = list(np.array(chances, dtype=np.float32))
+    assert kind.decode(outputs) == answers
+
+
+@pytest.mark.parametrize(
+    ("given_", "kept"), [(0.25, [0.25, 0.25, 0.25]), ({"b": 0.9}, [0.5, 0.9, 0.5]), ({}, [0.5] * 3)]
+)
+def test_given_thresholds_are_kept(given_: Any, kept: list[float]) -> None:
+    kind = fitted(thresholds=given_)
+    answers = kind.tune(SETS, said([[0.3, 0.6, 0.1]] * 5, kind.labels))
+    assert kind.config()["thresholds"] == kept
+    assert answers[0].answer == [label for label, p, t in zip("abc", (0.3, 0.6, 0.1), kept, strict=True) if p >= t]
+
+
+@pytest.mark.parametrize("thresholds", ["common", "each"])
+def test_rows_without_any_label_leave_the_threshold_at_a_half(thresholds: str) -> None:
+    kind = fitted(thresholds=thresholds)
+    kind.tune([[]] * 3, said([[0.1, 0.2, 0.3]] * 3, kind.labels))
+    assert kind.config()["thresholds"] == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_a_fresh_head_starts_where_the_loss_of_a_model_that_cannot_read_is_least(weights: Any) -> None:
+    # A hundred of each row: the half row that is added to each count for safety is then next to nothing.
+    kind = fitted(SETS * 100, class_weights=weights)
+    targets = kind.tensor(kind.targets(kind.references(rows(SETS * 100))))
+    start = torch.tensor(kind.start(), requires_grad=True)
+    kind.loss(start.expand(len(targets), -1), targets).backward()
+    assert start.grad is not None
+    assert float((start.grad / len(targets)).abs().max()) < 2e-3
+
+
+def test_a_head_starts_from_no_shares_where_nothing_was_fitted() -> None:
+    assert multi().start() is None

@@ -1,0 +1,79 @@
+"""The recipe's keys against what the installed transformers has, and their help."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from transformers import TrainingArguments
+from transformers.trainer_utils import SchedulerType
+from transformers.training_args import OptimizerNames
+
+from llmkit.recipe import hf
+from llmkit.schema import Recipe, TrainSection
+from llmkit.tasks.classify import ClassifyOptions
+
+INSTALLED = {field.name for field in dataclasses.fields(TrainingArguments)}
+OWN = {
+    "batch_size",
+    "precision",
+    "strategy",
+    "shortcuts",
+    "hf",
+}  # keys that TrainingArguments spells otherwise or has not
+
+
+def choices(key: str) -> set[Any]:
+    return set(typing.get_args(TrainSection.model_fields[key].annotation))
+
+
+def sections(model: type[BaseModel]) -> list[type[BaseModel]]:
+    inner = [field.annotation for field in model.model_fields.values()]
+    return [model, *(s for one in inner if isinstance(one, type) and issubclass(one, BaseModel) for s in sections(one))]
+
+
+def test_every_train_key_is_a_field_of_training_arguments() -> None:
+    assert set(TrainSection.model_fields) - OWN <= INSTALLED
+
+
+def test_every_choice_is_one_of_transformers() -> None:
+    assert choices("lr_scheduler_type") <= {one.value for one in SchedulerType}
+    assert choices("optim") <= {one.value for one in OptimizerNames}
+    assert choices("eval_strategy") <= {"no", "steps", "epoch"}
+
+
+def test_the_fields_read_from_source_are_those_of_the_class() -> None:
+    assert hf.fields() == INSTALLED
+
+
+def test_what_hf_refuses_exists() -> None:
+    assert hf.OURS <= INSTALLED
+    assert set(hf.ELSEWHERE) <= INSTALLED
+    assert not hf.OURS & set(hf.ELSEWHERE)
+
+
+@pytest.mark.parametrize("key", sorted(INSTALLED))
+def test_every_field_of_training_arguments_has_one_place(key: str) -> None:
+    free = hf.complaint(key) is None
+    assert free == (key not in hf.OURS | set(hf.ELSEWHERE) | set(TrainSection.model_fields))
+
+
+@pytest.mark.parametrize("section", [*sections(Recipe), ClassifyOptions], ids=lambda section: section.__name__)
+def test_every_key_is_described(section: type[BaseModel]) -> None:
+    assert section.__doc__
+    assert [name for name, field in section.model_fields.items() if not (field.description or "").endswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("given", "has"), [({}, False), ({"lora": False}, False), ({"lora": True}, True), ({"lora": None}, True),
+                       ({"lora": {}}, True), ({"lora": {"r": 4}}, True)],
+)  # fmt: skip
+def test_a_section_of_small_matrices_raises_the_rate(given: dict[str, Any], has: bool) -> None:
+    recipe = Recipe.model_validate({"task": "classify"} | given)
+    assert (recipe.lora is not None) == has
+    assert recipe.train.learning_rate == (1e-3 if has else 5e-5)
+    named = Recipe.model_validate({"task": "classify", "train": {"learning_rate": 2e-4}} | given)
+    assert named.train.learning_rate == 2e-4

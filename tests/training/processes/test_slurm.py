@@ -1,0 +1,80 @@
+"""The batch script for Slurm, run by a real bash with srun and scontrol in its place."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from llmkit.errors import UsageError
+from llmkit.training.processes.slurm import Cluster, script
+
+ODD = ["my recipe.yaml", "data.train=it's $HOME `x`.csv", "--output-dir", "/shared/a b"]
+
+
+def words_of(text: str, code: int = 0) -> tuple[list[str], int, bool]:
+    """What `llmkit` is given when the script runs, the script's exit code, and whether the job is queued again."""
+    bin_ = Path("bin")
+    bin_.mkdir(exist_ok=True)
+    programs = {
+        "srun": 'shift\nexec "$@"',
+        "scontrol": 'if [ "$1" = requeue ]; then touch requeued; else printf "gpu03\\ngpu04\\n"; fi',
+        "llmkit": f'printf "%s\\0" "$@" > words\nexit {code}',
+    }
+    for name, body in programs.items():
+        (bin_ / name).write_text(f"#!/bin/bash\n{body}\n")
+        (bin_ / name).chmod(0o755)
+    Path("job.sh").write_text(text)
+    more = {"SLURM_NNODES": "2", "SLURM_NODEID": "1", "SLURM_JOB_NODELIST": "gpu[03-04]", "SLURM_JOB_ID": "7"}
+    path = {"PATH": f"{bin_.resolve()}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "job.sh"], env=os.environ | more | path, check=False)
+    return Path("words").read_text().split("\0")[:-1], done.returncode, Path("requeued").exists()
+
+
+def test_every_word_arrives_as_it_was_written() -> None:
+    assert words_of(script(ODD, Cluster(), "x")) == (["train", *ODD, "--processes", "1"], 0, False)
+
+
+def test_each_machine_knows_its_number_and_the_first() -> None:
+    words, *_ = words_of(script(["r"], Cluster(machines=2, processes=4), "x"))
+    assert words == ["train", "r", "--processes", "4", "--machines", "2", "--rank", "1",
+                     "--main-address", "gpu03:29500"]  # fmt: skip
+
+
+def test_a_run_that_was_stopped_is_queued_again_and_one_that_failed_is_not() -> None:
+    assert words_of(script(["r"], Cluster(), "x"), 65)[1:] == (65, False)
+    assert words_of(script(["r"], Cluster(), "x"), 75)[1:] == (75, True)
+
+
+def test_what_is_asked_of_slurm() -> None:
+    asked = script(["r"], Cluster(2, 4, "1-00:00:00", "gpu", 6), "my\nrun; rm").split("\n")
+    assert [line for line in asked if line.startswith("#SBATCH")] == [
+        "#SBATCH --job-name=my-run-rm",
+        "#SBATCH --nodes=2",
+        "#SBATCH --ntasks-per-node=1",
+        "#SBATCH --cpus-per-task=24",
+        "#SBATCH --gpus-per-node=4",
+        "#SBATCH --time=1-00:00:00",
+        "#SBATCH --partition=gpu",
+        "#SBATCH --signal=USR1@120",
+        "#SBATCH --open-mode=append",
+        "#SBATCH --output=%x-%j.log",
+        "#SBATCH --requeue",
+    ]
+    assert "gpus-per-node" not in script(["r"], Cluster(gpus=False), "x")
+
+
+@pytest.mark.parametrize(
+    ("cluster", "sentence"),
+    [
+        (Cluster(machines=0), "--machines 0: at least 1"),
+        (Cluster(time="soon"), "--time soon: no time limit of Slurm; write HH:MM:SS, D-HH:MM:SS or minutes"),
+        (Cluster(partition="a b"), "--partition a b: no name of a partition; `sinfo` lists them"),
+    ],
+)
+def test_what_slurm_would_refuse_is_refused(cluster: Cluster, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        script(["r"], cluster, "x")
+    assert str(caught.value) == sentence
