@@ -2,7 +2,7 @@
 
 FOLDER holds train, validation and test .jsonl with `text` and `label`. MiniLM, 2 epochs, rate 1e-4, 32 examples a step,
 warm-up and decay as llmkit's defaults on all sides; the epoch with the best validation accuracy is judged on test. The
-stock script pads to the longest of a batch, in float32; llmkit runs as shipped, with train.shortcuts=off, and in
+stock script pads to the longest of a batch, in float32; llmkit runs as shipped, with train.fast_path=off, and in
 float32.
 """
 
@@ -29,37 +29,39 @@ from transformers import (
 )
 
 import llmkit
-from llmkit.data.readers.read import read
-from llmkit.models.sources.model_ref import PACKAGED, resolve
+from llmkit.data.readers.read import read_rows
+from llmkit.models.sources.model_ref import PACKAGED_MODEL, resolve_model
 
 EPOCHS, RATE, ROWS, LENGTH = 2, 1e-4, 32, 128
 
 
-def ours(folder: Path, seed: int, out: str, *more: str) -> float:
+def train_llmkit(folder: Path, seed: int, out: str, *more: str) -> float:
     """Test accuracy of an llmkit run."""
     keys = [f"train.learning_rate={RATE}", f"train.seed={seed}", "eval.baselines=[]", *more]
     files = {split: str(folder / f"{split}.jsonl") for split in ("train", "validation", "test")}
-    run = llmkit.train(None, *keys, task="classify", model=PACKAGED, epochs=EPOCHS, output_dir=f"{out}/ours", **files)
+    run = llmkit.train(
+        None, *keys, task="classify", model=PACKAGED_MODEL, epochs=EPOCHS, output_dir=f"{out}/ours", **files
+    )
     assert run.report is not None
     return run.report.metrics["accuracy"].value
 
 
-def plain(folder: Path, seed: int, out: str) -> float:
+def train_without_fast_path(folder: Path, seed: int, out: str) -> float:
     """The same with padded batches, all of them computed."""
-    return ours(folder, seed, out, "train.shortcuts=off")
+    return train_llmkit(folder, seed, out, "train.fast_path=off")
 
 
-def exact(folder: Path, seed: int, out: str) -> float:
+def train_fp32(folder: Path, seed: int, out: str) -> float:
     """The same with shortcuts, in float32 as the stock script is."""
-    return ours(folder, seed, out, "train.precision=fp32")
+    return train_llmkit(folder, seed, out, "train.precision=fp32")
 
 
-def stock(folder: Path, seed: int, out: str) -> float:
+def train_stock(folder: Path, seed: int, out: str) -> float:
     """Test accuracy of the script that people copy."""
     set_seed(seed)
-    tokenizer = AutoTokenizer.from_pretrained(resolve(PACKAGED).id)
+    tokenizer = AutoTokenizer.from_pretrained(resolve_model(PACKAGED_MODEL).id)
     tokenizer.backend_tokenizer.no_padding()  # the file of this model pads to 128 whatever is asked
-    rows = {split: read(str(folder / f"{split}.jsonl")) for split in ("train", "validation", "test")}
+    rows = {split: read_rows(str(folder / f"{split}.jsonl")) for split in ("train", "validation", "test")}
     labels = sorted(set(rows["train"].texts("label")))
 
     def encoded(split: str) -> list[dict[str, Any]]:
@@ -68,7 +70,7 @@ def stock(folder: Path, seed: int, out: str) -> float:
                 for i, label in zip(inputs, rows[split].texts("label"), strict=True)]  # fmt: skip
 
     model = AutoModelForSequenceClassification.from_pretrained(
-        resolve(PACKAGED).id, dtype=torch.float32, num_labels=len(labels)
+        resolve_model(PACKAGED_MODEL).id, dtype=torch.float32, num_labels=len(labels)
     )
     arguments = TrainingArguments(
         f"{out}/stock", per_device_train_batch_size=ROWS, num_train_epochs=EPOCHS, learning_rate=RATE, warmup_steps=0.1,
@@ -93,10 +95,10 @@ def main() -> None:
     words.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2])
     given = words.parse_args()
     sides: dict[str, Callable[[Path, int, str], float]] = {
-        "llmkit": ours,
-        "llmkit, train.shortcuts=off": plain,
-        "llmkit, train.precision=fp32": exact,
-        "stock, dynamic padding, fp32": stock,
+        "llmkit": train_llmkit,
+        "llmkit, train.fast_path=off": train_without_fast_path,
+        "llmkit, train.precision=fp32": train_fp32,
+        "stock, dynamic padding, fp32": train_stock,
     }
     found: dict[str, list[float]] = {side: [] for side in sides}
     for seed in given.seeds:

@@ -31,9 +31,9 @@ def bare(file: str, _: Path) -> list[Callable[[Any], Any]]:
     """Reading the lines and tokenizing them, and no more."""
     import stock_mlm
 
-    from llmkit.models.sources.model_ref import PACKAGED, resolve
+    from llmkit.models.sources.model_ref import PACKAGED_MODEL, resolve_model
 
-    backend = stock_mlm.tokenizer_of(resolve(PACKAGED).id).backend_tokenizer
+    backend = stock_mlm.tokenizer_of(resolve_model(PACKAGED_MODEL).id).backend_tokenizer
     return [
         lambda _: Path(file).read_text(encoding="utf-8").splitlines(),
         lambda texts: backend.encode_batch_fast(texts, add_special_tokens=False),
@@ -44,9 +44,9 @@ def stock(file: str, cache: Path) -> list[Callable[[Any], Any]]:
     """The three parts of the script."""
     import stock_mlm
 
-    from llmkit.models.sources.model_ref import PACKAGED, resolve
+    from llmkit.models.sources.model_ref import PACKAGED_MODEL, resolve_model
 
-    tokenizer = stock_mlm.tokenizer_of(resolve(PACKAGED).id)
+    tokenizer = stock_mlm.tokenizer_of(resolve_model(PACKAGED_MODEL).id)
     return [
         lambda _: stock_mlm.lines(file, cache),
         lambda texts: stock_mlm.chunks(texts, tokenizer, LENGTH),
@@ -59,12 +59,12 @@ def ours(file: str, _: Path) -> list[Callable[[Any], Any]]:
     from llmkit import tasks
     from llmkit.data.prepare import read_splits
     from llmkit.models.load import load_tokenizer
-    from llmkit.models.sources.model_ref import PACKAGED, resolve
+    from llmkit.models.sources.model_ref import PACKAGED_MODEL, resolve_model
     from llmkit.recipe.load import load_recipe
 
     recipe = load_recipe(None, ["data.split.validation=0", "data.split.test=0"], task="mlm", train=file)
-    task = tasks.load("mlm")(recipe.options)
-    tokenizer = load_tokenizer(resolve(PACKAGED), task.needs)
+    task = tasks.load_task("mlm")(recipe.options)
+    tokenizer = load_tokenizer(resolve_model(PACKAGED_MODEL), task.required_special_tokens)
     return [
         lambda _: read_splits(recipe.data, task).train,
         lambda rows: task.encode_train(rows, tokenizer, LENGTH).features,

@@ -24,14 +24,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from statistics import NormalDist
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from llmkit.metrics import regression
 from llmkit.metrics.classification import multilabel, probabilities
-from llmkit.metrics.classification.single_label import from_cells, score_all
+from llmkit.metrics.classification.single_label import make_confusion_statistic, score_classification
 
 METRICS = ("accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall", "weighted_precision", "mcc")
 LABELS, PRIORS, SHARES, ROWS = (2, 5, 20), ("balanced", "skewed"), (0.6, 0.8, 0.9, 0.95), (500, 100)
@@ -81,13 +80,15 @@ def coverage(cell: Cell, trials: int, seed: int = 0) -> dict[str, float]:
     """The share of `trials` draws of `cell.n` rows whose interval holds the true value, by metric."""
     joint = cell.joint()
     true, said = np.divmod(np.arange(joint.size), cell.labels)
-    target = from_cells(METRICS, true, said)(joint.reshape(1, -1))[0]
+    target = make_confusion_statistic(METRICS, true, said)(joint.reshape(1, -1))[0]
     names = [f"label {i}" for i in range(cell.labels)]
     rng = np.random.default_rng([seed, cell.labels, PRIORS.index(cell.prior), round(cell.share * 100), cell.n])
     held = np.zeros(len(METRICS))
     for trial in range(trials):
         drawn = rng.choice(joint.size, size=cell.n, p=joint.ravel())
-        scores = score_all(METRICS, [names[i] for i in true[drawn]], [names[i] for i in said[drawn]], names, seed=trial)
+        scores = score_classification(
+            METRICS, [names[i] for i in true[drawn]], [names[i] for i in said[drawn]], names, seed=trial
+        )
         held += [scores[name].low <= value <= scores[name].high for name, value in zip(METRICS, target, strict=True)]
     return dict(zip(METRICS, (held / trials).tolist(), strict=True))
 
@@ -130,7 +131,8 @@ def draw_regression(rng: np.random.Generator, n: int, shape: str, correlation: f
 class Family:
     """Metrics of one module, and the rows to try them on."""
 
-    module: ModuleType
+    make_statistic: Callable[..., Any]
+    score: Callable[..., Any]
     names: Sequence[str]
     draw: Callable[..., Rows]
     points: Sequence[tuple[Any, ...]]
@@ -138,19 +140,32 @@ class Family:
 
 FAMILIES = {
     "probabilities": Family(
-        probabilities,
-        probabilities.NAMES,
+        probabilities.make_probability_statistic,
+        probabilities.score_probabilities,
+        probabilities.PROBABILITY_METRICS,
         draw_probabilities,
         list(product((2, 5, 20), ("balanced", "skewed"), (1.0, 2.5), (1.0, 2.0))),
     ),
     "multilabel": Family(
-        multilabel,
-        ("hamming_loss", "micro_f1", "macro_f1", "weighted_f1", "samples_f1", *multilabel.OF_PROBABILITIES),
+        multilabel.make_multilabel_statistic,
+        multilabel.score_multilabel,
+        (
+            "hamming_loss",
+            "micro_f1",
+            "macro_f1",
+            "weighted_f1",
+            "samples_f1",
+            *multilabel.MULTILABEL_PROBABILITY_METRICS,
+        ),
         draw_multilabel,
         list(product((3, 10, 30), (0.2, 0.4), (1.5, 3.0), (1.0, 2.0))),
     ),
     "regression": Family(
-        regression, regression.NAMES, draw_regression, list(product(("normal", "skewed", "tied"), (0.3, 0.7, 0.95)))
+        regression.make_regression_statistic,
+        regression.score_regression,
+        regression.REGRESSION_METRICS,
+        draw_regression,
+        list(product(("normal", "skewed", "tied"), (0.3, 0.7, 0.95))),
     ),
 }
 
@@ -171,12 +186,12 @@ def coverage_of_rows(at: Point, trials: int, seed: int = 0) -> dict[str, float]:
     """The share of `trials` draws of `at.n` rows whose interval holds the true value, by metric."""
     family = FAMILIES[at.kind]
     rng = np.random.default_rng([seed, family.points.index(at.point), at.n])
-    target = family.module.statistic(family.names, *family.draw(rng, TRUTH, *at.point))(np.ones((1, TRUTH)))[0]
+    target = family.make_statistic(family.names, *family.draw(rng, TRUTH, *at.point))(np.ones((1, TRUTH)))[0]
     if "ece" in family.names and at.point[-1] == CALIBRATED:
         target[list(family.names).index("ece")] = 0
     held = np.zeros(len(family.names))
     for trial in range(trials):
-        scores = family.module.score_all(family.names, *family.draw(rng, at.n, *at.point), seed=trial)
+        scores = family.score(family.names, *family.draw(rng, at.n, *at.point), seed=trial)
         held += [
             scores[name].low <= value <= scores[name].high for name, value in zip(family.names, target, strict=True)
         ]

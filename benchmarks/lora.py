@@ -20,13 +20,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import llmkit
-from llmkit.models.sources.model_ref import PACKAGED
+from llmkit.models.sources.model_ref import PACKAGED_MODEL
 
 SIDES = {
     "full": ["train.learning_rate=1e-4"],
     "LoRA": ["lora=true"],
-    "LoRA on query and value": ["lora.targets=[query,value]"],
-    "DoRA": ["lora.dora=true"],
+    "LoRA on query and value": ["lora.target_modules=[query,value]"],
+    "DoRA": ["lora.use_dora=true"],
     "LoRA, merged": ["lora.merge=true"],
 }
 DEFAULT = ["full", "LoRA", "LoRA on query and value"]
@@ -69,7 +69,7 @@ def main() -> None:
     words.add_argument("folder", type=Path)
     words.add_argument("keys", nargs="*", default=[])
     words.add_argument("--rounds", type=int, default=1)
-    words.add_argument("--model", default=PACKAGED)
+    words.add_argument("--model", default=PACKAGED_MODEL)
     words.add_argument("--sides", nargs="+", choices=SIDES, default=DEFAULT)
     words.add_argument("--side", choices=SIDES, help="only this side, in this process")
     given = words.parse_intermixed_args()

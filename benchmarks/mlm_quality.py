@@ -35,8 +35,8 @@ import llmkit
 from llmkit import tasks
 from llmkit.data.prepare import read_splits
 from llmkit.models.load import load_tokenizer
-from llmkit.models.scratch.from_config import config_of
-from llmkit.models.sources.model_ref import PACKAGED, resolve
+from llmkit.models.scratch.from_config import build_preset_config
+from llmkit.models.sources.model_ref import PACKAGED_MODEL, resolve_model
 from llmkit.recipe.load import load_recipe
 
 LENGTH, ROWS = 128, 32
@@ -60,7 +60,7 @@ class Plan(NamedTuple):
 def recipe_keys(plan: Plan) -> list[str]:
     """What llmkit's recipe says beside its defaults, but for the number of steps."""
     fresh = ["model.from_config=bert-mini", f"model.tokenizer={plan.tokenizer}"]
-    return [*NO_SPLIT, *(fresh if plan.start == "fresh" else [f"model.name={PACKAGED}"]), f"model.max_length={LENGTH}",
+    return [*NO_SPLIT, *(fresh if plan.start == "fresh" else [f"model.name={PACKAGED_MODEL}"]), f"model.max_length={LENGTH}",
             f"train.learning_rate={plan.rate}", f"train.seed={plan.seed}", f"train.per_device_train_batch_size={ROWS}",
             "train.logging_steps=100"]  # fmt: skip
 
@@ -68,8 +68,8 @@ def recipe_keys(plan: Plan) -> list[str]:
 def ours(plan: Plan) -> tuple[Path, int]:
     """The folder of llmkit's model, and the tokens that it has seen."""
     recipe = load_recipe(None, recipe_keys(plan), task="mlm", train=str(plan.folder / "train.txt"))
-    task = tasks.load("mlm")(recipe.options)
-    tokenizer = load_tokenizer(resolve(plan.tokenizer, what="tokenizer"))
+    task = tasks.load_task("mlm")(recipe.options)
+    tokenizer = load_tokenizer(resolve_model(plan.tokenizer, kind="tokenizer"))
     rows = task.encode_train(read_splits(recipe.data, task).train, tokenizer, LENGTH)
     held = float(rows.features.lengths().mean()) * ROWS  # tokens a step
     steps = max(1, round(plan.tokens / held))
@@ -81,12 +81,12 @@ def ours(plan: Plan) -> tuple[Path, int]:
 def stock(plan: Plan, frozen: bool = False) -> tuple[Path, int]:
     """The folder of the script's model, and the tokens that it has seen."""
     transformers.set_seed(plan.seed)
-    tokenizer = stock_mlm.tokenizer_of(resolve(plan.tokenizer, what="tokenizer").id)
+    tokenizer = stock_mlm.tokenizer_of(resolve_model(plan.tokenizer, kind="tokenizer").id)
     rows = stock_mlm.chunks(stock_mlm.lines(str(plan.folder / "train.txt"), plan.out.parent), tokenizer, LENGTH)
     if plan.start == "fresh":
-        model = transformers.AutoModelForMaskedLM.from_config(config_of("bert-mini", tokenizer, LENGTH, {}))
+        model = transformers.AutoModelForMaskedLM.from_config(build_preset_config("bert-mini", tokenizer, LENGTH, {}))
     else:
-        model = stock_mlm.model_of(resolve(plan.tokenizer).id)
+        model = stock_mlm.model_of(resolve_model(plan.tokenizer).id)
     if frozen:
         model.base_model.requires_grad_(False)
     steps = max(1, round(plan.tokens / (ROWS * LENGTH)))
@@ -107,7 +107,7 @@ def head_alone(plan: Plan) -> tuple[Path, int]:
 
 def joined(file: Path, folder: str, out: Path) -> Path:
     """A file of the lines of `file` joined to longer ones: as many as a row of 128 tokens holds."""
-    tokenizer = load_tokenizer(resolve(folder, what="tokenizer"))
+    tokenizer = load_tokenizer(resolve_model(folder, kind="tokenizer"))
     made, held, size = [], [], 0
     for line in file.read_text(encoding="utf-8").splitlines():
         tokens = len(tokenizer(line, add_special_tokens=False)["input_ids"])
@@ -161,7 +161,7 @@ def error(mine: list[float], theirs: list[float]) -> str:
 def tokenizer_for(start: str, folder: Path, work: Path) -> str:
     """MiniLM's own, or one of 8,000 pieces that is trained here."""
     if start == "minilm":
-        return PACKAGED
+        return PACKAGED_MODEL
     llmkit.train_tokenizer(str(folder / "train.txt"), output_dir=work / "tokenizer", vocab_size=PIECES)
     return str(work / "tokenizer")
 

@@ -58,9 +58,9 @@ def stock(plan: Plan) -> tuple[Any, Callable[[], int]]:
     import transformers
     from datasets import load_from_disk
 
-    from llmkit.models.sources.model_ref import PACKAGED, resolve
+    from llmkit.models.sources.model_ref import PACKAGED_MODEL, resolve_model
 
-    folder = resolve(PACKAGED).id
+    folder = resolve_model(PACKAGED_MODEL).id
     tokenizer = stock_mlm.tokenizer_of(folder)
     transformers.set_seed(42)
     if plan.model == "tiny":
@@ -77,30 +77,30 @@ def stock(plan: Plan) -> tuple[Any, Callable[[], int]]:
 
 def ours(plan: Plan) -> tuple[Any, Callable[[], int]]:
     """llmkit's trainer, built as a run builds it, and a function that says how many tokens it has seen."""
-    from llmkit.models.sources.model_ref import PACKAGED
+    from llmkit.models.sources.model_ref import PACKAGED_MODEL
     from llmkit.recipe.load import load_recipe
     from llmkit.runs.folder import RunFolder
     from llmkit.training import run as runs
-    from llmkit.training.fit import trainer_for
+    from llmkit.training.fit import build_trainer
     from llmkit.training.setup import features
     from llmkit.training.setup import model as starting
 
     keys = ["data.split.validation=0", "data.split.test=0", f"model.max_length={LENGTH}",
             f"train.max_steps={plan.all_steps}", f"train.per_device_train_batch_size={ROWS}",
             f"train.precision={'fp32' if 'fp32' in plan.side else 'auto'}"]  # fmt: skip
-    fresh = ["model.from_config=bert-tiny", f"model.tokenizer={PACKAGED}"]
-    keys += fresh if plan.model == "tiny" else [f"model.name={PACKAGED}"]
-    start = runs.prepare(load_recipe(None, keys, task="mlm", train=plan.file))
-    recipe, loaded = starting.load(start.recipe, start.task, start.model, start.splits.train)
-    encoded = features.encode(recipe, start.task, loaded, start.splits)
+    fresh = ["model.from_config=bert-tiny", f"model.tokenizer={PACKAGED_MODEL}"]
+    keys += fresh if plan.model == "tiny" else [f"model.name={PACKAGED_MODEL}"]
+    start = runs.prepare_run(load_recipe(None, keys, task="mlm", train=plan.file))
+    recipe, loaded = starting.load_run_model(start.recipe, start.task, start.model, start.splits.train)
+    encoded = features.encode_splits(recipe, start.task, loaded, start.splits)
     if "chunks" in plan.side:
         encoded["train"] = same_chunks(plan, start.task, loaded.tokenizer)
-    features.start_head(start.task, loaded)
-    recipe, _ = features.settle(recipe, start.splits, loaded)
+    features.init_output_head(start.task, loaded)
+    recipe, _ = features.resolve_settings(recipe, start.splits, loaded)
     folder = plan.work / "ours"
     folder.mkdir(exist_ok=True)
-    trainer = trainer_for(recipe, start.task, loaded, start.splits, encoded, RunFolder(folder))
-    return trainer, lambda: int(trainer.meter.whole().tokens)
+    trainer = build_trainer(recipe, start.task, loaded, start.splits, encoded, RunFolder(folder))
+    return trainer, lambda: int(trainer.meter.run_totals().tokens)
 
 
 def same_chunks(plan: Plan, task: Any, tokenizer: Any) -> Any:
@@ -108,22 +108,24 @@ def same_chunks(plan: Plan, task: Any, tokenizer: Any) -> Any:
     import numpy as np
     from datasets import load_from_disk
 
-    from llmkit.data.corpus.blocks import Blocks, Frame, Tokenized, cut
-    from llmkit.data.corpus.masking import masked
-    from llmkit.tasks.types import Encoded
+    from llmkit.data.corpus.blocks import Blocks, SpecialTokens, TokenizedDocuments, split_into_chunks
+    from llmkit.data.corpus.masking import mask_tokens
+    from llmkit.tasks.types import EncodedRows
 
     rows = np.asarray(load_from_disk(str(plan.work / "chunks")).with_format("numpy")["input_ids"][:], dtype=np.uint16)
     ends = np.arange(1, len(rows) + 1) * LENGTH
-    blocks = Blocks(Tokenized(rows.ravel(), ends), cut(ends, LENGTH, 0, "documents"), Frame((), ()))
+    blocks = Blocks(
+        TokenizedDocuments(rows.ravel(), ends), split_into_chunks(ends, LENGTH, 0, "documents"), SpecialTokens((), ())
+    )
     special = tokenizer.all_special_ids
 
     def drawn(feature: Any, key: Any) -> list[Any]:
         ids = feature["input_ids"]
-        hidden, labels = masked(ids, np.isin(ids, special), key, task.masking)
+        hidden, labels = mask_tokens(ids, np.isin(ids, special), key, task.masking)
         return [{"input_ids": hidden, "labels": labels}]
 
     task.drawn = drawn
-    return Encoded(blocks, 0)
+    return EncodedRows(blocks, 0)
 
 
 def measured(plan: Plan) -> dict[str, Any]:
@@ -180,9 +182,9 @@ def prepare(plan: Plan) -> dict[str, Any]:
     """Make the script's chunks and llmkit's tokens, so that no measured process holds what making them took."""
     import stock_mlm
 
-    from llmkit.models.sources.model_ref import PACKAGED, resolve
+    from llmkit.models.sources.model_ref import PACKAGED_MODEL, resolve_model
 
-    tokenizer = stock_mlm.tokenizer_of(resolve(PACKAGED).id)
+    tokenizer = stock_mlm.tokenizer_of(resolve_model(PACKAGED_MODEL).id)
     rows = stock_mlm.chunks(stock_mlm.lines(plan.file, plan.work / "maps"), tokenizer, LENGTH)
     rows.save_to_disk(str(plan.work / "chunks"))
     ours(plan)

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import llmkit
-from llmkit.models.scratch.sizes import NETWORKS
+from llmkit.models.scratch.sizes import NETWORK_NAMES
 
 
 def ran(folder: Path, model: str, *keys: str) -> tuple[Any, float]:
@@ -38,7 +38,7 @@ def main() -> None:
     """Print one row a network."""
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("folder", type=Path)
-    words.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    words.add_argument("--networks", nargs="+", default=list(NETWORK_NAMES), choices=NETWORK_NAMES)
     words.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2])
     words.add_argument("--model", help="a pretrained encoder to hold them against, 2 epochs at rate 1e-4")
     words.add_argument("keys", nargs="*", default=[], metavar="KEY=VALUE", help="of the networks' recipes")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 
-from llmkit.data.batching import Steps, by_length, micro_batches, padded
-from llmkit.data.readers.read import read
-from llmkit.models.fast.layout import TOGETHER
+from llmkit.data.batching import StepSampler, batch_by_length, group_micro_batches, pad_lengths
+from llmkit.data.readers.read import read_rows
+from llmkit.models.fast.layout import TEXTS_PER_GROUP
 from llmkit.models.load import load_tokenizer
-from llmkit.models.sources.model_ref import PACKAGED, resolve
-from llmkit.models.tokenizers.encode import encode
-from llmkit.training.batches.micro_batches import OVERHEAD, ROWS_MULTIPLE
+from llmkit.models.sources.model_ref import PACKAGED_MODEL, resolve_model
+from llmkit.models.tokenizers.encode import encode_texts
+from llmkit.training.batches.micro_batches import PASS_OVERHEAD, ROWS_MULTIPLE
 
 
 def main() -> None:
@@ -22,27 +22,29 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__)
     words.add_argument("file")
     words.add_argument("--text", default="text", help="the column of the text")
-    words.add_argument("--model", default=PACKAGED)
+    words.add_argument("--model", default=PACKAGED_MODEL)
     words.add_argument("--max-length", type=int, default=128)
     words.add_argument("--rows", type=int, default=32, help="rows in a step")
     given = words.parse_args()
-    features, _ = encode(load_tokenizer(resolve(given.model)), read(given.file).texts(given.text), given.max_length)
+    features, _ = encode_texts(
+        load_tokenizer(resolve_model(given.model)), read_rows(given.file).texts(given.text), given.max_length
+    )
     lengths = [len(feature["input_ids"]) for feature in features]
-    steps = [[lengths[row] for row in step] for step in Steps(len(lengths), given.rows, seed=42)]
+    steps = [[lengths[row] for row in step] for step in StepSampler(len(lengths), given.rows, seed=42)]
     real = sum(lengths)
     sent = {
         f"padded to {given.max_length}": len(lengths) * given.max_length,
         "padded to the step's longest": sum(len(step) * max(step) for step in steps),
     }
-    for precision, overhead in OVERHEAD["cpu"].items():
+    for precision, overhead in PASS_OVERHEAD["cpu"].items():
         total = passes = 0
         for step in steps:
-            groups = micro_batches(step, given.rows * given.max_length, overhead, ROWS_MULTIPLE)
-            total += sum(len(group) * int(padded([max(step[i] for i in group)])[0]) for group in groups)
+            groups = group_micro_batches(step, given.rows * given.max_length, overhead, ROWS_MULTIPLE)
+            total += sum(len(group) * int(pad_lengths([max(step[i] for i in group)])[0]) for group in groups)
             passes += len(groups)
-        sent[f"llmkit, train.shortcuts=off, {precision} ({passes / len(steps):.2f} passes a step)"] = total
+        sent[f"llmkit, train.fast_path=off, {precision} ({passes / len(steps):.2f} passes a step)"] = total
     sent["llmkit, as shipped (1.00 passes a step)"] = real
-    groups_of = [by_length(step, TOGETHER) for step in steps]
+    groups_of = [batch_by_length(step, TEXTS_PER_GROUP) for step in steps]
     inside = [
         sum(len(group) * step[group[0]] for group in groups) for groups, step in zip(groups_of, steps, strict=True)
     ]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from llmkit.models.load import load_model
-from llmkit.models.sources.model_ref import PACKAGED, resolve
+from llmkit.models.sources.model_ref import PACKAGED_MODEL, resolve_model
 
 ROUNDS = 22
 
@@ -39,7 +39,9 @@ def price_of_a_shape(model: Any, row_counts: range, precision: str) -> float:
 
 def main() -> None:
     """Print one row a precision."""
-    model = load_model(resolve(PACKAGED), "AutoModelForSequenceClassification", {"num_labels": 2}).model.train()
+    model = load_model(
+        resolve_model(PACKAGED_MODEL), "AutoModelForSequenceClassification", {"num_labels": 2}
+    ).model.train()
     sides = {"one": [(32, 16)], "two": [(16, 16)] * 2, "double": [(32, 32)]}
     print("| precision | ms a token | a pass, in tokens | a new shape, 8 k rows, CPU s | other rows, CPU s |")
     print("|---|---|---|---|---|")

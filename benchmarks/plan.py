@@ -17,10 +17,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from llmkit.models.sources.model_ref import PACKAGED
+from llmkit.models.sources.model_ref import PACKAGED_MODEL
 
 
-def command(words: list[str]) -> tuple[dict[str, Any], float, int]:
+def run_command(words: list[str]) -> tuple[dict[str, Any], float, int]:
     """What a command printed as JSON, its seconds, and the most bytes of memory it held."""
     began = time.perf_counter()
     with subprocess.Popen([sys.executable, "-m", "llmkit", *words], stdout=subprocess.PIPE, text=True) as process:
@@ -44,10 +44,10 @@ def main() -> None:
         files = [
             word for split in ("train", "validation", "test") for word in (f"--{split}", f"{folder}/{split}.jsonl")
         ]
-        base = ["finetune-classify", *given.keys, *files, "--model", PACKAGED, "--epochs", "2", "--json"]
+        base = ["finetune-classify", *given.keys, *files, "--model", PACKAGED_MODEL, "--epochs", "2", "--json"]
         with TemporaryDirectory() as out:
-            plan, rehearsal, _ = command([*base, "--dry-run"])
-            _, took, memory = command([*base, "-o", f"{out}/run"])
+            plan, rehearsal, _ = run_command([*base, "--dry-run"])
+            _, took, memory = run_command([*base, "-o", f"{out}/run"])
         expected, most = plan["total_seconds"], plan["memory"]
         cells = [folder.name, f"{expected:.0f} s", f"{took:.0f} s", f"{expected / took - 1:+.0%}",
                  f"{most / 2**30:.2f} GiB", f"{memory / 2**30:.2f} GiB", f"{rehearsal:.0f} s"]  # fmt: skip

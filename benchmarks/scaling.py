@@ -22,10 +22,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from llmkit.data.batching import Steps, divided
+from llmkit.data.batching import StepSampler, partition_balanced
 from llmkit.data.prepare import read_splits
 from llmkit.models.load import load_tokenizer
-from llmkit.models.sources.model_ref import PACKAGED, resolve
+from llmkit.models.sources.model_ref import PACKAGED_MODEL, resolve_model
 from llmkit.recipe.load import load_recipe
 from llmkit.tasks.classify import Classify
 
@@ -56,7 +56,7 @@ class Cluster:
 MODELS = (Model("MiniLM, 6 x 384", 10.6e6, 22.7e6), Model("BERT base, 12 x 768", 85.1e6, 109.5e6))
 
 
-def seconds(model: Model, tokens: float, gpus: int, uneven: float, on: Cluster) -> tuple[float, float]:
+def estimate_step_seconds(model: Model, tokens: float, gpus: int, uneven: float, on: Cluster) -> tuple[float, float]:
     """Of one step: computing, and reducing the gradient over all GPUs (ring all-reduce in fp32)."""
     computing = 6 * model.body * tokens / gpus * uneven / on.flops
     if gpus == 1:
@@ -65,20 +65,20 @@ def seconds(model: Model, tokens: float, gpus: int, uneven: float, on: Cluster) 
     return computing, 2 * (gpus - 1) / gpus * 4 * model.all / bandwidth + 2 * (gpus - 1) * on.latency
 
 
-def efficiency(model: Model, tokens: float, gpus: int, uneven: float, on: Cluster) -> tuple[float, float]:
+def estimate_efficiency(model: Model, tokens: float, gpus: int, uneven: float, on: Cluster) -> tuple[float, float]:
     """One GPU's seconds / all seconds of all GPUs, at least and at most."""
-    least, most = share_of_computing(*seconds(model, tokens, gpus, uneven, on))
+    least, most = bound_efficiency(*estimate_step_seconds(model, tokens, gpus, uneven, on))
     return least / uneven, most / uneven
 
 
-def share_of_computing(computing: float, sending: float) -> tuple[float, float]:
+def bound_efficiency(computing: float, sending: float) -> tuple[float, float]:
     """Efficiency by the seconds of a step in each process: where nothing of the sending is hidden, and where the
     backward pass (two thirds of the computing) hides what it can."""
     hidden = max(0.0, sending - computing * 2 / 3)
     return computing / (computing + sending), computing / (computing + hidden)
 
 
-def summing(size: int) -> float:
+def time_all_reduce(size: int) -> float:
     """Median seconds in which two processes here sum `size` bytes."""
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, "--sum", str(size)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
@@ -86,7 +86,7 @@ def summing(size: int) -> float:
     return float(done.stdout)
 
 
-def sum_here(size: int) -> None:
+def run_all_reduce(size: int) -> None:
     """One of the processes of `summing`; the first prints the median of ten."""
     import torch
     import torch.distributed as dist
@@ -103,31 +103,33 @@ def sum_here(size: int) -> None:
     dist.destroy_process_group()
 
 
-def lengths() -> list[int]:
+def load_token_lengths() -> list[int]:
     """Tokens of each training row."""
-    recipe = load_recipe(RECIPE, [f"model.name={PACKAGED}"])
+    recipe = load_recipe(RECIPE, [f"model.name={PACKAGED_MODEL}"])
     task = Classify(recipe.options)  # type: ignore[arg-type]
     splits = read_splits(recipe.data, task)
-    task.fit(splits.train, splits.others)
-    features = task.encode(splits.train, load_tokenizer(resolve(PACKAGED)), recipe.model.max_length).features
+    task.fit(splits.train, splits.holdout)
+    features = task.encode(
+        splits.train, load_tokenizer(resolve_model(PACKAGED_MODEL)), recipe.model.max_length
+    ).features
     return [len(feature["input_ids"]) for feature in features]
 
 
-def unevenness(sizes: Sequence[int], rows: int, gpus: int) -> float:
+def measure_imbalance(sizes: Sequence[int], rows: int, gpus: int) -> float:
     """The mean over steps of the largest part's tokens / the mean part's. Rows repeat where the file has too few."""
     many = np.resize(np.asarray(sizes), max(len(sizes), 4 * rows))
     found = []
-    for step in list(Steps(len(many), rows, 0))[:20]:
-        sums = [sum(many[step[i]] for i in part) for part in divided([int(many[row]) for row in step], gpus)]
+    for step in list(StepSampler(len(many), rows, 0))[:20]:
+        sums = [sum(many[step[i]] for i in part) for part in partition_balanced([int(many[row]) for row in step], gpus)]
         found.append(max(sums) / (sum(sums) / gpus))
     return statistics.mean(found)
 
 
-def measured(processes: int, steps: int, rows: int) -> float:
+def measure_rate(processes: int, steps: int, rows: int) -> float:
     """Tokens a second of a run here, as its log says."""
     with TemporaryDirectory() as folder:
         words = [RECIPE, *KEYS, f"train.max_steps={steps}", f"train.per_device_train_batch_size={rows}",
-                 "--model", PACKAGED, "-o", f"{folder}/run", "--processes", str(processes)]  # fmt: skip
+                 "--model", PACKAGED_MODEL, "-o", f"{folder}/run", "--processes", str(processes)]  # fmt: skip
         command = [sys.executable, "-m", "llmkit", "train", *words]
         subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         events = [json.loads(line) for line in (Path(folder) / "run" / "log.jsonl").read_text().splitlines()]
@@ -142,22 +144,22 @@ def main() -> None:
     parser.add_argument("--sum", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.sum:
-        sum_here(given.sum)
+        run_all_reduce(given.sum)
         return
     rates: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(given.rounds):
         for processes in (1, 2):
-            rates[processes].append(measured(processes, given.steps, given.rows))
+            rates[processes].append(measure_rate(processes, given.steps, given.rows))
     print("\n| processes here | tokens a second, median | lowest, highest | efficiency |\n|---|---|---|---|")
     for processes, found in rates.items():
         of_one = statistics.median(found) / statistics.median(rates[1]) / processes
         print(
             f"| {processes} | {statistics.median(found):,.0f} | {min(found):,.0f}, {max(found):,.0f} | {of_one:.0%} |"
         )
-    sizes, on, minilm = lengths(), Cluster(), MODELS[0]
+    sizes, on, minilm = load_token_lengths(), Cluster(), MODELS[0]
     alone = given.rows * statistics.mean(sizes) / statistics.median(rates[1])
-    sending = summing(int(4 * minilm.all))
-    least, most = share_of_computing(alone / 2 * unevenness(sizes, given.rows, 2), sending)
+    sending = time_all_reduce(int(4 * minilm.all))
+    least, most = bound_efficiency(alone / 2 * measure_imbalance(sizes, given.rows, 2), sending)
     print(
         f"\nA step takes {alone:.3f} s on one process, and two sum {4 * minilm.all / 1e6:.0f} MB in {sending:.3f} s: ",
         end="",
@@ -168,8 +170,8 @@ def main() -> None:
     for model in MODELS:
         for rows in (512, 4096, 32768):
             for gpus in (8, 64):
-                uneven = unevenness(sizes, rows, gpus)
-                least, most = efficiency(model, rows * statistics.mean(sizes), gpus, uneven, on)
+                uneven = measure_imbalance(sizes, rows, gpus)
+                least, most = estimate_efficiency(model, rows * statistics.mean(sizes), gpus, uneven, on)
                 print(f"| {model.name} | {rows:,} | {gpus} | {uneven:.3f} | {least:.0%} to {most:.0%} |")
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from llmkit.metrics.intervals import Floats, Statistic
-from llmkit.metrics.rows import other_end, score_rows
+from llmkit.metrics.rows import make_flip_rows, score_rows
 from llmkit.metrics.text import summarization, translation
 
 WORDS = 5000
@@ -59,12 +59,12 @@ def of_pool(
 ) -> tuple[list[str], Statistic, dict[str, tuple[float, float]]]:
     """The names of the metrics, their function from counts [B, pool] to values [B, M], and their limits."""
     rows = made(np.random.default_rng([len(kind), round(100 * kept)]), kind, kept, pool)
-    possible = [name for name in translation.NAMES if name != "ter" or LENGTHS[kind] <= LONGEST]
-    theirs = [name for name in possible if name in asked and name not in summarization.NAMES]
-    own = [name for name in summarization.NAMES if name in asked]
-    modules = [(module, names) for module, names in ((summarization, own), (translation, theirs)) if names]
-    parts = [module.statistic(names, *rows, False) for module, names in modules]
-    limits = summarization.LIMITS | translation.LIMITS
+    possible = [name for name in translation.TRANSLATION_METRICS if name != "ter" or LENGTHS[kind] <= LONGEST]
+    theirs = [name for name in possible if name in asked and name not in summarization.SUMMARY_METRICS]
+    own = [name for name in summarization.SUMMARY_METRICS if name in asked]
+    made = [(summarization.make_summary_statistic, own), (translation.make_translation_statistic, theirs)]
+    parts = [make(names, *rows, False) for make, names in made if names]
+    limits = summarization.SUMMARY_LIMITS | translation.TRANSLATION_LIMITS
     return [*own, *theirs], lambda counts: np.hstack([part(counts) for part in parts]), limits
 
 
@@ -81,8 +81,8 @@ def coverage(kind: str, kept: float, trials: int, n: int, pool: int, asked: Sequ
         def drawn(counts: Floats, place: csr_array = place) -> Floats:
             return statistic(counts @ place)
 
-        otherwise = other_end(names, drawn, n, limits)
-        scores = score_rows(names, drawn, n, names, limits=limits, seed=trial, otherwise=otherwise)
+        otherwise = make_flip_rows(names, drawn, n, limits)
+        scores = score_rows(names, drawn, n, names, limits=limits, seed=trial, flip_rows=otherwise)
         held += [scores[name].low <= value <= scores[name].high for name, value in zip(names, target, strict=True)]
     return dict(zip(names, (held / trials).tolist(), strict=True))
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=500, help="rows of a draw")
     parser.add_argument("--pool", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--metrics", nargs="+", default=[*summarization.NAMES, "bleu", "ter"])
+    parser.add_argument("--metrics", nargs="+", default=[*summarization.SUMMARY_METRICS, "bleu", "ter"])
     given = parser.parse_args()
     points = list(product(LENGTHS, KEPT))
     with ProcessPoolExecutor(given.processes) as processes:

@@ -28,11 +28,11 @@ from transformers import DataCollatorWithPadding, PrinterCallback, Trainer, Trai
 
 from llmkit import tasks
 from llmkit.data.prepare import read_splits
-from llmkit.models.load import Loaded, load_model
-from llmkit.models.sources.model_ref import PACKAGED, resolve
+from llmkit.models.load import LoadedModel, load_model
+from llmkit.models.sources.model_ref import PACKAGED_MODEL, resolve_model
 from llmkit.recipe.load import load_recipe
 from llmkit.runs.folder import RunFolder
-from llmkit.training.fit import trainer_for
+from llmkit.training.fit import build_trainer
 from llmkit.training.setup import features
 from llmkit.training.setup import model as starting
 
@@ -45,11 +45,11 @@ SIDES = {
     "stock: group_by_length, bf16": 7000,
     "llmkit, fp32": 3200,
     "llmkit, as shipped (bf16)": 7000,
-    "llmkit, bf16, train.shortcuts=off": 3200,
+    "llmkit, bf16, train.fast_path=off": 3200,
 }
 
 
-def stock(loaded: Loaded, features: Sequence[dict[str, Any]], folder: str, side: str) -> Trainer:
+def build_stock_trainer(loaded: LoadedModel, features: Sequence[dict[str, Any]], folder: str, side: str) -> Trainer:
     """A Trainer as a copied script builds it."""
     flags: dict[str, Any] = {}
     collator = DataCollatorWithPadding(loaded.tokenizer)
@@ -61,33 +61,33 @@ def stock(loaded: Loaded, features: Sequence[dict[str, Any]], folder: str, side:
                                   use_cpu=True, disable_tqdm=True, learning_rate=1e-4, report_to="none",
                                   remove_unused_columns="group" not in side, **flags)  # fmt: skip
     rows = [one | {"length": len(one["input_ids"])} for one in features] if flags else list(features)
-    collate = without_length(collator) if flags else collator
+    collate = drop_length(collator) if flags else collator
     trainer = Trainer(loaded.model, arguments, train_dataset=rows, data_collator=collate)
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def without_length(collator: Any) -> Callable[[Any], Any]:
+def drop_length(collator: Any) -> Callable[[Any], Any]:
     """The collator, blind to the column that only the sampler reads."""
     return lambda rows: collator([{k: v for k, v in row.items() if k != "length"} for row in rows])
 
 
-def ours(file: str, rows: Sequence[int], folder: str, side: str) -> Any:
+def build_llmkit_trainer(file: str, rows: Sequence[int], folder: str, side: str) -> Any:
     """llmkit's trainer on these rows, built as a run builds it."""
     keys = ["data.split.validation=0", "data.split.test=0", "train.num_train_epochs=1", "train.learning_rate=1e-4",
             f"train.precision={'fp32' if 'fp32' in side else 'bf16'}",
-            f"train.shortcuts={'off' if 'off' in side else 'auto'}"]  # fmt: skip
-    recipe = load_recipe(None, keys, task="classify", train=file, model=PACKAGED)
-    task = tasks.load("classify")(recipe.options)
+            f"train.fast_path={'off' if 'off' in side else 'auto'}"]  # fmt: skip
+    recipe = load_recipe(None, keys, task="classify", train=file, model=PACKAGED_MODEL)
+    task = tasks.load_task("classify")(recipe.options)
     splits = read_splits(recipe.data, task)
     task.fit(splits.train, {})
     splits = replace(splits, train=splits.train.take(rows))
-    recipe, loaded = starting.load(recipe, task, resolve(PACKAGED), splits.train)
-    encoded = features.encode(recipe, task, loaded, splits)
-    return trainer_for(recipe, task, loaded, splits, encoded, RunFolder(Path(folder)))
+    recipe, loaded = starting.load_run_model(recipe, task, resolve_model(PACKAGED_MODEL), splits.train)
+    encoded = features.encode_splits(recipe, task, loaded, splits)
+    return build_trainer(recipe, task, loaded, splits, encoded, RunFolder(Path(folder)))
 
 
-def timed(work: Callable[[], object]) -> float:
+def measure_cpu_seconds(work: Callable[[], object]) -> float:
     """CPU seconds of the process."""
     start = time.process_time()
     work()
@@ -97,7 +97,7 @@ def timed(work: Callable[[], object]) -> float:
 def peak(dtype: torch.dtype) -> float:
     """Multiply-add operations a CPU second of the best of ten large matrix products, times two, in GFLOP."""
     left, right = torch.randn(2048, 2048, dtype=dtype), torch.randn(2048, 2048, dtype=dtype)
-    best = min(timed(lambda: left @ right) for _ in range(10))
+    best = min(measure_cpu_seconds(lambda: left @ right) for _ in range(10))
     return 2 * 2048**3 / best / 1e9
 
 
@@ -105,7 +105,7 @@ def show_profile(new: Callable[[], Any], precision: torch.dtype) -> None:
     """Where the time goes, by kind of operation, and the share of the peak. Each training has a trainer of its own."""
     new().train()  # builds the kernels
     trainer = new()
-    seconds = timed(trainer.train)
+    seconds = measure_cpu_seconds(trainer.train)
     trainer = new()
     with FlopCounterMode(display=False) as flops:
         trainer.train()
@@ -137,25 +137,27 @@ def show_profile(new: Callable[[], Any], precision: torch.dtype) -> None:
     print(f"within the matrix products alone {products:.0f}: {products / best:.0%}")
 
 
-def one_side(file: str, side: str) -> float:
+def measure_side(file: str, side: str) -> float:
     """CPU ms an example of one side, in this process."""
     torch.set_num_threads(2)
     with TemporaryDirectory() as folder:
         recipe = load_recipe(None, ["data.split.validation=0", "data.split.test=0"], task="classify", train=file)
-        task = tasks.load("classify")(recipe.options)
+        task = tasks.load_task("classify")(recipe.options)
         rows = read_splits(recipe.data, task).train
         some = range(min(SIDES[side], len(rows)))
         if side.startswith("llmkit"):
-            trainer = ours(file, some, folder, side)
+            trainer = build_llmkit_trainer(file, some, folder, side)
         else:
             task.fit(rows, {})
-            head = task.model()
-            loaded = load_model(resolve(PACKAGED), head.auto_class, head.config)
-            trainer = stock(loaded, task.encode(rows.take(some), loaded.tokenizer, LENGTH).features, folder, side)
-        return 1000 * timed(trainer.train) / len(some)
+            head = task.head()
+            loaded = load_model(resolve_model(PACKAGED_MODEL), head.auto_class, head.config)
+            trainer = build_stock_trainer(
+                loaded, task.encode(rows.take(some), loaded.tokenizer, LENGTH).features, folder, side
+            )
+        return 1000 * measure_cpu_seconds(trainer.train) / len(some)
 
 
-def in_turn(file: str, side: str) -> float:
+def measure_in_subprocess(file: str, side: str) -> float:
     """CPU ms an example of one side, in a process of its own with the environment that its users have."""
     environment = dict(os.environ)
     if side.startswith("llmkit"):
@@ -174,16 +176,16 @@ def main() -> None:
     words.add_argument("--side", choices=SIDES, help="only this side, in this process")
     given = words.parse_args()
     if given.side:
-        print(one_side(given.file, given.side))
+        print(measure_side(given.file, given.side))
         return
     if given.profile:
         with TemporaryDirectory() as folder:
-            show_profile(lambda: ours(given.file, range(1600), folder, "bf16"), torch.bfloat16)
+            show_profile(lambda: build_llmkit_trainer(given.file, range(1600), folder, "bf16"), torch.bfloat16)
         return
     spent: dict[str, list[float]] = {side: [] for side in SIDES}
     for turn in range(given.rounds):
         for side, times in spent.items():
-            times.append(in_turn(given.file, side))
+            times.append(measure_in_subprocess(given.file, side))
             print(f"{turn + 1} {side}: {times[-1]:.2f}", file=sys.stderr, flush=True)
     cost = {side: statistics.median(times) for side, times in spent.items()}
     shipped = cost["llmkit, as shipped (bf16)"]

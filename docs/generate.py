@@ -24,13 +24,13 @@ from pydantic_core import PydanticUndefined
 from typer.testing import CliRunner
 
 from llmkit import errors, tasks
-from llmkit.cli import app
+from llmkit.cli import llmkit_app
 from llmkit.evaluation.baselines import BASELINES
 from llmkit.metrics import Score
 from llmkit.metrics.text import summarization, translation
 from llmkit.recipe import hf, load, validation_messages
 from llmkit.schema import Recipe, TrainSection
-from llmkit.tasks.base import Answer, Task
+from llmkit.tasks.base import Prediction, Task
 from llmkit.tasks.classify import Classify, ClassifyOptions
 from llmkit.tasks.mlm import Mlm
 
@@ -98,19 +98,22 @@ METRICS = {
 }
 TRUE, SAID = ["a", "b", "a", "b"], [0.9, 0.4, 0.6, 0.2]
 # Each kind of question with four rows, so that the signatures are those of the code.
-EXAMPLES: dict[str, tuple[str, list[Any], list[Answer]]] = {
+EXAMPLES: dict[str, tuple[str, list[Any], list[Prediction]]] = {
     "classify, one class; sentiment": (
-        "single", TRUE, [Answer("ab"[p < 0.5], {"a": p, "b": 1 - p}) for p in SAID],
+        "single", TRUE, [Prediction("ab"[p < 0.5], {"a": p, "b": 1 - p}) for p in SAID],
     ),
     "classify, several labels (`classify.kind=multi`)": (
-        "multi", [["a"], ["b"], ["a", "b"], []], [Answer(["a"] * (p > 0.5), {"a": p, "b": 1 - p}) for p in SAID],
+        "multi", [["a"], ["b"], ["a", "b"], []], [Prediction(["a"] * (p > 0.5), {"a": p, "b": 1 - p}) for p in SAID],
     ),
     "classify, a number (`classify.kind=regression`); `sentiment.classes=score`": (
-        "regression", [1.0, 2.0, 3.0, 5.0], [Answer(p) for p in SAID],
+        "regression", [1.0, 2.0, 3.0, 5.0], [Prediction(p) for p in SAID],
     ),
 }  # fmt: skip
 # Generated text in rows of one reference.
-WRITTEN = {"summarize": summarization, "translate": translation}
+WRITTEN = {
+    "summarize": (summarization.score_summaries, summarization.SUMMARY_METRICS),
+    "translate": (translation.score_translations, translation.TRANSLATION_METRICS),
+}
 SAYS = ["a cat sat", "a dog ran off", "the end", "no one"]
 SUMS = {"loss": 3.0, "masked": 2.0, "correct": 1.0, "pseudo_loss": 9.0, "tokens": 4.0}
 
@@ -123,7 +126,7 @@ def pages() -> dict[str, str]:
 def commands_page() -> str:
     """The text of commands.md: each command's --help, as printed."""
     text = HEAD + "# Commands\n\nWhat `--help` prints. Exit codes are at the end.\n"
-    for words in [[], *commands(app)]:
+    for words in [[], *commands(llmkit_app)]:
         title = " ".join(["llmkit", *words])
         text += f"\n## {title}\n\n```text\n{help_text(words)}\n```\n"
     return text + "\n## Exit codes\n\n" + table(["code", "meaning"], exit_codes())
@@ -151,7 +154,7 @@ def commands(group: typer.Typer, before: Sequence[str] = ()) -> Iterator[list[st
 
 def help_text(words: Sequence[str]) -> str:
     """What `llmkit WORDS --help` prints on a terminal of 80 columns."""
-    result = CliRunner().invoke(app, [*words, "--help"], prog_name="llmkit", env=PLAIN)
+    result = CliRunner().invoke(llmkit_app, [*words, "--help"], prog_name="llmkit", env=PLAIN)
     assert result.exit_code == 0, result.output
     return "\n".join(line.rstrip() for line in result.output.strip().split("\n"))
 
@@ -167,15 +170,17 @@ A default of `-` means that nothing is set.
 def recipe_page() -> str:
     """The text of recipe.md: every key, section by section, and what stands under train.hf."""
     text = HEAD + RECIPE_HEAD
-    own = {name: about for name, about in Recipe.model_fields.items() if name not in validation_messages.HIDDEN}
-    text += "\n## At the top\n\n" + keys({n: f for n, f in own.items() if not validation_messages.section_of(f)}, "")
+    own = {name: about for name, about in Recipe.model_fields.items() if name not in validation_messages.HIDDEN_FIELDS}
+    text += "\n## At the top\n\n" + keys(
+        {n: f for n, f in own.items() if not validation_messages.get_section_type(f)}, ""
+    )
     for name, about in own.items():
-        if inner := validation_messages.section_of(about):
+        if inner := validation_messages.get_section_type(about):
             text += section_text(name, inner)
-    for name in tasks.names():
-        kind = tasks.load(name)
+    for name in tasks.list_tasks():
+        kind = tasks.load_task(name)
         text += section_text(name, kind.Options) + "\n" + task_text(kind)
-    flags = [[f"`--{word.replace('_', '-')}`", f"`{key}`"] for word, key in load.FLAGS.items()]
+    flags = [[f"`--{word.replace('_', '-')}`", f"`{key}`"] for word, key in load.KEY_BY_FLAG.items()]
     text += "\n## Flags that stand for a key\n\nThe same words are the arguments of `llmkit.train` in Python.\n\n"
     return text + table(["flag", "key"], flags) + hf_text()
 
@@ -185,9 +190,9 @@ def section_text(name: str, model: type[BaseModel], level: str = "##") -> str:
     inner = {
         f"{name}.{key}": found
         for key, about in model.model_fields.items()
-        if (found := validation_messages.section_of(about))
+        if (found := validation_messages.get_section_type(about))
     }
-    plain = {key: about for key, about in model.model_fields.items() if not validation_messages.section_of(about)}
+    plain = {key: about for key, about in model.model_fields.items() if not validation_messages.get_section_type(about)}
     text = f"\n{level} {name}\n\n{one_line(model.__doc__)}\n\n{keys(plain, f'{name}.')}"
     return text + "".join(section_text(dotted, found, level + "#") for dotted, found in inner.items())
 
@@ -217,12 +222,14 @@ def task_text(kind: type[Task]) -> str:
 
 def hf_text() -> str:
     """What train.hf passes on, and what it refuses."""
-    elsewhere = hf.ELSEWHERE | {name: f"train.{name}" for name in TrainSection.model_fields if name in hf.fields()}
-    free = sorted(hf.fields() - hf.OURS - elsewhere.keys())
+    elsewhere = hf.KEY_BY_HF_FIELD | {
+        name: f"train.{name}" for name in TrainSection.model_fields if name in hf.list_hf_fields()
+    }
+    free = sorted(hf.list_hf_fields() - hf.RESERVED_HF_FIELDS - elsewhere.keys())
     text = "\n## train.hf\n\nThese fields of TrainingArguments are passed on as they stand:\n\n"
     text += ", ".join(f"`{name}`" for name in free) + ".\n\nThese have a place of their own:\n\n"
     text += table(["field", "write instead"], [[f"`{name}`", where] for name, where in sorted(elsewhere.items())])
-    ours = ", ".join(f"`{name}`" for name in sorted(hf.OURS & hf.fields()))
+    ours = ", ".join(f"`{name}`" for name in sorted(hf.RESERVED_HF_FIELDS & hf.list_hf_fields()))
     return text + f"\nllmkit decides these itself, so they are refused: {ours}.\n"
 
 
@@ -234,13 +241,13 @@ def metrics_page() -> str:
     text += "computed; [numbers.md](numbers.md) says what they mean. Shares are fractions.\n"
     for title, (kind, references, answers) in EXAMPLES.items():
         task = Classify(ClassifyOptions(kind=kind))
-        task.kind.labels = [] if kind == "regression" else ["a", "b"]
+        task.problem_type.labels = [] if kind == "regression" else ["a", "b"]
         text += metrics_table(title, task.known_metrics, task.score(task.known_metrics, references, answers))
-    answers = [Answer(None, more={"sums": SUMS})] * 4
+    answers = [Prediction(None, extra={"sums": SUMS})] * 4
     text += metrics_table("mlm", Mlm.known_metrics, Mlm().score(Mlm.known_metrics, [None] * 4, answers))
-    for title, module in WRITTEN.items():
-        scores = module.score_all(module.NAMES, [[text] for text in SAYS], SAYS, SAYS, False)
-        text += metrics_table(title, module.NAMES, scores)
+    for title, (score, names) in WRITTEN.items():
+        scores = score(names, [[text] for text in SAYS], SAYS, SAYS, False)
+        text += metrics_table(title, names, scores)
     baselines = [[f"`{name}`", one_line(function.__doc__)] for name, function in BASELINES.items()]
     return text + "\n## Baselines\n\n" + table(["baseline", "what it answers"], baselines)
 

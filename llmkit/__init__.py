@@ -11,7 +11,15 @@ from llmkit.version import __version__
 
 __all__ = [
     "__version__",
-    "clean", "compare", "evaluate", "load_recipe", "plan", "predict", "tokenizer_report", "train", "train_tokenizer",
+    "clean",
+    "compare",
+    "dry_run",
+    "evaluate",
+    "load_recipe",
+    "predict",
+    "tokenizer_report",
+    "train",
+    "train_tokenizer",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -22,13 +30,13 @@ if TYPE_CHECKING:
     from llmkit.models.tokenizer_training.fertility import tokenizer_report
     from llmkit.models.tokenizer_training.train import train_tokenizer
     from llmkit.recipe.load import load_recipe
-    from llmkit.training.dry_run import plan
+    from llmkit.training.dry_run import dry_run
     from llmkit.training.run import train
 
-HOMES = {
+LAZY_MODULES = {
     "clean": "llmkit.data.cleaning.run",
     "train": "llmkit.training.run",
-    "plan": "llmkit.training.dry_run",
+    "dry_run": "llmkit.training.dry_run",
     "compare": "llmkit.evaluation.compare",
     "evaluate": "llmkit.evaluation.evaluate",
     "predict": "llmkit.inference.predict",
@@ -39,8 +47,8 @@ HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in HOMES:
+    if name not in LAZY_MODULES:
         raise AttributeError(f"module 'llmkit' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(HOMES[name]), name)
+    return getattr(import_module(LAZY_MODULES[name]), name)

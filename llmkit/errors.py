@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 # What steers a terminal or ends a line. Lone surrogates, which no stream can write, stand for the bytes of a file name
 # that is no UTF-8.
-STEERING = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
-CONTROL = re.compile(f"[{STEERING}]")
-SHOWN = 5  # bad rows are all counted; this many are shown
+CONTROL_CHARACTERS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+CONTROL_PATTERN = re.compile(f"[{CONTROL_CHARACTERS}]")
+MAX_SHOWN_PLACES = 5  # bad rows are all counted; this many are shown
 
 
-def plain(text: object) -> str:
+def sanitize_text(text: object) -> str:
     """`text` on one line without control characters: each becomes U+FFFD."""
-    return CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text))
+    return CONTROL_PATTERN.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
 class LlmkitError(Exception):
@@ -29,18 +29,18 @@ class LlmkitError(Exception):
     exit_code = 70
 
     def __init__(
-        self, message: str | Sequence[str], hint: str = "", places: Sequence[str] = (), count: int | None = None
+        self, message: str | Sequence[str], fix: str = "", places: Sequence[str] = (), count: int | None = None
     ) -> None:
         sentences = [message] if isinstance(message, str) else message
-        self.message, self.hint = "\nerror: ".join(map(plain, sentences)), plain(hint)
-        self.places, self.count = tuple(map(plain, places)), len(places) if count is None else count
+        self.message, self.fix = "\nerror: ".join(map(sanitize_text, sentences)), sanitize_text(fix)
+        self.places, self.count = tuple(map(sanitize_text, places)), len(places) if count is None else count
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        lines = [f"{self.message}; {self.hint}" if self.hint else self.message]
-        lines += [f"  {place}" for place in self.places[:SHOWN]]
-        if self.count > SHOWN and self.places:
-            lines.append(f"  ... and {self.count - SHOWN:,} more")
+        lines = [f"{self.message}; {self.fix}" if self.fix else self.message]
+        lines += [f"  {place}" for place in self.places[:MAX_SHOWN_PLACES]]
+        if self.count > MAX_SHOWN_PLACES and self.places:
+            lines.append(f"  ... and {self.count - MAX_SHOWN_PLACES:,} more")
         return "\n".join(lines)
 
 
@@ -104,19 +104,19 @@ class RecipeError(LlmkitError):
     exit_code = 78
 
 
-class Stopped(BaseException):
+class RunInterrupted(BaseException):
     """A signal ended a run that can go on. No Exception: nothing on the way may take it for a fault."""
 
     exit_code = 75
 
 
-def out_of_memory(fault: BaseException) -> bool:
+def is_out_of_memory(fault: BaseException) -> bool:
     """Whether torch could not allocate, on a GPU or on the CPU; torch itself is not imported for the question."""
     named = isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError"
     return named or "can't allocate memory" in str(fault)
 
 
-def nearest(word: str, known: Sequence[str]) -> str | None:
+def find_nearest_word(word: str, known: Sequence[str]) -> str | None:
     """The known word that `word` most likely means, or None."""
     from difflib import get_close_matches
 
@@ -129,7 +129,7 @@ def nearest(word: str, known: Sequence[str]) -> str | None:
     return lowered[(found or inside)[0]] if found or inside else None
 
 
-def did_you_mean(word: str, known: Sequence[str]) -> str:
+def suggest_spelling(word: str, known: Sequence[str]) -> str:
     """`did you mean 'x'?` where a known word is near, else the known words."""
-    near = nearest(word, known)
+    near = find_nearest_word(word, known)
     return f"did you mean '{near}'?" if near else f"known: {', '.join(known)}"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 # What makes each kind of encoder tiny; the words of the config differ from family to family.
-FAMILIES: dict[str, dict[str, Any]] = {
+ENCODER_CONFIGS: dict[str, dict[str, Any]] = {
     "bert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
     "roberta": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
@@ -29,24 +29,24 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
 }
 # The same for encoder-decoders.
-TWO_LAYERS = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
+BART_CONFIG = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
               "decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "init_std": 0.3}  # fmt: skip
-T5 = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
-WRITERS: dict[str, dict[str, Any]] = {
-    **dict.fromkeys(("t5", "mt5", "umt5", "longt5", "switch_transformers"), T5),
-    **dict.fromkeys(("bart", "pegasus", "mbart", "marian", "m2m_100", "blenderbot", "mvp", "plbart"), TWO_LAYERS),
-    "led": TWO_LAYERS | {
+T5_CONFIG = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
+SEQ2SEQ_CONFIGS: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("t5", "mt5", "umt5", "longt5", "switch_transformers"), T5_CONFIG),
+    **dict.fromkeys(("bart", "pegasus", "mbart", "marian", "m2m_100", "blenderbot", "mvp", "plbart"), BART_CONFIG),
+    "led": BART_CONFIG | {
         "max_encoder_position_embeddings": 136, "max_decoder_position_embeddings": 136, "attention_window": 16
     },
-    "pegasus_x": TWO_LAYERS | {"block_size": 16, "num_global_tokens": 4},
-    "bigbird_pegasus": TWO_LAYERS | {"attention_type": "original_full"},
+    "pegasus_x": BART_CONFIG | {"block_size": 16, "num_global_tokens": 4},
+    "bigbird_pegasus": BART_CONFIG | {"attention_type": "original_full"},
     "prophetnet": {
         "hidden_size": 32, "num_encoder_layers": 2, "num_decoder_layers": 2, "num_encoder_attention_heads": 2,
         "num_decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "init_std": 0.3,
     },
 }  # fmt: skip
 # Tokenizers whose words lie in SentencePiece files: the class, the name of the file, and what its config says.
-SPM: dict[str, tuple[str, str, dict[str, Any]]] = {
+SENTENCEPIECE_TOKENIZERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "marian": ("MarianTokenizer", "source.spm", {"source_lang": "en", "target_lang": "de"}),
     "m2m_100": ("M2M100Tokenizer", "sentencepiece.bpe.model", {}),
     "mbart": ("MBartTokenizer", "sentencepiece.bpe.model", {}),
@@ -57,17 +57,17 @@ SPM: dict[str, tuple[str, str, dict[str, Any]]] = {
     "pegasus": ("PegasusTokenizer", "spiece.model", {"offset": 2}),
 }
 SYLLABLES = ["ka", "to", "ri", "mu", "sel", "an", "bor", "ti", "ne", "Ul", "é", "zon"]
-CHARACTERS = "却说那唐僧忧愁随着国王至后宫只听得鼓乐喧天闻异香扑鼻低头不敢仰视行者暗里欣然"
-LONGEST = 128  # tokens that a tiny model has positions for
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-WORDS = {
+CHINESE_CHARACTERS = "却说那唐僧忧愁随着国王至后宫只听得鼓乐喧天闻异香扑鼻低头不敢仰视行者暗里欣然"
+TINY_MAX_LENGTH = 128  # tokens that a tiny model has positions for
+TINY_SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+SENTIMENT_WORDS = {
     "good": ["great", "lovely", "superb", "warm", "funny", "bright", "fine", "moving"],
     "bad": ["dull", "awful", "weak", "cold", "boring", "dreary", "poor", "clumsy"],
 }
-FILLER = ["the", "film", "was", "a", "very", "story", "with", "actors", "and", "its", "scenes"]
+FILLER_WORDS = ["the", "film", "was", "a", "very", "story", "with", "actors", "and", "its", "scenes"]
 
 
-def tiny_tokenizer(folder: Path, texts: Sequence[str] = (), pad: bool = True) -> Any:
+def make_tiny_tokenizer(folder: Path, texts: Sequence[str] = (), pad: bool = True) -> Any:
     """A WordPiece tokenizer that knows the words of `texts` and `reviews`, digits, and their letters; in `folder`.
 
     Its vocabulary is written down, not trained: training breaks ties differently in each process.
@@ -75,9 +75,16 @@ def tiny_tokenizer(folder: Path, texts: Sequence[str] = (), pad: bool = True) ->
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    words = sorted({*WORDS["good"], *WORDS["bad"], *FILLER, *(word for text in texts for word in text.lower().split())})
+    words = sorted(
+        {
+            *SENTIMENT_WORDS["good"],
+            *SENTIMENT_WORDS["bad"],
+            *FILLER_WORDS,
+            *(word for text in texts for word in text.lower().split()),
+        }
+    )
     letters = sorted({char for word in words for char in word} | set("0123456789"))
-    known = dict.fromkeys([*SPECIAL, *letters, *(f"##{char}" for char in letters), *words])
+    known = dict.fromkeys([*TINY_SPECIAL_TOKENS, *letters, *(f"##{char}" for char in letters), *words])
     vocabulary = {piece: i for i, piece in enumerate(known)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
@@ -88,37 +95,39 @@ def tiny_tokenizer(folder: Path, texts: Sequence[str] = (), pad: bool = True) ->
     )
     names = {"unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"} | ({"pad": "[PAD]"} if pad else {})
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=LONGEST, **{f"{key}_token": token for key, token in names.items()}
+        tokenizer_object=tokenizer,
+        model_max_length=TINY_MAX_LENGTH,
+        **{f"{key}_token": token for key, token in names.items()},
     )
     fast.save_pretrained(folder)
     return fast
 
 
-def spm_tokenizer(folder: Path, kind: str, texts: Sequence[str] = ()) -> Any:
+def make_sentencepiece_tokenizer(folder: Path, kind: str, texts: Sequence[str] = ()) -> Any:
     """The tokenizer of a kind in SPM, from SentencePiece files that are trained on `texts` and `reviews`; in `folder`.
 
     It needs the package sentencepiece.
     """
     from transformers import AutoTokenizer
 
-    from llmkit.models.load import quiet
+    from llmkit.models.load import silence_transformers
 
     folder.mkdir(parents=True, exist_ok=True)
-    name, file, about = SPM[kind]
-    known = [*texts, *(row["text"] for row in reviews(64))]
-    pieces = trained_spm(folder / file, known, pad_first=file == "spiece.model")
+    name, file, about = SENTENCEPIECE_TOKENIZERS[kind]
+    known = [*texts, *(row["text"] for row in make_reviews(64))]
+    pieces = train_sentencepiece(folder / file, known, pad_first=file == "spiece.model")
     if kind == "marian":
-        pieces += trained_spm(folder / "target.spm", [text.upper() for text in known])
-        write_vocabulary(folder, ["</s>", "<unk>", *pieces, "<pad>"])
+        pieces += train_sentencepiece(folder / "target.spm", [text.upper() for text in known])
+        write_vocab_json(folder, ["</s>", "<unk>", *pieces, "<pad>"])
     elif kind == "m2m_100":
-        write_vocabulary(folder, ["<s>", "<pad>", "</s>", "<unk>", *pieces])
-    written = {"tokenizer_class": name, "model_max_length": LONGEST} | about
+        write_vocab_json(folder, ["<s>", "<pad>", "</s>", "<unk>", *pieces])
+    written = {"tokenizer_class": name, "model_max_length": TINY_MAX_LENGTH} | about
     (folder / "tokenizer_config.json").write_text(json.dumps(written), encoding="utf-8")
-    with quiet():
+    with silence_transformers():
         return AutoTokenizer.from_pretrained(folder)
 
 
-def trained_spm(path: Path, texts: Sequence[str], pad_first: bool = False) -> list[str]:
+def train_sentencepiece(path: Path, texts: Sequence[str], pad_first: bool = False) -> list[str]:
     """The pieces of a SentencePiece model that is written to `path`, without its special ones."""
     import sentencepiece
 
@@ -133,13 +142,13 @@ def trained_spm(path: Path, texts: Sequence[str], pad_first: bool = False) -> li
     return [made.id_to_piece(i) for i in range(3, made.get_piece_size())]
 
 
-def write_vocabulary(folder: Path, pieces: Sequence[str]) -> None:
+def write_vocab_json(folder: Path, pieces: Sequence[str]) -> None:
     """Write the numbers of pieces where the tokenizer has its own."""
     numbers = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
     (folder / "vocab.json").write_text(json.dumps(numbers, ensure_ascii=False), encoding="utf-8")
 
 
-def tiny_model(
+def make_tiny_model(
     folder: str | Path,
     family: str = "bert",
     *,
@@ -147,7 +156,7 @@ def tiny_model(
     auto_class: str = "AutoModel",
     pad: bool = True,
     seed: int = 0,
-    words: str | None = None,
+    tokenizer_kind: str | None = None,
     **config: Any,
 ) -> str:
     """The path of a Hugging Face folder with a two-layer model of `family` (see FAMILIES and WRITERS), random weights.
@@ -158,54 +167,58 @@ def tiny_model(
     import torch
     import transformers
 
-    from llmkit.models.load import quiet
+    from llmkit.models.load import silence_transformers
 
     folder = Path(folder)
-    tokenizer = tiny_tokenizer(folder, texts, pad) if words is None else spm_tokenizer(folder, words, texts)
+    tokenizer = (
+        make_tiny_tokenizer(folder, texts, pad)
+        if tokenizer_kind is None
+        else make_sentencepiece_tokenizer(folder, tokenizer_kind, texts)
+    )
     fields = {
         "vocab_size": len(tokenizer) + len(getattr(tokenizer, "lang_token_to_id", ())),  # M2M100 counts no codes
-        "max_position_embeddings": LONGEST + 2,
-        "pad_token_id": 0 if words is None else tokenizer.pad_token_id,
+        "max_position_embeddings": TINY_MAX_LENGTH + 2,
+        "pad_token_id": 0 if tokenizer_kind is None else tokenizer.pad_token_id,
         "initializer_range": 0.1,
-    } | (FAMILIES | WRITERS)[family]
+    } | (ENCODER_CONFIGS | SEQ2SEQ_CONFIGS)[family]
     ids: dict[str, int | None] = {f"{name}_token_id": None for name in ("bos", "eos", "cls", "sep")}
-    if family in WRITERS:
+    if family in SEQ2SEQ_CONFIGS:
         auto_class = "AutoModelForSeq2SeqLM"
         ids |= {"bos_token_id": 2, "decoder_start_token_id": 2, "eos_token_id": 3, "forced_eos_token_id": None}
-    if words is not None:  # Marian begins with padding
+    if tokenizer_kind is not None:  # Marian begins with padding
         start = tokenizer.pad_token_id if tokenizer.bos_token_id is None else tokenizer.eos_token_id
         ids |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
         ids |= {"decoder_start_token_id": start}
     about = transformers.AutoConfig.for_model(family, **fields | ids | config)
-    with torch.random.fork_rng(), quiet():
+    with torch.random.fork_rng(), silence_transformers():
         torch.manual_seed(seed)
         model = getattr(transformers, auto_class).from_config(about)
         model.save_pretrained(folder)
     return str(folder)
 
 
-def reviews(rows: int = 40, seed: int = 0, labels: Sequence[str] = ("bad", "good")) -> list[dict[str, str]]:
+def make_reviews(rows: int = 40, seed: int = 0, labels: Sequence[str] = ("bad", "good")) -> list[dict[str, str]]:
     """Rows of `text` and `label` that a tiny model learns at once: the texts differ, of unequal length."""
     chance = random.Random(seed)
     made = []
     for i in range(rows):
-        words = [chance.choice(FILLER) for _ in range(chance.randint(0, 12))]
-        words += [chance.choice(WORDS[("bad", "good")[i % 2]]) for _ in range(chance.randint(1, 3))]
+        words = [chance.choice(FILLER_WORDS) for _ in range(chance.randint(0, 12))]
+        words += [chance.choice(SENTIMENT_WORDS[("bad", "good")[i % 2]]) for _ in range(chance.randint(1, 3))]
         chance.shuffle(words)
         made.append({"text": f"{' '.join(words)} {i}", "label": labels[i % 2]})
     return made
 
 
-def articles(rows: int = 32, seed: int = 0) -> list[dict[str, str]]:
+def make_articles(rows: int = 32, seed: int = 0) -> list[dict[str, str]]:
     """Rows of `text` and `summary` for a tiny model: the summary is the number at the end and a word of the text."""
     return [{"text": row["text"], "summary": f"{row['text'].split()[-1]} {row['text'].split()[0]}"}
-            for row in reviews(rows, seed)]  # fmt: skip
+            for row in make_reviews(rows, seed)]  # fmt: skip
 
 
-def sentences(number: int = 300, seed: int = 0, chinese: bool = False) -> list[str]:
+def make_sentences(number: int = 300, seed: int = 0, chinese: bool = False) -> list[str]:
     """Lines of a corpus: up to 15 of 600 made-up words, or up to 30 Chinese characters without a space."""
     chance = random.Random(seed)
-    words = list(CHARACTERS) if chinese else [
+    words = list(CHINESE_CHARACTERS) if chinese else [
         "".join(chance.choices(SYLLABLES, k=chance.randint(1, 4))) for _ in range(600)
     ]  # fmt: skip
     space, end, longest = ("", "。", 30) if chinese else (" ", ".", 15)

@@ -45,40 +45,40 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A two-layer BERT without a head."""
-    from llmkit.testing import tiny_model
+    from llmkit.testing import make_tiny_model
 
-    return tiny_model(tmp_path_factory.mktemp("tiny") / "bert")
+    return make_tiny_model(tmp_path_factory.mktemp("tiny") / "bert")
 
 
 @pytest.fixture(scope="session")
 def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A two-layer BERT with a random head for `bad` and `good`."""
-    from llmkit.testing import tiny_model
+    from llmkit.testing import make_tiny_model
 
     names = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
     folder = tmp_path_factory.mktemp("tiny_classifier") / "bert"
-    return tiny_model(folder, auto_class="AutoModelForSequenceClassification", **names)
+    return make_tiny_model(folder, auto_class="AutoModelForSequenceClassification", **names)
 
 
 @pytest.fixture(scope="session")
 def tiny_mlm(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A two-layer BERT with a random head for masked tokens; it knows the words of `sentences()`."""
-    from llmkit.testing import sentences, tiny_model
+    from llmkit.testing import make_sentences, make_tiny_model
 
     folder = tmp_path_factory.mktemp("tiny_mlm") / "bert"
-    return tiny_model(folder, auto_class="AutoModelForMaskedLM", texts=sentences())
+    return make_tiny_model(folder, auto_class="AutoModelForMaskedLM", texts=make_sentences())
 
 
 @pytest.fixture(scope="session")
 def finished(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of classify on 60 rows of reviews.jsonl, which lies beside it; it has learned them."""
     import llmkit
-    from llmkit.testing import reviews, write_jsonl
+    from llmkit.testing import make_reviews, write_jsonl
 
     home = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        data = write_jsonl("reviews.jsonl", reviews(60))
+        data = write_jsonl("reviews.jsonl", make_reviews(60))
         keys = ("train.learning_rate=6e-3", "train.per_device_train_batch_size=8")
         run = llmkit.train(None, *keys, task="classify", model=tiny, train=data, epochs=10.0, output_dir="run")
     return home / run.path

@@ -41,7 +41,7 @@ class Stream(io.StringIO):
 
 @given(st.text(st.characters()))
 def test_plain_text_has_one_line_and_steers_nothing(text: str) -> None:
-    said = console.plain(text)
+    said = console.sanitize_for_console(text)
     assert len(said.splitlines()) <= 1
     assert len(said) == len(text)
     assert "\x1b" not in said
@@ -52,12 +52,12 @@ def test_plain_text_has_one_line_and_steers_nothing(text: str) -> None:
     "bad", ["\x1b[31m", "\x9b31m", "\r", "\n", "\0", "\x08", "\u202e", "\u2066", "\u2028", "\udce9"]
 )
 def test_what_steers_a_terminal_is_replaced(bad: str) -> None:
-    assert console.plain(f"a{bad}b") == f"a{GONE}{bad[1:]}b"
+    assert console.sanitize_for_console(f"a{bad}b") == f"a{GONE}{bad[1:]}b"
 
 
 @pytest.mark.parametrize("good", ["评论", "שלום", "e\u0301", "👩\u200d👧", "<b>[red]", "a\u00a0b"])
 def test_any_script_stays_as_it_is(good: str) -> None:
-    assert console.plain(good) == good
+    assert console.sanitize_for_console(good) == good
 
 
 @pytest.mark.parametrize(
@@ -76,31 +76,31 @@ def test_any_script_stays_as_it_is(good: str) -> None:
     ],
 )
 def test_tokens_are_redacted(text: str, redacted: str) -> None:
-    assert console.redacted(text) == redacted
+    assert console.redact_secrets(text) == redacted
 
 
 def test_a_while_in_which_no_note_is_said_twice(capsys: Captured) -> None:
-    with console.once():
-        with console.once():
-            console.note("one")
+    with console.print_messages_once():
+        with console.print_messages_once():
+            console.print_message("one")
         for text in ("one", "two", "two"):
-            console.note(text)
-    console.note("two")
+            console.print_message(text)
+    console.print_message("two")
     assert capsys.readouterr().err == "one\ntwo\ntwo\n"
 
 
 def test_notes_and_mistakes_go_to_stderr_without_tokens(capsys: Captured) -> None:
-    console.note("a\nb hf_abcdefgh12345678")
-    console.error("what\x1b; mend\n  token=x")
+    console.print_message("a\nb hf_abcdefgh12345678")
+    console.print_error("what\x1b; mend\n  token=x")
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == f"a{GONE}b ***\nerror: what{GONE}; mend\n  token=***\n"
 
 
 def test_results_go_to_stdout(capsys: Captured) -> None:
-    console.out("one\ntwo\x1b")
-    console.out()
-    console.out_json({"评": "a\n\x1b", "n": 0.5})
+    console.print_result("one\ntwo\x1b")
+    console.print_result()
+    console.print_json({"评": "a\n\x1b", "n": 0.5})
     said = capsys.readouterr()
     assert said.err == ""
     assert said.out == f'one\ntwo{GONE}\n\n{{"评": "a\\n\\u001b", "n": 0.5}}\n'
@@ -108,7 +108,7 @@ def test_results_go_to_stdout(capsys: Captured) -> None:
 
 def test_json_holds_no_number_that_is_none() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        console.out_json({"value": float("nan")})
+        console.print_json({"value": float("nan")})
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "gb18030", "cp1252"])
@@ -116,11 +116,11 @@ def test_a_stream_of_any_encoding_takes_any_text(encoding: str, monkeypatch: pyt
     stream = Stream(encoding)
     monkeypatch.setattr(sys, "stdout", stream)
     record = {"评é": "😀\udce9\x7f"}
-    console.out_json(record)
-    console.out_json_text(json.dumps(record, ensure_ascii=False))
+    console.print_json(record)
+    console.print_json_line(json.dumps(record, ensure_ascii=False))
     assert [json.loads(line) for line in stream.getvalue().splitlines()] == [record, record]
-    console.out("评é 😀 \udce9")
-    console.table(["评é"], [["😀\udce9"]], title="é评")
+    console.print_result("评é 😀 \udce9")
+    console.print_table(["评é"], [["😀\udce9"]], title="é评")
 
 
 def test_a_reader_that_left_ends_the_command_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,13 +135,13 @@ def test_a_reader_that_left_ends_the_command_without_a_word(monkeypatch: pytest.
         spare = file.fileno()
         monkeypatch.setattr(sys, "stdout", Gone())
         with pytest.raises(SystemExit) as caught:
-            console.out("x")
+            console.print_result("x")
     assert caught.value.code == 0
 
 
 def test_a_table_shows_chinese_and_what_looks_like_markup_as_it_is(capsys: Captured) -> None:
     long = "长" * 300
-    console.table(["name", "评"], [["[red]x[/red]", 1], [long, 22], ["a\nb\x1b", 3]], numbers={1}, title="T [b]")
+    console.print_table(["name", "评"], [["[red]x[/red]", 1], [long, 22], ["a\nb\x1b", 3]], numbers={1}, title="T [b]")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].rstrip() == "T [b]"
     assert "[red]x[/red]" in lines[3]
@@ -153,14 +153,14 @@ def test_a_table_shows_chinese_and_what_looks_like_markup_as_it_is(capsys: Captu
 def test_only_the_first_process_speaks(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    console.note("a")
-    console.out("b")
-    console.out_json({"c": 1})
-    console.table(["d"], [["e"]])
-    with console.progress("f", 2) as advance:
+    console.print_message("a")
+    console.print_result("b")
+    console.print_json({"c": 1})
+    console.print_table(["d"], [["e"]])
+    with console.show_progress("f", 2) as advance:
         advance(1, "g")
     assert capsys.readouterr() == ("", "")
-    console.error("a mistake is said by whoever made it")
+    console.print_error("a mistake is said by whoever made it")
     assert capsys.readouterr().err == "error: a mistake is said by whoever made it\n"
 
 
@@ -174,11 +174,11 @@ class Clock:
 
 def test_without_a_terminal_progress_is_a_line_now_and_then(capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
-    with console.progress("train", 4000) as advance:
+    with console.show_progress("train", 4000) as advance:
         for seconds, facts in [(29, ()), (31, ["loss 0.5\x1b", "9 tokens/s"]), (60, ()), (61.5, ())]:
             clock.now = seconds
             advance(1000, facts)
-    with console.progress("read") as advance, console.progress("within") as advance_within:
+    with console.show_progress("read") as advance, console.show_progress("within") as advance_within:
         clock.now += 30
         advance(3)
         advance_within(2, left=3601.0)
@@ -205,20 +205,20 @@ FACTS = ["epoch 0.06", "loss 0.681", "12.3k tokens/s", "pad 4%"]
     ],
 )
 def test_a_bar_fits_its_terminal(width: int, line: str) -> None:
-    bar = console.Bar("training", 63_150, 0.0, True, 0.0, 12_120, FACTS, 6000.0)
+    bar = console.ProgressState("training", 63_150, 0.0, True, 0.0, 12_120, FACTS, 6000.0)
     assert rendered(bar, width) == line
 
 
 def test_a_bar_without_a_total_counts() -> None:
-    assert rendered(console.Bar("reading", None, 0.0, True, 0.0, 1200), 80) == "reading 1,200"
+    assert rendered(console.ProgressState("reading", None, 0.0, True, 0.0, 1200), 80) == "reading 1,200"
 
 
 def test_a_bar_without_time_left_shows_what_it_knows() -> None:
-    assert rendered(console.Bar("[b]", 8, 0.0, True, 0.0, 0), 20) == f"[b] {'━' * 12} 0/8"
+    assert rendered(console.ProgressState("[b]", 8, 0.0, True, 0.0, 0), 20) == f"[b] {'━' * 12} 0/8"
 
 
-def rendered(bar: console.Bar, width: int) -> str:
-    return "\n".join(seen(lambda screen: console.drawn(bar, screen.width), width))
+def rendered(bar: console.ProgressState, width: int) -> str:
+    return "\n".join(seen(lambda screen: console.render_bar(bar, screen.width), width))
 
 
 def seen(draw: Callable[[Any], Any], width: int) -> list[str]:
@@ -245,9 +245,9 @@ def test_on_a_terminal_progress_is_a_bar_on_stderr_that_goes_away(
     capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = terminal(monkeypatch)
-    with console.progress("train", 2) as advance:
+    with console.show_progress("train", 2) as advance:
         advance(2, ["loss [b]\x1b"])
-        console.note("in between")
+        console.print_message("in between")
     assert "train" in stream.getvalue()
     assert f"2/2  loss [b]{GONE}" in stream.getvalue()
     assert "in between\n" in stream.getvalue()
@@ -257,14 +257,14 @@ def test_on_a_terminal_progress_is_a_bar_on_stderr_that_goes_away(
 
 def test_bars_within_bars_share_one_display_and_short_ones_stay_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     stream, clock = terminal(monkeypatch), Clock(monkeypatch)
-    with console.progress("outer", 2), console.progress("inner", 3) as advance:
-        early = seen(console.drawn_together, 30)
+    with console.show_progress("outer", 2), console.show_progress("inner", 3) as advance:
+        early = seen(console.render_bars, 30)
         clock.now = 1.0
         advance(1)
-        late = seen(console.drawn_together, 30)
+        late = seen(console.render_bars, 30)
     assert early == [f"outer {'━' * 20} 0/2"]
     assert late == [f"outer {'━' * 20} 0/2", "inner ━━━━━━━━━━ 1/3  2 s left"]
-    assert seen(console.drawn_together, 30) == []
+    assert seen(console.render_bars, 30) == []
     assert stream.getvalue().count("\x1b[?25l") == 1  # one display hid the cursor
     assert stream.getvalue().count("\x1b[?25h") == 1
 
@@ -273,7 +273,7 @@ def test_bars_within_bars_share_one_display_and_short_ones_stay_hidden(monkeypat
 def test_a_terminal_that_cannot_draw_gets_lines(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stream, clock = terminal(monkeypatch), Clock(monkeypatch)
     monkeypatch.setenv(name, value)
-    with console.progress("train", 2) as advance:
+    with console.show_progress("train", 2) as advance:
         clock.now = 30
         advance(1)
     assert stream.getvalue() == "train: 1 of 2  30 s left\n"
@@ -281,9 +281,9 @@ def test_a_terminal_that_cannot_draw_gets_lines(name: str, value: str, monkeypat
 
 def test_an_interrupt_takes_the_bars_away(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = terminal(monkeypatch)
-    with pytest.raises(KeyboardInterrupt), console.progress("outer", 2), console.progress("inner", 2):
+    with pytest.raises(KeyboardInterrupt), console.show_progress("outer", 2), console.show_progress("inner", 2):
         raise KeyboardInterrupt
-    assert console.SHOWN == []
+    assert console.ACTIVE_BARS == []
     assert sys.stderr is stream
     assert stream.getvalue().endswith("\x1b[1A\x1b[2K")
 
@@ -294,7 +294,7 @@ def test_an_interrupt_takes_the_bars_away(monkeypatch: pytest.MonkeyPatch) -> No
      (3599.7, "1 h 0 m"), (7499, "2 h 5 m"), (86_390, "1 d 0 h"), (360_000, "4 d 4 h")],
 )  # fmt: skip
 def test_durations_are_for_people(seconds: float, said: str) -> None:
-    assert console.duration(seconds) == said
+    assert console.format_duration(seconds) == said
 
 
 @pytest.mark.parametrize(
@@ -302,12 +302,12 @@ def test_durations_are_for_people(seconds: float, said: str) -> None:
     [(0, "0"), (0.5, "0.5"), (950, "950"), (999.6, "1k"), (12_345, "12.3k"), (999_999, "1M"), (1.05e6, "1.05M"), (2e9, "2G")],
 )  # fmt: skip
 def test_large_numbers_are_short(number: float, said: str) -> None:
-    assert console.short(number) == said
+    assert console.format_short_number(number) == said
 
 
 @pytest.mark.parametrize("bad", ["\x7f", "\x9b", "\x85", "\u061c", "\u200f", "\u202e", "\u2066", "\u2028", "\u2029"])
 def test_json_steers_no_terminal_and_loses_nothing(bad: str, capsys: Captured) -> None:
-    console.out_json({f"k{bad}": f"评{bad}", "deep": [bad]})
+    console.print_json({f"k{bad}": f"评{bad}", "deep": [bad]})
     said = capsys.readouterr().out
     assert said == f'{{"k\\u{ord(bad):04x}": "评\\u{ord(bad):04x}", "deep": ["\\u{ord(bad):04x}"]}}\n'
     assert json.loads(said) == {f"k{bad}": f"评{bad}", "deep": [bad]}

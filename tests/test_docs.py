@@ -58,14 +58,14 @@ def test_the_terminal_of_the_writer_changes_nothing(generate: ModuleType, monkey
 
 
 def test_every_key_and_every_option_is_in_the_reference(generate: ModuleType) -> None:
-    from llmkit.recipe.validation_messages import leaves
+    from llmkit.recipe.validation_messages import list_dotted_keys
     from llmkit.schema import Recipe
     from llmkit.tasks.classify import ClassifyOptions
     from llmkit.tasks.mlm import MlmOptions
     from llmkit.tasks.sentiment import SentimentOptions
 
     recipe, commands = generate.recipe_page(), generate.commands_page()
-    keys = [*leaves(Recipe), *(f"classify.{name}" for name in ClassifyOptions.model_fields)]
+    keys = [*list_dotted_keys(Recipe), *(f"classify.{name}" for name in ClassifyOptions.model_fields)]
     keys += [f"mlm.{name}" for name in MlmOptions.model_fields]
     keys += [f"sentiment.{name}" for name in SentimentOptions.model_fields]
     assert [key for key in keys if f"| `{key}` |" not in recipe] == []

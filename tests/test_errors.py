@@ -7,7 +7,7 @@ import os
 import pytest
 
 from llmkit import errors
-from llmkit.errors import DataError, LlmkitError, did_you_mean, nearest
+from llmkit.errors import DataError, LlmkitError, find_nearest_word, suggest_spelling
 
 CODES = {
     "LlmkitError": os.EX_SOFTWARE,
@@ -63,12 +63,12 @@ def test_a_mistake_says_what_where_and_how_to_mend_it(fault: LlmkitError, senten
     ],
 )
 def test_the_nearest_word(word: str, known: list[str], near: str | None) -> None:
-    assert nearest(word, known) == near
+    assert find_nearest_word(word, known) == near
 
 
 def test_a_question_or_the_list() -> None:
-    assert did_you_mean("txt", ["text", "label"]) == "did you mean 'text'?"
-    assert did_you_mean("zzz", ["text", "label"]) == "known: text, label"
+    assert suggest_spelling("txt", ["text", "label"]) == "did you mean 'text'?"
+    assert suggest_spelling("zzz", ["text", "label"]) == "known: text, label"
 
 
 def test_what_stands_in_data_never_makes_a_line_of_its_own() -> None:
@@ -76,7 +76,7 @@ def test_what_stands_in_data_never_makes_a_line_of_its_own() -> None:
     clean = "bad\ufffdok: 0 errors\ufffd\ufffd\ufffd"
     fault = DataError(f"a.csv:2: label '{forged}'", f"not '{forged}'", [f"a.csv:2: '{forged}'"], 6)
     assert str(fault) == f"a.csv:2: label '{clean}'; not '{clean}'\n  a.csv:2: '{clean}'\n  ... and 1 more"
-    assert (fault.message, fault.hint) == (f"a.csv:2: label '{clean}'", f"not '{clean}'")
+    assert (fault.message, fault.fix) == (f"a.csv:2: label '{clean}'", f"not '{clean}'")
 
 
 def test_a_recipes_mistakes_stand_on_lines_of_their_own() -> None:

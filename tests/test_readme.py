@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from llmkit.testing import articles, reviews, sentences, write_jsonl, write_lines
+from llmkit.testing import make_articles, make_reviews, make_sentences, write_jsonl, write_lines
 
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(
@@ -51,8 +51,8 @@ def write_files(folder: Path) -> None:
         with (folder / name).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["review", "sentiment"])
-            writer.writerows(row.values() for row in reviews(60, seed, LABELS))
-    rows = reviews(60)
+            writer.writerows(row.values() for row in make_reviews(60, seed, LABELS))
+    rows = make_reviews(60)
     write_jsonl(folder / "tickets.jsonl", [{"text": row["text"], "labels": [row["label"], "film"]} for row in rows])
     ratings = [f"{row['text']},{len(row['text'])}" for row in rows]
     (folder / "ratings.csv").write_text("\n".join(["text,rating", *ratings]) + "\n", encoding="utf-8")
@@ -60,11 +60,11 @@ def write_files(folder: Path) -> None:
     (folder / "pairs.csv").write_text("\n".join(["question1,question2,label", *pairs]) + "\n", encoding="utf-8")
     stars = [f"{row['text']},{(1, 5, 3)[i % 3]} stars" for i, row in enumerate(rows)]
     (folder / "stars.csv").write_text("\n".join(["text,label", *stars]) + "\n", encoding="utf-8")
-    write_jsonl(folder / "articles.jsonl", articles(40))
-    write_jsonl(folder / "pairs.jsonl", [{"en": row["text"], "zh": row["summary"]} for row in articles(40)])
+    write_jsonl(folder / "articles.jsonl", make_articles(40))
+    write_jsonl(folder / "pairs.jsonl", [{"en": row["text"], "zh": row["summary"]} for row in make_articles(40)])
     (folder / "lines.txt").write_text("a warm and funny film\na dull , clumsy story\n", encoding="utf-8")
     (folder / "raw").mkdir()
-    write_lines(folder / "raw" / "corpus.txt", sentences(200))
+    write_lines(folder / "raw" / "corpus.txt", make_sentences(200))
     for name, data in MISTAKES.items():
         (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
 
@@ -94,7 +94,7 @@ def run_page(name: str) -> Counter[str]:
 
 def run_command(line: str, code: int) -> Iterator[str]:
     """Run one line of shell through the command line's own door; the lines of the mistakes that it prints."""
-    from llmkit.cli import run
+    from llmkit.cli import run_command_line
 
     program, *words = shlex.split(line)
     assert program == "llmkit", line
@@ -105,7 +105,7 @@ def run_command(line: str, code: int) -> Iterator[str]:
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "stdin", stdin)
-        assert run(words) == code, (line, err.getvalue())
+        assert run_command_line(words) == code, (line, err.getvalue())
     if stdin is not sys.stdin:
         stdin.close()
         assert len([json.loads(answer) for answer in out.getvalue().splitlines()]) == 2
@@ -177,7 +177,7 @@ def test_the_task_in_one_file_trains_and_answers(tiny: str) -> None:
     import llmkit
 
     assert run_page("docs/own-task.md") == {"files": 2}
-    rows = [{"title": row["text"][:20], "body": row["text"], "label": row["label"]} for row in reviews(30)]
+    rows = [{"title": row["text"][:20], "body": row["text"], "label": row["label"]} for row in make_reviews(30)]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     keys = ("data.encoding=utf-8", "train.learning_rate=1e-3")
     run = llmkit.train("pairs.yaml", *keys, model=tiny, train="rows.jsonl", output_dir="run")
@@ -189,10 +189,10 @@ def test_the_task_in_one_file_trains_and_answers(tiny: str) -> None:
 def test_the_guide_to_pretraining_runs_without_any_download() -> None:
     import llmkit
 
-    write_lines("corpus.txt", [*sentences(100), *(row["text"] for row in reviews(200))])
-    write_lines("other.txt", [row["text"] for row in reviews(20, seed=1)])
+    write_lines("corpus.txt", [*make_sentences(100), *(row["text"] for row in make_reviews(200))])
+    write_lines("other.txt", [row["text"] for row in make_reviews(20, seed=1)])
     for name, seed in (("labelled.csv", 2), ("new.csv", 3)):
-        write_lines(name, ["text,label", *(f"{row['text']},{row['label']}" for row in reviews(60, seed))])
+        write_lines(name, ["text,label", *(f"{row['text']},{row['label']}" for row in make_reviews(60, seed))])
     assert run_page("docs/pretraining.md") == {"files": 1, "commands": 10}
     assert sorted(path.name for path in Path("runs").iterdir()) == ["labelled", "mlm", "more", "zh"]
     begun, within = llmkit.predict("runs/zh", ["我喜欢[MASK]", "我喜欢看[MASK]影。"])

@@ -46,19 +46,19 @@ def test_every_choice_is_one_of_transformers() -> None:
 
 
 def test_the_fields_read_from_source_are_those_of_the_class() -> None:
-    assert hf.fields() == INSTALLED
+    assert hf.list_hf_fields() == INSTALLED
 
 
 def test_what_hf_refuses_exists() -> None:
-    assert hf.OURS <= INSTALLED
-    assert set(hf.ELSEWHERE) <= INSTALLED
-    assert not hf.OURS & set(hf.ELSEWHERE)
+    assert hf.RESERVED_HF_FIELDS <= INSTALLED
+    assert set(hf.KEY_BY_HF_FIELD) <= INSTALLED
+    assert not hf.RESERVED_HF_FIELDS & set(hf.KEY_BY_HF_FIELD)
 
 
 @pytest.mark.parametrize("key", sorted(INSTALLED))
 def test_every_field_of_training_arguments_has_one_place(key: str) -> None:
-    free = hf.complaint(key) is None
-    assert free == (key not in hf.OURS | set(hf.ELSEWHERE) | set(TrainSection.model_fields))
+    free = hf.explain_hf_key(key) is None
+    assert free == (key not in hf.RESERVED_HF_FIELDS | set(hf.KEY_BY_HF_FIELD) | set(TrainSection.model_fields))
 
 
 @pytest.mark.parametrize("section", [*sections(Recipe), ClassifyOptions], ids=lambda section: section.__name__)

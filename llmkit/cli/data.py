@@ -8,20 +8,20 @@ import typer
 
 from llmkit import console
 
-COUNTS = ("documents_changed", "characters_removed", "documents_dropped")
+COUNT_COLUMNS = ("documents_changed", "characters_removed", "documents_dropped")
 
-app = typer.Typer(help="Prepare a corpus.", rich_markup_mode=None)
+data_app = typer.Typer(help="Prepare a corpus.", rich_markup_mode=None)
 
 
-@app.callback(invoke_without_command=True)
-def data(context: typer.Context) -> None:
+@data_app.callback(invoke_without_command=True)
+def data_group(context: typer.Context) -> None:
     """Prepare a corpus."""
     if context.invoked_subcommand is None:
-        console.out(context.get_help())
+        console.print_result(context.get_help())
 
 
-@app.command()
-def clean(
+@data_app.command()
+def clean_command(
     corpus: Annotated[
         list[str],
         typer.Argument(
@@ -81,32 +81,35 @@ def clean(
     told: dict[str, Any] = {} if near is None else {"near": near}
     about = cleaned(
         corpus, output_dir, document=document, column=column, encoding=encoding,  # type: ignore[arg-type]
-        skip=split(skip), also=split(also), only=split(only), chars=chars, words=words, script=split(script),
+        skip=split_names(skip), also=split_names(also), only=split_names(only), chars=chars, words=words, script=split_names(script),
         stop_words=stop_words, form=form, workers=workers, **told,  # type: ignore[arg-type]
     )  # fmt: skip
     if as_json:
-        console.out_json(about)
+        console.print_json(about)
     else:
-        show(about, output_dir)
+        print_cleaning_report(about, output_dir)
 
 
-def split(names: str | None) -> list[str]:
+def split_names(names: str | None) -> list[str]:
     """The names in `a,b`."""
     return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
-def show(about: dict[str, Any], folder: str) -> None:
+def print_cleaning_report(about: dict[str, Any], folder: str) -> None:
     """Print what each step did, and examples of what was dropped."""
     rows = [
-        (one["step"], *(f"{one[key]:,}" if one[key] else "" for key in COUNTS), one["about"]) for one in about["steps"]
+        (one["step"], *(f"{one[key]:,}" if one[key] else "" for key in COUNT_COLUMNS), one["about"])
+        for one in about["steps"]
     ]
-    console.table(["step", *(key.replace("_", " ") for key in COUNTS), "what it is about"], rows, {1, 2, 3})
+    console.print_table(
+        ["step", *(key.replace("_", " ") for key in COUNT_COLUMNS), "what it is about"], rows, {1, 2, 3}
+    )
     examples = [(one["step"], e["source"], e["why"], e["text"]) for one in about["steps"] for e in one["dropped"]]
     if examples:
-        console.out()
-        console.table(["dropped by", "where", "why", "text"], examples)
+        console.print_result()
+        console.print_table(["dropped by", "where", "why", "text"], examples)
     documents, characters = about["documents"], about["characters"]
-    console.out(
+    console.print_result(
         f"\n{documents['kept']:,} of {documents['read']:,} documents and {characters['kept']:,} of "
         f"{characters['read']:,} characters kept in {folder}"
     )

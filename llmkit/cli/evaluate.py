@@ -9,13 +9,22 @@ from typing import Annotated
 import typer
 
 from llmkit import console
-from llmkit.cli.model_options import Base, Batch, Debug, Precision, TaskFile, Text, TextPair, second_text
+from llmkit.cli.model_options import (
+    AdapterBaseOption,
+    BatchSizeOption,
+    EvaluateDebugOption,
+    PrecisionOption,
+    TaskOption,
+    TextColumnOption,
+    TextPairColumnOption,
+    build_text_pair_key,
+)
 from llmkit.errors import UsageError
 
-ANY_KEY = re.compile(r"[a-z_]+(\.[a-z_]+)+=")  # also one that may not be set here: it is no model
+RECIPE_KEY = re.compile(r"[a-z_]+(\.[a-z_]+)+=")  # also one that may not be set here: it is no model
 
 
-def evaluate(
+def evaluate_command(
     words: Annotated[
         list[str],
         typer.Argument(
@@ -25,8 +34,8 @@ def evaluate(
         ),
     ],
     data: Annotated[str | None, typer.Option(help="Rows to score; default: the (first) run's own test rows.")] = None,
-    text: Text = None,
-    text_pair: TextPair = None,
+    text: TextColumnOption = None,
+    text_pair: TextPairColumnOption = None,
     label: Annotated[
         str | None,
         typer.Option("--label", "--summary", "--target", help="The column of the label, summary or translation."),
@@ -43,42 +52,42 @@ def evaluate(
     output_dir: Annotated[
         str | None, typer.Option("--output-dir", "-o", help="A fresh folder for metrics.json and predictions.jsonl.")
     ] = None,
-    batch_size: Batch = None,
-    precision: Precision = None,
-    base: Base = None,
-    task: TaskFile = None,
+    batch_size: BatchSizeOption = None,
+    precision: PrecisionOption = None,
+    base: AdapterBaseOption = None,
+    task: TaskOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout instead of a table.")] = False,
-    debug: Debug = False,  # noqa: ARG001
+    debug: EvaluateDebugOption = False,  # noqa: ARG001
 ) -> None:
     """Score a run or any Hugging Face folder, or compare several on the same rows.
 
     llmkit eval runs/x --data test.jsonl
     """
-    models, keys = divided(words)
-    keys += second_text(text_pair)
-    from llmkit.evaluation.compare import comparison
-    from llmkit.evaluation.evaluate import Request, report_on
+    models, keys = split_models_and_keys(words)
+    keys += build_text_pair_key(text_pair)
+    from llmkit.evaluation.compare import compare_models
+    from llmkit.evaluation.evaluate import EvaluationRequest, run_evaluation
     from llmkit.report import tables
 
-    asked = Request(data, text, label, metric or (), batch_size, precision, task, keys, label_map or (), per_label,
+    asked = EvaluationRequest(data, text, label, metric or (), batch_size, precision, task, keys, label_map or (), per_label,
                     base)  # fmt: skip
     if len(models) > 1:
-        compared = comparison(models, asked, output_dir)
+        compared = compare_models(models, asked, output_dir)
         if as_json:
-            console.out_json(compared.as_dict())
+            console.print_json(compared.as_dict())
         else:
-            tables.show_comparison(compared)
+            tables.print_comparison(compared)
         return
-    report = report_on(models[0], asked, output_dir)
+    report = run_evaluation(models[0], asked, output_dir)
     if as_json:
-        console.out_json(report.as_dict())
+        console.print_json(report.as_dict())
     else:
-        tables.show(report, models[0])
+        tables.print_report(report, models[0])
 
 
-def divided(words: list[str]) -> tuple[list[str], list[str]]:
+def split_models_and_keys(words: list[str]) -> tuple[list[str], list[str]]:
     """The models, and the KEY=VALUE texts."""
-    keys = [word for word in words if ANY_KEY.match(word) and not Path(word).exists()]
+    keys = [word for word in words if RECIPE_KEY.match(word) and not Path(word).exists()]
     models = [word for word in words if word not in keys]
     if not models:
         raise UsageError("no model is named", "write it before the keys: llmkit eval MODEL")
@@ -90,4 +99,4 @@ def divided(words: list[str]) -> tuple[list[str], list[str]]:
 
 def add_to(app: typer.Typer) -> None:
     """Register the command."""
-    app.command("eval")(evaluate)
+    app.command("eval")(evaluate_command)

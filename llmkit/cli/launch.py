@@ -9,18 +9,18 @@ import typer
 from llmkit import console
 from llmkit.errors import UsageError
 
-app = typer.Typer(help="Run on a cluster.", rich_markup_mode=None)
+launch_app = typer.Typer(help="Run on a cluster.", rich_markup_mode=None)
 
 
-@app.callback(invoke_without_command=True)
-def launch(context: typer.Context) -> None:
+@launch_app.callback(invoke_without_command=True)
+def launch_group(context: typer.Context) -> None:
     """Run on a cluster."""
     if context.invoked_subcommand is None:
-        console.out(context.get_help())
+        console.print_result(context.get_help())
 
 
-@app.command()
-def slurm(
+@launch_app.command()
+def slurm_command(
     words: Annotated[
         list[str],
         typer.Argument(metavar="RECIPE [KEY=VALUE]", help="What `llmkit train` is given on the cluster."),
@@ -42,10 +42,14 @@ def slurm(
     The recipe is checked here, with its keys; its data is looked at on the cluster.
     """
     from llmkit.recipe.load import load_recipe
-    from llmkit.training.processes.slurm import Cluster, script
+    from llmkit.training.processes.slurm import SlurmResources, build_slurm_script
 
     recipe = load_recipe(words[0], words[1:], output_dir=output_dir)
     if recipe.output_dir is None:
         raise UsageError("no -o FOLDER: a job that is queued again would start anew", "name one on a shared disk")
     given = words if output_dir is None else [*words, "--output-dir", output_dir]
-    console.out(script(given, Cluster(machines, processes, time, partition, cpus, not cpu), f"llmkit-{words[0]}"))
+    console.print_result(
+        build_slurm_script(
+            given, SlurmResources(machines, processes, time, partition, cpus, not cpu), f"llmkit-{words[0]}"
+        )
+    )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-Words = Annotated[
+RecipeArguments = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="RECIPE|KEY=VALUE",
@@ -15,10 +15,10 @@ Words = Annotated[
         show_default=False,
     ),
 ]
-Model = Annotated[
+ModelOption = Annotated[
     str | None, typer.Option(help="The weights to start from: a folder, a Hub id, pkg://PACKAGE/PATH. [model.name]")
 ]
-Weights = Annotated[
+ModelOrNetworkOption = Annotated[
     str | None,
     typer.Option(
         "--model",
@@ -26,42 +26,46 @@ Weights = Annotated[
         "transformers: rnn, lstm, gru, cnn, bag. [model.name]",
     ),
 ]
-Train = Annotated[str | None, typer.Option(help="The training rows: csv, tsv, jsonl, parquet, a folder. [data.train]")]
-Corpus = Annotated[
+TrainOption = Annotated[
+    str | None, typer.Option(help="The training rows: csv, tsv, jsonl, parquet, a folder. [data.train]")
+]
+CorpusOption = Annotated[
     str | None, typer.Option("--train", help="The corpus: txt, jsonl, parquet, a folder of them. [data.train]")
 ]
-Encoder = Annotated[str | None, typer.Option(help="An encoder that reads, beside --decoder. [model.encoder]")]
-Decoder = Annotated[str | None, typer.Option(help="An encoder that learns to write. [model.decoder]")]
-FromConfig = Annotated[
+EncoderOption = Annotated[str | None, typer.Option(help="An encoder that reads, beside --decoder. [model.encoder]")]
+DecoderOption = Annotated[str | None, typer.Option(help="An encoder that learns to write. [model.decoder]")]
+FromConfigOption = Annotated[
     str | None,
     typer.Option(
         metavar="SHAPE", help="Fresh weights of a shape, such as bert-mini or modernbert-tiny. [model.from_config]"
     ),
 ]
-WritersShape = Annotated[
+Seq2SeqFromConfigOption = Annotated[
     str | None,
     typer.Option(
         "--from-config", metavar="SHAPE", help="Fresh weights of a shape: t5-mini, bart-mini ... [model.from_config]"
     ),
 ]
-TokenizerName = Annotated[
+TokenizerOption = Annotated[
     str | None,
     typer.Option("--tokenizer", help="The tokenizer, where it is not the model's own. [model.tokenizer]"),
 ]
-Validation = Annotated[str | None, typer.Option(help="Rows to choose the best checkpoint by. [data.validation]")]
-Test = Annotated[str | None, typer.Option(help="Rows to report on. [data.test]")]
-Text = Annotated[str | None, typer.Option(help="The column of the text. [data.columns.text]")]
-TextPair = Annotated[
+ValidationOption = Annotated[str | None, typer.Option(help="Rows to choose the best checkpoint by. [data.validation]")]
+TestOption = Annotated[str | None, typer.Option(help="Rows to report on. [data.test]")]
+TextOption = Annotated[str | None, typer.Option(help="The column of the text. [data.columns.text]")]
+TextPairOption = Annotated[
     str | None, typer.Option(help="The column of the second text, where rows are pairs. [data.columns.text_pair]")
 ]
-Label = Annotated[str | None, typer.Option(help="The column of the label. [data.columns.label]")]
-Epochs = Annotated[float | None, typer.Option(help="How often each row is seen. [train.num_train_epochs]")]
-Lora = Annotated[
+LabelOption = Annotated[str | None, typer.Option(help="The column of the label. [data.columns.label]")]
+EpochsOption = Annotated[float | None, typer.Option(help="How often each row is seen. [train.num_train_epochs]")]
+LoraOption = Annotated[
     bool | None,
     typer.Option("--lora", help="Train small matrices beside frozen weights, not all weights. [lora]"),
 ]
-Output = Annotated[str | None, typer.Option("--output-dir", "-o", help="The run folder. Default: a fresh runs/...")]
-Resume = Annotated[
+OutputDirOption = Annotated[
+    str | None, typer.Option("--output-dir", "-o", help="The run folder. Default: a fresh runs/...")
+]
+ResumeOption = Annotated[
     str | None,
     typer.Option(
         metavar="PATH",
@@ -69,22 +73,24 @@ Resume = Annotated[
         "command. The same command with the same -o does so by itself.",
     ),
 ]
-AllowChange = Annotated[
+AllowChangeOption = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY", help="A key that may differ from the run that goes on. May be given again."),
 ]
-DryRun = Annotated[
+DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Check all, run a few steps, say what the run would take; keep nothing.")
 ]
-Processes = Annotated[
+ProcessesOption = Annotated[
     int, typer.Option(help="Processes on this machine: one a GPU, or some that share the cores.", show_default=False)
 ]
-Machines = Annotated[
+MachinesOption = Annotated[
     int, typer.Option(help="Machines that run this same command, each with its own --rank.", show_default=False)
 ]
-MachineRank = Annotated[int, typer.Option("--rank", help="Which of the machines this is, from 0.", show_default=False)]
-MainAddress = Annotated[
+MachineRankOption = Annotated[
+    int, typer.Option("--rank", help="Which of the machines this is, from 0.", show_default=False)
+]
+MainAddressOption = Annotated[
     str | None, typer.Option(help="Where the machine of --rank 0 is: HOST or HOST:PORT.", show_default=False)
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout instead of a table.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout instead of a table.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]

@@ -9,44 +9,49 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmkit import console
-from llmkit.data.row_errors import counted
+from llmkit.data.row_errors import pluralize
 from llmkit.errors import LlmkitError
 
 if TYPE_CHECKING:
     from llmkit.models.tokenizer_training.fertility import Fertility
 
-app = typer.Typer(help="Train a tokenizer, or see what one makes of a corpus.", rich_markup_mode=None)
+tokenizer_app = typer.Typer(help="Train a tokenizer, or see what one makes of a corpus.", rich_markup_mode=None)
 # What a recipe calls a setting of the corpus, and what these commands call it.
-FLAGS = {"data.encoding=": "--encoding ", "data.encoding:": "--encoding:", "--text": "--column", " with --model": ""}
+CORPUS_FLAGS = {
+    "data.encoding=": "--encoding ",
+    "data.encoding:": "--encoding:",
+    "--text": "--column",
+    " with --model": "",
+}
 
-Corpus = Annotated[
+CorpusArgument = Annotated[
     list[str],
     typer.Argument(metavar="CORPUS...", help="Files of text (.txt, also .gz), tables, folders of them, or Hub ids."),
 ]
-Document = Annotated[
+DocumentOption = Annotated[
     str, typer.Option(metavar="line|block|file", help="What a document of a text file is; blank lines part blocks.")
 ]
-Column = Annotated[
+ColumnOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="NAME", help="The column of the texts, where the corpus is a table; several times: the texts of all."
     ),
 ]
-Encoding = Annotated[str, typer.Option(help="The encoding of the files.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a table.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
+EncodingOption = Annotated[str, typer.Option(help="The encoding of the files.")]
+JsonReportOption = Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of a table.")]
+TokenizerDebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")]
 
 
-@app.callback(invoke_without_command=True)
-def tokenizer(context: typer.Context) -> None:
+@tokenizer_app.callback(invoke_without_command=True)
+def tokenizer_group(context: typer.Context) -> None:
     """Train a tokenizer, or see what one makes of a corpus."""
     if context.invoked_subcommand is None:
-        console.out(context.get_help())
+        console.print_result(context.get_help())
 
 
-@app.command()
-def train(
-    corpus: Corpus,
+@tokenizer_app.command()
+def train_tokenizer_command(
+    corpus: CorpusArgument,
     output_dir: Annotated[str, typer.Option("--output-dir", "-o", help="The folder to make.")],
     kind: Annotated[
         str,
@@ -70,11 +75,11 @@ def train(
     held_back: Annotated[
         float, typer.Option(help="Share of the documents to report on, not to train on; 10,000 at most. 0: none.")
     ] = 0.05,
-    document: Document = "line",
-    column: Column = None,
-    encoding: Encoding = "utf-8",
-    as_json: Json = False,
-    debug: Debug = False,  # noqa: ARG001
+    document: DocumentOption = "line",
+    column: ColumnOption = None,
+    encoding: EncodingOption = "utf-8",
+    as_json: JsonReportOption = False,
+    debug: TokenizerDebugOption = False,  # noqa: ARG001
 ) -> None:
     """Train a tokenizer on texts, and report on texts that it has not seen.
 
@@ -84,34 +89,34 @@ def train(
     """
     from llmkit.models.tokenizer_training.train import train_tokenizer
 
-    with in_flags():
+    with translate_corpus_errors():
         trained = train_tokenizer(
             corpus, output_dir=output_dir, kind=kind, vocab_size=vocab_size, lowercase=lowercase,
             max_length=max_length, min_frequency=min_frequency, held_back=held_back, document=document,  # type: ignore[arg-type]
             column=column, encoding=encoding,
         )  # fmt: skip
     if as_json:
-        console.out_json(trained.as_dict())
+        console.print_json(trained.as_dict())
         return
     which = "those held back" if held_back else "the same ones"
-    learned = counted(trained.training["documents"], "document")
-    show(trained.held_back, f"{output_dir}: {kind}, {learned} learned from; of {which}:")
+    learned = pluralize(trained.training["documents"], "document")
+    print_fertility(trained.holdout_fertility, f"{output_dir}: {kind}, {learned} learned from; of {which}:")
 
 
-@app.command()
-def report(
+@tokenizer_app.command()
+def tokenizer_report_command(
     tokenizer: Annotated[
         str, typer.Argument(metavar="TOKENIZER", help="A tokenizer's folder, a run, a model's folder or a Hub id.")
     ],
-    corpus: Corpus,
+    corpus: CorpusArgument,
     max_length: Annotated[
         int | None, typer.Option(help="Tokens at which texts are cut. Default: what the tokenizer says.")
     ] = None,
-    document: Document = "line",
-    column: Column = None,
-    encoding: Encoding = "utf-8",
-    as_json: Json = False,
-    debug: Debug = False,  # noqa: ARG001
+    document: DocumentOption = "line",
+    column: ColumnOption = None,
+    encoding: EncodingOption = "utf-8",
+    as_json: JsonReportOption = False,
+    debug: TokenizerDebugOption = False,  # noqa: ARG001
 ) -> None:
     """Say what a tokenizer makes of a corpus: tokens a word, unknown ones, texts that are too long.
 
@@ -119,51 +124,51 @@ def report(
     """
     from llmkit.models.tokenizer_training.fertility import tokenizer_report
 
-    with in_flags():
+    with translate_corpus_errors():
         found = tokenizer_report(
             tokenizer, corpus, max_length=max_length, document=document,  # type: ignore[arg-type]
             column=column, encoding=encoding,
         )  # fmt: skip
     if as_json:
-        console.out_json({"tokenizer": tokenizer, **found.as_dict()})
+        console.print_json({"tokenizer": tokenizer, **found.as_dict()})
         return
-    show(found, tokenizer)
+    print_fertility(found, tokenizer)
 
 
-def show(found: Fertility, title: str) -> None:
+def print_fertility(found: Fertility, title: str) -> None:
     """Print the report as a table of two columns."""
     length = found.tokens_a_text
     rows = [
         ["pieces in the vocabulary", f"{found.vocabulary:,}"],
         [f"tokens a {found.per}", f"{found.fertility:.3f}"],
-        ["unknown tokens", share(found.unknown_rate)],
+        ["unknown tokens", format_share(found.unknown_rate)],
         ["tokens a text, median", f"{length['median']:,.0f}"],
         ["  a quarter has at most", f"{length['q1']:,.0f}"],
         ["  a quarter has at least", f"{length['q3']:,.0f}"],
         ["  the longest", f"{length['longest']:,}"],
     ]
     if found.cut_rate is not None:
-        rows.append([f"texts cut at {found.max_length:,} tokens", share(found.cut_rate)])
-    console.out(title)
-    console.table(["texts read", f"{found.texts:,}"], rows, {1})
+        rows.append([f"texts cut at {found.max_length:,} tokens", format_share(found.cut_rate)])
+    console.print_result(title)
+    console.print_table(["texts read", f"{found.texts:,}"], rows, {1})
 
 
-def share(value: float) -> str:
+def format_share(value: float) -> str:
     """`0.25 %`; a small share is not said to be none."""
     return f"{value:.2%}".replace("%", " %") if value == 0 or value >= 0.0001 else "under 0.01 %"
 
 
 @contextmanager
-def in_flags() -> Iterator[None]:
+def translate_corpus_errors() -> Iterator[None]:
     """Mistakes in these commands' own words: what reads a corpus speaks of the keys of a recipe."""
     try:
         yield
     except LlmkitError as fault:
-        message, hint = (translated(text, FLAGS) for text in (fault.message, fault.hint))
+        message, hint = (replace_phrases(text, CORPUS_FLAGS) for text in (fault.message, fault.fix))
         raise type(fault)(message, hint, fault.places, fault.count) from fault
 
 
-def translated(text: str, words: Mapping[str, Any]) -> str:
+def replace_phrases(text: str, words: Mapping[str, Any]) -> str:
     for one, other in words.items():
         text = text.replace(one, other)
     return text

@@ -7,59 +7,59 @@ from typing import Annotated
 import typer
 
 from llmkit.cli.options import (
-    AllowChange,
-    Corpus,
-    Debug,
-    Decoder,
-    DryRun,
-    Encoder,
-    Epochs,
-    FromConfig,
-    Json,
-    Label,
-    Lora,
-    MachineRank,
-    Machines,
-    MainAddress,
-    Model,
-    Output,
-    Processes,
-    Resume,
-    Test,
-    Text,
-    TextPair,
-    TokenizerName,
-    Train,
-    Validation,
-    Weights,
-    Words,
-    WritersShape,
+    AllowChangeOption,
+    CorpusOption,
+    DebugOption,
+    DecoderOption,
+    DryRunOption,
+    EncoderOption,
+    EpochsOption,
+    FromConfigOption,
+    JsonOption,
+    LabelOption,
+    LoraOption,
+    MachineRankOption,
+    MachinesOption,
+    MainAddressOption,
+    ModelOption,
+    ModelOrNetworkOption,
+    OutputDirOption,
+    ProcessesOption,
+    RecipeArguments,
+    ResumeOption,
+    Seq2SeqFromConfigOption,
+    TestOption,
+    TextOption,
+    TextPairOption,
+    TokenizerOption,
+    TrainOption,
+    ValidationOption,
 )
-from llmkit.cli.training_command import carry_out
+from llmkit.cli.training_command import run_training_command
 
 
 def finetune_classify(
-    words: Words = None,
-    model: Weights = None,
-    tokenizer: TokenizerName = None,
-    train: Train = None,
-    validation: Validation = None,
-    test: Test = None,
-    text: Text = None,
-    text_pair: TextPair = None,
-    label: Label = None,
-    epochs: Epochs = None,
-    lora: Lora = None,
-    output_dir: Output = None,
-    resume: Resume = None,
-    allow_change: AllowChange = None,
-    processes: Processes = 1,
-    machines: Machines = 1,
-    rank: MachineRank = 0,
-    main_address: MainAddress = None,
-    dry_run: DryRun = False,
-    as_json: Json = False,
-    debug: Debug = False,
+    words: RecipeArguments = None,
+    model: ModelOrNetworkOption = None,
+    tokenizer: TokenizerOption = None,
+    train: TrainOption = None,
+    validation: ValidationOption = None,
+    test: TestOption = None,
+    text: TextOption = None,
+    text_pair: TextPairOption = None,
+    label: LabelOption = None,
+    epochs: EpochsOption = None,
+    lora: LoraOption = None,
+    output_dir: OutputDirOption = None,
+    resume: ResumeOption = None,
+    allow_change: AllowChangeOption = None,
+    processes: ProcessesOption = 1,
+    machines: MachinesOption = 1,
+    rank: MachineRankOption = 0,
+    main_address: MainAddressOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Train a classifier of texts, or of pairs of texts.
 
@@ -69,30 +69,30 @@ def finetune_classify(
 
     llmkit finetune-classify --train reviews.csv --model lstm
     """
-    carry_out("classify", **locals())
+    run_training_command("classify", **locals())
 
 
 def finetune_sentiment(
-    words: Words = None,
-    model: Weights = None,
-    tokenizer: TokenizerName = None,
-    train: Train = None,
-    validation: Validation = None,
-    test: Test = None,
-    text: Text = None,
-    label: Label = None,
-    epochs: Epochs = None,
-    lora: Lora = None,
-    output_dir: Output = None,
-    resume: Resume = None,
-    allow_change: AllowChange = None,
-    processes: Processes = 1,
-    machines: Machines = 1,
-    rank: MachineRank = 0,
-    main_address: MainAddress = None,
-    dry_run: DryRun = False,
-    as_json: Json = False,
-    debug: Debug = False,
+    words: RecipeArguments = None,
+    model: ModelOrNetworkOption = None,
+    tokenizer: TokenizerOption = None,
+    train: TrainOption = None,
+    validation: ValidationOption = None,
+    test: TestOption = None,
+    text: TextOption = None,
+    label: LabelOption = None,
+    epochs: EpochsOption = None,
+    lora: LoraOption = None,
+    output_dir: OutputDirOption = None,
+    resume: ResumeOption = None,
+    allow_change: AllowChangeOption = None,
+    processes: ProcessesOption = 1,
+    machines: MachinesOption = 1,
+    rank: MachineRankOption = 0,
+    main_address: MainAddressOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Train a model of sentiment: two, three or five classes, or a score.
 
@@ -102,30 +102,30 @@ def finetune_sentiment(
 
     llmkit finetune-sentiment --train stars.csv sentiment.classes=3
     """
-    carry_out("sentiment", **locals())
+    run_training_command("sentiment", **locals())
 
 
 def pretrain_mlm(
-    words: Words = None,
-    train: Corpus = None,
-    validation: Validation = None,
-    test: Test = None,
-    text: Text = None,
-    model: Model = None,
-    from_config: FromConfig = None,
-    tokenizer: TokenizerName = None,
-    epochs: Epochs = None,
-    lora: Lora = None,
-    output_dir: Output = None,
-    resume: Resume = None,
-    allow_change: AllowChange = None,
-    processes: Processes = 1,
-    machines: Machines = 1,
-    rank: MachineRank = 0,
-    main_address: MainAddress = None,
-    dry_run: DryRun = False,
-    as_json: Json = False,
-    debug: Debug = False,
+    words: RecipeArguments = None,
+    train: CorpusOption = None,
+    validation: ValidationOption = None,
+    test: TestOption = None,
+    text: TextOption = None,
+    model: ModelOption = None,
+    from_config: FromConfigOption = None,
+    tokenizer: TokenizerOption = None,
+    epochs: EpochsOption = None,
+    lora: LoraOption = None,
+    output_dir: OutputDirOption = None,
+    resume: ResumeOption = None,
+    allow_change: AllowChangeOption = None,
+    processes: ProcessesOption = 1,
+    machines: MachinesOption = 1,
+    rank: MachineRankOption = 0,
+    main_address: MainAddressOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Train a masked language model on text: from fresh weights, or on from those of a model.
 
@@ -133,35 +133,35 @@ def pretrain_mlm(
 
     llmkit pretrain-mlm --train text.txt --from-config bert-mini --tokenizer tok
     """
-    carry_out("mlm", **locals())
+    run_training_command("mlm", **locals())
 
 
 def finetune_summarize(
-    words: Words = None,
-    model: Model = None,
-    encoder: Encoder = None,
-    decoder: Decoder = None,
-    from_config: WritersShape = None,
-    tokenizer: TokenizerName = None,
-    train: Train = None,
-    validation: Validation = None,
-    test: Test = None,
-    text: Text = None,
+    words: RecipeArguments = None,
+    model: ModelOption = None,
+    encoder: EncoderOption = None,
+    decoder: DecoderOption = None,
+    from_config: Seq2SeqFromConfigOption = None,
+    tokenizer: TokenizerOption = None,
+    train: TrainOption = None,
+    validation: ValidationOption = None,
+    test: TestOption = None,
+    text: TextOption = None,
     summary: Annotated[
         str | None, typer.Option(help="The column of the summary, or of a list of them. [data.columns.summary]")
     ] = None,
-    epochs: Epochs = None,
-    lora: Lora = None,
-    output_dir: Output = None,
-    resume: Resume = None,
-    allow_change: AllowChange = None,
-    processes: Processes = 1,
-    machines: Machines = 1,
-    rank: MachineRank = 0,
-    main_address: MainAddress = None,
-    dry_run: DryRun = False,
-    as_json: Json = False,
-    debug: Debug = False,
+    epochs: EpochsOption = None,
+    lora: LoraOption = None,
+    output_dir: OutputDirOption = None,
+    resume: ResumeOption = None,
+    allow_change: AllowChangeOption = None,
+    processes: ProcessesOption = 1,
+    machines: MachinesOption = 1,
+    rank: MachineRankOption = 0,
+    main_address: MainAddressOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Train a model that sums texts up: any encoder-decoder, two encoders joined, or fresh weights.
 
@@ -169,74 +169,74 @@ def finetune_summarize(
 
     llmkit finetune-summarize --train news.jsonl --encoder bert/ --decoder bert/
     """
-    carry_out("summarize", **locals())
+    run_training_command("summarize", **locals())
 
 
 def finetune_translate(
-    words: Words = None,
-    model: Model = None,
-    encoder: Encoder = None,
-    decoder: Decoder = None,
-    from_config: WritersShape = None,
-    tokenizer: TokenizerName = None,
-    train: Train = None,
-    validation: Validation = None,
-    test: Test = None,
+    words: RecipeArguments = None,
+    model: ModelOption = None,
+    encoder: EncoderOption = None,
+    decoder: DecoderOption = None,
+    from_config: Seq2SeqFromConfigOption = None,
+    tokenizer: TokenizerOption = None,
+    train: TrainOption = None,
+    validation: ValidationOption = None,
+    test: TestOption = None,
     source: Annotated[str | None, typer.Option(help="The column of the text to read. [data.columns.source]")] = None,
     target: Annotated[
         str | None, typer.Option(help="The column of its translation, or of a list of them. [data.columns.target]")
     ] = None,
-    epochs: Epochs = None,
-    lora: Lora = None,
-    output_dir: Output = None,
-    resume: Resume = None,
-    allow_change: AllowChange = None,
-    processes: Processes = 1,
-    machines: Machines = 1,
-    rank: MachineRank = 0,
-    main_address: MainAddress = None,
-    dry_run: DryRun = False,
-    as_json: Json = False,
-    debug: Debug = False,
+    epochs: EpochsOption = None,
+    lora: LoraOption = None,
+    output_dir: OutputDirOption = None,
+    resume: ResumeOption = None,
+    allow_change: AllowChangeOption = None,
+    processes: ProcessesOption = 1,
+    machines: MachinesOption = 1,
+    rank: MachineRankOption = 0,
+    main_address: MainAddressOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Train a model that translates: any encoder-decoder, two encoders joined, or fresh weights.
 
     llmkit finetune-translate --train pairs.csv --source en --target de
     """
-    carry_out("translate", **locals())
+    run_training_command("translate", **locals())
 
 
-def train_any(
-    words: Words = None,
-    model: Model = None,
-    train: Train = None,
-    validation: Validation = None,
-    test: Test = None,
-    epochs: Epochs = None,
-    lora: Lora = None,
-    output_dir: Output = None,
-    resume: Resume = None,
-    allow_change: AllowChange = None,
-    processes: Processes = 1,
-    machines: Machines = 1,
-    rank: MachineRank = 0,
-    main_address: MainAddress = None,
-    dry_run: DryRun = False,
-    as_json: Json = False,
-    debug: Debug = False,
+def train_recipe(
+    words: RecipeArguments = None,
+    model: ModelOption = None,
+    train: TrainOption = None,
+    validation: ValidationOption = None,
+    test: TestOption = None,
+    epochs: EpochsOption = None,
+    lora: LoraOption = None,
+    output_dir: OutputDirOption = None,
+    resume: ResumeOption = None,
+    allow_change: AllowChangeOption = None,
+    processes: ProcessesOption = 1,
+    machines: MachinesOption = 1,
+    rank: MachineRankOption = 0,
+    main_address: MainAddressOption = None,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
 ) -> None:
     """Run a recipe of any task.
 
     llmkit train runs/x/recipe.yaml
     """
-    carry_out(None, **locals())
+    run_training_command(None, **locals())
 
 
-def add_to(app: typer.Typer) -> None:
+def add_training_commands(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("pretrain-mlm")(pretrain_mlm)
     app.command("finetune-classify")(finetune_classify)
     app.command("finetune-sentiment")(finetune_sentiment)
     app.command("finetune-summarize")(finetune_summarize)
     app.command("finetune-translate")(finetune_translate)
-    app.command("train")(train_any)
+    app.command("train")(train_recipe)

@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-MULTIPLE = 8  # lengths are rounded up to it when a batch is padded
+LENGTH_MULTIPLE = 8  # lengths are rounded up to it when a batch is padded
 
 
-def order(rows: int, seed: int, epoch: int, *more: int) -> np.ndarray:
+def permute_rows(rows: int, seed: int, epoch: int, *more: int) -> np.ndarray:
     """A permutation of `rows` row numbers that depends on (seed, epoch, more) and on nothing else."""
     return np.random.default_rng([seed, epoch, *more]).permutation(rows)
 
 
-class Steps:
+class StepSampler:
     """The rows of each optimizer step of an epoch: a batch sampler. The last step of an epoch may be short."""
 
     def __init__(self, rows: int, rows_per_step: int, seed: int) -> None:
@@ -32,18 +32,18 @@ class Steps:
         return -(-self.rows // self.rows_per_step)
 
     def __iter__(self) -> Iterator[list[int]]:
-        shuffled = order(self.rows, self.seed, self.epoch)
+        shuffled = permute_rows(self.rows, self.seed, self.epoch)
         for start in range(0, self.rows, self.rows_per_step):
             yield shuffled[start : start + self.rows_per_step].tolist()
 
 
-def padded(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
+def pad_lengths(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     """Lengths rounded up to the multiple that batches are padded to."""
-    return -(-np.asarray(lengths, dtype=np.int64) // MULTIPLE) * MULTIPLE
+    return -(-np.asarray(lengths, dtype=np.int64) // LENGTH_MULTIPLE) * LENGTH_MULTIPLE
 
 
-def micro_batches(
-    lengths: Sequence[int] | Sequence[tuple[int, ...]], most_tokens: int, overhead: int, rows_multiple: int = 8
+def group_micro_batches(
+    lengths: Sequence[int] | Sequence[tuple[int, ...]], max_tokens: int, overhead: int, rows_multiple: int = 8
 ) -> list[list[int]]:
     """Positions into `lengths`, cut into groups of similar length: the cheapest cut there is of the rows in order.
 
@@ -57,14 +57,14 @@ def micro_batches(
     each = np.asarray(lengths, dtype=np.int64).reshape(len(lengths), -1)
     descending = np.argsort(-each.sum(axis=1), kind="stable")
     cuts = np.append(np.arange(0, len(each), rows_multiple), len(each))
-    blocks = np.maximum.reduceat(padded(each)[descending], cuts[:-1])  # the longest of each in so many rows
+    blocks = np.maximum.reduceat(pad_lengths(each)[descending], cuts[:-1])  # the longest of each in so many rows
     cheapest, came_from = np.zeros(len(cuts)), np.zeros(len(cuts), dtype=np.int64)
     for end in range(1, len(cuts)):
         starts = cuts[:end]
         if blocks.shape[1] > 1:  # else a group is as long as its first row
             np.maximum(blocks[:end], blocks[end - 1], out=blocks[:end])  # now of all rows from there up to `end`
         tokens = (cuts[end] - starts) * blocks[:end].sum(axis=1)
-        fits = (tokens <= most_tokens) | (np.arange(end) == end - 1)
+        fits = (tokens <= max_tokens) | (np.arange(end) == end - 1)
         costs = np.where(fits, cheapest[:end] + tokens + overhead, np.inf)
         came_from[end] = int(costs.argmin())
         cheapest[end] = costs[came_from[end]]
@@ -76,7 +76,7 @@ def micro_batches(
     return groups[::-1]
 
 
-def divided(lengths: Sequence[int], parts: int) -> list[list[int]]:
+def partition_balanced(lengths: Sequence[int], parts: int) -> list[list[int]]:
     """Positions into `lengths`, divided into `parts` of like work: as many rows each, but for one, and like sums.
 
     Longest first, so many at a time as there are parts, the longest of them to the part with the least so far: each
@@ -93,12 +93,12 @@ def divided(lengths: Sequence[int], parts: int) -> list[list[int]]:
     return found
 
 
-def packs(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
+def group_unpadded(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     """Positions into `lengths`, longest first, in groups of at most `most_tokens` tokens without padding."""
     groups: list[list[int]] = []
-    held = most_tokens
+    held = max_tokens
     for row in np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist():
-        if held + lengths[row] > most_tokens:
+        if held + lengths[row] > max_tokens:
             groups.append([])
             held = 0
         groups[-1].append(row)
@@ -106,7 +106,7 @@ def packs(lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
     return groups
 
 
-def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+def batch_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     """Positions into `lengths` in batches of at most `batch_size`, longest first."""
     descending = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable").tolist()
     return [descending[start : start + batch_size] for start in range(0, len(descending), batch_size)]

@@ -11,15 +11,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from llmkit.data.row_errors import Fault, counted, listed, refuse
+from llmkit.data.row_errors import RowError, join_names, pluralize, raise_errors
 from llmkit.data.rows import Rows
-from llmkit.errors import DataError, RecipeError, did_you_mean, nearest
+from llmkit.errors import DataError, RecipeError, find_nearest_word, suggest_spelling
 
-Flags = npt.NDArray[np.bool_]
-WITH_FLAGS = ("text", "text_pair", "label", "summary", "source", "target")
-TEXTS = {*WITH_FLAGS} - {"label"}
-OPTIONS = {word: f"--{word.replace('_', '-')}" for word in WITH_FLAGS}  # the words that have a flag of their own
-SYNONYMS: dict[str, list[set[str]]] = {  # later sets count only when no column is in an earlier one
+RowMask = npt.NDArray[np.bool_]
+FLAG_FIELDS = ("text", "text_pair", "label", "summary", "source", "target")
+TEXT_FIELDS = {*FLAG_FIELDS} - {"label"}
+FIELD_FLAGS = {word: f"--{word.replace('_', '-')}" for word in FLAG_FIELDS}  # the words that have a flag of their own
+COLUMN_SYNONYMS: dict[str, list[set[str]]] = {  # later sets count only when no column is in an earlier one
     "text": [
         {"text", "sentence", "review", "content", "comment", "message", "body", "document", "tweet", "utterance"}
         | {"article", "dialogue", "query"}
@@ -40,14 +40,22 @@ SYNONYMS: dict[str, list[set[str]]] = {  # later sets count only when no column 
     "source": [{"source", "src", "source_text"}],
     "target": [{"target", "tgt", "target_text", "translation"}],
 }
-KINDS: dict[str, Collection[str]] = {"label": ("text", "a number", "a boolean")}  # any other word: text
-FEW = 10  # different cells, each there twice or more: classes, and no texts
-LONGEST = 40  # characters of a column's name or a cell in a sentence
-FIRST = {'"': "text", "[": "a list", "{": "an object", "t": "a boolean", "f": "a boolean", "n": "null", "N": "NaN"}
+DEFAULT_CELL_TYPES: dict[str, Collection[str]] = {"label": ("text", "a number", "a boolean")}  # any other word: text
+MAX_CLASS_VALUES = 10  # different cells, each there twice or more: classes, and no texts
+MAX_SHOWN_CHARS = 40  # characters of a column's name or a cell in a sentence
+TYPE_BY_FIRST_CHAR = {
+    '"': "text",
+    "[": "a list",
+    "{": "an object",
+    "t": "a boolean",
+    "f": "a boolean",
+    "n": "null",
+    "N": "NaN",
+}
 
 
-def guess(
-    rows: Rows, words: Mapping[str, str], given: Mapping[str, str], optional: Collection[str] = ()
+def guess_columns(
+    rows: Rows, fields: Mapping[str, str], given: Mapping[str, str], optional: Collection[str] = ()
 ) -> tuple[dict[str, str], list[str]]:
     """Word -> column for each of `words` (word -> what it holds), and notes that say what was guessed.
 
@@ -57,9 +65,9 @@ def guess(
     where no or several columns could be a word's.
     """
     for word in given:
-        if word not in words:
-            raise RecipeError(f"data.columns.{word}: the task has no such word", did_you_mean(word, list(words)))
-    wanted = [word for word in words if word not in optional or word in given or next(iter(words)) not in given]
+        if word not in fields:
+            raise RecipeError(f"data.columns.{word}: the task has no such word", suggest_spelling(word, list(fields)))
+    wanted = [word for word in fields if word not in optional or word in given or next(iter(fields)) not in given]
     free = [column for column in rows.columns if column not in given.values()]
     mapping = dict(given) | {word: word for word in wanted if word in free and word not in given}
     guessed, unsure = [], []
@@ -73,25 +81,25 @@ def guess(
     left = [column for column in rows.columns if column not in mapping.values()]
     why = ""
     if len(unsure) == len(left) == 1 and unsure[0][0] != "text_pair" and len(rows.columns) == len(mapping) + 1:
-        why = _no_texts(rows, left[0]) if mapping and unsure[0][0] in TEXTS else ""
+        why = _no_texts(rows, left[0]) if mapping and unsure[0][0] in TEXT_FIELDS else ""
         if not why:
             guessed.append(unsure[0][0])
             mapping[unsure.pop()[0]] = left[0]
     if unsure:
         word, could_be = unsure[0]
-        raise _unknown(rows, word, words[word], could_be, why)
+        raise _unknown(rows, word, fields[word], could_be, why)
     if not guessed:
         return mapping, []
-    pairs = ", ".join(f"{word} = {mapping[word]}" for word in words if word in mapping)
-    return mapping, [f"columns: {pairs} (guessed; {_mends([word for word in words if word in guessed])} others)"]
+    pairs = ", ".join(f"{word} = {mapping[word]}" for word in fields if word in mapping)
+    return mapping, [f"columns: {pairs} (guessed; {_mends([word for word in fields if word in guessed])} others)"]
 
 
-def need(
+def apply_column_mapping(
     rows: Rows,
     mapping: Mapping[str, str],
     optional: Collection[str] = (),
     *,
-    kinds: Mapping[str, Collection[str]] = KINDS,
+    cell_types: Mapping[str, Collection[str]] = DEFAULT_CELL_TYPES,
     may_be_empty: Collection[str] = (),
     on_empty: Literal["error", "skip"] = "error",
 ) -> tuple[Rows, list[str]]:
@@ -105,24 +113,31 @@ def need(
     for one, other in combinations(present, 2):
         if present[one] == present[other]:
             raise DataError(
-                f"{rows.name}: column '{present[one]}' is {one} and {other}", f"map one with {mend_of(other)}"
+                f"{rows.name}: column '{present[one]}' is {one} and {other}", f"map one with {format_column_fix(other)}"
             )
     for word, own in present.items():
         if own not in rows.columns:
-            raise DataError(f"{rows.name}: no column '{own}'", f"{_near(rows, own)}map it with {mend_of(word)}")
-    rows = rows.rename(present)
+            raise DataError(
+                f"{rows.name}: no column '{own}'", f"{_near(rows, own)}map it with {format_column_fix(word)}"
+            )
+    rows = rows.with_column_mapping(present)
     for word, own in present.items():
-        refuse(_wrong_kinds(rows, word, own, tuple(kinds.get(word, ("text",)))))
+        raise_errors(_wrong_kinds(rows, word, own, tuple(cell_types.get(word, ("text",)))))
     texts = [word for word in present if word not in may_be_empty and word != "label"]
     rows, notes = _without_empty(rows, texts, on_empty)
     if "label" in present and "label" not in may_be_empty:
         empty = np.flatnonzero(_is_empty(rows, "label"))
-        refuse([Fault(rows.where(row), f"'{present['label']}' is an empty label", "write its class") for row in empty])
+        raise_errors(
+            [
+                RowError(rows.location(row), f"'{present['label']}' is an empty label", "write its class")
+                for row in empty
+            ]
+        )
     return rows, notes
 
 
 def _synonyms(word: str, columns: Sequence[str]) -> list[str]:
-    for names in SYNONYMS.get(word, [{word}]):
+    for names in COLUMN_SYNONYMS.get(word, [{word}]):
         if found := [column for column in columns if column.strip().casefold() in names]:
             return found
     return []
@@ -133,8 +148,8 @@ def _no_texts(rows: Rows, column: str) -> str:
     cells = rows.table.column(column).unique().drop_null().to_pylist()
     if all(map(_is_number, cells)):
         return f", and '{column}' holds numbers alone"
-    if len(cells) <= FEW and 2 * len(cells) <= len(rows):
-        return f", and '{column}' holds {counted(len(cells), 'different text')} in {counted(len(rows), 'row')}"
+    if len(cells) <= MAX_CLASS_VALUES and 2 * len(cells) <= len(rows):
+        return f", and '{column}' holds {pluralize(len(cells), 'different text')} in {pluralize(len(rows), 'row')}"
     return ""
 
 
@@ -150,79 +165,83 @@ def _unknown(rows: Rows, word: str, holds: str, could_be: Sequence[str], why: st
     if could_be:
         which = " and ".join(f"'{column}'" for column in could_be)
         what = f"{rows.name}: no column '{word}', and {which} could each be it ({holds})"
-        return DataError(what, f"columns: {_names(rows)}; name it with {mend_of(word)}")
+        return DataError(what, f"columns: {_names(rows)}; name it with {format_column_fix(word)}")
     return DataError(
-        f"{rows.name}: no column '{word}' ({holds}){why}", f"{_near(rows, word)}map it with {mend_of(word)}"
+        f"{rows.name}: no column '{word}' ({holds}){why}", f"{_near(rows, word)}map it with {format_column_fix(word)}"
     )
 
 
 def _near(rows: Rows, name: str) -> str:
-    near = nearest(name, rows.columns)
+    near = find_nearest_word(name, rows.columns)
     return (f"did you mean '{near}'? " if near else "") + f"columns: {_names(rows)}; "
 
 
 def _names(rows: Rows) -> str:
     """The columns for a sentence; where one is long as a text, the file may have no header."""
-    short = [cut(name) for name in rows.columns]
-    header = " (the first row is read as the header)" if max(map(len, rows.columns)) > LONGEST else ""
-    return listed(short) + header
+    short = [truncate_cell(name) for name in rows.columns]
+    header = " (the first row is read as the header)" if max(map(len, rows.columns)) > MAX_SHOWN_CHARS else ""
+    return join_names(short) + header
 
 
-def cut(text: str) -> str:
+def truncate_cell(text: str) -> str:
     """The text for a sentence, cut where it is long."""
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+    return text if len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}..."
 
 
-def mend_of(word: str) -> str:
+def format_column_fix(word: str) -> str:
     """What names the column of a word."""
     key = f"data.columns.{word}=COLUMN"
-    return f"{key} or {OPTIONS[word]} COLUMN" if word in OPTIONS else key
+    return f"{key} or {FIELD_FLAGS[word]} COLUMN" if word in FIELD_FLAGS else key
 
 
 def _mends(words: Sequence[str]) -> str:
-    *first, last = [OPTIONS.get(word, f"data.columns.{word}") for word in words]
+    *first, last = [FIELD_FLAGS.get(word, f"data.columns.{word}") for word in words]
     return f"{', '.join(first)} and {last} name" if first else f"{last} names"
 
 
-def _wrong_kinds(rows: Rows, word: str, own: str, allowed: Sequence[str]) -> list[Fault]:
+def _wrong_kinds(rows: Rows, word: str, own: str, allowed: Sequence[str]) -> list[RowError]:
     """The cells that are absent, of a kind that the word may not hold, or of another kind than the first good one."""
-    is_json = rows.kinds[own] == "json"
-    found = [kind_of(cell, is_json) for cell in rows.cells(own)]
+    is_json = rows.formats[own] == "json"
+    found = [get_cell_type(cell, is_json) for cell in rows.cells(own)]
     first = next((row for row, kind in enumerate(found) if kind in allowed), 0)
     right = found[first] if found else ""
     wanted = right if right in allowed else " or ".join(allowed)
-    also = "" if found.count(right) == len(found) else f", {right} at {rows.where(first)}"
+    also = "" if found.count(right) == len(found) else f", {right} at {rows.location(first)}"
     faults = []
     for row, kind in enumerate(found):
         if kind == right and kind in allowed:
             continue
         if kind is None:
             faults.append(
-                Fault(rows.where(row), f"no '{own}'", f"write it in every row, or map another with {mend_of(word)}")
+                RowError(
+                    rows.location(row),
+                    f"no '{own}'",
+                    f"write it in every row, or map another with {format_column_fix(word)}",
+                )
             )
         elif right in allowed and kind in allowed:
-            faults.append(Fault(rows.where(row), f"'{own}' is {kind} here{also}", "write one kind in all rows"))
+            faults.append(RowError(rows.location(row), f"'{own}' is {kind} here{also}", "write one kind in all rows"))
         else:
-            mend = f"write {wanted}, or map another column with {mend_of(word)}"
-            if word == "label" and kind in ("a list", "an object") and set(allowed) == set(KINDS["label"]):
+            mend = f"write {wanted}, or map another column with {format_column_fix(word)}"
+            if word == "label" and kind in ("a list", "an object") and set(allowed) == set(DEFAULT_CELL_TYPES["label"]):
                 mend += "; classify.kind=multi takes several labels a row"
-            faults.append(Fault(rows.where(row), f"'{own}' is {kind}, not {wanted}", mend))
+            faults.append(RowError(rows.location(row), f"'{own}' is {kind}, not {wanted}", mend))
     return faults
 
 
-def kind_of(cell: str | None, is_json: bool) -> str | None:
+def get_cell_type(cell: str | None, is_json: bool) -> str | None:
     """What a cell holds, in words; None for no cell. `is_json`: whether its column holds JSON texts."""
     if cell is None:
         return None
-    return FIRST.get(cell[0], "a number") if is_json else "text"
+    return TYPE_BY_FIRST_CHAR.get(cell[0], "a number") if is_json else "text"
 
 
-def _is_empty(rows: Rows, word: str) -> Flags:
-    own = rows.column(word)
+def _is_empty(rows: Rows, word: str) -> RowMask:
+    own = rows.column_name(word)
     column = rows.table.column(own)
-    if rows.kinds[own] == "json":
+    if rows.formats[own] == "json":
         return np.zeros(len(rows), dtype=bool)
-    flags: Flags = pc.equal(pc.utf8_trim_whitespace(column), pa.scalar("", pa.large_string())).to_numpy()
+    flags: RowMask = pc.equal(pc.utf8_trim_whitespace(column), pa.scalar("", pa.large_string())).to_numpy()
     return flags
 
 
@@ -231,15 +250,13 @@ def _without_empty(rows: Rows, words: Sequence[str], on_empty: str) -> tuple[Row
     for word in words:
         is_empty = _is_empty(rows, word)
         if on_empty == "error":
-            what = f"'{rows.column(word)}' is empty"
+            what = f"'{rows.column_name(word)}' is empty"
             mend = "write it, or leave such rows out with data.on_empty=skip"
-            refuse([Fault(rows.where(row), what, mend) for row in np.flatnonzero(is_empty)])
+            raise_errors([RowError(rows.location(row), what, mend) for row in np.flatnonzero(is_empty)])
         empty |= is_empty
     if not empty.any():
         return rows, []
     if empty.all():
         raise DataError(f"{rows.name}: every row's text is empty", "map another column with data.columns")
-    note = (
-        f"{rows.name}: left out {counted(int(empty.sum()), 'row')} of {len(rows):,} with empty text; data.on_empty=skip"
-    )
+    note = f"{rows.name}: left out {pluralize(int(empty.sum()), 'row')} of {len(rows):,} with empty text; data.on_empty=skip"
     return rows.take(np.flatnonzero(~empty)), [note]

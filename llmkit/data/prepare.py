@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from llmkit.data import leaks
-from llmkit.data.columns import KINDS, guess, need
+from llmkit.data.columns import DEFAULT_CELL_TYPES, apply_column_mapping, guess_columns
 from llmkit.data.corpus import stream as corpus_stream
-from llmkit.data.corpus.documents import documents, gathered
+from llmkit.data.corpus.documents import collect_documents, read_documents
 from llmkit.data.readers.decode import ReadOptions
-from llmkit.data.readers.pkg_uri import locate
-from llmkit.data.readers.read import read
-from llmkit.data.row_errors import listed
+from llmkit.data.readers.pkg_uri import resolve_path
+from llmkit.data.readers.read import read_rows
+from llmkit.data.row_errors import join_names
 from llmkit.data.rows import Rows
-from llmkit.data.split import split_off
+from llmkit.data.split import split_rows
 from llmkit.errors import RecipeError
-from llmkit.runs.manifest import file_hash
+from llmkit.runs.manifest import hash_file
 from llmkit.schema import DataSection, SplitSection
 
 
-class Reader(Protocol):
+class TaskDataSpec(Protocol):
     """What reading must know of a task."""
 
     @property
@@ -33,13 +33,13 @@ class Reader(Protocol):
     @property
     def target(self) -> str | None: ...
     @property
-    def cells(self) -> Any: ...
+    def cell_types(self) -> Any: ...
     @property
     def may_be_empty(self) -> Any: ...
     @property
-    def corpus(self) -> bool: ...
-    def kept(self, rows: Rows) -> tuple[Rows, list[str]]: ...
-    def strata(self, rows: Rows) -> Any: ...
+    def is_corpus(self) -> bool: ...
+    def filter_rows(self, rows: Rows) -> tuple[Rows, list[str]]: ...
+    def stratify_by(self, rows: Rows) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -47,59 +47,59 @@ class Splits:
     """The rows of a run by split, the columns that were used, and what there is to say about them."""
 
     train: Rows
-    others: dict[str, Rows]
+    holdout: dict[str, Rows]
     columns: dict[str, str]
     sources: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
-    stream: corpus_stream.Stream | None = None  # reads all training documents; `train` is a sample of them
+    stream: corpus_stream.DocumentStream | None = None  # reads all training documents; `train` is a sample of them
 
-    def judged(self) -> tuple[str, Rows]:
+    def scored_split(self) -> tuple[str, Rows]:
         """The split that metrics.json speaks of: test where there is one, else validation."""
-        name = "test" if "test" in self.others else "validation"
-        if name not in self.others:
+        name = "test" if "test" in self.holdout else "validation"
+        if name not in self.holdout:
             raise RecipeError("data.split: neither test nor validation rows", "name data.test or set data.split.test")
-        return name, self.others[name]
+        return name, self.holdout[name]
 
-    def files(self) -> list[dict[str, Any]]:
+    def fingerprint_sources(self) -> list[dict[str, Any]]:
         """Name, size and sha256 of every source: a file's own hash, for a folder one over the files that were read."""
-        read = {name for rows in (self.train, *self.others.values()) for name in rows.files}
+        read = {name for rows in (self.train, *self.holdout.values()) for name in rows.files}
         if self.stream is not None:
-            read.update(corpus_stream.files(list(self.sources)))
-        return [fingerprint(source, sorted(read)) for source in self.sources]
+            read.update(corpus_stream.list_corpus_files(list(self.sources)))
+        return [fingerprint_source(source, sorted(read)) for source in self.sources]
 
 
-def fingerprint(source: str, read: Sequence[str]) -> dict[str, Any]:
+def fingerprint_source(source: str, read: Sequence[str]) -> dict[str, Any]:
     """What the manifest says of a source; a Hub set has no file here, its name must do."""
-    path = locate(source)
+    path = resolve_path(source)
     if path.is_file():
-        return {"name": source, "bytes": path.stat().st_size, "sha256": file_hash(path)}
-    inside = [name for name in read if name.startswith(f"{source.rstrip('/')}/") and locate(name).is_file()]
+        return {"name": source, "bytes": path.stat().st_size, "sha256": hash_file(path)}
+    inside = [name for name in read if name.startswith(f"{source.rstrip('/')}/") and resolve_path(name).is_file()]
     if not inside:
         return {"name": source, "bytes": None, "sha256": None}
     digest = hashlib.sha256()
     for name in inside:
-        digest.update(f"{name.removeprefix(source)}\0{file_hash(locate(name))}\n".encode())
-    size = sum(locate(name).stat().st_size for name in inside)
+        digest.update(f"{name.removeprefix(source)}\0{hash_file(resolve_path(name))}\n".encode())
+    size = sum(resolve_path(name).stat().st_size for name in inside)
     return {"name": source, "files": len(inside), "bytes": size, "sha256": digest.hexdigest()}
 
 
-def sources(*given: Any) -> tuple[str, ...]:
+def flatten_sources(*given: Any) -> tuple[str, ...]:
     """The names of all files, folders and sets in `data.train` and its like, each once."""
     found: dict[str, None] = {}
     for one in given:
         if isinstance(one, str):
             found[one] = None
         elif one is not None:
-            found |= dict.fromkeys(sources(*(one.values() if isinstance(one, dict) else one)))
+            found |= dict.fromkeys(flatten_sources(*(one.values() if isinstance(one, dict) else one)))
     return tuple(found)
 
 
-def options(section: DataSection) -> ReadOptions:
+def build_read_options(section: DataSection) -> ReadOptions:
     """How the recipe wants files to be read."""
     return ReadOptions(section.encoding, section.delimiter, section.quoting, section.on_empty)
 
 
-def read_splits(section: DataSection, task: Reader) -> Splits:
+def read_splits(section: DataSection, task: TaskDataSpec) -> Splits:
     """Train, validation and test rows with their columns mapped, split off where not named, and leaks handled.
 
     Raises what reading, mapping and splitting raise, and RecipeError where no training data is named.
@@ -107,60 +107,72 @@ def read_splits(section: DataSection, task: Reader) -> Splits:
     if section.train is None:
         raise RecipeError("data.train: missing", "name the training rows with --train FILE")
     if section.streaming:
-        return read_stream(section, task)
+        return read_streamed_splits(section, task)
     named = {"train": section.train, "validation": section.validation, "test": section.test}
     read_rows = {
-        name: read_source(one, name, section, task, section.columns) for name, one in named.items() if one is not None
+        name: read_task_rows(one, name, section, task, section.columns)
+        for name, one in named.items()
+        if one is not None
     }
-    columns, notes = guess(read_rows["train"], task.columns, section.columns, task.optional)
+    columns, notes = guess_columns(read_rows["train"], task.columns, section.columns, task.optional)
     mapped = {}
     for name, rows in read_rows.items():
-        mapped[name], said = checked(rows, columns, section, task)
+        mapped[name], said = map_and_filter(rows, columns, section, task)
         notes += said
     train = mapped.pop("train")
     inputs = [word for word in columns if word != task.target]
-    shares = missing_shares(section, mapped)
-    notes += without_effect(section, mapped, task)
-    strata = task.strata(train)
+    shares = choose_split_fractions(section, mapped)
+    notes += find_unused_keys(section, mapped, task)
+    strata = task.stratify_by(train)
     if shares:
         classes, sets = strata or (None, None)
-        parts, said = split_off(train, shares, section.split.seed, inputs, classes, sets)
+        parts, said = split_rows(train, shares, section.split.seed, inputs, classes, sets)
         train, mapped = parts.pop("train"), mapped | parts
         notes += said
-    train, said = (train, []) if task.corpus else leaks.apply(train, mapped, section.on_leak, inputs)
-    return Splits(train, mapped, dict(columns), sources(*named.values()), notes + said)
+    train, said = (train, []) if task.is_corpus else leaks.handle_leaks(train, mapped, section.on_leak, inputs)
+    return Splits(train, mapped, dict(columns), flatten_sources(*named.values()), notes + said)
 
 
-def read_stream(section: DataSection, task: Reader) -> Splits:
+def read_streamed_splits(section: DataSection, task: TaskDataSpec) -> Splits:
     """A sample of the training documents, what is held back, and the stream of all."""
     word = next(iter(task.columns))
-    sample, others, stream = corpus_stream.streamed(section, options(section), section.columns.get(word))
+    sample, others, stream = corpus_stream.open_document_stream(
+        section, build_read_options(section), section.columns.get(word)
+    )
     columns = {word: sample.columns[0]}
-    mapped = {name: rows.rename({word: rows.columns[0]}) for name, rows in others.items()}
+    mapped = {name: rows.with_column_mapping({word: rows.columns[0]}) for name, rows in others.items()}
     held = ", ".join(f"{name} {len(rows):,}" for name, rows in mapped.items()) or "none held back"
     notes = [f"streaming: a sample of {len(sample):,} documents in memory; {held}"]
-    named = sources(section.train, section.validation, section.test)
-    return Splits(sample.rename(columns), mapped, columns, named, notes, stream)
+    named = flatten_sources(section.train, section.validation, section.test)
+    return Splits(sample.with_column_mapping(columns), mapped, columns, named, notes, stream)
 
 
-def read_source(source: Any, role: str, section: DataSection, task: Reader, columns: Mapping[str, str]) -> Rows:
+def read_task_rows(
+    source: Any, role: str, section: DataSection, task: TaskDataSpec, columns: Mapping[str, str]
+) -> Rows:
     """The rows of a source: as its file has them, or for a corpus its documents."""
-    if not task.corpus:
-        return read(source, split_role=role, options=options(section))
+    if not task.is_corpus:
+        return read_rows(source, split_role=role, options=build_read_options(section))
     column = columns.get(next(iter(task.columns)))
-    found = documents(source, unit=section.document, column=column, options=options(section), split_role=role)
-    return gathered(found, column or "text", listed(sources(source), shown=1))
+    found = read_documents(
+        source, unit=section.document_unit, column=column, options=build_read_options(section), split_role=role
+    )
+    return collect_documents(found, column or "text", join_names(flatten_sources(source), limit=1))
 
 
-def checked(rows: Rows, columns: Mapping[str, str], section: DataSection, task: Reader) -> tuple[Rows, list[str]]:
+def map_and_filter(
+    rows: Rows, columns: Mapping[str, str], section: DataSection, task: TaskDataSpec
+) -> tuple[Rows, list[str]]:
     """The rows with their columns mapped and every cell one that the task can read; and notes."""
-    kinds = KINDS | dict(task.cells)
-    found, notes = need(rows, columns, kinds=kinds, may_be_empty=task.may_be_empty, on_empty=section.on_empty)
-    kept, said = task.kept(found)
+    kinds = DEFAULT_CELL_TYPES | dict(task.cell_types)
+    found, notes = apply_column_mapping(
+        rows, columns, cell_types=kinds, may_be_empty=task.may_be_empty, on_empty=section.on_empty
+    )
+    kept, said = task.filter_rows(found)
     return kept, notes + said
 
 
-def missing_shares(section: DataSection, named: Iterable[str]) -> dict[str, float]:
+def choose_split_fractions(section: DataSection, named: Iterable[str]) -> dict[str, float]:
     """What is to be split off: a missing validation always, a missing test only when neither was named."""
     wanted = {} if "validation" in named else {"validation": section.split.validation}
     if "validation" not in named and "test" not in named:
@@ -168,21 +180,21 @@ def missing_shares(section: DataSection, named: Iterable[str]) -> dict[str, floa
     return {name: share for name, share in wanted.items() if share > 0}
 
 
-def without_effect(section: DataSection, named: Mapping[str, Rows], task: Reader) -> list[str]:
+def find_unused_keys(section: DataSection, named: Mapping[str, Rows], task: TaskDataSpec) -> list[str]:
     """Notes on keys that were changed, while the files or the task make them needless."""
     usual, found = SplitSection(), []
     for name in ("validation", "test"):
         share, files = getattr(section.split, name), [f"data.{one}" for one in named if one in (name, "validation")]
         if files and share not in (0, getattr(usual, name)):
             found.append(f"data.split.{name}={share:g} has no effect beside {files[0]}")
-    if task.corpus and section.on_leak != DataSection().on_leak:
+    if task.is_corpus and section.on_leak != DataSection().on_leak:
         found.append(f"data.on_leak={section.on_leak} has no effect: equal documents of a corpus are no leak")
-    if not task.corpus and section.document != DataSection().document:
-        found.append(f"data.document={section.document} has no effect: these rows are no corpus")
+    if not task.is_corpus and section.document_unit != DataSection().document_unit:
+        found.append(f"data.document_unit={section.document_unit} has no effect: these rows are no corpus")
     return found
 
 
-def source_name(section: DataSection) -> str:
+def get_source_name(section: DataSection) -> str:
     """A short word for the training data, for the name of a run folder."""
     source = section.train
     if isinstance(source, dict):

@@ -8,17 +8,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from llmkit.data.normalize import keys
-from llmkit.data.row_errors import counted, listed
-from llmkit.data.rows import Ints, Rows
+from llmkit.data.normalize import normalize_rows
+from llmkit.data.row_errors import join_names, pluralize
+from llmkit.data.rows import IndexArray, Rows
 from llmkit.errors import DataError, RecipeError
 
 
-def split_off(
+def split_rows(
     rows: Rows,
     fractions: Mapping[str, float],
     seed: int,
-    by: Sequence[str] = ("text",),
+    fields: Sequence[str] = ("text",),
     strata: Sequence[str] | None = None,
     labels: Sequence[Sequence[str]] | None = None,
 ) -> tuple[dict[str, Rows], list[str]]:
@@ -30,7 +30,7 @@ def split_off(
     that leave nothing to train on.
     """
     shares = _checked(fractions)
-    texts, group_of = np.unique(np.array(keys(rows, by), dtype=object), return_inverse=True)
+    texts, group_of = np.unique(np.array(normalize_rows(rows, fields), dtype=object), return_inverse=True)
     classes, class_of = _classes(group_of, strata)
     holders = _holders(group_of, [[one] for one in strata or ()] if labels is None else labels)
     kept = np.unique([min(groups) for groups in holders.values()] or np.arange(min(len(texts), 1)))
@@ -45,13 +45,15 @@ def split_off(
         part_of[chosen] = part
         rest = np.setdiff1d(rest, chosen)
         if not stratified:
-            notes.append(f"split: {counted(size, 'text')} for {name} cannot be stratified over {len(classes)} classes")
+            notes.append(
+                f"split: {pluralize(size, 'text')} for {name} cannot be stratified over {len(classes)} classes"
+            )
     parts = {name: rows.take(np.flatnonzero(part_of[group_of] == i)) for i, name in enumerate(["train", *sizes])}
     counts = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
     return parts, [f"split with seed {seed}: {counts} rows", *notes, *_only_in_train(part_of, holders)]
 
 
-def _classes(group_of: Ints, strata: Sequence[str] | None) -> tuple[list[str], Ints]:
+def _classes(group_of: IndexArray, strata: Sequence[str] | None) -> tuple[list[str], IndexArray]:
     """The classes' names and each group's class; all in one class without strata."""
     count = int(group_of.max(initial=-1)) + 1
     if strata is None:
@@ -62,7 +64,7 @@ def _classes(group_of: Ints, strata: Sequence[str] | None) -> tuple[list[str], I
     return list(names), class_of
 
 
-def _holders(group_of: Ints, labels: Sequence[Sequence[str]]) -> dict[str, set[int]]:
+def _holders(group_of: IndexArray, labels: Sequence[Sequence[str]]) -> dict[str, set[int]]:
     """The groups that each label stands in."""
     holders: dict[str, set[int]] = defaultdict(set)
     for group, row in zip(group_of.tolist() if labels else (), labels, strict=True):
@@ -71,7 +73,7 @@ def _holders(group_of: Ints, labels: Sequence[Sequence[str]]) -> dict[str, set[i
     return holders
 
 
-def _choose(groups: Ints, class_of: Ints, size: int, seed: int) -> tuple[Ints, bool]:
+def _choose(groups: IndexArray, class_of: IndexArray, size: int, seed: int) -> tuple[IndexArray, bool]:
     """`size` of the groups, and whether each class of two or more gave its share."""
     from sklearn.model_selection import train_test_split
 
@@ -85,7 +87,7 @@ def _choose(groups: Ints, class_of: Ints, size: int, seed: int) -> tuple[Ints, b
     return train_test_split(groups, test_size=size, random_state=seed)[1], len(names) == 1
 
 
-def _only_in_train(part_of: Ints, holders: Mapping[str, set[int]]) -> list[str]:
+def _only_in_train(part_of: IndexArray, holders: Mapping[str, set[int]]) -> list[str]:
     few = {name: list(groups) for name, groups in sorted(holders.items()) if len(groups) < 3}
     small = [f"'{name}' ({len(groups)})" for name, groups in few.items() if not part_of[groups].any()]
     if not small:
@@ -95,7 +97,7 @@ def _only_in_train(part_of: Ints, holders: Mapping[str, set[int]]) -> list[str]:
         if len(small) == 1
         else ("classes have too few texts to be stratified and stay")
     )
-    return [f"split: {len(small):,} {verb} in train: {listed(small, shown=5)}"]
+    return [f"split: {len(small):,} {verb} in train: {join_names(small, limit=5)}"]
 
 
 def _checked(fractions: Mapping[str, float]) -> dict[str, float]:
@@ -112,6 +114,6 @@ def _too_few(rows: Rows, shares: Mapping[str, float], texts: int, classes: int) 
     wanted = " and ".join(f"{name} ({100 * share:g} %)" for name, share in shares.items())
     of = f" of {classes} classes" if classes > 1 else ""
     are = "is" if texts == 1 else "are"
-    what = f"{rows.name}: {counted(texts, 'different text')}{of} {are} too few to split off {wanted}"
+    what = f"{rows.name}: {pluralize(texts, 'different text')}{of} {are} too few to split off {wanted}"
     files = " and ".join(f"data.{name}" for name in shares)
     return DataError(what, f"give more rows, or name files with {files}")

@@ -5,45 +5,45 @@ from __future__ import annotations
 from itertools import islice
 from statistics import fmean
 
-from llmkit.data.cleaning.filters import UNIT, units
-from llmkit.data.corpus.sentences import first
+from llmkit.data.cleaning.filters import WORD_UNIT, split_word_units
+from llmkit.data.corpus.sentences import take_first_sentences
 from llmkit.data.rows import Rows
-from llmkit.tasks.base import Answer, Task
+from llmkit.tasks.base import Prediction, Task
 
 
-def lead1(task: Task, train: Rows, rows: Rows) -> list[Answer]:  # noqa: ARG001 - baselines share one signature
+def predict_lead1(task: Task, train: Rows, rows: Rows) -> list[Prediction]:  # noqa: ARG001 - baselines share one signature
     """The first sentence of the source."""
-    return lead(task, rows, 1)
+    return predict_lead(task, rows, 1)
 
 
-def lead3(task: Task, train: Rows, rows: Rows) -> list[Answer]:  # noqa: ARG001
+def predict_lead3(task: Task, train: Rows, rows: Rows) -> list[Prediction]:  # noqa: ARG001
     """The first three sentences of the source."""
-    return lead(task, rows, 3)
+    return predict_lead(task, rows, 3)
 
 
-def first_sentence(task: Task, train: Rows, rows: Rows) -> list[Answer]:
+def predict_first_sentence(task: Task, train: Rows, rows: Rows) -> list[Prediction]:
     """The first sentence of the source, like a title: cut to the mean length of the training references."""
-    lengths = [fmean(len(units(text)) for text in row) for row in task.references(train)]
+    lengths = [fmean(len(split_word_units(text)) for text in row) for row in task.references(train)]
     length = max(1, round(fmean(lengths)))
-    return [Answer(begun(one.answer, length)) for one in lead(task, rows, 1)]
+    return [Prediction(truncate_words(one.value, length)) for one in predict_lead(task, rows, 1)]
 
 
-def copy(task: Task, train: Rows, rows: Rows) -> list[Answer]:  # noqa: ARG001
+def predict_copy(task: Task, train: Rows, rows: Rows) -> list[Prediction]:  # noqa: ARG001
     """The source itself."""
-    return [Answer(text) for text in sources(task, rows)]
+    return [Prediction(text) for text in get_source_texts(task, rows)]
 
 
-def lead(task: Task, rows: Rows, number: int) -> list[Answer]:
+def predict_lead(task: Task, rows: Rows, number: int) -> list[Prediction]:
     """The first sentences of each source."""
-    return [Answer(first(text, number)) for text in sources(task, rows)]
+    return [Prediction(take_first_sentences(text, number)) for text in get_source_texts(task, rows)]
 
 
-def sources(task: Task, rows: Rows) -> list[str]:
+def get_source_texts(task: Task, rows: Rows) -> list[str]:
     """What the model reads of each row."""
     return list(rows.texts(next(iter(task.columns))))
 
 
-def begun(text: str, length: int) -> str:
+def truncate_words(text: str, length: int) -> str:
     """`text` up to the end of so many words; in scripts without spaces a character is a word."""
-    ends = [found.end() for found in islice(UNIT.finditer(text), length + 1)]
+    ends = [found.end() for found in islice(WORD_UNIT.finditer(text), length + 1)]
     return text if len(ends) <= length else text[: ends[length - 1]]

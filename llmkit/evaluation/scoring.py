@@ -8,32 +8,43 @@ from typing import Any
 
 from llmkit.metrics import Score
 from llmkit.metrics.external import evaluate_library
-from llmkit.recipe.load import OUTSIDE
-from llmkit.tasks.base import Answer, Task
+from llmkit.recipe.load import EVALUATE_PREFIX
+from llmkit.tasks.base import Prediction, Task
 
 
-def scores_of(
-    task: Task, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer], *, intervals: bool = True
+def score_predictions(
+    task: Task,
+    names: Sequence[str],
+    references: Sequence[Any],
+    answers: Sequence[Prediction],
+    *,
+    intervals: bool = True,
 ) -> dict[str, Score]:
     """Each named metric's score; a name that begins with `evaluate:` gives one score or several (`evaluate:x.key`).
 
     Without `intervals` nothing is resampled: bounds are NaN, and the task's own metrics have no signature.
     """
-    own, foreign = divided(names)
+    own, foreign = split_foreign_metrics(names)
     scores: dict[str, Score] = {}
     if own:
         # A task of the user's own may have no statistic: it is needed to compare models only.
         values_do = not intervals and type(task).statistic is not Task.statistic
-        scores = values_of(task, own, references, answers) if values_do else task.score(own, references, answers)
+        scores = (
+            score_without_intervals(task, own, references, answers)
+            if values_do
+            else task.score(own, references, answers)
+        )
     by_name: dict[str, Mapping[str, Score]] = {name: {name: scores[name]} for name in own}
-    order = by_content(references, answers) if foreign else []
+    order = order_by_content(references, answers) if foreign else []
     for name in foreign:
-        by_name[name] = evaluate_library.scores(measured(task, name, references, answers, order), intervals)
+        by_name[name] = evaluate_library.score_evaluate_metric(
+            run_metric_on_rows(task, name, references, answers, order), intervals
+        )
     return {key: score for name in names for key, score in by_name[name].items()}
 
 
-def values_of(
-    task: Task, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]
+def score_without_intervals(
+    task: Task, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]
 ) -> dict[str, Score]:
     """The values of the task's own metrics, nothing resampled."""
     import numpy as np
@@ -42,43 +53,43 @@ def values_of(
     return {name: Score(float(value), math.nan, math.nan, "") for name, value in zip(names, values, strict=True)}
 
 
-def leading(scores: Mapping[str, Score], name: str) -> Score:
+def find_score(scores: Mapping[str, Score], name: str) -> Score:
     """The score of that name, or the first of the several that the metric gives."""
     return scores.get(name) or next(score for key, score in scores.items() if key.startswith(f"{name}."))
 
 
-def check_scripts(names: Sequence[str]) -> None:
+def check_metric_scripts(names: Sequence[str]) -> None:
     """Raise MissingInputError for a metric of the evaluate library whose script is not where its name says."""
-    for name in divided(names)[1]:
-        evaluate_library.script(name)
+    for name in split_foreign_metrics(names)[1]:
+        evaluate_library.find_metric_script(name)
 
 
-def load_scripts(names: Sequence[str]) -> None:
+def load_metric_scripts(names: Sequence[str]) -> None:
     """Load the named metrics of the evaluate library, so that one that cannot be is said before the long work.
 
     Raises NetworkError for a name that the Hub does not give, DataError for a script that fails.
     """
-    for name in divided(names)[1]:
-        evaluate_library.load(name)
+    for name in split_foreign_metrics(names)[1]:
+        evaluate_library.load_evaluate_metric(name)
 
 
-def divided(names: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_foreign_metrics(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """The task's own metrics, and those of the evaluate library."""
-    return [name for name in names if not name.startswith(OUTSIDE)], [
-        name for name in names if name.startswith(OUTSIDE)
+    return [name for name in names if not name.startswith(EVALUATE_PREFIX)], [
+        name for name in names if name.startswith(EVALUATE_PREFIX)
     ]
 
 
-def measured(
-    task: Task, name: str, references: Sequence[Any], answers: Sequence[Answer], order: Sequence[int]
-) -> evaluate_library.Measured:
+def run_metric_on_rows(
+    task: Task, name: str, references: Sequence[Any], answers: Sequence[Prediction], order: Sequence[int]
+) -> evaluate_library.EvaluateResult:
     """What a metric of the evaluate library says of the rows in this order."""
-    return evaluate_library.measure(
-        name, [references[i] for i in order], [answers[i].answer for i in order], task.labels
+    return evaluate_library.run_evaluate_metric(
+        name, [references[i] for i in order], [answers[i].value for i in order], task.labels
     )
 
 
-def by_content(references: Sequence[Any], *answers: Sequence[Answer]) -> list[int]:
+def order_by_content(references: Sequence[Any], *answers: Sequence[Prediction]) -> list[int]:
     """The order of the rows by what they hold, so that an interval does not hang on the order of the file."""
     keys = [repr(one) for one in zip(references, *answers, strict=True)]
     return sorted(range(len(keys)), key=keys.__getitem__)

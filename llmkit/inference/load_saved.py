@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llmkit import tasks
 from llmkit.errors import DataError, ModelError, RecipeError, UsageError
-from llmkit.models.sources.model_ref import ModelName, resolve
-from llmkit.recipe.draft import read
+from llmkit.models.sources.model_ref import ModelRef, resolve_model
+from llmkit.recipe.draft import read_draft
 from llmkit.recipe.load import load_recipe
 from llmkit.runs import manifest
 from llmkit.schema import DataSection, Recipe
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # Which task answers with a model whose folder was not made by llmkit.
-BY_ARCHITECTURE = {
+TASK_BY_ARCHITECTURE = {
     "ForSequenceClassification": "classify",
     "ForMaskedLM": "mlm",
     "MarianMTModel": "translate",
@@ -34,7 +34,7 @@ BY_ARCHITECTURE = {
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedModel:
     """A model ready to answer, and how its run read texts."""
 
     name: str
@@ -47,7 +47,7 @@ class Saved:
     data: DataSection = field(default_factory=DataSection)  # how files are read: the run's keys and those given now
 
 
-def checked_use(batch_size: int | None, precision: str | None) -> None:
+def check_prediction_options(batch_size: int | None, precision: str | None) -> None:
     """Raise UsageError for a batch size or a precision that a model cannot answer with."""
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch_size {batch_size}: at least 1")
@@ -55,16 +55,16 @@ def checked_use(batch_size: int | None, precision: str | None) -> None:
         raise UsageError(f"precision {precision}: unknown", "write fp32 or bf16")
 
 
-Check = Callable[[Task], None]
+TaskCheck = Callable[[Task], None]
 
 
-def open_saved(
+def load_saved_model(
     name: str,
     task: str | None = None,
     keys: Sequence[str] = (),
-    check: Check = lambda _: None,
+    check: TaskCheck = lambda _: None,
     base: str | None = None,
-) -> Saved:
+) -> SavedModel:
     """The model `name` with every weight in place, in fp32, on the device. `keys` are data.KEY=VALUE texts.
 
     `base` is where the base of an adapter is, where it is not where the adapter says.
@@ -74,23 +74,23 @@ def open_saved(
     Raises ModelError where a weight is missing or no task answers with it, DataError where a run's files are not
     those that it sealed. A run of a user's own task file needs the file named again, or unchanged.
     """
-    found = replace(resolve(name), base=base, argument=True)
-    if base is not None and not found.adapter:
+    found = replace(resolve_model(name), base=base, is_argument=True)
+    if base is not None and not found.is_adapter:
         raise UsageError(f"--base {base}: {name} is a whole model, which has none", "leave it out")
     run = Path(name).expanduser()
     if (run / "run.json").is_file():
-        about = finished(run)
-        if task is None or task not in tasks.names() or task == about.get("task"):
-            return open_run(run, found, task, keys, check)
+        about = read_finished_run(run)
+        if task is None or task not in tasks.list_tasks() or task == about.get("task"):
+            return load_finished_run(run, found, task, keys, check)
     from llmkit.models import load
 
     config = load.load_config(found)
-    chosen = task or task_of(found, config)
-    reading = load_recipe(None, [*data_keys(keys), f"task={json.dumps(chosen)}"]).data
-    return ready(found, tasks.load(chosen)(), None, None, reading, check)
+    chosen = task or infer_task(found, config)
+    reading = load_recipe(None, [*check_data_keys(keys), f"task={json.dumps(chosen)}"]).data
+    return load_task_model(found, tasks.load_task(chosen)(), None, None, reading, check)
 
 
-def data_keys(keys: Sequence[str]) -> Sequence[str]:
+def check_data_keys(keys: Sequence[str]) -> Sequence[str]:
     """`keys`, where all of them are of the data section; UsageError where not."""
     for key in keys:
         if not key.startswith("data.") or "=" not in key:
@@ -98,26 +98,28 @@ def data_keys(keys: Sequence[str]) -> Sequence[str]:
     return keys
 
 
-def finished(run: Path) -> dict[str, Any]:
+def read_finished_run(run: Path) -> dict[str, Any]:
     """What run.json says. Raises ModelError where the run did not finish, and what `check_outputs` raises."""
-    about = manifest.read(run)
+    about = manifest.read_manifest(run)
     if not about["sealed"]:
         raise ModelError(f"{run}: the run did not finish", f"`llmkit train --resume {run}` goes on with it")
-    check_outputs(run, about)
+    check_sealed_files(run, about)
     return about
 
 
-def open_run(run: Path, found: ModelName, task: str | None, keys: Sequence[str], check: Check) -> Saved:
+def load_finished_run(
+    run: Path, found: ModelRef, task: str | None, keys: Sequence[str], check: TaskCheck
+) -> SavedModel:
     """The model of a finished run, by its recipe."""
     if task is None:
-        check_task_file(run, manifest.read(run))
+        check_task_file(run, manifest.read_manifest(run))
     named = [] if task is None else [f"task={json.dumps(task)}"]
     recipe = load_recipe(run / "recipe.yaml", named)
-    reading = load_recipe(run / "recipe.yaml", [*named, *data_keys(keys)]).data if keys else recipe.data
-    return ready(found, tasks.load(recipe.task)(recipe.options), recipe, run, reading, check)
+    reading = load_recipe(run / "recipe.yaml", [*named, *check_data_keys(keys)]).data if keys else recipe.data
+    return load_task_model(found, tasks.load_task(recipe.task)(recipe.options), recipe, run, reading, check)
 
 
-def check_outputs(run: Path, about: Mapping[str, Any]) -> None:
+def check_sealed_files(run: Path, about: Mapping[str, Any]) -> None:
     """Raise DataError where the recipe or a file of the model is not the one that was sealed.
 
     A flipped byte in the weights loads silently, and a recipe may name code.
@@ -126,15 +128,15 @@ def check_outputs(run: Path, about: Mapping[str, Any]) -> None:
     for name, digest in sealed.items():
         if name == "recipe.yaml" or name.startswith("model/"):
             path = run / name
-            if not path.is_file() or manifest.file_hash(path) != digest:
+            if not path.is_file() or manifest.hash_file(path) != digest:
                 raise DataError(f"{path}: not the file that the run sealed", "copy the run folder again, or run again")
 
 
 def check_task_file(run: Path, about: Mapping[str, Any]) -> None:
     """Raise RecipeError where the recipe names a task file that nobody vouches for. Does not run that file."""
-    name = read(run / "recipe.yaml").values.get("task")
+    name = read_draft(run / "recipe.yaml").values.get("task")
     file = Path(str(name))
-    match doubt(run, name, about.get("task_file")):
+    match find_task_file_problem(run, name, about.get("task_file")):
         case "inside":
             what = f"{run}: its task file {file} lies inside the run folder"
             raise RecipeError(what, f"read it, then name it with --task {file}")
@@ -143,7 +145,9 @@ def check_task_file(run: Path, about: Mapping[str, Any]) -> None:
             raise RecipeError(what, f"name it again with --task {file}")
 
 
-def doubt(run: Path, name: object, recorded: Mapping[str, Any] | None) -> Literal["inside", "changed", ""]:
+def find_task_file_problem(
+    run: Path, name: object, recorded: Mapping[str, Any] | None
+) -> Literal["inside", "changed", ""]:
     """What speaks against running the task file that a run names: only the recorded one outside its folder may be.
 
     All in the folder may come from a stranger: it never vouches for code inside itself.
@@ -154,39 +158,39 @@ def doubt(run: Path, name: object, recorded: Mapping[str, Any] | None) -> Litera
     if file.resolve().is_relative_to(run.resolve()):
         return "inside"
     known = {Path(str(recorded["path"])): recorded["sha256"]} if recorded else {}
-    return "" if file.is_file() and manifest.file_hash(file) == known.get(file) else "changed"
+    return "" if file.is_file() and manifest.hash_file(file) == known.get(file) else "changed"
 
 
-def ready(
-    found: ModelName, task: Task, recipe: Recipe | None, run: Path | None, data: DataSection, check: Check
-) -> Saved:
+def load_task_model(
+    found: ModelRef, task: Task, recipe: Recipe | None, run: Path | None, data: DataSection, check: TaskCheck
+) -> SavedModel:
     """Load the weights, all of them, and move them to the device."""
     from llmkit.models import load
-    from llmkit.models.device import device
+    from llmkit.models.device import get_device
 
     config = load.load_config(found)
-    task.adopt(config)
+    task.load_config(config)
     check(task)
-    tokenizer = load.load_tokenizer(found, task.needs, task.slow_words)
-    loaded = load.load_model(found, task.model().auto_class, {}, strict=True, tokenizer=tokenizer)
+    tokenizer = load.load_tokenizer(found, task.required_special_tokens, task.allow_slow_tokenizer)
+    loaded = load.load_model(found, task.head().auto_class, {}, strict=True, tokenizer=tokenizer)
     if not getattr(loaded.model, "is_quantized", False):  # those weights are on their device
-        loaded.model.to(device())
+        loaded.model.to(get_device())
     loaded.model.eval()
-    length = min(recipe.model.max_length, loaded.length) if recipe else loaded.length
-    return Saved(found.given, task, loaded.model, loaded.tokenizer, length, recipe, run, data)
+    length = min(recipe.model.max_length, loaded.max_length) if recipe else loaded.max_length
+    return SavedModel(found.name, task, loaded.model, loaded.tokenizer, length, recipe, run, data)
 
 
-def task_of(found: ModelName, config: PreTrainedConfig) -> str:
+def infer_task(found: ModelRef, config: PreTrainedConfig) -> str:
     """The task that a foreign model was made for, by its architecture."""
     if getattr(config, "sentiment", None) is not None:  # what finetune-sentiment stores, thresholds among it
         return "sentiment"
-    if (written := generation.task_written(config)) is not None:
+    if (written := generation.read_trained_task(config)) is not None:
         return written
     names = config.architectures or ["no architecture"]
-    for ending, task in BY_ARCHITECTURE.items():
+    for ending, task in TASK_BY_ARCHITECTURE.items():
         if any(name.endswith(ending) for name in names):
             return task
     raise ModelError(
-        f"{found.given}: a {names[0]}, which answers none of llmkit's tasks",
-        f"fine-tune it first: llmkit finetune-classify --model {shlex.quote(found.given)} --train FILE",
+        f"{found.name}: a {names[0]}, which answers none of llmkit's tasks",
+        f"fine-tune it first: llmkit finetune-classify --model {shlex.quote(found.name)} --train FILE",
     )

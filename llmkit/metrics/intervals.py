@@ -11,19 +11,21 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], Floats]
-Method = Literal["bca", "percentile", "log(x)", "log(1-x)", "inverted"]
+IntervalMethod = Literal["bca", "percentile", "log(x)", "log(1-x)", "inverted"]
 
 RESAMPLES = 2000
-PERFECT: Mapping[Method, float] = {"log(x)": 0.0, "log(1-x)": 1.0}
-FARTHEST = 4.0  # times the distance of the value; without it a few faulty rows (an outlier) reach to infinity
-LARGEST_BIAS = 1.0  # standard errors; benchmarks/coverage.py --beyond has the cases behind it
-CHUNK = 2_000_000  # numbers held at once: 16 MB, whatever the number of rows
-BLOCKS = 1000  # beyond so many groups the jackknife leaves out blocks: its cost grows with their number times G
+PERFECT_VALUES: Mapping[IntervalMethod, float] = {"log(x)": 0.0, "log(1-x)": 1.0}
+MAX_DISTANCE_RATIO = 4.0  # times the distance of the value; without it a few faulty rows (an outlier) reach to infinity
+MAX_BIAS_CORRECTION = 1.0  # standard errors; benchmarks/coverage.py --beyond has the cases behind it
+BOOTSTRAP_CHUNK = 2_000_000  # numbers held at once: 16 MB, whatever the number of rows
+JACKKNIFE_BLOCKS = (
+    1000  # beyond so many groups the jackknife leaves out blocks: its cost grows with their number times G
+)
 
 _NORMAL = NormalDist()
 
 
-def wilson(successes: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def compute_wilson_interval(successes: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval (low, high) of the proportion `successes / n`; (0, 1) when n is 0.
 
     Source: Wilson 1927, doi:10.1080/01621459.1927.10502953.
@@ -37,17 +39,17 @@ def wilson(successes: float, n: int, confidence: float = 0.95) -> tuple[float, f
     return min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share)
 
 
-def bootstrap(
+def bootstrap_interval(
     statistic: Statistic,
     sizes: Sequence[int] | NDArray[np.int64],
     *,
     resamples: int = RESAMPLES,
     confidence: float = 0.95,
     seed: int = 0,
-    method: Method = "bca",
+    method: IntervalMethod = "bca",
 ) -> tuple[float, float]:
     """The interval (low, high) of one statistic whose values have shape [B]; see `bootstrap_all`."""
-    ((low, high),) = bootstrap_all(
+    ((low, high),) = bootstrap_intervals(
         lambda counts: statistic(counts)[:, None],
         sizes,
         resamples=resamples,
@@ -58,14 +60,14 @@ def bootstrap(
     return float(low), float(high)
 
 
-def bootstrap_all(
+def bootstrap_intervals(
     statistic: Statistic,
     sizes: Sequence[int] | NDArray[np.int64],
     *,
     resamples: int = RESAMPLES,
     confidence: float = 0.95,
     seed: int = 0,
-    method: Method | Sequence[Method] = "bca",
+    method: IntervalMethod | Sequence[IntervalMethod] = "bca",
 ) -> Floats:
     """The intervals of M statistics over the same resamples, [M, 2]: low and high, with the value on the rows between.
 
@@ -86,7 +88,7 @@ def bootstrap_all(
     """
     rows = np.asarray(sizes, dtype=np.int64)
     values = statistic(rows[None].astype(np.float64))[0]
-    drawn = np.concatenate([statistic(counts) for counts in resample(rows, resamples, seed)])
+    drawn = np.concatenate([statistic(counts) for counts in draw_resamples(rows, resamples, seed)])
     methods = [method] * len(values) if isinstance(method, str) else method
     bca = "bca" in methods and len(rows) > 1  # one group has one value, and perhaps no row to leave out
     accelerations = _accelerations(statistic, rows) if bca else None
@@ -96,8 +98,8 @@ def bootstrap_all(
         known = drawn[~np.isnan(drawn[:, m]), m]
         if np.isnan(value) or not len(known) or methods[m] == "inverted":
             continue
-        if methods[m] in PERFECT:
-            low, high = _mirrored(levels, value, known, PERFECT[methods[m]])
+        if methods[m] in PERFECT_VALUES:
+            low, high = _mirrored(levels, value, known, PERFECT_VALUES[methods[m]])
         elif methods[m] == "bca" and accelerations is not None:
             low, high = _bca(levels, value, known, accelerations[m])
         else:
@@ -106,13 +108,13 @@ def bootstrap_all(
     return bounds
 
 
-def resample(sizes: NDArray[np.int64], resamples: int, seed: int) -> Iterator[Floats]:
+def draw_resamples(sizes: NDArray[np.int64], resamples: int, seed: int) -> Iterator[Floats]:
     """Counts [at most B, G] of n rows drawn with replacement, until `resamples` are drawn."""
     rng = np.random.default_rng(seed)
     groups, n = len(sizes), int(sizes.sum())
     # Both draws are multinomial; one costs a binomial for each group, the other a look-up for each row.
     by_row = n < 20 * groups
-    step = max(1, CHUNK // (n if by_row else groups))
+    step = max(1, BOOTSTRAP_CHUNK // (n if by_row else groups))
     group_of = np.repeat(np.arange(groups), sizes) if by_row else None
     for start in range(0, resamples, step):
         b = min(step, resamples - start)
@@ -126,7 +128,7 @@ def resample(sizes: NDArray[np.int64], resamples: int, seed: int) -> Iterator[Fl
 def _leave_one_out(sizes: NDArray[np.int64]) -> Iterator[Floats]:
     """Counts [at most B, G] of all rows but one of group g, for g = 0 ... G - 1."""
     groups = len(sizes)
-    step = max(1, CHUNK // groups)
+    step = max(1, BOOTSTRAP_CHUNK // groups)
     for start in range(0, groups, step):
         left_out = np.arange(start, min(start + step, groups))
         counts = np.tile(sizes.astype(np.float64), (len(left_out), 1))
@@ -142,8 +144,8 @@ def _leave_block_out(sizes: NDArray[np.int64]) -> Iterator[Floats]:
     """
     groups, n = len(sizes), int(sizes.sum())
     group_of = np.repeat(np.arange(groups), sizes)
-    blocks = np.array_split(np.random.default_rng(0).permutation(n), min(BLOCKS, n))
-    step = max(1, CHUNK // groups)
+    blocks = np.array_split(np.random.default_rng(0).permutation(n), min(JACKKNIFE_BLOCKS, n))
+    step = max(1, BOOTSTRAP_CHUNK // groups)
     for start in range(0, len(blocks), step):
         left_out = blocks[start : start + step]
         yield sizes - np.stack([np.bincount(group_of[block], minlength=groups) for block in left_out]).astype(float)
@@ -151,7 +153,7 @@ def _leave_block_out(sizes: NDArray[np.int64]) -> Iterator[Floats]:
 
 def _accelerations(statistic: Statistic, sizes: NDArray[np.int64]) -> list[float]:
     """How fast the standard error of each of M statistics changes with its value, from the jackknife."""
-    by_row = len(sizes) <= BLOCKS
+    by_row = len(sizes) <= JACKKNIFE_BLOCKS
     jackknife = _leave_one_out(sizes) if by_row else _leave_block_out(sizes)
     without = np.concatenate([statistic(counts) for counts in jackknife])
     # Column by column, so that the other statistics change no bit of a sum.
@@ -173,7 +175,7 @@ def _bca(levels: Floats, value: float, drawn: Floats, acceleration: float) -> Fl
     tied = np.isclose(drawn, value, rtol=1e-12, atol=1e-15)
     below = float(np.sum((drawn < value) & ~tied) + np.sum(tied) / 2) / len(drawn)
     bias = _NORMAL.inv_cdf(below) if 0 < below < 1 else np.inf
-    if abs(bias) > LARGEST_BIAS:
+    if abs(bias) > MAX_BIAS_CORRECTION:
         return 2 * value - np.quantile(drawn, levels)[::-1]
     shifted = bias + np.array([_NORMAL.inv_cdf(float(level)) for level in levels])
     scale = 1 - acceleration * shifted
@@ -188,5 +190,5 @@ def _mirrored(levels: Floats, value: float, drawn: Floats, perfect: float) -> Fl
     if distance == 0:
         return np.full(2, value)
     quantiles = np.quantile(np.abs(drawn - perfect), levels)
-    mirrored = distance * (distance / np.maximum(quantiles, distance / FARTHEST))
+    mirrored = distance * (distance / np.maximum(quantiles, distance / MAX_DISTANCE_RATIO))
     return np.sort(perfect + np.sign(value - perfect) * mirrored)

@@ -10,41 +10,43 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from llmkit.metrics.intervals import RESAMPLES, Floats, Statistic
-from llmkit.metrics.rows import check, score_rows
+from llmkit.metrics.rows import check_metric_inputs, score_rows
 from llmkit.metrics.score import Score
 from llmkit.version import __version__
 
 # Each score is a sum over a count, both of the drawn documents: which of the sums, by the names in an answer.
-RATIOS = {
+MASKED_LM_RATIOS = {
     "loss": ("loss", "masked"),
     "perplexity": ("loss", "masked"),
     "masked_accuracy": ("correct", "masked"),
     "pseudo_perplexity": ("pseudo_loss", "tokens"),
 }
-EXPONENTIAL = ("perplexity", "pseudo_perplexity")
-METRICS = tuple(RATIOS)
-LOWER_IS_BETTER = ("loss", "perplexity", "pseudo_perplexity")
-LIMITS = {"loss": (0.0, np.inf), "perplexity": (1.0, np.inf), "pseudo_perplexity": (1.0, np.inf)}
+EXPONENTIATED_METRICS = ("perplexity", "pseudo_perplexity")
+MASKED_LM_METRICS = tuple(MASKED_LM_RATIOS)
+MASKED_LM_LOWER_IS_BETTER = ("loss", "perplexity", "pseudo_perplexity")
+MASKED_LM_LIMITS = {"loss": (0.0, np.inf), "perplexity": (1.0, np.inf), "pseudo_perplexity": (1.0, np.inf)}
 
-Sums = Mapping[str, float]
+DocumentSums = Mapping[str, float]
 
 
-def masked_scores(names: Sequence[str], sums: Sequence[Sums], masks: str, seed: int = 0) -> dict[str, Score]:
+def score_masked_lm(names: Sequence[str], sums: Sequence[DocumentSums], masks: str, seed: int = 0) -> dict[str, Score]:
     """Each named score of documents with their `sums` (loss in nats, masked, correct; pseudo_loss, tokens).
 
     `masks` says in the signature how tokens were hidden, and after a | of which vocabulary they are.
     """
-    check(names, METRICS, sums, sums)
+    check_metric_inputs(names, MASKED_LM_METRICS, sums, sums)
     ordered = sorted(sums, key=lambda one: sorted(one.items()))  # the interval does not hang on the file's order
-    signatures = [signature(name, masks, seed) for name in names]
-    return score_rows(names, statistic(names, ordered), len(sums), signatures, limits=LIMITS, seed=seed)
+    signatures = [format_masked_lm_signature(name, masks, seed) for name in names]
+    return score_rows(
+        names, make_masked_lm_statistic(names, ordered), len(sums), signatures, limits=MASKED_LM_LIMITS, seed=seed
+    )
 
 
-def statistic(names: Sequence[str], sums: Sequence[Sums]) -> Statistic:
+def make_masked_lm_statistic(names: Sequence[str], sums: Sequence[DocumentSums]) -> Statistic:
     """From counts [B, n], how often each document was drawn, to the scores [B, M]; NaN where nothing is counted."""
-    pairs = [RATIOS[name] for name in names]
+    pairs = [MASKED_LM_RATIOS[name] for name in names]
     parts, wholes = (np.array([[one[pair[i]] for pair in pairs] for one in sums], dtype=np.float64) for i in (0, 1))
-    exponential = np.array([name in EXPONENTIAL for name in names])
+    exponential = np.array([name in EXPONENTIATED_METRICS for name in names])
 
     def values(counts: Floats) -> Floats:
         part, whole = counts @ parts, counts @ wholes
@@ -54,7 +56,7 @@ def statistic(names: Sequence[str], sums: Sequence[Sums]) -> Statistic:
     return values
 
 
-def signature(name: str, masks: str, seed: int) -> str:
+def format_masked_lm_signature(name: str, masks: str, seed: int) -> str:
     """What computed the score."""
     how, *words = masks.split("|")
     hidden = "|".join(["each token in turn" if name.startswith("pseudo") else how, *words])

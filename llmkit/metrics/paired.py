@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from llmkit.metrics.intervals import Floats, Statistic
 
 
-def difference(first: Statistic, second: Statistic, n: int, seed: int = 0) -> Floats:
+def bootstrap_difference(first: Statistic, second: Statistic, n: int, seed: int = 0) -> Floats:
     """Value, low and high [M, 3] of `second - first`: the paired BCa interval over the same resamples of the n rows.
 
     Both map counts [B, n] of the same rows in the same order to values [B, M] of the same metrics, as `statistic` of
@@ -17,10 +17,10 @@ def difference(first: Statistic, second: Statistic, n: int, seed: int = 0) -> Fl
     """
     import numpy as np
 
-    from llmkit.metrics.intervals import bootstrap_all
+    from llmkit.metrics.intervals import bootstrap_intervals
 
     def change(counts: Floats) -> Floats:
         return second(counts) - first(counts)
 
-    bounds = bootstrap_all(change, np.ones(n, np.int64), seed=seed)
+    bounds = bootstrap_intervals(change, np.ones(n, np.int64), seed=seed)
     return np.column_stack([change(np.ones((1, n)))[0], bounds])

@@ -9,21 +9,21 @@ from llmkit.metrics.score import Score
 
 if TYPE_CHECKING:
     from llmkit.metrics.intervals import Floats, Statistic
-    from llmkit.metrics.rows import Flags
+    from llmkit.metrics.rows import Indicators
 
-NAMES = ("pearson", "spearman", "mae", "rmse", "r2")
-LOWER_IS_BETTER = ("mae", "rmse")
-ENDLESS = float("inf")
-LIMITS = {
+REGRESSION_METRICS = ("pearson", "spearman", "mae", "rmse", "r2")
+REGRESSION_LOWER_IS_BETTER = ("mae", "rmse")
+INFINITY = float("inf")
+REGRESSION_LIMITS = {
     "pearson": (-1.0, 1.0),
     "spearman": (-1.0, 1.0),
-    "mae": (0.0, ENDLESS),
-    "rmse": (0.0, ENDLESS),
-    "r2": (-ENDLESS, 1.0),
+    "mae": (0.0, INFINITY),
+    "rmse": (0.0, INFINITY),
+    "r2": (-INFINITY, 1.0),
 }
 
 
-def score_all(
+def score_regression(
     names: Sequence[str], references: Sequence[float], answers: Sequence[float], seed: int = 0
 ) -> dict[str, Score]:
     """The named metrics (of `NAMES`) with 95 % intervals, by name; all intervals read the same resamples.
@@ -35,43 +35,45 @@ def score_all(
     """
     import numpy as np
 
-    from llmkit.metrics.rows import by_content, check, score_rows
+    from llmkit.metrics.rows import argsort_rows, check_metric_inputs, score_rows
 
-    check(names, NAMES, references, answers)
+    check_metric_inputs(names, REGRESSION_METRICS, references, answers)
     true, said = np.asarray(references, dtype=np.float64), np.asarray(answers, dtype=np.float64)
-    order = by_content(true, said)
-    values = statistic(names, true[order].tolist(), said[order].tolist())
-    signatures = [signature(name, seed) for name in names]
-    return score_rows(names, values, len(true), signatures, limits=LIMITS, seed=seed)
+    order = argsort_rows(true, said)
+    values = make_regression_statistic(names, true[order].tolist(), said[order].tolist())
+    signatures = [format_regression_signature(name, seed) for name in names]
+    return score_rows(names, values, len(true), signatures, limits=REGRESSION_LIMITS, seed=seed)
 
 
-def statistic(names: Sequence[str], references: Sequence[float], answers: Sequence[float]) -> Statistic:
+def make_regression_statistic(names: Sequence[str], references: Sequence[float], answers: Sequence[float]) -> Statistic:
     """The function from counts [B, n] of the rows to the values [B, M] of the names; NaN where undefined."""
     import numpy as np
 
-    from llmkit.metrics.rows import check, mean_of, side_by_side
+    from llmkit.metrics.rows import check_metric_inputs, make_mean_statistic, stack_statistics
 
-    check(names, NAMES, references, answers)
+    check_metric_inputs(names, REGRESSION_METRICS, references, answers)
     true, said = np.asarray(references, dtype=np.float64), np.asarray(answers, dtype=np.float64)
     error = said - true
-    squared = mean_of(error**2)
+    squared = make_mean_statistic(error**2)
     parts = {
         "pearson": lambda counts: _correlation(
             counts, _centred(counts, _scaled(true)), _centred(counts, _scaled(said))
         ),
         "spearman": lambda counts: _correlation(counts, _midranks(counts, true), _midranks(counts, said)),
-        "mae": mean_of(np.abs(error)),
+        "mae": make_mean_statistic(np.abs(error)),
         "rmse": lambda counts: np.sqrt(squared(counts)),
         "r2": lambda counts: _r2(counts, true, squared(counts)),
     }
-    return side_by_side([parts[name] for name in names])
+    return stack_statistics([parts[name] for name in names])
 
 
-def signature(name: str, seed: int = 0) -> str:
+def format_regression_signature(name: str, seed: int = 0) -> str:
     """What computes a metric: its name, its variant, its interval and the library's version."""
-    from llmkit.metrics.rows import signed
+    from llmkit.metrics.rows import format_metric_signature
 
-    return signed(name, {"spearman": ("ties:midrank",), "r2": ("force_finite:true",)}.get(name, ()), seed)
+    return format_metric_signature(
+        name, {"spearman": ("ties:midrank",), "r2": ("force_finite:true",)}.get(name, ()), seed
+    )
 
 
 def _scaled(x: Floats) -> Floats:
@@ -82,12 +84,12 @@ def _scaled(x: Floats) -> Floats:
     return moved / (np.abs(moved).max() or 1.0)
 
 
-def _constant(counts: Floats, x: Floats) -> Flags:
+def _constant(counts: Floats, x: Floats) -> Indicators:
     """Whether the drawn rows [B] all hold the same number."""
     import numpy as np
 
     drawn = counts > 0
-    constant: Flags = np.where(drawn, x, np.inf).min(axis=1) == np.where(drawn, x, -np.inf).max(axis=1)
+    constant: Indicators = np.where(drawn, x, np.inf).min(axis=1) == np.where(drawn, x, -np.inf).max(axis=1)
     return constant
 
 

@@ -8,19 +8,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.metrics.intervals import RESAMPLES, Floats, Method, Statistic, bootstrap_all, wilson
+from llmkit.metrics.intervals import (
+    RESAMPLES,
+    Floats,
+    IntervalMethod,
+    Statistic,
+    bootstrap_intervals,
+    compute_wilson_interval,
+)
 from llmkit.metrics.score import Score
 from llmkit.version import __version__
 
 Codes = NDArray[np.int64]
-Flags = NDArray[np.bool_]
+Indicators = NDArray[np.bool_]
 
 # BCa where nothing else is said. These four are biased or skewed more than BCa mends at 500 rows; each has the
 # simplest method that covers as promised (benchmarks/RESULTS.md has those tried). Their spread grows with the
 # distance from the perfect value, which a logarithm evens out (Davison and Hinkley 1997, section 5.2); the mirror
 # takes off the upward bias of average_precision. Noise alone gives a calibrated model an error that no mirror takes
 # off: for ece the errors are asked which of them explain the value (the same, section 5.5).
-METHODS: Mapping[str, Method] = {
+INTERVAL_METHODS: Mapping[str, IntervalMethod] = {
     "average_precision": "log(1-x)",
     "r2": "log(1-x)",
     "rmse": "log(x)",
@@ -28,7 +35,9 @@ METHODS: Mapping[str, Method] = {
 }
 
 
-def check(names: Sequence[str], known: Collection[str], references: Collection[Any], answers: Collection[Any]) -> None:
+def check_metric_inputs(
+    names: Sequence[str], known: Collection[str], references: Collection[Any], answers: Collection[Any]
+) -> None:
     """Raise KeyError for an unknown name, ValueError for no rows or unequal lengths: callers check both."""
     if unknown := [name for name in names if name not in known]:
         raise KeyError(unknown[0])
@@ -36,24 +45,24 @@ def check(names: Sequence[str], known: Collection[str], references: Collection[A
         raise ValueError(f"{len(references)} references and {len(answers)} answers: one of each a row is needed")
 
 
-def by_content(*columns: NDArray[Any]) -> Codes:
+def argsort_rows(*columns: NDArray[Any]) -> Codes:
     """The order [n] that sorts rows by what they hold; columns have shape [n] or [n, K]."""
     table = np.column_stack([np.asarray(column, dtype=np.float64) for column in columns])
     # As bytes: one comparison a row, however many columns. Any order will do that knows nothing but the content.
     return np.argsort(np.ascontiguousarray(table).view(np.dtype((np.void, table.shape[1] * 8))).ravel(), kind="stable")
 
 
-def sorted_texts(
+def sort_text_rows(
     names: Sequence[str], known: Collection[str], *columns: Sequence[Any]
 ) -> tuple[Sequence[Sequence[str]], Sequence[str], Sequence[str]]:
     """References, answers and sources in an order that knows nothing but what the rows hold; `check`s them too."""
     references, answers, sources = columns
-    check(names, known, references, answers)
+    check_metric_inputs(names, known, references, answers)
     rows = sorted(zip(references, answers, sources, strict=True), key=repr)
     return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
 
 
-def other_end(
+def make_flip_rows(
     names: Sequence[str], statistic: Statistic, n: int, limits: Mapping[str, tuple[float, float]]
 ) -> Callable[[float], Floats]:
     """What `score_rows` wants as `otherwise` for means over rows: such a share of rows lies at the other end.
@@ -70,17 +79,17 @@ def other_end(
     return otherwise
 
 
-def side_by_side(parts: Sequence[Statistic]) -> Statistic:
+def stack_statistics(parts: Sequence[Statistic]) -> Statistic:
     """The function from counts [B, n] to values [B, M], one column for each of the functions to values [B]."""
     return lambda counts: np.stack([part(counts) for part in parts], axis=1)
 
 
-def mean_of(values: Floats) -> Statistic:
+def make_mean_statistic(values: Floats) -> Statistic:
     """The function from counts [B, n] to the mean [B] of each row's value [n]."""
     return lambda counts: counts @ values / counts.sum(axis=1)
 
 
-def ratio(part: Floats, whole: Floats) -> Floats:
+def divide_or_zero(part: Floats, whole: Floats) -> Floats:
     """`part / whole`, 0 where `whole` is 0: scikit-learn's zero_division=0."""
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
@@ -93,8 +102,8 @@ def score_rows(
     *,
     limits: Mapping[str, tuple[float, float]],
     seed: int,
-    otherwise: Callable[[float], Floats] | None = None,
-    inverted: Callable[[], tuple[float, float]] | None = None,
+    flip_rows: Callable[[float], Floats] | None = None,
+    compute_inverted: Callable[[], tuple[float, float]] | None = None,
 ) -> dict[str, Score]:
     """Each name's value on the n rows and its interval of `METHODS`, within the metric's limits ((0, 1) if not named).
 
@@ -104,13 +113,13 @@ def score_rows(
     interval without any spread reaches as far as the values [M] that `otherwise` gives for that share of faulty rows.
     """
     values = statistic(np.ones((1, n)))[0]
-    methods = [METHODS.get(name, "bca") for name in names]
-    low, high = bootstrap_all(statistic, np.ones(n, np.int64), seed=seed, method=methods).T
-    if inverted is not None and "inverted" in methods:
-        low[methods.index("inverted")], high[methods.index("inverted")] = inverted()
+    methods = [INTERVAL_METHODS.get(name, "bca") for name in names]
+    low, high = bootstrap_intervals(statistic, np.ones(n, np.int64), seed=seed, method=methods).T
+    if compute_inverted is not None and "inverted" in methods:
+        low[methods.index("inverted")], high[methods.index("inverted")] = compute_inverted()
     still = np.isclose(low, high, rtol=1e-12, atol=1e-15)
-    if otherwise is not None and still.any():
-        other = otherwise(1 - wilson(n, n)[0])
+    if flip_rows is not None and still.any():
+        other = flip_rows(1 - compute_wilson_interval(n, n)[0])
         low = np.where(still, np.fmin(low, other), low)
         high = np.where(still, np.fmax(high, other), high)
     floor, ceiling = np.array([limits.get(name, (0.0, 1.0)) for name in names]).T
@@ -121,7 +130,7 @@ def score_rows(
     return {name: Score(*column) for name, column in zip(names, columns, strict=True)}
 
 
-def signed(name: str, variant: Sequence[str], seed: int | None) -> str:
+def format_metric_signature(name: str, variant: Sequence[str], seed: int | None) -> str:
     """A signature: the metric's name, its variant, its interval (Wilson's without a seed), and this library."""
-    interval = "wilson" if seed is None else f"{METHODS.get(name, 'bca')},{RESAMPLES},seed={seed}"
+    interval = "wilson" if seed is None else f"{INTERVAL_METHODS.get(name, 'bca')},{RESAMPLES},seed={seed}"
     return "|".join([name, *variant, f"interval:{interval}", f"llmkit {__version__}"])

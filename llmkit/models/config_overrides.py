@@ -7,37 +7,37 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from llmkit.errors import RecipeError, did_you_mean
-from llmkit.models.sources.model_ref import ModelName
+from llmkit.errors import RecipeError, suggest_spelling
+from llmkit.models.sources.model_ref import ModelRef
 
-BY_TASK = ("num_labels", "id2label", "thresholds", "sentiment", "label2id", "problem_type")
-BY_LLMKIT = (
+TASK_CONFIG_FIELDS = ("num_labels", "id2label", "thresholds", "sentiment", "label2id", "problem_type")
+LLMKIT_CONFIG_FIELDS = (
     "architectures", "auto_map", "configuration_files", "model_type", "name_or_path", "quantization_config",
     "return_dict", "transformers_version", "transformers_weights", "use_return_dict",
 )  # fmt: skip
 
 
-def allowed(name: ModelName, config: PreTrainedConfig, changes: Mapping[str, Any]) -> None:
+def check_config_overrides(ref: ModelRef, config: PreTrainedConfig, overrides: Mapping[str, Any]) -> None:
     """Raise RecipeError where a change is not the recipe's to make, or names no field of the model's config."""
-    undecided(changes)
-    for key in changes:
+    check_reserved_fields(overrides)
+    for key in overrides:
         if key.startswith("_") or not hasattr(config, key) or callable(getattr(config, key)):
-            raise RecipeError(f"model.config.{key}: the config of {name.given} has no such field",
-                              did_you_mean(key, free(config)))  # fmt: skip
+            raise RecipeError(f"model.config.{key}: the config of {ref.name} has no such field",
+                              suggest_spelling(key, list_overridable_fields(config)))  # fmt: skip
 
 
-def free(config: PreTrainedConfig) -> list[str]:
+def list_overridable_fields(config: PreTrainedConfig) -> list[str]:
     """The fields of a config that a recipe may change."""
-    elsewhere = (*BY_TASK, *BY_LLMKIT, "dtype", "torch_dtype")
+    elsewhere = (*TASK_CONFIG_FIELDS, *LLMKIT_CONFIG_FIELDS, "dtype", "torch_dtype")
     return sorted(key for key in config.to_dict() if key not in elsewhere and not key.startswith(("_", "output_")))
 
 
-def undecided(keys: Iterable[str]) -> None:
+def check_reserved_fields(keys: Iterable[str]) -> None:
     """Raise RecipeError for a field that the task, llmkit or another key of the recipe decides."""
     for key in keys:
-        if key in BY_TASK:
+        if key in TASK_CONFIG_FIELDS:
             raise RecipeError(f"model.config.{key}: the task decides it", "leave it out")
-        if key in BY_LLMKIT or key.startswith("output_"):
+        if key in LLMKIT_CONFIG_FIELDS or key.startswith("output_"):
             raise RecipeError(f"model.config.{key}: llmkit decides it", "leave it out")
         if key in ("dtype", "torch_dtype"):
             raise RecipeError(f"model.config.{key}: has a key of its own", "write model.dtype")

@@ -12,38 +12,38 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from llmkit.data.corpus.masking import IGNORED
+from llmkit.data.corpus.masking import IGNORE_INDEX
 from llmkit.models.fast import sparse_head
 
-Batch = dict[str, Tensor]
-AT_ONCE = 64  # copies of a text, each with another token hidden
+MaskedBatch = dict[str, Tensor]
+MASKED_COPIES_PER_BATCH = 64  # copies of a text, each with another token hidden
 
 
-def can_be_sparse(model: PreTrainedModel, batch: Batch) -> bool:
+def can_select_positions(model: PreTrainedModel, batch: MaskedBatch) -> bool:
     """Whether the head may run where something is asked only: tried on two short rows of the batch."""
     two = {name: tensor[-2:, :32] for name, tensor in batch.items()}
-    return sparse_head.can_be_sparse(model, two)
+    return sparse_head.has_positionwise_head(model, two)
 
 
-def logits_at(model: PreTrainedModel, inputs: Batch, wanted: Tensor, sparse: bool) -> Tensor:
+def select_logits(model: PreTrainedModel, inputs: MaskedBatch, positions: Tensor, sparse: bool) -> Tensor:
     """The logits [n, words], float32, of the positions that are true in `wanted` [rows, length], row by row."""
     if sparse:
-        with sparse_head.at(model, wanted):
+        with sparse_head.use_sparse_head(model, positions):
             return model(**inputs).logits[0].float()
     # One row at a time: this head wants all positions of it.
     parts = [
-        model(**{name: tensor[at : at + 1] for name, tensor in inputs.items()}).logits[0][wanted[at]]
-        for at in range(len(wanted))
+        model(**{name: tensor[at : at + 1] for name, tensor in inputs.items()}).logits[0][positions[at]]
+        for at in range(len(positions))
     ]
     return torch.cat(parts).float()
 
 
-def sums(model: PreTrainedModel, batch: Batch, sparse: bool) -> list[dict[str, float]]:
+def sum_masked_losses(model: PreTrainedModel, batch: MaskedBatch, sparse: bool) -> list[dict[str, float]]:
     """For each row: the summed loss in nats of its labelled tokens, how many they are, and how many were right."""
     labels = batch["labels"]
-    wanted = labels != IGNORED
+    wanted = labels != IGNORE_INDEX
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-    logits, asked = logits_at(model, inputs, wanted, sparse), labels[wanted]
+    logits, asked = select_logits(model, inputs, wanted, sparse), labels[wanted]
     losses = cross_entropy(logits, asked, reduction="none").double()
     right = (logits.argmax(-1) == asked).double()
     row = wanted.nonzero()[:, 0]
@@ -53,8 +53,8 @@ def sums(model: PreTrainedModel, batch: Batch, sparse: bool) -> list[dict[str, f
     return [dict(zip(("loss", "masked", "correct"), values, strict=True)) for values in by_row]
 
 
-def pseudo_sums(
-    model: PreTrainedModel, batch: Batch, mask: int, around: tuple[int, int], sparse: bool
+def sum_pseudo_losses(
+    model: PreTrainedModel, batch: MaskedBatch, mask_token_id: int, special_token_counts: tuple[int, int], sparse: bool
 ) -> list[dict[str, float]]:
     """For each row: the summed loss of each of its tokens with that token alone hidden, and how many tokens it has.
 
@@ -62,32 +62,32 @@ def pseudo_sums(
 
     Source: Salazar et al. 2020, doi:10.18653/v1/2020.acl-main.240.
     """
-    whole = torch.where(batch["labels"] != IGNORED, batch["labels"], batch["input_ids"])
+    whole = torch.where(batch["labels"] != IGNORE_INDEX, batch["labels"], batch["input_ids"])
     found = []
     for ids, attended in zip(whole, batch["attention_mask"], strict=True):
         length = int(attended.sum())
-        places = torch.arange(around[0], length - around[1], device=ids.device)
+        places = torch.arange(special_token_counts[0], length - special_token_counts[1], device=ids.device)
         total = 0.0
-        for some in places.split(AT_ONCE) if len(places) else ():
+        for some in places.split(MASKED_COPIES_PER_BATCH) if len(places) else ():
             copies = ids[:length].repeat(len(some), 1)
             rows = torch.arange(len(some), device=ids.device)
-            copies[rows, some] = mask
+            copies[rows, some] = mask_token_id
             wanted = torch.zeros_like(copies, dtype=torch.bool)
             wanted[rows, some] = True
             inputs = {"input_ids": copies, "attention_mask": torch.ones_like(copies)}
-            logits = logits_at(model, inputs, wanted, sparse)
+            logits = select_logits(model, inputs, wanted, sparse)
             total += float(cross_entropy(logits, ids[some], reduction="sum"))
         found.append({"pseudo_loss": total, "tokens": float(len(places))})
     return found
 
 
-def likeliest(
-    model: PreTrainedModel, batch: Batch, mask: int, count: int, sparse: bool
+def predict_masked_tokens(
+    model: PreTrainedModel, batch: MaskedBatch, mask_token_id: int, top_k: int, sparse: bool
 ) -> list[list[list[tuple[int, float]]]]:
     """For each row and each mask in it, the `count` likeliest tokens with their probabilities."""
-    wanted = batch["input_ids"] == mask
-    chances = logits_at(model, batch, wanted, sparse).softmax(-1)
-    best, tokens = chances.topk(min(count, chances.shape[-1]))
+    wanted = batch["input_ids"] == mask_token_id
+    chances = select_logits(model, batch, wanted, sparse).softmax(-1)
+    best, tokens = chances.topk(min(top_k, chances.shape[-1]))
     options = [list(zip(*pair, strict=True)) for pair in zip(tokens.tolist(), best.tolist(), strict=True)]
     rows: list[list[Any]] = [[] for _ in range(len(wanted))]
     for row, one in zip(wanted.nonzero()[:, 0].tolist(), options, strict=True):

@@ -11,32 +11,38 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from llmkit.errors import ModelError
-from llmkit.models.sources.model_ref import ModelName
+from llmkit.models.sources.model_ref import ModelRef
 
 
-def in_body(model: PreTrainedModel, key: str) -> bool:
+def is_in_base_model(model: PreTrainedModel, key: str) -> bool:
     """Whether the module or weight `key` is of the encoder, not of the task's head."""
     return key.startswith(f"{model.base_model_prefix}.")
 
 
-def body_fits(
-    name: ModelName, model: PreTrainedModel, mismatched: Iterable[tuple[str, Any, Any]], changed: Sequence[str]
+def check_base_shapes(
+    ref: ModelRef, model: PreTrainedModel, mismatched: Iterable[tuple[str, Any, Any]], overridden: Sequence[str]
 ) -> None:
     """Raise ModelError where a weight of the body has another shape in the files: it would be drawn at random.
 
     `changed` names the fields that the recipe changed, for the mend.
     """
     for key, held, wanted in sorted(mismatched):
-        if in_body(model, key):
-            mend = f"leave out model.config.{' and model.config.'.join(changed)}" if changed else "mend its config.json"
-            raise ModelError(f"{name.given}: {key} is {shape(held)} in its files, {shape(wanted)} by its config", mend)
+        if is_in_base_model(model, key):
+            mend = (
+                f"leave out model.config.{' and model.config.'.join(overridden)}"
+                if overridden
+                else "mend its config.json"
+            )
+            raise ModelError(
+                f"{ref.name}: {key} is {format_shape(held)} in its files, {format_shape(wanted)} by its config", mend
+            )
 
 
-def shape(sizes: Iterable[int]) -> str:
+def format_shape(sizes: Iterable[int]) -> str:
     return " x ".join(f"{size:,}" for size in sizes)
 
 
-def dropped(model: PreTrainedModel, unexpected: Iterable[str]) -> tuple[str, ...]:
+def find_unused_weights(model: PreTrainedModel, unexpected: Iterable[str]) -> tuple[str, ...]:
     """Those of the `unexpected` weights that belong to the body; heads of other tasks and old buffers do not."""
     body = model.base_model
     parts = {part for part, module in body.named_children()}
@@ -49,22 +55,22 @@ def dropped(model: PreTrainedModel, unexpected: Iterable[str]) -> tuple[str, ...
     return tuple(sorted(found))
 
 
-def redraw(name: ModelName, model: PreTrainedModel, fresh: Sequence[str]) -> list[str]:
+def reinit_output_layer(ref: ModelRef, model: PreTrainedModel, new_weights: Sequence[str]) -> list[str]:
     """Draw the layer anew that gives one output a label, where it is not `fresh` already; the names of its weights.
 
     Raises ModelError where the head has no such layer.
     """
     labels = model.config.num_labels
-    layers = output_layers(model)
+    layers = find_output_layers(model)
     if not layers:
-        raise ModelError(f"{name.given}: its head was trained for other labels and has no layer of one output a label",
+        raise ModelError(f"{ref.name}: its head was trained for other labels and has no layer of one output a label",
                          "name a model without a head")  # fmt: skip
     drawn = []
     for path, layer in layers:
-        if f"{path}.weight" not in fresh:
+        if f"{path}.weight" not in new_weights:
             # A new module: transformers does not draw weights that it has marked as loaded.
             new = nn.Linear(layer.in_features, labels, layer.bias is not None, dtype=layer.weight.dtype)
-            with drawing(name, model.config):
+            with explain_init_errors(ref, model.config):
                 model._init_weights(new)
             model.set_submodule(path, new)
             drawn += [f"{path}.{key}" for key, _ in new.named_parameters()]
@@ -72,7 +78,7 @@ def redraw(name: ModelName, model: PreTrainedModel, fresh: Sequence[str]) -> lis
 
 
 @contextmanager
-def drawing(name: ModelName, config: PreTrainedConfig) -> Iterator[None]:
+def explain_init_errors(ref: ModelRef, config: PreTrainedConfig) -> Iterator[None]:
     """Say of fresh weights that could not be drawn that their spread is to blame, where it is no number above 0.
 
     0 is not refused as such: most families take their default for it, ModernBERT divides by it.
@@ -83,41 +89,41 @@ def drawing(name: ModelName, config: PreTrainedConfig) -> Iterator[None]:
         spread = getattr(config, "initializer_range", None)
         if not isinstance(spread, float) or spread > 0 or (spread == 0 and not isinstance(fault, ZeroDivisionError)):
             raise
-        what = f"{name.given}: model.config.initializer_range {spread}: no {config.model_type} can be drawn with it"
+        what = f"{ref.name}: model.config.initializer_range {spread}: no {config.model_type} can be drawn with it"
         raise ModelError(what, "write a number above 0, such as model.config.initializer_range=0.02") from fault
 
 
-def output_layers(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
+def find_output_layers(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
     """The layers of the head that give one output a label, by name."""
     linear = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, nn.Linear)]
     return [
         (path, layer)
         for path, layer in linear
         # One of LoRA's small matrices may have as many rows.
-        if layer.out_features == model.config.num_labels and not in_body(model, path) and ".lora_" not in path
+        if layer.out_features == model.config.num_labels and not is_in_base_model(model, path) and ".lora_" not in path
     ]
 
 
-def begin_at(model: PreTrainedModel, fresh: Iterable[str], start: Sequence[float]) -> bool:
+def init_output_bias(model: PreTrainedModel, new_weights: Iterable[str], values: Sequence[float]) -> bool:
     """Give the last layer's bias the values of `start`, one an output, where it is `fresh`; whether it was."""
-    layers = [layer for _, layer in output_layers(model)]
+    layers = [layer for _, layer in find_output_layers(model)]
     layer = model.get_output_embeddings() or (layers[0] if len(layers) == 1 else None)
     bias = getattr(layer, "bias", None)
     names = {name for name, one in model.named_parameters(remove_duplicate=False) if one is bias}
-    if bias is None or len(bias) < len(start) or not names.intersection(fresh):
+    if bias is None or len(bias) < len(values) or not names.intersection(new_weights):
         return False
     with torch.no_grad():
-        bias.fill_(min(start))  # a vocabulary may be rounded up: nothing has those numbers
-        bias[: len(start)] = torch.tensor(start)
+        bias.fill_(min(values))  # a vocabulary may be rounded up: nothing has those numbers
+        bias[: len(values)] = torch.tensor(values)
     return True
 
 
-def rescale(model: PreTrainedModel, scale: float, shift: float) -> None:
+def rescale_output_layer(model: PreTrainedModel, scale: float, shift: float) -> None:
     """Make the head say `scale * y + shift` where it said y, in place.
 
     Raises ModelError where its last layer cannot say that.
     """
-    layers = output_layers(model)
+    layers = find_output_layers(model)
     if len(layers) != 1 or layers[0][1].bias is None:
         kind = type(model).__name__
         raise ModelError(f"{kind} has no single last layer with a bias", "name a BERT-like encoder for numbers")

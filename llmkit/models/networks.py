@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+RNN_CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
 @strict
@@ -30,11 +30,11 @@ class NetworkConfig(PreTrainedConfig):
     initializer_range: float | int = 0.1
     pad_token_id: int | None = 0
 
-    counts: ClassVar[tuple[str, ...]] = ("vocab_size", "embedding_size")  # fields that are at least 1
+    positive_fields: ClassVar[tuple[str, ...]] = ("vocab_size", "embedding_size")  # fields that are at least 1
 
     def validate_ranges(self) -> None:
         """Raise ValueError for a number that no network can be built with."""
-        for name in self.counts:
+        for name in self.positive_fields:
             found = getattr(self, name)
             if min(found if isinstance(found, list) else [found], default=0) < 1:
                 raise ValueError(f"{name} {found} is out of range; it must be at least 1")
@@ -49,7 +49,7 @@ class RecurrentConfig(NetworkConfig):
     """A recurrent network: `hidden_size` units a direction in each of `num_hidden_layers` layers."""
 
     model_type = "llmkit-recurrent"
-    counts = (*NetworkConfig.counts, "hidden_size", "num_hidden_layers")
+    positive_fields = (*NetworkConfig.positive_fields, "hidden_size", "num_hidden_layers")
 
     cell: Literal["rnn", "lstm", "gru"] = "lstm"
     hidden_size: int = 128
@@ -62,7 +62,7 @@ class ConvolutionalConfig(NetworkConfig):
     """A convolutional network: `num_filters` filters of each of `kernel_sizes` words."""
 
     model_type = "llmkit-convolutional"
-    counts = (*NetworkConfig.counts, "num_filters", "kernel_sizes")
+    positive_fields = (*NetworkConfig.positive_fields, "num_filters", "kernel_sizes")
 
     kernel_sizes: list[int] = field(default_factory=lambda: [3, 4, 5])
     num_filters: int = 100
@@ -75,7 +75,7 @@ class BagConfig(NetworkConfig):
     model_type = "llmkit-bag"
 
 
-class Words(nn.Module):
+class WordEmbeddings(nn.Module):
     """What every body begins with: the words' embeddings, and dropout on them."""
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -83,32 +83,32 @@ class Words(nn.Module):
         self.words = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
         self.dropout = nn.Dropout(config.dropout)
 
-    def embedded(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def embed(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """The embeddings [rows, length, E], zero behind each text's end, and where its words are [rows, length, 1]."""
         inside = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None])[..., None]
         return self.dropout(self.words(ids)) * inside, inside
 
 
-class Recurrent(Words):
+class RecurrentEncoder(WordEmbeddings):
     """The largest value that each unit takes over the words, in both directions where it has them."""
 
     def __init__(self, config: RecurrentConfig) -> None:
         super().__init__(config)
         layers = config.num_hidden_layers
-        self.cell = CELLS[config.cell](
+        self.cell = RNN_CELLS[config.cell](
             config.embedding_size, config.hidden_size, layers, batch_first=True, bidirectional=config.bidirectional,
             dropout=config.dropout if layers > 1 else 0.0,
         )  # fmt: skip
-        self.features = config.hidden_size * (2 if config.bidirectional else 1)
+        self.out_features = config.hidden_size * (2 if config.bidirectional else 1)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        embedded, _ = self.embedded(ids, lengths)
+        embedded, _ = self.embed(ids, lengths)
         packed = pack_padded_sequence(embedded, lengths.cpu(), batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(self.cell(packed)[0], batch_first=True, padding_value=-torch.inf)
         return states.amax(1)
 
 
-class Convolutional(Words):
+class ConvolutionalEncoder(WordEmbeddings):
     """The largest value that each filter takes over the words. Source: Kim 2014, arXiv:1408.5882."""
 
     def __init__(self, config: ConvolutionalConfig) -> None:
@@ -116,10 +116,10 @@ class Convolutional(Words):
         self.filters = nn.ModuleList(
             nn.Conv1d(config.embedding_size, config.num_filters, size) for size in config.kernel_sizes
         )
-        self.features = config.num_filters * len(config.kernel_sizes)
+        self.out_features = config.num_filters * len(config.kernel_sizes)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        embedded, _ = self.embedded(ids, lengths)
+        embedded, _ = self.embed(ids, lengths)
         found = []
         for convolution in self.filters:
             size = convolution.kernel_size[0]
@@ -131,15 +131,15 @@ class Convolutional(Words):
         return torch.cat(found, 1)
 
 
-class Bag(Words):
+class BagEncoder(WordEmbeddings):
     """The mean of the words' embeddings."""
 
     def __init__(self, config: BagConfig) -> None:
         super().__init__(config)
-        self.features = config.embedding_size
+        self.out_features = config.embedding_size
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        embedded, inside = self.embedded(ids, lengths)
+        embedded, inside = self.embed(ids, lengths)
         return embedded.sum(1) / inside.sum(1)
 
 
@@ -147,12 +147,12 @@ class Network(PreTrainedModel):
     """A body that turns texts into features, and a layer that turns features into one logit a label."""
 
     config_class: type[NetworkConfig]
-    body: ClassVar[type[Words]]
+    encoder_class: ClassVar[type[WordEmbeddings]]
     base_model_prefix = "network"
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)
-        self.network = self.body(config)
+        self.network = self.encoder_class(config)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(self.network.features, config.num_labels)
         self.post_init()
@@ -194,26 +194,26 @@ class RecurrentForSequenceClassification(Network):
     """An RNN, LSTM or GRU."""
 
     config_class = RecurrentConfig
-    body = Recurrent
+    encoder_class = RecurrentEncoder
 
 
 class ConvolutionalForSequenceClassification(Network):
     """A convolutional network."""
 
     config_class = ConvolutionalConfig
-    body = Convolutional
+    encoder_class = ConvolutionalEncoder
 
 
 class BagForSequenceClassification(Network):
     """A bag of embeddings."""
 
     config_class = BagConfig
-    body = Bag
+    encoder_class = BagEncoder
 
 
-def config_of(kind: str, **fields: Any) -> NetworkConfig:
+def build_network_config(kind: str, **fields: Any) -> NetworkConfig:
     """The config of a network by the name that `--model` has for it. Raises what `strict` does for a wrong field."""
-    if kind in CELLS:
+    if kind in RNN_CELLS:
         return RecurrentConfig(cell=kind, **fields)
     return {"cnn": ConvolutionalConfig, "bag": BagConfig}[kind](**fields)
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from llmkit.errors import RecipeError
 
-Keys = tuple[str, ...]  # a dotted key, cut at its dots
+KeyPath = tuple[str, ...]  # a dotted key, cut at its dots
 # What an unquoted word is: the core schema of YAML 1.2 and nothing else, so that dates and 1_000 stay text.
-SCALARS = (
+YAML_SCALARS = (
     (re.compile(r"~|null|Null|NULL|"), lambda _: None),
     (re.compile(r"true|True|TRUE|false|False|FALSE"), lambda word: word.lower() == "true"),
     (re.compile(r"[-+]?[0-9]+"), int),
@@ -21,24 +21,24 @@ SCALARS = (
     (re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), float),
     (re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"), lambda word: float(word.replace(".", ""))),
 )
-SEPARATOR = re.compile(r"\t| *[,;|/:>^?-]+ *")  # what parts two cells or labels, and is YAML's own too
+SEPARATOR_VALUE = re.compile(r"\t| *[,;|/:>^?-]+ *")  # what parts two cells or labels, and is YAML's own too
 
 
 @dataclass
-class Draft:
+class RecipeDraft:
     """The values as given so far, and where each came from: `x.yaml:9`, `--model`, or `command line`."""
 
     values: dict[str, Any] = field(default_factory=dict)
-    origins: dict[Keys, str] = field(default_factory=dict)
+    origins: dict[KeyPath, str] = field(default_factory=dict)
     name: str = "command line"
 
-    def origin(self, path: Keys) -> str:
+    def get_origin(self, path: KeyPath) -> str:
         """Where the value at `path`, or the nearest section around it, was given."""
         while path and path not in self.origins:
             path = path[:-1]
         return self.origins.get(path, self.name)
 
-    def put(self, path: Keys, value: Any, origin: str) -> None:
+    def set_value(self, path: KeyPath, value: Any, origin: str) -> None:
         """Set a dotted key; a section on the way that is no mapping is replaced."""
         place = self.values
         for word in path[:-1]:
@@ -49,7 +49,7 @@ class Draft:
         self.origins = {p: o for p, o in self.origins.items() if p[: len(path)] != path} | {path: origin}
 
 
-def read(path: Path) -> Draft:
+def read_draft(path: Path) -> RecipeDraft:
     """The values of a YAML file with the line of each. YAML 1.2, data only: no tags, no aliases, no repeated keys."""
     try:
         data = path.read_bytes()
@@ -60,9 +60,9 @@ def read(path: Path) -> Draft:
     except UnicodeDecodeError as fault:
         line = data.count(b"\n", 0, fault.start) + 1
         raise RecipeError(f"{path}:{line}: not UTF-8", "save the recipe as UTF-8") from None
-    tree = nodes(text, str(path))
-    draft = Draft(name=str(path))
-    values = None if tree is None else plain_value(tree, (), draft.origins, str(path))
+    tree = compose_yaml(text, str(path))
+    draft = RecipeDraft(name=str(path))
+    values = None if tree is None else convert_node(tree, (), draft.origins, str(path))
     if values is None:
         raise RecipeError(f"{path}: the file holds no keys", "write at least task: and data:")
     if not isinstance(values, dict):
@@ -71,7 +71,7 @@ def read(path: Path) -> Draft:
     return draft
 
 
-def parse_override(text: str) -> tuple[Keys, Any]:
+def parse_override(text: str) -> tuple[KeyPath, Any]:
     """`train.learning_rate=3e-5` as (("train", "learning_rate"), 3e-5); the value follows the YAML rules.
 
     A separator, such as `,` or ` | `, is itself: a shell takes the quotes away that YAML wants around it.
@@ -80,14 +80,14 @@ def parse_override(text: str) -> tuple[Keys, Any]:
     path = tuple(key.split("."))
     if not equals or not all(path):
         raise RecipeError(f"command line: '{text}' is no KEY=VALUE", "write for example train.learning_rate=3e-5")
-    if SEPARATOR.fullmatch(value):
+    if SEPARATOR_VALUE.fullmatch(value):
         return path, value
     try:
-        tree = nodes(value, "")
+        tree = compose_yaml(value, "")
         # A comment, or a block after | or >, would take away from what was typed.
         end = 0 if tree is None or getattr(tree, "style", None) in ("|", ">") else tree.end_mark.index
         whole = not value[end:].strip()
-        given = plain_value(tree, path, {}, "") if tree is not None else None
+        given = convert_node(tree, path, {}, "") if tree is not None else None
     except RecipeError:
         whole, given = False, None
     if not whole:
@@ -95,7 +95,7 @@ def parse_override(text: str) -> tuple[Keys, Any]:
     return path, given
 
 
-def nodes(text: str, name: str) -> Any:
+def compose_yaml(text: str, name: str) -> Any:
     """The tree of YAML nodes in `text`, None where there is none. Raises RecipeError with `name` and the line."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -119,14 +119,14 @@ def nodes(text: str, name: str) -> Any:
         raise RecipeError(f"{name}: nested too deep", "a recipe is a few levels deep") from None
 
 
-def plain_value(node: Any, path: Keys, origins: dict[Keys, str], name: str) -> Any:
+def convert_node(node: Any, path: KeyPath, origins: dict[KeyPath, str], name: str) -> Any:
     """`node` in plain Python types, keys as they are spelled; the place of every key goes into `origins`."""
     from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
     if isinstance(node, SequenceNode):
-        return [plain_value(one, path, origins, name) for one in node.value]
+        return [convert_node(one, path, origins, name) for one in node.value]
     if isinstance(node, ScalarNode):
-        return scalar(node, name)
+        return convert_scalar(node, name)
     assert isinstance(node, MappingNode)
     values: dict[str, Any] = {}
     for key, value in node.value:
@@ -137,14 +137,14 @@ def plain_value(node: Any, path: Keys, origins: dict[Keys, str], name: str) -> A
         if key.value in values:
             raise RecipeError(f"{here}: {'.'.join(place)}: the key stands at {origins[place]} too", "keep one of them")
         origins[place] = here
-        values[key.value] = plain_value(value, place, origins, name)
+        values[key.value] = convert_node(value, place, origins, name)
     return values
 
 
-def scalar(node: Any, name: str) -> Any:
+def convert_scalar(node: Any, name: str) -> Any:
     """What a word of YAML stands for: null, true or false, a number, or else its text."""
     if node.style is None:
-        for pattern, value in SCALARS:
+        for pattern, value in YAML_SCALARS:
             if pattern.fullmatch(node.value):
                 try:
                     return value(node.value)

@@ -10,7 +10,7 @@ from pathlib import Path
 from llmkit.schema import TrainSection
 
 # Where a field's recipe key is called something else.
-ELSEWHERE = {
+KEY_BY_HF_FIELD = {
     "output_dir": "output_dir",
     "bf16": "train.precision=bf16",
     "fp16": "train.precision=fp16",
@@ -24,7 +24,7 @@ ELSEWHERE = {
 }
 # What llmkit's own trainer decides: passed on, these would be ignored without a sound or change the mathematics.
 # fmt: off
-OURS = frozenset({
+RESERVED_HF_FIELDS = frozenset({
     "accelerator_config", "auto_find_batch_size", "average_tokens_across_devices", "batch_eval_metrics",
     "dataloader_drop_last", "dataloader_in_order", "dataloader_multiprocessing_context", "dataloader_pin_memory",
     "ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters", "ddp_static_graph",
@@ -42,7 +42,7 @@ OURS = frozenset({
 
 
 @cache
-def fields() -> frozenset[str]:
+def list_hf_fields() -> frozenset[str]:
     """The field names of the installed TrainingArguments, read from its source: importing it takes seconds."""
     spec = find_spec("transformers")
     if spec is None or spec.origin is None:
@@ -58,17 +58,17 @@ def fields() -> frozenset[str]:
     return frozenset()
 
 
-def complaint(key: str) -> str | None:
+def explain_hf_key(key: str) -> str | None:
     """Why `key` may not stand under `train.hf`, or None where it may."""
-    from llmkit.errors import did_you_mean
+    from llmkit.errors import suggest_spelling
 
     if key in TrainSection.model_fields and key != "hf":
         return f"has a place of its own; write train.{key}"
-    if key in ELSEWHERE:
-        return f"has a place of its own; write {ELSEWHERE[key]}"
-    if key in OURS:
+    if key in KEY_BY_HF_FIELD:
+        return f"has a place of its own; write {KEY_BY_HF_FIELD[key]}"
+    if key in RESERVED_HF_FIELDS:
         return "llmkit decides it; leave it out"
-    if key not in fields():
-        known = sorted(fields() - OURS - set(ELSEWHERE) - set(TrainSection.model_fields))
-        return f"TrainingArguments has no such field; {did_you_mean(key, known)}"
+    if key not in list_hf_fields():
+        known = sorted(list_hf_fields() - RESERVED_HF_FIELDS - set(KEY_BY_HF_FIELD) - set(TrainSection.model_fields))
+        return f"TrainingArguments has no such field; {suggest_spelling(key, known)}"
     return None

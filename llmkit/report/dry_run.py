@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from llmkit import console
-from llmkit.data.row_errors import counted
+from llmkit.data.row_errors import pluralize
 
 
 @dataclass(frozen=True)
-class Plan:
+class DryRunEstimate:
     """What a run will do and take: seconds of wall time and bytes of memory, as measured on a few of its steps."""
 
     rows: dict[str, int]
@@ -35,16 +35,18 @@ class Plan:
         return asdict(self) | {"total_seconds": self.total_seconds}
 
 
-def show(plan: Plan) -> None:
+def print_dry_run(plan: DryRunEstimate) -> None:
     """Print the plan for a person."""
     rows = ", ".join(f"{name} {count:,}" for name, count in plan.rows.items())
-    console.out(f"rows       {rows}")
-    console.out(f"steps      {plan.steps:,} of {counted(plan.rows_per_step, 'row')}; {counted(plan.tokens, 'token')}")
-    console.out(f"truncated  {plan.truncated:.1%} of the texts")
-    console.out(f"padding    {plan.padding:.1%} of what goes through the model")
-    console.out(f"precision  {plan.precision}")
-    parts = ", ".join(f"{part} {console.duration(seconds)}" for part, seconds in plan.seconds.items())
-    console.out(f"time       about {console.duration(plan.total_seconds)}: {parts}")
-    console.out(f"rate       {plan.tokens_per_second:,.0f} tokens/s, as busy as the machine is now")
-    console.out(f"memory     {plan.memory / 2**30:.1f} GiB so far; a run takes some more")
-    console.out(f"disk       {plan.disk / 2**30:.2f} GiB while it runs")
+    console.print_result(f"rows       {rows}")
+    console.print_result(
+        f"steps      {plan.steps:,} of {pluralize(plan.rows_per_step, 'row')}; {pluralize(plan.tokens, 'token')}"
+    )
+    console.print_result(f"truncated  {plan.truncated:.1%} of the texts")
+    console.print_result(f"padding    {plan.padding:.1%} of what goes through the model")
+    console.print_result(f"precision  {plan.precision}")
+    parts = ", ".join(f"{part} {console.format_duration(seconds)}" for part, seconds in plan.seconds.items())
+    console.print_result(f"time       about {console.format_duration(plan.total_seconds)}: {parts}")
+    console.print_result(f"rate       {plan.tokens_per_second:,.0f} tokens/s, as busy as the machine is now")
+    console.print_result(f"memory     {plan.memory / 2**30:.1f} GiB so far; a run takes some more")
+    console.print_result(f"disk       {plan.disk / 2**30:.2f} GiB while it runs")

@@ -21,83 +21,86 @@ from typing import Any
 from llmkit import console
 from llmkit.errors import DiskError
 from llmkit.runs import durable
-from llmkit.runs.manifest import file_hash
+from llmkit.runs.manifest import hash_file
 
-SCHEMA = 1
-MANIFEST = "MANIFEST.json"
-NAMED = re.compile(r"checkpoint-(\d{1,18})")
-Writers = Mapping[str, Callable[[Path], object]]  # what writes each file of a checkpoint
+CHECKPOINT_SCHEMA = 1
+CHECKPOINT_MANIFEST = "MANIFEST.json"
+CHECKPOINT_NAME = re.compile(r"checkpoint-(\d{1,18})")
+CheckpointWriters = Mapping[str, Callable[[Path], object]]  # what writes each file of a checkpoint
 
 
 @dataclass(frozen=True)
-class Commit:
+class Checkpoint:
     """A checkpoint that verified: its folder and what its manifest says."""
 
     path: Path
-    about: Mapping[str, Any]
+    manifest: Mapping[str, Any]
 
     @property
     def step(self) -> int:
         """The optimizer steps that are in it."""
-        return int(self.about["step"])
+        return int(self.manifest["step"])
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """The size of its files."""
-        return sum(file["bytes"] for file in self.about["files"].values())
+        return sum(file["bytes"] for file in self.manifest["files"].values())
 
 
-class DamagedError(Exception):
+class DamagedCheckpointError(Exception):
     """A checkpoint that is not what was written; says why."""
 
 
-def named(root: Path, step: int) -> Path:
+def get_checkpoint_path(root: Path, step: int) -> Path:
     """Where the checkpoint of a step stands."""
     return root / f"checkpoint-{step}"
 
 
-def steps(root: Path) -> list[int]:
+def list_checkpoint_steps(root: Path) -> list[int]:
     """The steps of the checkpoints under `root`, whole or not, the newest first."""
-    found = (NAMED.fullmatch(one.name) for one in (root.iterdir() if root.is_dir() else ()))
+    found = (CHECKPOINT_NAME.fullmatch(one.name) for one in (root.iterdir() if root.is_dir() else ()))
     return sorted((int(match[1]) for match in found if match), reverse=True)
 
 
-def commit(root: Path, step: int, about: Mapping[str, Any], writers: Writers) -> Commit:
+def commit_checkpoint(root: Path, step: int, about: Mapping[str, Any], writers: CheckpointWriters) -> Checkpoint:
     """The new checkpoint of `step` under `root`. `about` names the run and what its checkpoints are of.
 
     A checkpoint of this step that is there already stays as it is: what follows from it is the same. Raises DiskError,
     with the sizes, where the disk does not take it; the checkpoints before it stay whole.
     """
-    final, beside = named(root, step), root / f".tmp-{step}-{uuid.uuid4().hex[:8]}"
-    if (there := sound(root, step, about["run"])) is not None:
+    final, beside = get_checkpoint_path(root, step), root / f".tmp-{step}-{uuid.uuid4().hex[:8]}"
+    if (there := find_valid_checkpoint(root, step, about["run"])) is not None:
         return there
     began = time.monotonic()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        durable.folder(beside)
+        durable.create_folder(beside)
         for name, writer in writers.items():
-            durable.write(beside / name, writer)
-        files, seconds = sizes(beside), round(time.monotonic() - began, 3)
-        record = {"schema": SCHEMA, "step": step, **about, "seconds": seconds, "files": files}
-        text = text_of(record)
-        durable.write(beside / MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
-        durable.sync(beside)
-        durable.rename(beside, final)
+            durable.write_synced(beside / name, writer)
+        files, seconds = hash_checkpoint_files(beside), round(time.monotonic() - began, 3)
+        record = {"schema": CHECKPOINT_SCHEMA, "step": step, **about, "seconds": seconds, "files": files}
+        text = format_checkpoint_manifest(record)
+        durable.write_synced(beside / CHECKPOINT_MANIFEST, lambda path: path.write_text(text, encoding="utf-8"))
+        durable.sync_path(beside)
+        durable.rename_synced(beside, final)
     except Exception as fault:
         shutil.rmtree(beside, ignore_errors=True)
         # The weights' writer has errors of its own for a disk that is full.
         if isinstance(fault, OSError) or type(fault).__name__ == "SafetensorError":
-            raise full(final, fault) from fault
+            raise build_disk_error(final, fault) from fault
         raise
-    return Commit(final, record)
+    return Checkpoint(final, record)
 
 
-def full(path: Path, fault: Exception) -> DiskError:
+def build_disk_error(path: Path, fault: Exception) -> DiskError:
     """The sentence for a checkpoint that the disk did not take."""
-    largest = max((verified_bytes(named(path.parent, step)) for step in steps(path.parent)), default=0)
+    largest = max(
+        (measure_checkpoint(get_checkpoint_path(path.parent, step)) for step in list_checkpoint_steps(path.parent)),
+        default=0,
+    )
     sizes = f"; one takes {largest / 2**20:,.1f} MiB" if largest else ""
     free = shutil.disk_usage(next(one for one in path.parents if one.exists())).free
-    whole = next(iter(steps(path.parent)), None)
+    whole = next(iter(list_checkpoint_steps(path.parent)), None)
     goes_on = "it starts again" if whole is None else f"it goes on after step {whole:,}"
     return DiskError(
         f"{path}: {getattr(fault, 'strerror', None) or fault} ({free / 2**20:,.1f} MiB free{sizes})",
@@ -105,125 +108,125 @@ def full(path: Path, fault: Exception) -> DiskError:
     )
 
 
-def verified_bytes(path: Path) -> int:
+def measure_checkpoint(path: Path) -> int:
     """The size of a checkpoint's files; 0 where there is none."""
     return sum(one.stat().st_size for one in path.iterdir()) if path.is_dir() else 0
 
 
-def sizes(folder: Path) -> dict[str, dict[str, Any]]:
+def hash_checkpoint_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and sha256 of each file."""
-    return {one.name: {"bytes": one.stat().st_size, "sha256": file_hash(one)} for one in sorted(folder.iterdir())}
+    return {one.name: {"bytes": one.stat().st_size, "sha256": hash_file(one)} for one in sorted(folder.iterdir())}
 
 
-def text_of(record: Mapping[str, Any]) -> str:
+def format_checkpoint_manifest(record: Mapping[str, Any]) -> str:
     """The manifest's text, which ends with a hash of all that stands before: it proves itself too."""
     plain = json.dumps(record, ensure_ascii=False, allow_nan=False)
     return json.dumps({**record, "sha256": hashlib.sha256(plain.encode()).hexdigest()}, ensure_ascii=False, indent=1)
 
 
-def verified(path: Path) -> Commit:
+def verify_checkpoint(path: Path) -> Checkpoint:
     """The checkpoint at `path`. Raises DamagedError where a byte of it is not the one that was written."""
     try:
-        text = (path / MANIFEST).read_bytes().decode()
+        text = (path / CHECKPOINT_MANIFEST).read_bytes().decode()
         record = json.loads(text)
         record.pop("sha256")
-        if text_of(record) != text or record["schema"] != SCHEMA:
+        if format_checkpoint_manifest(record) != text or record["schema"] != CHECKPOINT_SCHEMA:
             raise ValueError
         files = record["files"]
     except OSError:
-        raise DamagedError(f"it has no {MANIFEST} that can be read") from None
+        raise DamagedCheckpointError(f"it has no {CHECKPOINT_MANIFEST} that can be read") from None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise DamagedError(f"{MANIFEST} is not what was written") from None
+        raise DamagedCheckpointError(f"{CHECKPOINT_MANIFEST} is not what was written") from None
     if path.name != f"checkpoint-{record['step']}":
-        raise DamagedError(f"its manifest is of step {record['step']}")
-    there = {one.name: one for one in path.iterdir() if one.name != MANIFEST}
+        raise DamagedCheckpointError(f"its manifest is of step {record['step']}")
+    there = {one.name: one for one in path.iterdir() if one.name != CHECKPOINT_MANIFEST}
     for name in sorted(there.keys() | files.keys()):
         if name not in there or name not in files:
-            raise DamagedError(f"{name} is {'missing' if name in files else 'none of its files'}")
+            raise DamagedCheckpointError(f"{name} is {'missing' if name in files else 'none of its files'}")
         if there[name].stat().st_size != files[name]["bytes"]:
             size = there[name].stat().st_size
-            raise DamagedError(f"{name} has {size:,} bytes, {files[name]['bytes']:,} were written")
-        if file_hash(there[name]) != files[name]["sha256"]:
-            raise DamagedError(f"{name} has other bytes than were written")
-    return Commit(path, record)
+            raise DamagedCheckpointError(f"{name} has {size:,} bytes, {files[name]['bytes']:,} were written")
+        if hash_file(there[name]) != files[name]["sha256"]:
+            raise DamagedCheckpointError(f"{name} has other bytes than were written")
+    return Checkpoint(path, record)
 
 
-def newest(root: Path, run: str, only: int | None = None) -> Commit | None:
+def find_newest_checkpoint(root: Path, run: str, only_step: int | None = None) -> Checkpoint | None:
     """The newest checkpoint of this run that verifies, with those that it needs; None where there is none.
 
     Where `only` names a step, its checkpoint or none: the others are not looked at, but for those that it needs.
     A damaged one is set aside as `.corrupt`; what is not taken is said, and why.
     """
-    for step in steps(root):
-        if only is not None and step != only:
+    for step in list_checkpoint_steps(root):
+        if only_step is not None and step != only_step:
             continue
-        found = sound(root, step, run)
-        needed = [] if found is None else [one for one in found.about.get("needs", []) if one != step]
-        missing = [one for one in needed if sound(root, one, run) is None]
+        found = find_valid_checkpoint(root, step, run)
+        needed = [] if found is None else [one for one in found.manifest.get("needs", []) if one != step]
+        missing = [one for one in needed if find_valid_checkpoint(root, one, run) is None]
         if found is not None and not missing:
             return found
         if found is not None:
-            console.note(f"{found.path}: not taken: the best one before it, checkpoint-{missing[0]}, is lost")
+            console.print_message(f"{found.path}: not taken: the best one before it, checkpoint-{missing[0]}, is lost")
     return None
 
 
-def sound(root: Path, step: int, run: str) -> Commit | None:
+def find_valid_checkpoint(root: Path, step: int, run: str) -> Checkpoint | None:
     """The checkpoint of a step where it verifies and is of this run; a damaged one is set aside."""
-    path = named(root, step)
+    path = get_checkpoint_path(root, step)
     if not path.exists():
         return None
     try:
-        found = verified(path)
-    except DamagedError as why:
-        aside = set_aside(path)
-        console.note(f"{path}: damaged: {why}; set aside as {aside.name}")
+        found = verify_checkpoint(path)
+    except DamagedCheckpointError as why:
+        aside = quarantine_checkpoint(path)
+        console.print_message(f"{path}: damaged: {why}; set aside as {aside.name}")
         return None
-    if found.about.get("run") != run:
-        console.note(f"{path}: not taken: of another run")
+    if found.manifest.get("run") != run:
+        console.print_message(f"{path}: not taken: of another run")
         return None
     return found
 
 
-def set_aside(path: Path) -> Path:
+def quarantine_checkpoint(path: Path) -> Path:
     """The `.corrupt` name that a damaged checkpoint has from now on."""
     aside, number = path.with_name(f"{path.name}.corrupt"), 2
     while aside.exists():
         aside, number = path.with_name(f"{path.name}.corrupt-{number}"), number + 1
-    durable.rename(path, aside)
+    durable.rename_synced(path, aside)
     return aside
 
 
-def keep(root: Path, always: Collection[int], limit: int) -> None:
+def prune_checkpoints(root: Path, always: Collection[int], limit: int) -> None:
     """Remove all checkpoints but those of the steps `always` and the newest others, `limit` in all.
 
     What those that stay need stays too: where the last one is damaged, the one before must not have lost its best.
     """
-    there = steps(root)
+    there = list_checkpoint_steps(root)
     others = [step for step in there if step not in always]
     stay = {*always, *others[: max(0, limit - len({*always} & {*there}))]}
-    stay |= {needed for step in stay & {*there} for needed in needs(named(root, step))}
+    stay |= {needed for step in stay & {*there} for needed in read_required_steps(get_checkpoint_path(root, step))}
     for step in there:
         if step not in stay:
-            durable.remove(named(root, step))
+            durable.remove_folder(get_checkpoint_path(root, step))
 
 
-def remove_later(found: Commit) -> None:
+def remove_later_checkpoints(found: Checkpoint) -> None:
     """Remove the checkpoints after the one that a run goes on from, and what a killed process has left."""
     root = found.path.parent
-    sweep(root)
-    keep(root, [step for step in steps(root) if step <= found.step], 0)
+    remove_partial_checkpoints(root)
+    prune_checkpoints(root, [step for step in list_checkpoint_steps(root) if step <= found.step], 0)
 
 
-def needs(path: Path) -> list[int]:
+def read_required_steps(path: Path) -> list[int]:
     """The steps whose checkpoints this one cannot do without; none where its manifest cannot be read."""
     try:
-        found: list[int] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))["needs"]
+        found: list[int] = json.loads((path / CHECKPOINT_MANIFEST).read_text(encoding="utf-8"))["needs"]
     except (OSError, ValueError, KeyError):
         return []
     return found
 
 
-def clear(root: Path) -> None:
+def clear_checkpoints(root: Path) -> None:
     """Remove `root`, but for what was set aside in it: that shows what went wrong."""
     for one in root.iterdir() if root.is_dir() else ():
         if ".corrupt" not in one.name:
@@ -232,7 +235,7 @@ def clear(root: Path) -> None:
         root.rmdir()
 
 
-def sweep(root: Path) -> None:
+def remove_partial_checkpoints(root: Path) -> None:
     """Remove what a save that was cut short has left."""
     for beside in root.glob(".tmp-*") if root.is_dir() else ():
         shutil.rmtree(beside, ignore_errors=True)

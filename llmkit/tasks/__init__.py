@@ -8,35 +8,37 @@ from importlib import import_module, util
 from pathlib import Path
 from types import ModuleType
 
-from llmkit.errors import MissingInputError, RecipeError, did_you_mean
+from llmkit.errors import MissingInputError, RecipeError, suggest_spelling
 from llmkit.tasks.base import Task
 
-NO_TASKS = ("__init__", "base", "generation", "types")
-OF_USER = "llmkit_user_task_"  # begins the names of modules that are task files
+NON_TASK_MODULES = ("__init__", "base", "generation", "types")
+USER_TASK_MODULE_PREFIX = "llmkit_user_task_"  # begins the names of modules that are task files
 
 
-def names() -> list[str]:
+def list_tasks() -> list[str]:
     """The tasks that llmkit has."""
-    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in NO_TASKS)
+    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in NON_TASK_MODULES)
 
 
-def load(name: str) -> type[Task]:
+def load_task(name: str) -> type[Task]:
     """The Task that `name` means: one of `names()`, or a path to a .py file that defines one.
 
     Raises RecipeError for an unknown name or a file without exactly one Task, MissingInputError for a missing file.
     """
     if name.endswith(".py"):
-        return only_task(load_file(Path(name)), name)
-    if name not in names():
-        raise RecipeError(f"task: unknown task '{name}'", f"{did_you_mean(name, names())} (or a file: ./my_task.py)")
-    return only_task(import_module(f"llmkit.tasks.{name}"), name)
+        return find_task_class(import_task_file(Path(name)), name)
+    if name not in list_tasks():
+        raise RecipeError(
+            f"task: unknown task '{name}'", f"{suggest_spelling(name, list_tasks())} (or a file: ./my_task.py)"
+        )
+    return find_task_class(import_module(f"llmkit.tasks.{name}"), name)
 
 
-def load_file(path: Path) -> ModuleType:
+def import_task_file(path: Path) -> ModuleType:
     """The module that the user's file defines. Runs the file."""
     if not path.is_file():
         raise MissingInputError(f"task: no file '{path}'", "name a .py file that defines one Task")
-    name = f"{OF_USER}{path.stem}"
+    name = f"{USER_TASK_MODULE_PREFIX}{path.stem}"
     spec = util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise RecipeError(f"task: '{path}' cannot be loaded as Python", "name a .py file that defines one Task")
@@ -50,7 +52,7 @@ def load_file(path: Path) -> ModuleType:
     return module
 
 
-def only_task(module: ModuleType, name: str) -> type[Task]:
+def find_task_class(module: ModuleType, name: str) -> type[Task]:
     """The one Task class that `module` itself defines."""
     found = [
         kind

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import TYPE_CHECKING, Any
 
 from llmkit.schema import Section
-from llmkit.tasks.types import Answer, Batch, Encoded, Feature, Head, Strata
+from llmkit.tasks.types import Batch, EncodedRows, Feature, Head, Prediction, Strata
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llmkit.data.rows import Rows
     from llmkit.metrics import Score
 
-__all__ = ["Answer", "Batch", "Encoded", "Feature", "Head", "Strata", "Task"]
+__all__ = ["Batch", "EncodedRows", "Feature", "Head", "Prediction", "Strata", "Task"]
 
 
 class Task:
@@ -29,33 +29,33 @@ class Task:
     columns: Mapping[str, str]  # the words that a row needs, and what each holds; the first is what the model reads
     optional: Sequence[str] = ()  # those of them that a set may lack
     target: str | None = None  # the word of `columns` that is learned; predict does without it
-    cells: Mapping[str, Collection[str]] = {}  # what a word's cells may be where not as in data/columns.py KINDS
+    cell_types: Mapping[str, Collection[str]] = {}  # what a word's cells may be where not as in data/columns.py KINDS
     may_be_empty: Collection[str] = ()  # the words whose empty cells mean something
     metrics: Sequence[str]  # scored by default; the first chooses the best checkpoint
     known_metrics: Sequence[str]  # all that eval.metrics may name
     lower_is_better: Sequence[str] = ()  # those of them that fall as the model gets better
     baselines: Sequence[str] = ()  # names of llmkit/evaluation/baselines.py
-    wanting: Mapping[str, str] = {}  # further ones that lack a package, and the sentence that says which
+    unavailable_baselines: Mapping[str, str] = {}  # further ones that lack a package, and the sentence that says which
     Options: type[Section] = Section  # the recipe section that carries the task's name
     labels: Sequence[str] = ()  # the classes in the order of the model's outputs; a task without classes has none
     next_commands: Sequence[str] = ('predict {run} "some text"', "eval {run} --data other.csv")  # shown after training
-    top: int | None = None  # how many of the likeliest a user asked for
-    tunes = False  # whether `tune` learns anything
-    corpus = False  # whether rows are the documents of a corpus: no labels, and equal ones in two splits are no leak
-    needs: Sequence[str] = ("pad",)  # special tokens that the tokenizer must have
-    slow_words = False  # whether the tokenizer may be one without a tokenizer.json
+    top_k: int | None = None  # how many of the likeliest a user asked for
+    needs_calibration = False  # whether `tune` learns anything
+    is_corpus = False  # whether rows are the documents of a corpus: no labels, and equal ones in two splits are no leak
+    required_special_tokens: Sequence[str] = ("pad",)  # special tokens that the tokenizer must have
+    allow_slow_tokenizer = False  # whether the tokenizer may be one without a tokenizer.json
     max_length: int | None = None  # the default of model.max_length, where it is not the schema's
     default_model: str | None = None  # what is trained where no model is named, if not an encoder
-    longest_target = 0  # tokens that a target may have, where it is text
+    max_target_length = 0  # tokens that a target may have, where it is text
 
     def __init__(self, options: Section | None = None) -> None:
         self.options: Any = options or self.Options()
 
-    def kept(self, rows: Rows) -> tuple[Rows, list[str]]:
+    def filter_rows(self, rows: Rows) -> tuple[Rows, list[str]]:
         """The rows that count, of each file as it is read, train first; and notes on those left out."""
         return rows, []
 
-    def strata(self, rows: Rows) -> Strata | None:
+    def stratify_by(self, rows: Rows) -> Strata | None:
         """What splits keep the shares of; None: nothing."""
         return None
 
@@ -63,26 +63,26 @@ class Task:
         """Learn from the rows what the model must know (label names) and check `others` against it; gives notes."""
         raise NotImplementedError
 
-    def adopt(self, config: PreTrainedConfig) -> None:
+    def load_config(self, config: PreTrainedConfig) -> None:
         """Learn the same from a saved model's config."""
         raise NotImplementedError
 
-    def model(self) -> Head:
+    def head(self) -> Head:
         """The head, after `fit` or `adopt`."""
         raise NotImplementedError
 
-    def equip(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    def configure_model(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[str]:
         """Give a model that is to be trained what it must know to answer, such as how it generates; gives notes."""
         return []
 
-    def ask(self, names: Sequence[str]) -> None:
+    def set_metrics(self, names: Sequence[str]) -> None:
         """Hear which metrics will be scored, before the rows are encoded."""
 
-    def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+    def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedRows:
         """One feature a row; `labels` only where the rows have the target column."""
         raise NotImplementedError
 
-    def encode_train(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+    def encode_train(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedRows:
         """The features to train on, where they are other ones."""
         return self.encode(rows, tokenizer, max_length)
 
@@ -90,7 +90,7 @@ class Task:
         """The features to train on of documents that are not kept, after `encode_train` of a sample."""
         raise NotImplementedError
 
-    def encode_asked(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+    def encode_predict(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedRows:
         """The features of rows to answer for a user, where they are other ones."""
         return self.encode(rows, tokenizer, max_length)
 
@@ -98,7 +98,7 @@ class Task:
         """The lengths that a feature is batched by: of its tokens, and of a target that is text."""
         return (len(feature["input_ids"]),)
 
-    def drawn(self, feature: Feature, key: Sequence[int]) -> Sequence[Feature]:
+    def augment(self, feature: Feature, key: Sequence[int]) -> Sequence[Feature]:
         """What a step sees of a feature of `encode_train`: one or several features, each whole for the collator.
 
         All chance in it follows from `key` (seed, epoch, number of the feature) alone.
@@ -109,7 +109,7 @@ class Task:
         """A function from features to one padded batch, each tensor [rows, ...]."""
         raise NotImplementedError
 
-    def count(self, batch: Batch) -> float:
+    def num_items(self, batch: Batch) -> float:
         """What the summed loss of a step is divided by: rows, a sum of weights, or tokens. Needs no forward pass."""
         return float(len(batch["labels"]))
 
@@ -125,23 +125,25 @@ class Task:
         """The raw output of each row of the batch: forward, or generate."""
         raise NotImplementedError
 
-    def decode(self, outputs: Sequence[Any], features: Sequence[Feature]) -> list[Answer]:
+    def decode(self, outputs: Sequence[Any], features: Sequence[Feature]) -> list[Prediction]:
         """Raw outputs as answers, in the same order."""
         raise NotImplementedError
 
-    def again(self, answers: Sequence[Answer], features: Sequence[Feature]) -> Mapping[int, Sequence[Feature]]:
+    def second_pass(
+        self, answers: Sequence[Prediction], features: Sequence[Feature]
+    ) -> Mapping[int, Sequence[Feature]]:
         """By an answer's number the features to answer in its place: of what was put together of parts."""
         return {}
 
-    def tune(self, references: Sequence[Any], answers: Sequence[Answer]) -> Sequence[Answer]:
+    def calibrate(self, references: Sequence[Any], answers: Sequence[Prediction]) -> Sequence[Prediction]:
         """Learn from the validation rows what `decode` and `model` need (thresholds); gives the answers by it."""
         return answers
 
-    def tuned(self) -> str:
+    def calibration_note(self) -> str:
         """What `tune` learned, as a note; nothing where there is nothing to say."""
         return ""
 
-    def rule(self) -> str:
+    def decision_rule(self) -> str:
         """How answers follow from probabilities, where not the likeliest is said; nothing where it is."""
         return ""
 
@@ -149,12 +151,12 @@ class Task:
         """What the model should have said of each row."""
         raise NotImplementedError
 
-    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]) -> dict[str, Score]:
+    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]) -> dict[str, Score]:
         """Each named metric with its interval."""
         raise NotImplementedError
 
     def statistic(
-        self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]
+        self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]
     ) -> Callable[[Any], Any]:
         """From counts [B, n] of each row to the metrics [B, M]: what two models are compared by, row for row."""
         raise NotImplementedError

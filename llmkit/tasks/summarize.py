@@ -7,8 +7,8 @@ from typing import Any
 
 from llmkit.metrics import Score
 from llmkit.metrics.text import summarization
-from llmkit.tasks.base import Answer
-from llmkit.tasks.generation import Generation, GenerationOptions, Reference
+from llmkit.tasks.base import Prediction
+from llmkit.tasks.generation import Generation, GenerationOptions, ReferenceTexts
 
 
 class SummarizeOptions(GenerationOptions):
@@ -20,22 +20,22 @@ class Summarize(Generation):
 
     columns = {"text": "the text to summarize", "summary": "its summary"}
     target = "summary"
-    cells = {"summary": ("text", "a list")}
+    cell_types = {"summary": ("text", "a list")}
     metrics = ("rougeL", "rouge1", "rouge2", "rougeLsum", "chrf", "length_ratio", "repetition", "copy", "novelty")
-    known_metrics = summarization.NAMES
-    lower_is_better = summarization.LOWER_IS_BETTER
+    known_metrics = summarization.SUMMARY_METRICS
+    lower_is_better = summarization.SUMMARY_LOWER_IS_BETTER
     baselines = ("lead1", "lead3", "first_sentence")
     Options = SummarizeOptions
-    section = "summarization"
+    config_section = "summarization"
     max_length = 512
-    joins = True
+    summarizes_chunks = True
 
     def score(
-        self, names: Sequence[str], references: Sequence[Reference], answers: Sequence[Answer]
+        self, names: Sequence[str], references: Sequence[ReferenceTexts], answers: Sequence[Prediction]
     ) -> dict[str, Score]:
-        return summarization.score_all(names, *self.texts(references, answers))
+        return summarization.score_summaries(names, *self.metric_inputs(references, answers))
 
     def statistic(
-        self, names: Sequence[str], references: Sequence[Reference], answers: Sequence[Answer]
+        self, names: Sequence[str], references: Sequence[ReferenceTexts], answers: Sequence[Prediction]
     ) -> Callable[[Any], Any]:
-        return summarization.statistic(names, *self.texts(references, answers))
+        return summarization.make_summary_statistic(names, *self.metric_inputs(references, answers))

@@ -7,15 +7,15 @@ from typing import Any
 
 from llmkit.metrics import Score
 from llmkit.metrics.text import translation
-from llmkit.schema import Count
-from llmkit.tasks.base import Answer
-from llmkit.tasks.generation import Generation, GenerationOptions, Reference
+from llmkit.schema import PositiveCount
+from llmkit.tasks.base import Prediction
+from llmkit.tasks.generation import Generation, GenerationOptions, ReferenceTexts
 
 
 class TranslateOptions(GenerationOptions):
     """What a translation is, and how it is written. A setting of answers without a value is the model's own."""
 
-    max_target_length: Count = 128
+    max_target_length: PositiveCount = 128
     """Tokens that a translation may have in training, special tokens included; what is longer is cut, and the share
     that was cut is said. Answers have at most as many unless max_length says otherwise."""
 
@@ -25,21 +25,21 @@ class Translate(Generation):
 
     columns = {"source": "the text to translate", "target": "its translation"}
     target = "target"
-    cells = {"target": ("text", "a list")}
+    cell_types = {"target": ("text", "a list")}
     metrics = ("bleu", "chrf")  # ter by name alone: it takes a minute for a few thousand long sentences
-    known_metrics = translation.NAMES
-    lower_is_better = translation.LOWER_IS_BETTER
+    known_metrics = translation.TRANSLATION_METRICS
+    lower_is_better = translation.TRANSLATION_LOWER_IS_BETTER
     baselines = ("copy",)
     Options = TranslateOptions
-    section = "translation"
+    config_section = "translation"
     max_length = 128
 
     def score(
-        self, names: Sequence[str], references: Sequence[Reference], answers: Sequence[Answer]
+        self, names: Sequence[str], references: Sequence[ReferenceTexts], answers: Sequence[Prediction]
     ) -> dict[str, Score]:
-        return translation.score_all(names, *self.texts(references, answers))
+        return translation.score_translations(names, *self.metric_inputs(references, answers))
 
     def statistic(
-        self, names: Sequence[str], references: Sequence[Reference], answers: Sequence[Answer]
+        self, names: Sequence[str], references: Sequence[ReferenceTexts], answers: Sequence[Prediction]
     ) -> Callable[[Any], Any]:
-        return translation.statistic(names, *self.texts(references, answers))
+        return translation.make_translation_statistic(names, *self.metric_inputs(references, answers))

@@ -15,17 +15,17 @@ Batch = dict[str, "torch.Tensor"]
 
 
 @dataclass(frozen=True)
-class Answer:
+class Prediction:
     """What the model says of a row, in the user's words, and the probabilities that its metrics need."""
 
-    answer: Any  # None where nothing is said and only `more` counts
+    value: Any  # None where nothing is said and only `more` counts
     probabilities: Mapping[str, float] | None = None
-    more: Mapping[str, Any] = field(default_factory=dict)  # what metrics need beside them, such as sums
+    extra: Mapping[str, Any] = field(default_factory=dict)  # what metrics need beside them, such as sums
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as it stands in predictions.jsonl."""
-        said = {} if self.answer is None else {"answer": self.answer}
-        return said | ({"probabilities": dict(self.probabilities)} if self.probabilities else {}) | dict(self.more)
+        said = {} if self.value is None else {"answer": self.value}
+        return said | ({"probabilities": dict(self.probabilities)} if self.probabilities else {}) | dict(self.extra)
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Head:
     auto_class: str
     config: dict[str, Any] = field(default_factory=dict)
     # Mean and spread of a number that is learned in standard units; saving writes them into the head's last layer.
-    units: tuple[float, float] | None = None
+    target_scale: tuple[float, float] | None = None
     # What a fresh last layer says where nothing else is known, one logit an output: its bias, when learning begins.
-    start: Sequence[float] | None = None
+    output_bias_init: Sequence[float] | None = None
     # How many of the outputs stand for anything in the training rows, and for how many they could.
-    used: tuple[int, int] | None = None
+    vocab_use: tuple[int, int] | None = None
     # Which positions of the last layer the head reads: of each text the first, those with a label, or all.
-    reads: Literal["first", "labels", "all"] = "first"
+    positions: Literal["first", "labels", "all"] = "first"
 
 
 class Strata(NamedTuple):
@@ -51,10 +51,10 @@ class Strata(NamedTuple):
     labels: Sequence[Sequence[str]] | None = None
 
 
-class Encoded(NamedTuple):
+class EncodedRows(NamedTuple):
     """The features of some rows, in their order, and how many of them max_length cut."""
 
     features: Sequence[Feature]
-    cut: int
-    row: Callable[[int], int] = int  # the number of the row that a feature is of, where it is not its own number
-    cut_targets: int = 0  # how many targets that are text were cut
+    num_truncated: int
+    row_of: Callable[[int], int] = int  # the number of the row that a feature is of, where it is not its own number
+    num_truncated_targets: int = 0  # how many targets that are text were cut

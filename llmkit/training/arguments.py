@@ -15,7 +15,7 @@ from llmkit.schema import Recipe, TrainSection
 from llmkit.training.processes import strategies
 
 # Keys that the trainer of ours reads itself, or that are spelled otherwise in TrainingArguments.
-OWN = frozenset(
+OWN_KEYS = frozenset(
     {
         "batch_size",
         "per_device_train_batch_size",
@@ -23,24 +23,24 @@ OWN = frozenset(
         "precision",
         "strategy",
         "save_total_limit",
-        "shortcuts",
+        "fast_path",
         "hf",
     }
 )
-FITS = 32  # rows that go through a device at once where only batch_size is named
+MAX_MICRO_BATCH_ROWS = 32  # rows that go through a device at once where only batch_size is named
 
 
-def rows_per_step(train: TrainSection) -> int:
+def get_rows_per_step(train: TrainSection) -> int:
     """How many rows one optimizer step sees."""
     return train.batch_size or train.per_device_train_batch_size * train.gradient_accumulation_steps
 
 
-def rows_at_once(train: TrainSection) -> int:
+def get_micro_batch_rows(train: TrainSection) -> int:
     """How many rows of max_length fit on the device at once."""
-    return min(train.batch_size, FITS) if train.batch_size else train.per_device_train_batch_size
+    return min(train.batch_size, MAX_MICRO_BATCH_ROWS) if train.batch_size else train.per_device_train_batch_size
 
 
-def training_arguments(
+def build_training_arguments(
     recipe: Recipe, folder: Path, precision: str, first_metric: str, higher_is_better: bool = True
 ) -> TrainingArguments:
     """What the Trainer is told. Accumulation is 1: our trainer cuts a step itself, by length.
@@ -50,14 +50,14 @@ def training_arguments(
     train = recipe.train
     choose = train.eval_strategy != "no" and train.save_strategy != "no"
     known = {field.name for field in dataclasses.fields(TrainingArguments)}
-    named = {key: value for key, value in train if key not in OWN and value is not None}
+    named = {key: value for key, value in train if key not in OWN_KEYS and value is not None}
     if missing := sorted(named.keys() - known):
         raise RecipeError(
             f"the installed transformers has no {', '.join(missing)}", "install a version that pyproject names"
         )
     ours: dict[str, Any] = {
         "output_dir": str(folder / "checkpoints"),
-        "per_device_train_batch_size": rows_per_step(train),
+        "per_device_train_batch_size": get_rows_per_step(train),
         "per_device_eval_batch_size": recipe.eval.batch_size,
         "gradient_accumulation_steps": 1,
         "bf16": precision == "bf16",
@@ -73,9 +73,9 @@ def training_arguments(
     }
     if train.max_steps < 0:
         named.pop("max_steps", None)
-    if distributed.size() > 1:
-        ours |= strategies.arguments(train.strategy)
-        if not distributed.first():
+    if distributed.world_size() > 1:
+        ours |= strategies.build_strategy_arguments(train.strategy)
+        if not distributed.is_main_process():
             ours["report_to"] = "none"
     try:
         arguments = TrainingArguments(**{"report_to": "none"} | named | dict(train.hf) | ours)

@@ -14,35 +14,35 @@ from typing import TYPE_CHECKING, Any
 
 from llmkit import console, tasks
 from llmkit.data.corpus import stream
-from llmkit.data.prepare import Splits, read_splits, source_name
-from llmkit.data.row_errors import counted
+from llmkit.data.prepare import Splits, get_source_name, read_splits
+from llmkit.data.row_errors import pluralize
 from llmkit.errors import OutputError, UsageError
 from llmkit.evaluation import baselines
-from llmkit.evaluation.evaluate import baseline_names, metric_names
-from llmkit.evaluation.score_report import Report, judge, warn_of_thin_labels, write
-from llmkit.evaluation.scoring import check_scripts, load_scripts
+from llmkit.evaluation.evaluate import choose_baselines, choose_metrics
+from llmkit.evaluation.score_report import Report, score_report, warn_of_rare_labels, write_report
+from llmkit.evaluation.scoring import check_metric_scripts, load_metric_scripts
 from llmkit.recipe import report_to
-from llmkit.recipe.load import dump, load_recipe, values_of
+from llmkit.recipe.load import dump_recipe, get_recipe_values, load_recipe
 from llmkit.runs import distributed, manifest
 from llmkit.runs import folder as folders
 from llmkit.runs.folder import RunFolder
-from llmkit.runs.recipe_diff import Asked
+from llmkit.runs.recipe_diff import RequestedRecipe
 from llmkit.schema import Recipe
-from llmkit.tasks.base import Encoded, Task
+from llmkit.tasks.base import EncodedRows, Task
 from llmkit.training.checkpoints import provenance
 from llmkit.training.checkpoints import resume as resume_run
 from llmkit.training.processes import signals
 from llmkit.training.setup import features as setup_features
 from llmkit.training.setup import model as starting
-from llmkit.training.setup.prepared import Start
+from llmkit.training.setup.prepared import PreparedRun
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from llmkit.models.load import Loaded
-    from llmkit.training.processes.signals import Stop
+    from llmkit.models.load import LoadedModel
+    from llmkit.training.processes.signals import StopRequest
 
-OUTPUTS = ("recipe.yaml", "model", "metrics.json", "predictions.jsonl", "log.jsonl")
+RUN_OUTPUTS = ("recipe.yaml", "model", "metrics.json", "predictions.jsonl", "log.jsonl")
 
 
 @dataclass(frozen=True)
@@ -77,43 +77,45 @@ def train(
     Raises an LlmkitError for whatever is wrong; a refused run leaves nothing behind. SIGTERM, SIGUSR1 and SIGHUP end it
     with Stopped, Ctrl-C with KeyboardInterrupt, after a checkpoint of the step that they come in.
     """
-    distributed.join()
-    with signals.listening() as stop:
-        asked, step = taken_up(recipe, overrides, task, resume, words)
+    distributed.join_processes()
+    with signals.handle_signals() as stop:
+        asked, step = resolve_recipe_and_step(recipe, overrides, task, resume, words)
         try:
-            start = prepare(asked, allow_change)
-        except folders.FinishedError:
+            start = prepare_run(asked, allow_change)
+        except folders.RunFinishedError:
             path = Path(asked.output_dir or "").expanduser()
-            resume_run.refuse_other_data(path)
-            shutil.rmtree(path / folders.CHECKPOINTS, ignore_errors=True)  # it was killed as it removed them
-            console.note(f"{path}: this run is finished; nothing was left to do")
+            resume_run.check_data_unchanged(path)
+            shutil.rmtree(path / folders.CHECKPOINTS_FOLDER, ignore_errors=True)  # it was killed as it removed them
+            console.print_message(f"{path}: this run is finished; nothing was left to do")
             return Run(path, None)
-        with opened(start) as folder, distributed.naming_the_lost():
+        with open_folder_on_main(start) as folder, distributed.report_lost_rank():
             try:
-                return carry_out(start, folder, stop, step)
+                return train_prepared_run(start, folder, stop, step)
             finally:
-                if distributed.first() and not (folder / "run.json").exists():  # the Trainer has made it already
-                    shutil.rmtree(folder / folders.CHECKPOINTS, ignore_errors=True)
-                if folder.started and not manifest.read(folder.path)["sealed"]:
-                    console.note(resume_run.how(folder.path))
-                if stop.left:  # the first process has said what there is to say
-                    distributed.meet("left")
+                if (
+                    distributed.is_main_process() and not (folder / "run.json").exists()
+                ):  # the Trainer has made it already
+                    shutil.rmtree(folder / folders.CHECKPOINTS_FOLDER, ignore_errors=True)
+                if folder.started and not manifest.read_manifest(folder.path)["sealed"]:
+                    console.print_message(resume_run.format_resume_hint(folder.path))
+                if stop.committed:  # the first process has said what there is to say
+                    distributed.barrier("left")
 
 
 @contextmanager
-def opened(start: Start) -> Iterator[RunFolder]:
+def open_folder_on_main(start: PreparedRun) -> Iterator[RunFolder]:
     """The run folder. Of several processes the first makes and locks it; all must see it, and the others only read."""
-    with start.folder() if distributed.first() else nullcontext(RunFolder(start.path)) as mine:
-        path = distributed.from_first(mine.path)
-        folder = mine if distributed.first() else RunFolder(path)
-        blind = [rank for rank, seen in enumerate(distributed.gathered(folder.path.is_dir())) if not seen]
+    with start.open_folder() if distributed.is_main_process() else nullcontext(RunFolder(start.path)) as mine:
+        path = distributed.broadcast(mine.path)
+        folder = mine if distributed.is_main_process() else RunFolder(path)
+        blind = [rank for rank, seen in enumerate(distributed.all_gather(folder.path.is_dir())) if not seen]
         if blind:
-            what = f"{folder.path}: rank {blind[0]} of {distributed.size()} does not see it"
+            what = f"{folder.path}: rank {blind[0]} of {distributed.world_size()} does not see it"
             raise OutputError(what, "name an --output-dir on a disk that all machines share")
         yield folder
 
 
-def taken_up(
+def resolve_recipe_and_step(
     recipe: str | Path | Recipe | None,
     overrides: Sequence[str],
     task: str | None,
@@ -122,16 +124,16 @@ def taken_up(
 ) -> tuple[Recipe, int | None]:
     """The recipe that the arguments of `train` describe, and the step where they name a checkpoint."""
     if resume is None:
-        return named(recipe, overrides, task, words), None
-    path, step = resume_run.place_of(resume)
+        return resolve_recipe(recipe, overrides, task, words), None
+    path, step = resume_run.parse_resume_path(resume)
     if recipe is None and not overrides and not any(value is not None for value in words.values()):
-        return resume_run.recipe_of(path), step
-    asked = named(recipe, overrides, task, words)
-    resume_run.refuse_two_folders(path, asked.output_dir)
+        return resume_run.load_run_recipe(path), step
+    asked = resolve_recipe(recipe, overrides, task, words)
+    resume_run.check_output_dir_matches(path, asked.output_dir)
     return asked.model_copy(update={"output_dir": str(path)}), step
 
 
-def named(
+def resolve_recipe(
     recipe: str | Path | Recipe | None, overrides: Sequence[str], task: str | None, words: dict[str, Any]
 ) -> Recipe:
     """The recipe that the arguments of `train` describe."""
@@ -143,118 +145,127 @@ def named(
     return load_recipe(recipe, overrides, task=task, **words)
 
 
-def prepare(recipe: Recipe, allow_change: Collection[str] = ()) -> Start:
+def prepare_run(recipe: Recipe, allow_change: Collection[str] = ()) -> PreparedRun:
     """All that can be checked without a model; says what there is to say about the rows."""
-    connect(recipe)
-    task = tasks.load(recipe.task)(recipe.options)
-    report_to.check(recipe.train.hf.get("report_to", "none"))
-    recipe, model = starting.name_model(recipe, task)
-    starting.tokenizer_name(recipe, model)  # that it is there
-    check_scripts(metric_names(recipe, task))
+    connect_processes(recipe)
+    task = tasks.load_task(recipe.task)(recipe.options)
+    report_to.check_trackers(recipe.train.hf.get("report_to", "none"))
+    recipe, model = starting.choose_model(recipe, task)
+    starting.resolve_tokenizer_ref(recipe, model)  # that it is there
+    check_metric_scripts(choose_metrics(recipe, task))
     if recipe.data.streaming:
-        stream.check(recipe.data, task.corpus, recipe.train.max_steps, recipe.train.dataloader_num_workers)
-    asked = Asked(manifest.text_hash(dump(recipe)), values_of(recipe), tuple(allow_change))
-    name = f"{task.name}-{source_name(recipe.data)}"
-    path = distributed.by_first(lambda: folders.chosen(recipe.output_dir, name, asked))
+        stream.check_streaming(recipe.data, task.is_corpus, recipe.train.max_steps, recipe.train.dataloader_num_workers)
+    asked = RequestedRecipe(manifest.hash_text(dump_recipe(recipe)), get_recipe_values(recipe), tuple(allow_change))
+    name = f"{task.name}-{get_source_name(recipe.data)}"
+    path = distributed.on_main(lambda: folders.choose_run_folder(recipe.output_dir, name, asked))
     splits = read_splits(recipe.data, task)
-    for text in splits.notes + task.fit(splits.train, splits.others):
-        console.note(text)
-    return Start(recipe, task, model, splits, name, path, asked)
+    for text in splits.notes + task.fit(splits.train, splits.holdout):
+        console.print_message(text)
+    return PreparedRun(recipe, task, model, splits, name, path, asked)
 
 
-def carry_out(start: Start, folder: RunFolder, stop: Stop, step: int | None = None) -> Run:
+def train_prepared_run(start: PreparedRun, folder: RunFolder, stop: StopRequest, step: int | None = None) -> Run:
     """The story of a run in an open folder, from checked rows to the seal."""
-    from llmkit.training.fit import learn, trainer_for
-    from llmkit.training.save import room, saved_by_first
+    from llmkit.training.fit import build_trainer, fit
+    from llmkit.training.save import estimate_disk_bytes, save_on_main
 
     task, splits = start.task, start.splits
-    known = distributed.by_first(lambda: provenance.known(start, folder.path))
-    recipe, loaded = starting.load(start.recipe, task, start.model, splits.train)
-    with distributed.first_before_others() if task.corpus else nullcontext():  # it leaves the tokens in the cache
-        encoded = setup_features.encode(recipe, task, loaded, splits)
-    setup_features.start_head(task, loaded)
-    recipe, precision = setup_features.settle(recipe, splits, loaded)
-    distributed.by_first(lambda: folders.check_room(folder.path, room(recipe, loaded.model)))
-    load_scripts(metric_names(recipe, task))
-    trainer = trainer_for(recipe, task, loaded, splits, encoded, folder)
-    console.note(trainer.shortcuts.said())
-    about, resumed = distributed.by_first(lambda: provenance.begin(recipe, start, folder, known, precision, step))
-    learn(
-        trainer, folder, provenance.keeper(recipe, folder, about, stop, resumed), passed_through=bool(recipe.train.hf)
+    known = distributed.on_main(lambda: provenance.check_provenance(start, folder.path))
+    recipe, loaded = starting.load_run_model(start.recipe, task, start.model, splits.train)
+    with distributed.main_process_first() if task.is_corpus else nullcontext():  # it leaves the tokens in the cache
+        encoded = setup_features.encode_splits(recipe, task, loaded, splits)
+    setup_features.init_output_head(task, loaded)
+    recipe, precision = setup_features.resolve_settings(recipe, splits, loaded)
+    distributed.on_main(lambda: folders.check_free_space(folder.path, estimate_disk_bytes(recipe, loaded.model)))
+    load_metric_scripts(choose_metrics(recipe, task))
+    trainer = build_trainer(recipe, task, loaded, splits, encoded, folder)
+    console.print_message(trainer.fast_path.describe())
+    about, resumed = distributed.on_main(
+        lambda: provenance.write_run_record(recipe, start, folder, known, precision, step)
     )
-    loaded = replace(loaded, model=trainer.whole())
-    tune(recipe, task, loaded, splits, encoded)
-    model = saved_by_first(recipe, task, loaded, splits.train, folder)
-    report = judge_and_write(recipe, task, model, loaded, splits, encoded, folder)
-    distributed.by_first(lambda: finish(folder))
+    fit(
+        trainer,
+        folder,
+        provenance.build_checkpoint_policy(recipe, folder, about, stop, resumed),
+        has_hf_keys=bool(recipe.train.hf),
+    )
+    loaded = replace(loaded, model=trainer.get_full_model())
+    calibrate_task(recipe, task, loaded, splits, encoded)
+    model = save_on_main(recipe, task, loaded, splits.train, folder)
+    report = score_and_write(recipe, task, model, loaded, splits, encoded, folder)
+    distributed.on_main(lambda: finish_run(folder))
     return Run(folder.path, report)
 
 
-def finish(folder: RunFolder) -> None:
+def finish_run(folder: RunFolder) -> None:
     """Seal the run; its checkpoints go."""
-    manifest.seal(folder.path, OUTPUTS)
-    shutil.rmtree(folder / folders.CHECKPOINTS, ignore_errors=True)
+    manifest.seal_manifest(folder.path, RUN_OUTPUTS)
+    shutil.rmtree(folder / folders.CHECKPOINTS_FOLDER, ignore_errors=True)
 
 
-def connect(recipe: Recipe) -> None:
+def connect_processes(recipe: Recipe) -> None:
     """Let the processes that a launcher has started work together. Raises RecipeError where the machine cannot."""
-    if distributed.size() == 1 and recipe.train.strategy == "ddp":
+    if distributed.world_size() == 1 and recipe.train.strategy == "ddp":
         return
-    from llmkit.models.device import device
-    from llmkit.training.arguments import rows_per_step
+    from llmkit.models.device import get_device
+    from llmkit.training.arguments import get_rows_per_step
     from llmkit.training.processes import strategies
 
-    on = device().type
-    strategies.check(recipe.train.strategy, on, distributed.size())
-    distributed.connect(recipe.train.ddp_timeout, on)
-    rows = counted(rows_per_step(recipe.train), "row")
-    console.note(f"{distributed.size()} processes ({recipe.train.strategy}): each step's {rows} divided among them")
+    on = get_device().type
+    strategies.check_strategy(recipe.train.strategy, on, distributed.world_size())
+    distributed.init_process_group(recipe.train.ddp_timeout, on)
+    rows = pluralize(get_rows_per_step(recipe.train), "row")
+    console.print_message(
+        f"{distributed.world_size()} processes ({recipe.train.strategy}): each step's {rows} divided among them"
+    )
 
 
-def tune(recipe: Recipe, task: Task, loaded: Loaded, splits: Splits, encoded: dict[str, Encoded]) -> None:
+def calibrate_task(
+    recipe: Recipe, task: Task, loaded: LoadedModel, splits: Splits, encoded: dict[str, EncodedRows]
+) -> None:
     """Let the task learn from the validation rows, by the weights that were kept, what its answers need."""
-    from llmkit.inference.batched import answer
+    from llmkit.inference.batched import predict_batches
 
-    if not task.tunes:
+    if not task.needs_calibration:
         return
-    if "validation" not in splits.others:
-        console.note("no validation rows: thresholds are not tuned")
+    if "validation" not in splits.holdout:
+        console.print_message("no validation rows: thresholds are not tuned")
         return
     # Weights held in bf16 answer as `llmkit predict` will: widened to fp32.
     model = loaded.model if recipe.model.dtype == "float32" else copy.deepcopy(loaded.model).float()
     features = encoded["validation"].features
-    answers = answer(task, model, loaded.tokenizer, features, recipe.eval.batch_size, recipe.eval.precision)
-    task.tune(task.references(splits.others["validation"]), answers)
-    if said := task.tuned():
-        console.note(said)
+    answers = predict_batches(task, model, loaded.tokenizer, features, recipe.eval.batch_size, recipe.eval.precision)
+    task.calibrate(task.references(splits.holdout["validation"]), answers)
+    if said := task.calibration_note():
+        console.print_message(said)
 
 
-def judge_and_write(
+def score_and_write(
     recipe: Recipe,
     task: Task,
     model: PreTrainedModel,
-    loaded: Loaded,
+    loaded: LoadedModel,
     splits: Splits,
-    encoded: dict[str, Encoded],
+    encoded: dict[str, EncodedRows],
     folder: RunFolder,
 ) -> Report | None:
     """Score the saved model on test (else validation) beside the baselines, and write both files of it."""
-    from llmkit.inference.batched import answer
+    from llmkit.inference.batched import predict_batches
 
-    if not splits.others:
-        console.note("neither test nor validation rows: nothing was scored")
+    if not splits.holdout:
+        console.print_message("neither test nor validation rows: nothing was scored")
         return None
-    split, rows = splits.judged()
+    split, rows = splits.scored_split()
     features = encoded[split].features
-    with console.progress(f"scoring {split}", len(rows)) as advance:
-        answers = answer(
+    with console.show_progress(f"scoring {split}", len(rows)) as advance:
+        answers = predict_batches(
             task, model, loaded.tokenizer, features, recipe.eval.batch_size, recipe.eval.precision, advance
         )
-    if not distributed.first():
+    if not distributed.is_main_process():
         return None
-    held = baselines.answers(task, baseline_names(recipe, task), splits.train, rows)
-    references, names = task.references(rows), metric_names(recipe, task)
-    report = judge(task, names, split, references, answers, held, by_label=recipe.eval.per_label)
-    warn_of_thin_labels(task, references)
-    write(folder.path, report, rows, references, answers)
+    held = baselines.predict_baselines(task, choose_baselines(recipe, task), splits.train, rows)
+    references, names = task.references(rows), choose_metrics(recipe, task)
+    report = score_report(task, names, split, references, answers, held, by_label=recipe.eval.per_label)
+    warn_of_rare_labels(task, references)
+    write_report(folder.path, report, rows, references, answers)
     return report

@@ -16,21 +16,21 @@ from llmkit import console
 from llmkit.data.rows import Rows
 from llmkit.errors import DiskError, InternalError
 from llmkit.models import load as models
-from llmkit.models.heads import rescale
-from llmkit.models.load import Loaded
+from llmkit.models.heads import rescale_output_layer
+from llmkit.models.load import LoadedModel
 from llmkit.models.sources import files
-from llmkit.models.sources.model_ref import resolve
+from llmkit.models.sources.model_ref import resolve_model
 from llmkit.runs import distributed
 from llmkit.runs.folder import RunFolder
 from llmkit.schema import LoraSection, Recipe
 from llmkit.tasks.base import Batch, Task
 
-PROBE = 8  # rows that the saved model must answer as the trained one did
-SAME = 1e-6  # how far a logit may move when a model is saved and loaded again
-MERGED = 1e-5  # and where small matrices were added to the weights meanwhile: other sums
+VERIFIED_ROWS = 8  # rows that the saved model must answer as the trained one did
+RELOAD_TOLERANCE = 1e-6  # how far a logit may move when a model is saved and loaded again
+MERGED_RELOAD_TOLERANCE = 1e-5  # and where small matrices were added to the weights meanwhile: other sums
 
 
-def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folder: RunFolder) -> PreTrainedModel:
+def save_and_verify(recipe: Recipe, task: Task, loaded: LoadedModel, rows: Rows, folder: RunFolder) -> PreTrainedModel:
     """Write model/, load it and its tokenizer again in plain transformers or PEFT, and compare: tokens, logits, labels.
 
     Returns the reloaded model in fp32 and eval mode: it is the one to judge. Raises InternalError where it is not the
@@ -40,126 +40,126 @@ def save_and_prove(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folde
     shutil.rmtree(target, ignore_errors=True)  # of the same run, killed while it saved
     for learned in ("thresholds", "sentiment"):  # of the run that the weights came from
         loaded.model.config.__dict__.pop(learned, None)
-    loaded.model.config.update(task.model().config)  # with what was tuned on validation
-    if (units := task.model().units) is not None:
+    loaded.model.config.update(task.head().config)  # with what was tuned on validation
+    if (units := task.head().target_scale) is not None:
         mean, spread = units
-        rescale(loaded.model, spread, mean)
+        rescale_output_layer(loaded.model, spread, mean)
     device = loaded.model.device
-    some = rows.take(range(min(PROBE, len(rows))))
+    some = rows.take(range(min(VERIFIED_ROWS, len(rows))))
     features = task.encode(some, loaded.tokenizer, recipe.model.max_length).features
-    probe = task.collator(loaded.tokenizer)(features[:PROBE])  # a document may have many
+    probe = task.collator(loaded.tokenizer)(features[:VERIFIED_ROWS])  # a document may have many
     inputs = task.inputs(loaded.model, {name: tensor.to(device) for name, tensor in probe.items()})
-    logits = logits_of(loaded.model, inputs)
-    save(recipe, loaded, target)
-    with models.quiet():
-        again = reloaded(recipe, target, task.model().auto_class, device)
-        tokenizer = models.load_tokenizer(resolve(str(target)), slow=task.slow_words)
+    logits = compute_logits(loaded.model, inputs)
+    write_trained_model(recipe, loaded, target)
+    with models.silence_transformers():
+        again = reload_model(recipe, target, task.head().auto_class, device)
+        tokenizer = models.load_tokenizer(resolve_model(str(target)), allow_slow=task.allow_slow_tokenizer)
     if task.encode(some, tokenizer, recipe.model.max_length).features != features:
         raise InternalError(f"{target}: the reloaded tokenizer gives other tokens", "report this as a bug")
-    moved, largest = float((logits_of(again, inputs) - logits).abs().max()), float(logits.abs().max())
-    same = MERGED if recipe.lora and recipe.lora.merge else SAME
+    moved, largest = float((compute_logits(again, inputs) - logits).abs().max()), float(logits.abs().max())
+    same = MERGED_RELOAD_TOLERANCE if recipe.lora and recipe.lora.merge else RELOAD_TOLERANCE
     if not moved <= same * max(1.0, largest):
         raise InternalError(f"{target}: reloaded logits differ by {moved:.1e}", "report this as a bug")
-    if loaded.model.can_generate() and settings_of(again) != settings_of(loaded.model):
+    if loaded.model.can_generate() and read_generation_settings(again) != read_generation_settings(loaded.model):
         raise InternalError(f"{target}: its generation settings did not survive saving", "report this as a bug")
-    for field in task.model().config:
+    for field in task.head().config:
         if getattr(again.config, field) != getattr(loaded.model.config, field):
             raise InternalError(f"{target}: '{field}' of its config did not survive saving", "report this as a bug")
-    task.adopt(again.config)  # from here on as any user of the folder
-    return as_judged(again)
+    task.load_config(again.config)  # from here on as any user of the folder
+    return prepare_for_scoring(again)
 
 
-def saved_by_first(recipe: Recipe, task: Task, loaded: Loaded, rows: Rows, folder: RunFolder) -> PreTrainedModel:
+def save_on_main(recipe: Recipe, task: Task, loaded: LoadedModel, rows: Rows, folder: RunFolder) -> PreTrainedModel:
     """What `save_and_prove` returns; of several processes the first does it, and the others load what it has saved."""
-    if distributed.first():
-        again = save_and_prove(recipe, task, loaded, rows, folder)
-        distributed.meet("the model is saved")
+    if distributed.is_main_process():
+        again = save_and_verify(recipe, task, loaded, rows, folder)
+        distributed.barrier("the model is saved")
         return again
-    distributed.meet("the model is saved")
-    with models.quiet():
-        again = reloaded(recipe, folder / "model", task.model().auto_class, loaded.model.device)
-    task.adopt(again.config)
-    return as_judged(again)
+    distributed.barrier("the model is saved")
+    with models.silence_transformers():
+        again = reload_model(recipe, folder / "model", task.head().auto_class, loaded.model.device)
+    task.load_config(again.config)
+    return prepare_for_scoring(again)
 
 
-def as_judged(model: PreTrainedModel) -> PreTrainedModel:
+def prepare_for_scoring(model: PreTrainedModel) -> PreTrainedModel:
     """A reloaded model as its answers are scored: in fp32, unless it is quantized, and eval mode."""
     return (model if getattr(model, "is_quantized", False) else model.float()).eval()
 
 
-def logits_of(model: PreTrainedModel, inputs: Batch) -> torch.Tensor:
+def compute_logits(model: PreTrainedModel, inputs: Batch) -> torch.Tensor:
     """What the model says, without dropout."""
     with torch.inference_mode():
         logits: torch.Tensor = model.eval()(**inputs).logits
     return logits
 
 
-def save(recipe: Recipe, loaded: Loaded, target: Path) -> None:
+def write_trained_model(recipe: Recipe, loaded: LoadedModel, target: Path) -> None:
     """Write the model: whole, as an adapter, or merged. Raises DiskError where it could not be written."""
     model, tokenizer, length = loaded.model, loaded.tokenizer, recipe.model.max_length
     try:
         if recipe.lora is None:
-            models.save(model, tokenizer, target, length)
+            models.save_model(model, tokenizer, target, length)
         elif recipe.lora.merge:
             from llmkit.models.adapters import lora
 
-            lora.merge(model)
-            models.save(model, tokenizer, target, length)
+            lora.merge_adapter(model)
+            models.save_model(model, tokenizer, target, length)
         else:
-            save_adapter(recipe, recipe.lora, loaded, target)
-        files.share(target)
+            write_adapter_folder(recipe, recipe.lora, loaded, target)
+        files.match_weight_permissions(target)
     except (OSError, SafetensorError) as fault:
         raise DiskError(
             f"{target}: {getattr(fault, 'strerror', None) or fault}", "free some space and run again"
         ) from fault
 
 
-def save_adapter(recipe: Recipe, section: LoraSection, loaded: Loaded, target: Path) -> None:
+def write_adapter_folder(recipe: Recipe, section: LoraSection, loaded: LoadedModel, target: Path) -> None:
     """Write a PEFT folder with the tokenizer, label names and the hash of the base; says how large it is."""
     from llmkit.models.adapters import folder as adapter_folder
     from llmkit.models.adapters import lora
 
     assert recipe.model.name is not None
-    base = resolve(recipe.model.name, recipe.model.revision)
-    path, revision = adapter_folder.place(base, loaded.model.config)
-    with models.quiet():
-        lora.save(loaded.model, target, path, revision)
+    base = resolve_model(recipe.model.name, recipe.model.revision)
+    path, revision = adapter_folder.locate_base_model(base, loaded.model.config)
+    with models.silence_transformers():
+        lora.save_lora_adapter(loaded.model, target, path, revision)
         models.save_tokenizer(loaded.tokenizer, target, recipe.model.max_length)
-    kept = lora.unquantized(loaded.model, lora.trained_whole(loaded.model))
-    adapter_folder.write(target, base, loaded.model, section.quantize, kept)
-    size = (target / adapter_folder.WEIGHTS).stat().st_size
-    console.note(f"the adapter takes {size / 2**20:.1f} MiB; its base is {base.given}")
+    kept = lora.list_unquantized_modules(loaded.model, lora.list_fully_trained_modules(loaded.model))
+    adapter_folder.write_adapter_files(target, base, loaded.model, section.quantize, kept)
+    size = (target / adapter_folder.ADAPTER_WEIGHTS_FILE).stat().st_size
+    console.print_message(f"the adapter takes {size / 2**20:.1f} MiB; its base is {base.name}")
 
 
-def reloaded(recipe: Recipe, target: Path, auto_class: str, device: torch.device) -> PreTrainedModel:
+def reload_model(recipe: Recipe, target: Path, auto_class: str, device: torch.device) -> PreTrainedModel:
     """The saved model as plain transformers, or PEFT, loads it."""
     if recipe.lora is None or recipe.lora.merge:
         return getattr(transformers, auto_class).from_pretrained(target, dtype=recipe.model.dtype).to(device)
     from llmkit.models.adapters import folder as adapter_folder
     from llmkit.models.adapters import lora, quantize
 
-    about = adapter_folder.recorded(resolve(str(target)))
-    more = quantize.words(about["quantize"], about["unquantized"])
-    model = lora.reopened(target, auto_class, recipe.model.dtype, **more)
-    adapter_folder.answer_as_saved(model, target)
+    about = adapter_folder.read_base_record(resolve_model(str(target)))
+    more = quantize.build_quantization_kwargs(about["quantize"], about["unquantized"])
+    model = lora.load_with_peft(target, auto_class, recipe.model.dtype, **more)
+    adapter_folder.load_generation_config(model, target)
     return model if more else model.to(device)  # quantized weights are on their device, and stay in their type
 
 
-def settings_of(model: PreTrainedModel) -> dict[str, Any]:
+def read_generation_settings(model: PreTrainedModel) -> dict[str, Any]:
     """How a model generates."""
     said: dict[str, Any] = model.generation_config.to_diff_dict()
     return {key: value for key, value in said.items() if key not in ("transformers_version", "_from_model_config")}
 
 
-def room(recipe: Recipe, model: PreTrainedModel) -> int:
+def estimate_disk_bytes(recipe: Recipe, model: PreTrainedModel) -> int:
     """The bytes that a run will write: model/, and checkpoints of weights and as a rule two numbers more for each."""
-    trained = size_of(weight for weight in model.parameters() if weight.requires_grad)
-    saved = trained if recipe.lora is not None and not recipe.lora.merge else size_of(model.parameters())
+    trained = sum_weight_bytes(weight for weight in model.parameters() if weight.requires_grad)
+    saved = trained if recipe.lora is not None and not recipe.lora.merge else sum_weight_bytes(model.parameters())
     # The best and the last at least, the best of an older one that stays, and one that is being written.
     checkpoints = max(2, recipe.train.save_total_limit) + 2
     return saved + 3 * checkpoints * trained
 
 
-def size_of(weights: Iterable[torch.Tensor]) -> int:
+def sum_weight_bytes(weights: Iterable[torch.Tensor]) -> int:
     """Their bytes."""
     return sum(weight.numel() * weight.element_size() for weight in weights)

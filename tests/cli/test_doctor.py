@@ -11,9 +11,9 @@ import pytest
 
 import llmkit
 from llmkit import cli
-from llmkit.cli.doctor import laid_out
+from llmkit.cli.doctor import format_finding
 from llmkit.report.doctor import check
-from llmkit.report.doctor.finding import Finding, short
+from llmkit.report.doctor.finding import Finding, shorten_path
 
 OK = Finding("torch", "ok", "2.13.0 (tested >=2.13,<3)")
 NOTE = Finding("Hub", "note", "https://huggingface.co does not answer (OSError: no route); a local run does not need it",
@@ -30,7 +30,7 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
 
 
 def test_notes_do_not_fail(found: list[Finding], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["doctor"]) == 0
+    assert cli.run_command_line(["doctor"]) == 0
     said = capsys.readouterr()
     assert said.err == ""
     assert said.out == (
@@ -43,13 +43,13 @@ def test_notes_do_not_fail(found: list[Finding], capsys: pytest.CaptureFixture[s
 
 def test_a_fault_is_named_last_and_fails(found: list[Finding], capsys: pytest.CaptureFixture[str]) -> None:
     found += [FAULT, FAULT]
-    assert cli.run(["doctor"]) == 78
+    assert cli.run_command_line(["doctor"]) == 78
     assert capsys.readouterr().out.endswith("mend: pip install 'scipy>=1.17,<2'\n\nWhat stops a run: scipy.\n")
 
 
 def test_json_is_one_object_and_nothing_else(found: list[Finding], capsys: pytest.CaptureFixture[str]) -> None:
     found.append(FAULT)
-    assert cli.run(["doctor", "--json"]) == 78
+    assert cli.run_command_line(["doctor", "--json"]) == 78
     said = capsys.readouterr()
     assert said.err == ""
     assert said.out.count("\n") == 1
@@ -66,7 +66,7 @@ def test_eighty_columns_hold_every_line(
 ) -> None:
     monkeypatch.setattr("llmkit.console.on_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
-    assert cli.run(["doctor"]) == 0
+    assert cli.run_command_line(["doctor"]) == 0
     assert capsys.readouterr().out.splitlines()[1:4] == [
         "note  Hub                 https://huggingface.co does not answer (OSError: no",
         "                          route); a local run does not need it",
@@ -78,14 +78,14 @@ def test_eighty_columns_hold_every_line(
 def test_no_width_cuts_anything(columns: int) -> None:
     path = "/a/very/long/path/" + "x" * 90
     one = Finding("disk", "note", f"1 GiB free in {path}: little", "an \x1b[31mescape")
-    words = laid_out(one, columns).split()
+    words = format_finding(one, columns).split()
     assert words == ["note", "disk", "1", "GiB", "free", "in", f"{path}:", "little", "mend:", "an", "\ufffd[31mescape"]
 
 
 def test_each_command_that_mends_a_package_fits_on_one_line_of_eighty_columns() -> None:
-    for wanted in check.requirements():
-        command = f"pip install '{wanted.name}{check.in_order(wanted.specifier)}'"
-        assert f"mend: {command}" in laid_out(Finding(wanted.name, "fault", "not installed", command), 80)
+    for wanted in check.read_requirements():
+        command = f"pip install '{wanted.name}{check.format_version_range(wanted.specifier)}'"
+        assert f"mend: {command}" in format_finding(Finding(wanted.name, "fault", "not installed", command), 80)
 
 
 def test_a_later_process_of_a_launcher_says_why_it_is_silent(
@@ -93,18 +93,18 @@ def test_a_later_process_of_a_launcher_says_why_it_is_silent(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
-    assert cli.run(["doctor"]) == 64
+    assert cli.run_command_line(["doctor"]) == 64
     sentence = "one of several processes by RANK and WORLD_SIZE; unset RANK WORLD_SIZE, then ask again"
     assert capsys.readouterr().err == f"error: {sentence}\n"
 
 
 def test_this_very_installation_without_the_network(capsys: pytest.CaptureFixture[str]) -> None:
-    code = cli.run(["doctor", "--json"])
+    code = cli.run_command_line(["doctor", "--json"])
     found = {one["what"]: one for one in json.loads(capsys.readouterr().out)["findings"]}
     assert {"system", "Python", "llmkit", "torch", "transformers", "CPU", "threads", "GPU", "memory", "disk here",
             "disk, Hub cache", "Hub", "proxy", "Hub token", "environment", "default model"} - {"GPU"} <= found.keys()  # fmt: skip
     assert found["Hub"]["detail"].startswith("not asked: ")
-    assert f" in {short(Path(llmkit.__file__).parent)}" in found["llmkit"]["detail"]
+    assert f" in {shorten_path(Path(llmkit.__file__).parent)}" in found["llmkit"]["detail"]
     assert code == (78 if any(one["status"] == "fault" for one in found.values()) else 0)
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from llmkit import cli
-from llmkit.inference.load_saved import open_saved
-from llmkit.inference.predict import from_texts, records
-from llmkit.testing import articles, tiny_model, write_jsonl, write_lines
+from llmkit.inference.load_saved import load_saved_model
+from llmkit.inference.predict import build_text_rows, predict_records
+from llmkit.testing import make_articles, make_tiny_model, write_jsonl, write_lines
 
 FAST = ["train.learning_rate=5e-3", "train.per_device_train_batch_size=8", "model.max_length=64",
         "summarize.max_target_length=12", "eval.metrics=[rougeL]", "train.max_steps=2"]  # fmt: skip
@@ -33,21 +33,21 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("generate")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        write_jsonl("a.jsonl", articles(30))
+        write_jsonl("a.jsonl", make_articles(30))
         for family in ("t5", "bert", "distilbert"):
-            tiny_model(family, family)
-        tiny_model("other", "bert", texts=["stranger"])
+            make_tiny_model(family, family)
+        make_tiny_model("other", "bert", texts=["stranger"])
         shutil.copytree("bert", "decoder")
         Path("decoder/config.json").write_text('{"model_type": "gpt2"}', "utf-8")
         endless("t5", "endless", "eos", "sep")
         endless("t5", "padless", "pad")
         write_jsonl("blank.jsonl", [{"text": "a film", "summary": "fine"}, {"text": "a story", "summary": " "}])
-        tiny_model("classifier", "bert", auto_class="AutoModelForSequenceClassification")
+        make_tiny_model("classifier", "bert", auto_class="AutoModelForSequenceClassification")
         made = ["finetune-summarize", "--train", "a.jsonl", *FAST]
-        assert cli.run([*made, "--model", "t5", "-o", "warm"]) == 0
-        assert cli.run([*made, "--encoder", "bert", "--decoder", "bert", "-o", "joined"]) == 0
+        assert cli.run_command_line([*made, "--model", "t5", "-o", "warm"]) == 0
+        assert cli.run_command_line([*made, "--encoder", "bert", "--decoder", "bert", "-o", "joined"]) == 0
         for shape in ("t5-tiny", "bart-tiny"):
-            assert cli.run([*made, "--from-config", shape, "--tokenizer", "bert", "-o", shape]) == 0
+            assert cli.run_command_line([*made, "--from-config", shape, "--tokenizer", "bert", "-o", shape]) == 0
     return folder
 
 
@@ -66,7 +66,7 @@ def test_a_run_is_a_plain_folder_that_answers_the_same(
 ) -> None:
     said = []
     for name in (run, f"{run}/model"):
-        assert cli.run(["predict", name, "the film was dull 7", "a story 2"]) == 0
+        assert cli.run_command_line(["predict", name, "the film was dull 7", "a story 2"]) == 0
         said.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
     assert said[0] == said[1]
     assert [set(one) for one in said[0]] == [{"text", "answer"}] * 2
@@ -79,7 +79,7 @@ def test_every_row_of_predictions_holds_its_references(here: Path) -> None:
 
 
 def test_two_runs_are_compared_and_eval_repeats_the_scores(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["eval", "warm", "joined", "--json"]) == 0
+    assert cli.run_command_line(["eval", "warm", "joined", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     own = json.loads(Path("warm/metrics.json").read_text("utf-8"))
     assert found["models"][0]["metrics"] == own["metrics"]
@@ -89,35 +89,35 @@ def test_two_runs_are_compared_and_eval_repeats_the_scores(here: Path, capsys: p
 
 def test_a_dry_run_says_what_it_takes_and_keeps_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["finetune-summarize", "--train", "a.jsonl", "--model", "t5", "-o", "dry", "--dry-run", "--json", *FAST]
-    assert cli.run(words) == 0
+    assert cli.run_command_line(words) == 0
     assert json.loads(capsys.readouterr().out)["steps"] == 2
     assert not Path("dry").exists()
 
 
 def test_some_validation_rows_are_scored_while_training(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["finetune-summarize", "--train", "a.jsonl", "--validation", "a.jsonl", "--model", "t5", "-o", "some",
-             "data.on_leak=ignore", "eval.validation_rows=5", *FAST]  # fmt: skip
-    assert cli.run(words) == 0
+             "data.on_leak=ignore", "eval.max_validation_rows=5", *FAST]  # fmt: skip
+    assert cli.run_command_line(words) == 0
     assert json.loads(Path("some/metrics.json").read_text("utf-8"))["n"] == 30
     capsys.readouterr()
 
 
 def test_long_sources_are_answered_in_pieces_all_the_way(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    long = [row | {"text": f"{row['text']}. " * 6} if i % 3 else row for i, row in enumerate(articles(30))]
+    long = [row | {"text": f"{row['text']}. " * 6} if i % 3 else row for i, row in enumerate(make_articles(30))]
     write_jsonl("long.jsonl", long)
     keys = [key for key in FAST if not key.startswith("model.")]
     words = ["finetune-summarize", "--train", "long.jsonl", "--validation", "long.jsonl", "--model", "t5", "-o",
-             "pieces", "data.on_leak=ignore", "eval.validation_rows=7", "summarize.long=chunk", "model.max_length=16",
+             "pieces", "data.on_leak=ignore", "eval.max_validation_rows=7", "summarize.long_inputs=chunk", "model.max_length=16",
              *keys]  # fmt: skip
-    assert cli.run(words) == 0
+    assert cli.run_command_line(words) == 0
     found = json.loads(Path("pieces/metrics.json").read_text("utf-8"))
     assert found["n"] == 30
     capsys.readouterr()
     said = []
     for name in ("pieces", "pieces/model"):  # the folder remembers what to do with them
-        assert cli.run(["predict", name, long[1]["text"], "a film"]) == 0
+        assert cli.run_command_line(["predict", name, long[1]["text"], "a film"]) == 0
         said.append([json.loads(line)["answer"] for line in capsys.readouterr().out.splitlines()])
-        assert cli.run(["eval", name, "--data", "long.jsonl", "--json"]) == 0
+        assert cli.run_command_line(["eval", name, "--data", "long.jsonl", "--json"]) == 0
         again = json.loads(capsys.readouterr().out)["metrics"]["rougeL"]["value"]
         assert again == pytest.approx(found["metrics"]["rougeL"]["value"])
     assert said[0] == said[1]
@@ -126,11 +126,11 @@ def test_long_sources_are_answered_in_pieces_all_the_way(here: Path, capsys: pyt
 
 
 def test_progress_counts_rows_once_however_many_pieces_they_have(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    saved = replace(open_saved("t5"), max_length=16)
+    saved = replace(load_saved_model("t5"), max_length=16)
     saved.task.long = "chunk"  # type: ignore[attr-defined]
-    rows = from_texts(saved, ["the film was dull. " * 12, "a film", "a story " * 20])
+    rows = build_text_rows(saved, ["the film was dull. " * 12, "a film", "a story " * 20])
     counted: list[int] = []
-    made = list(records(saved, rows, 2, "fp32", counted.append))
+    made = list(predict_records(saved, rows, 2, "fp32", counted.append))
     assert len(made) == 3
     assert sum(counted) == 3
 
@@ -139,7 +139,7 @@ def test_on_a_terminal_an_answer_stands_whole_below_its_text(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("llmkit.console.on_terminal", lambda: True)
-    assert cli.run(["predict", "warm", "the film " * 20]) == 0
+    assert cli.run_command_line(["predict", "warm", "the film " * 20]) == 0
     read, said = capsys.readouterr().out.splitlines()[:2]
     assert read == f"> {('the film ' * 20)[:70].rstrip()} ..."
     assert said
@@ -204,19 +204,22 @@ def test_what_cannot_be_is_said_and_leaves_nothing(here: Path, name: str, capsys
     words, sentence = REFUSED[name]
     code = CODES.get(name, 65)
     data = [] if "--train" in words else ["--train", "a.jsonl"]
-    assert cli.run(["finetune-summarize", *data, "-o", "no", *FAST, *words]) == code
+    assert cli.run_command_line(["finetune-summarize", *data, "-o", "no", *FAST, *words]) == code
     assert capsys.readouterr().err.splitlines()[-1] == f"error: {sentence}"
     assert not Path("no").exists()
 
 
 def test_two_languages_are_named_by_their_columns(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_jsonl("pairs.jsonl", [{"en": row["text"], "zh": row["summary"]} for row in articles(24)])
+    write_jsonl("pairs.jsonl", [{"en": row["text"], "zh": row["summary"]} for row in make_articles(24)])
     keys = ["translate.max_target_length=8", "train.max_steps=1"]
     words = ["finetune-translate", "--train", "pairs.jsonl", "--model", "t5", *keys]
-    assert cli.run([*words, "-o", "no"]) == 65
+    assert cli.run_command_line([*words, "-o", "no"]) == 65
     capsys.readouterr()
-    assert cli.run([*words, "--source", "en", "--target", "zh", "-o", "pairs"]) == 0
-    assert cli.run(["eval", "pairs", "--data", "pairs.jsonl", "--source", "en", "--target", "zh", "--json"]) == 0
+    assert cli.run_command_line([*words, "--source", "en", "--target", "zh", "-o", "pairs"]) == 0
+    assert (
+        cli.run_command_line(["eval", "pairs", "--data", "pairs.jsonl", "--source", "en", "--target", "zh", "--json"])
+        == 0
+    )
     assert set(json.loads(capsys.readouterr().out.splitlines()[-1])["metrics"]) == {"bleu", "chrf"}
 
 
@@ -224,12 +227,12 @@ def test_lines_of_stdin_are_summed_up(here: Path, capsys: pytest.CaptureFixture[
     path = write_lines("lines.txt", ["the film was dull 7", "a story 2"])
     with Path(path).open(encoding="utf-8") as stream:
         monkeypatch.setattr("sys.stdin", stream)
-        assert cli.run(["predict", "warm"]) == 0
+        assert cli.run_command_line(["predict", "warm"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_a_prefix_that_lost_its_quotes_is_told_how_to_keep_them(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["finetune-summarize", "--train", "a.jsonl", "summarize.prefix=summarize: "]) == 78
+    assert cli.run_command_line(["finetune-summarize", "--train", "a.jsonl", "summarize.prefix=summarize: "]) == 78
     assert capsys.readouterr().err == (
         "error: command line: summarize.prefix: {'summarize': None} is not text; "
         "quote it, in a shell '\"summarize: \"'\n"

@@ -19,10 +19,10 @@ def file() -> str:
 
 
 def test_predict_keeps_every_number(finished: Path, file: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["predict", str(finished), "--data", file]) == 0
+    assert cli.run_command_line(["predict", str(finished), "--data", file]) == 0
     said = capsys.readouterr().out
     assert f'{{"text": "a great film", "label": "good", {KEPT}, "answer": "good", "probabilities": {{' in said
-    assert cli.run(["predict", str(finished), "--data", file, "-o", "out.jsonl"]) == 0
+    assert cli.run_command_line(["predict", str(finished), "--data", file, "-o", "out.jsonl"]) == 0
     written = Path("out.jsonl").read_text(encoding="utf-8")
     plain = KEPT.replace("\\u2028", "\u2028").replace("\\u202e", "\u202e")
     assert f'{{"text": "a great film", "label": "good", {plain}, "answer": "good", "probabilities": {{' in written
@@ -30,7 +30,7 @@ def test_predict_keeps_every_number(finished: Path, file: str, capsys: pytest.Ca
 
 
 def test_eval_keeps_every_number(finished: Path, file: str) -> None:
-    assert cli.run(["eval", str(finished), "--data", file, "-o", "judged"]) == 0
+    assert cli.run_command_line(["eval", str(finished), "--data", file, "-o", "judged"]) == 0
     (line,) = Path("judged/predictions.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
     assert '"id": 9007199254740993.0, "big": 1e999, "price": 1.10, "tags": [2.50, {"x": 1E+2}]' in line
     assert line.endswith('"reference": "good"}')

@@ -20,15 +20,15 @@ from llmkit import cli
 from llmkit.errors import UsageError
 from llmkit.metrics import regression
 from llmkit.metrics.classification import multilabel, probabilities, single_label
-from llmkit.tasks.problem_types.multi import tuned
-from llmkit.testing import reviews, write_jsonl
+from llmkit.tasks.problem_types.multi import tune_label_thresholds
+from llmkit.testing import make_reviews, write_jsonl
 
 FAST = ["train.learning_rate=6e-3", "train.per_device_train_batch_size=8", "train.num_train_epochs=6"]
 KNOWN = {
-    "multi": multilabel.NAMES,
-    "csv": multilabel.NAMES,
-    "regression": regression.NAMES,
-    "pairs": single_label.NAMES + probabilities.NAMES,
+    "multi": multilabel.MULTILABEL_METRICS,
+    "csv": multilabel.MULTILABEL_METRICS,
+    "regression": regression.REGRESSION_METRICS,
+    "pairs": single_label.CLASSIFICATION_METRICS + probabilities.PROBABILITY_METRICS,
 }
 KINDS = {"multi": "multi", "csv": "multi", "regression": "regression", "pairs": "single"}
 MORE = {
@@ -39,7 +39,7 @@ MORE = {
 
 def written(kind: str, rows: int, seed: int = 0) -> Path:
     """A file of reviews that are answered with labels, with a number, or for both of two texts."""
-    made = reviews(rows, seed)
+    made = make_reviews(rows, seed)
     sets = [[row["label"], *(["long"] if len(row["text"]) > 40 else [])] if i % 7 else [] for i, row in enumerate(made)]
     if kind == "multi":
         return Path(write_jsonl("rows.jsonl", [row | {"label": some} for row, some in zip(made, sets, strict=True)]))
@@ -66,7 +66,7 @@ def runs(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
                 keys = [*FAST, *MORE.get(kind, []), f"classify.kind={KINDS[kind]}"]
                 keys.append(f"eval.metrics=[{', '.join(KNOWN[kind])}]")
                 words = ["--train", str(written(kind, 90)), "--model", tiny, "-o", "run"]
-                assert cli.run(["finetune-classify", *words, *keys]) == 0
+                assert cli.run_command_line(["finetune-classify", *words, *keys]) == 0
             made[kind] = home / "run"
         return made[kind]
 
@@ -85,12 +85,14 @@ def scored_again(kind: str, rows: list[dict[str, Any]], labels: list[str]) -> di
     """Every known metric from what predictions.jsonl holds, and nothing else."""
     references, answers = [row["reference"] for row in rows], [row["answer"] for row in rows]
     if kind == "regression":
-        return regression.score_all(regression.NAMES, references, answers)
+        return regression.score_regression(regression.REGRESSION_METRICS, references, answers)
     chances = np.array([[row["probabilities"][label] for label in labels] for row in rows])
     if kind == "pairs":
-        scores = single_label.score_all(single_label.NAMES, references, answers, labels)
-        return scores | probabilities.score_all(probabilities.NAMES, references, chances, labels)
-    return multilabel.score_all(multilabel.NAMES, references, answers, labels, chances)
+        scores = single_label.score_classification(single_label.CLASSIFICATION_METRICS, references, answers, labels)
+        return scores | probabilities.score_probabilities(
+            probabilities.PROBABILITY_METRICS, references, chances, labels
+        )
+    return multilabel.score_multilabel(multilabel.MULTILABEL_METRICS, references, answers, labels, chances)
 
 
 @pytest.mark.parametrize("kind", KNOWN)
@@ -111,7 +113,7 @@ def test_eval_gives_the_numbers_of_the_run(
     runs: Callable[[str], Path], kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(runs(kind).parent)
-    assert cli.run(["eval", "run", "--json"]) == 0
+    assert cli.run_command_line(["eval", "run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == loaded(Path("run/metrics.json"))
 
 
@@ -155,17 +157,17 @@ def test_thresholds_are_those_of_the_saved_model_on_validation(
     labels = ["bad", "good", "long"]
     chances = np.array([[row["probabilities"][label] for label in labels] for row in found])
     truth = np.array([[label in row["reference"] for label in labels] for row in found])
-    assert loaded(run / "model/config.json")["thresholds"] == tuned(truth, chances, kind == "multi")
+    assert loaded(run / "model/config.json")["thresholds"] == tune_label_thresholds(truth, chances, kind == "multi")
 
 
 def validation_of(run: Path) -> list[dict[str, Any]]:
     """The answers to the run's validation rows, with their references."""
     from llmkit.data.prepare import read_splits
-    from llmkit.inference.load_saved import open_saved
+    from llmkit.inference.load_saved import load_saved_model
 
-    saved = open_saved(str(run))
+    saved = load_saved_model(str(run))
     assert saved.recipe is not None
-    rows = read_splits(saved.recipe.data, saved.task).others["validation"]
+    rows = read_splits(saved.recipe.data, saved.task).holdout["validation"]
     texts, references = rows.texts("text"), saved.task.references(rows)
     answers = llmkit.predict(str(run), texts)
     return [one | {"reference": reference} for one, reference in zip(answers, references, strict=True)]
@@ -184,7 +186,7 @@ def test_predict_uses_the_thresholds_of_the_config(
 def test_labels_are_asked_for_on_the_command_line(
     runs: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["predict", str(runs("multi")), "a great lovely superb film 3"]) == 0
+    assert cli.run_command_line(["predict", str(runs("multi")), "a great lovely superb film 3"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert "good" in said["answer"]
     assert set(said["probabilities"]) == {"bad", "good", "long"}
@@ -210,7 +212,7 @@ def test_a_trained_number_is_trained_on_in_its_own_units(
     data = str(written("regression", 40, seed=5))
     keys = ["train.learning_rate=1e-12", "train.max_steps=1", "classify.kind=regression", "eval.baselines=[]"]
     model = str(runs("regression") / "model")
-    assert cli.run(["finetune-classify", "--train", data, "--model", model, "-o", "again", *keys]) == 0
+    assert cli.run_command_line(["finetune-classify", "--train", data, "--model", model, "-o", "again", *keys]) == 0
     assert "fresh" not in capsys.readouterr().err
     texts = ["a great film", "dull and boring"]
     before, after = ([one["answer"] for one in llmkit.predict(name, texts)] for name in (model, "again"))
@@ -219,10 +221,10 @@ def test_a_trained_number_is_trained_on_in_its_own_units(
 
 def test_pairs_are_asked_two_by_two(runs: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     run = str(runs("pairs"))
-    assert cli.run(["predict", run, "a great film", "great", "dull", "a dull one"]) == 0
+    assert cli.run_command_line(["predict", run, "a great film", "great", "dull", "a dull one"]) == 0
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(one["text"], one["text_pair"]) for one in said] == [("a great film", "great"), ("dull", "a dull one")]
-    assert cli.run(["predict", run, "a", "b", "c"]) == 64
+    assert cli.run_command_line(["predict", run, "a", "b", "c"]) == 64
     assert capsys.readouterr().err.splitlines()[-1] == (
         f"error: {run} answers pairs, and texts are 3; give them two by two"
     )
@@ -242,7 +244,7 @@ def test_pairs_of_a_stream_are_parted_by_a_tab(
 
     def stdin(text: str) -> int:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
-        return cli.run(["predict", run])
+        return cli.run_command_line(["predict", run])
 
     assert stdin("a great film\tgreat\n\ndull\ta dull one\n") == 0
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -264,17 +266,17 @@ def test_a_file_of_pairs_is_read_by_its_columns(runs: Callable[[str], Path]) -> 
 def test_a_second_text_is_named_or_refused_never_the_column_that_is_left(
     tiny: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from llmkit.cli import run
+    from llmkit.cli import run_command_line
 
-    rows = [{"a": row["text"], "b": f"it is {row['label']}", "label": row["label"]} for row in reviews(40)]
+    rows = [{"a": row["text"], "b": f"it is {row['label']}", "label": row["label"]} for row in make_reviews(40)]
     write_jsonl("pairs.jsonl", rows)
     write_jsonl("single.jsonl", [{"text": row["a"], "label": row["label"]} for row in rows])
     words = ["finetune-classify", "--train", "pairs.jsonl", "--text", "a", "--text-pair", "b", "--model", tiny]
-    assert run([*words, "train.max_steps=1", "-o", "pairs"]) == 0
+    assert run_command_line([*words, "train.max_steps=1", "-o", "pairs"]) == 0
     capsys.readouterr()
-    assert run(["predict", "pairs", "--data", "single.jsonl"]) == 65
+    assert run_command_line(["predict", "pairs", "--data", "single.jsonl"]) == 65
     assert "no column 'text_pair'" in capsys.readouterr().err
     renamed = [{"x": row["a"], "y": row["b"], "label": row["label"]} for row in rows]
     write_jsonl("other.jsonl", renamed)
     for command in ("eval", "predict"):
-        assert run([command, "pairs", "--data", "other.jsonl", "--text", "x", "--text-pair", "y"]) == 0
+        assert run_command_line([command, "pairs", "--data", "other.jsonl", "--text", "x", "--text-pair", "y"]) == 0

@@ -4,40 +4,40 @@ from __future__ import annotations
 
 import pytest
 
-from llmkit.cli import run
-from llmkit.testing import reviews, write_jsonl
+from llmkit.cli import run_command_line
+from llmkit.testing import make_reviews, write_jsonl
 
 
 def test_a_batch_script_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["classify/bbc-headlines", "train.seed=7", "-o", "/shared/run", "--machines", "2", "--processes", "4"]
-    assert run(["launch", "slurm", *words]) == 0
+    assert run_command_line(["launch", "slurm", *words]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith("#!/bin/bash\n#SBATCH --job-name=llmkit-classify-bbc-headlines\n#SBATCH --nodes=2\n")
     assert "llmkit train classify/bbc-headlines train.seed=7 --output-dir /shared/run --processes 4" in printed
 
 
 def test_a_wrong_recipe_is_refused_before_it_is_queued(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["launch", "slurm", "classify/bbc-headlines", "train.sed=7", "-o", "x"]) == 78
+    assert run_command_line(["launch", "slurm", "classify/bbc-headlines", "train.sed=7", "-o", "x"]) == 78
     assert "train.sed: unknown key; did you mean 'seed'?" in capsys.readouterr().err
-    assert run(["launch", "slurm", "classify/bbc-headlines"]) == 64
+    assert run_command_line(["launch", "slurm", "classify/bbc-headlines"]) == 64
     mend = "error: no -o FOLDER: a job that is queued again would start anew; name one on a shared disk\n"
     assert capsys.readouterr().err == mend
 
 
 def test_several_processes_and_a_rehearsal_do_not_go_together(capsys: pytest.CaptureFixture[str]) -> None:
-    data = write_jsonl("reviews.jsonl", reviews(20))
-    assert run(["finetune-classify", "--train", data, "--processes", "2", "--dry-run"]) == 64
+    data = write_jsonl("reviews.jsonl", make_reviews(20))
+    assert run_command_line(["finetune-classify", "--train", data, "--processes", "2", "--dry-run"]) == 64
     sentence = "error: --dry-run measures one process, and --processes asks for several; leave one of them out\n"
     assert capsys.readouterr().err == sentence
 
 
 def test_numbers_that_do_not_go_together_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["finetune-classify", "--train", "x", "--machines", "2"]) == 64
+    assert run_command_line(["finetune-classify", "--train", "x", "--machines", "2"]) == 64
     mend = "error: --machines without --main-address; name the machine of --rank 0, as HOST or HOST:PORT\n"
     assert capsys.readouterr().err == mend
 
 
 def test_a_strategy_for_gpus_is_refused_on_one_process_too(capsys: pytest.CaptureFixture[str]) -> None:
-    data = write_jsonl("reviews.jsonl", reviews(20))
-    assert run(["finetune-classify", "--train", data, "train.strategy=deepspeed-zero2"]) == 78
+    data = write_jsonl("reviews.jsonl", make_reviews(20))
+    assert run_command_line(["finetune-classify", "--train", data, "train.strategy=deepspeed-zero2"]) == 78
     assert "train.strategy: deepspeed-zero2: DeepSpeed needs NVIDIA GPUs" in capsys.readouterr().err

@@ -9,36 +9,39 @@ from pathlib import Path
 import pytest
 
 from llmkit import cli
-from llmkit.testing import reviews, sentences, tiny_model, write_jsonl, write_lines
+from llmkit.testing import make_reviews, make_sentences, make_tiny_model, write_jsonl, write_lines
 
 
 def test_one_flag_trains_an_adapter_and_its_base_may_move(capsys: pytest.CaptureFixture[str]) -> None:
-    base = tiny_model("base")
-    write_jsonl("r.jsonl", reviews(40))
+    base = make_tiny_model("base")
+    write_jsonl("r.jsonl", make_reviews(40))
     words = ["finetune-classify", "--train", "r.jsonl", "--model", base, "--lora", "-o", "run", "train.max_steps=2"]
-    assert cli.run([*words, "lora.r=4", "eval.baselines=[]"]) == 0
+    assert cli.run_command_line([*words, "lora.r=4", "eval.baselines=[]"]) == 0
     said = capsys.readouterr().err
     assert "\nlora: r 4 on query, key, value, dense (13 modules, 2 layers); trained whole: classifier; " in said
     assert json.loads(Path("run/model/adapter_config.json").read_text())["r"] == 4
-    assert cli.run(["predict", "run", "a great film"]) == 0
+    assert cli.run_command_line(["predict", "run", "a great film"]) == 0
     answer = capsys.readouterr().out
     shutil.move("base", "moved")
-    assert cli.run(["eval", "run", "--data", "r.jsonl"]) == 66
+    assert cli.run_command_line(["eval", "run", "--data", "r.jsonl"]) == 66
     assert capsys.readouterr().err == (
         f"error: run: an adapter, and its base base is not there (it was at {Path('base').resolve()}); "
         "put it back, or name where it is with --base FOLDER of eval and predict\n"
     )
-    assert cli.run(["predict", "run", "a great film", "--base", "moved"]) == 0
+    assert cli.run_command_line(["predict", "run", "a great film", "--base", "moved"]) == 0
     assert capsys.readouterr().out == answer
-    assert cli.run(["eval", "run", "--data", "r.jsonl", "--base", "moved", "--json"]) == 0
+    assert cli.run_command_line(["eval", "run", "--data", "r.jsonl", "--base", "moved", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 40
 
 
 def test_a_corpus_too(capsys: pytest.CaptureFixture[str]) -> None:
-    base = tiny_model("base", auto_class="AutoModelForMaskedLM", texts=sentences())
-    write_lines("c.txt", sentences(60))
+    base = make_tiny_model("base", auto_class="AutoModelForMaskedLM", texts=make_sentences())
+    write_lines("c.txt", make_sentences(60))
     assert (
-        cli.run(["pretrain-mlm", "--train", "c.txt", "--model", base, "--lora", "-o", "run", "train.max_steps=2"]) == 0
+        cli.run_command_line(
+            ["pretrain-mlm", "--train", "c.txt", "--model", base, "--lora", "-o", "run", "train.max_steps=2"]
+        )
+        == 0
     )
     assert (
         "\nlora: r 16 on query, key, value, dense (13 modules, 2 layers); learning rate 0.001\n"
@@ -47,16 +50,25 @@ def test_a_corpus_too(capsys: pytest.CaptureFixture[str]) -> None:
     about = json.loads(Path("run/metrics.json").read_text())
     shutil.move("base", "moved")
     for name in ("run", "run/model"):
-        assert cli.run(["eval", name, "--data", "c.txt", "--base", "moved", "--json"]) == 0
+        assert cli.run_command_line(["eval", name, "--data", "c.txt", "--base", "moved", "--json"]) == 0
         assert set(json.loads(capsys.readouterr().out)["metrics"]) == set(about["metrics"])
-        assert cli.run(["predict", name, "kato [MASK] ri", "--base", "moved"]) == 0
+        assert cli.run_command_line(["predict", name, "kato [MASK] ri", "--base", "moved"]) == 0
         capsys.readouterr()
 
 
 def test_the_dry_run_plans_it(capsys: pytest.CaptureFixture[str]) -> None:
-    write_jsonl("r.jsonl", reviews(40))
-    words = ["finetune-classify", "--train", "r.jsonl", "--model", tiny_model("base"), "--lora", "--dry-run", "--json"]
-    assert cli.run(words) == 0
+    write_jsonl("r.jsonl", make_reviews(40))
+    words = [
+        "finetune-classify",
+        "--train",
+        "r.jsonl",
+        "--model",
+        make_tiny_model("base"),
+        "--lora",
+        "--dry-run",
+        "--json",
+    ]
+    assert cli.run_command_line(words) == 0
     said = capsys.readouterr()
     assert "weights (" in said.err
     assert json.loads(said.out)["disk"] < 4 * 2**20
@@ -66,14 +78,17 @@ def test_the_dry_run_plans_it(capsys: pytest.CaptureFixture[str]) -> None:
     ("keys", "sentence"),
     [
         (["lora.r=0"], "lora.r: 0 is out of range; it must be at least 1"),
-        (["lora.alpha=0"], "lora.alpha: 0 is out of range; it must be above 0"),
-        (["lora.dropout=1"], "lora.dropout: 1 is out of range; it must be below 1"),
+        (["lora.lora_alpha=0"], "lora.lora_alpha: 0 is out of range; it must be above 0"),
+        (["lora.lora_dropout=1"], "lora.lora_dropout: 1 is out of range; it must be below 1"),
         (["lora=5"], "lora: 5 is not a mapping of keys"),
         (["lora.rank=8"], "lora.rank: unknown key; did you mean 'r'?"),
         (["lora.lora_r=8"], "lora.lora_r: unknown key; did you mean 'r'?"),
         (["lora.target_modules=[query]"], "lora.target_modules: unknown key; did you mean 'targets'?"),
         (["lora.dropot=0"], "lora.dropot: unknown key; did you mean 'dropout'?"),
-        (["lora.targets=query"], "lora.targets: must be all-linear, or a list of layers such as [query, value]"),
+        (
+            ["lora.target_modules=query"],
+            "lora.target_modules: must be all-linear, or a list of layers such as [query, value]",
+        ),
         (
             ["lora.merge=true", "lora.quantize=8bit"],
             "lora.merge: weights of 8bit take in nothing exactly; leave one out",
@@ -85,5 +100,5 @@ def test_the_dry_run_plans_it(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_a_mistake_in_its_section(keys: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["finetune-classify", "--train", "r.jsonl", *keys]) == 78
+    assert cli.run_command_line(["finetune-classify", "--train", "r.jsonl", *keys]) == 78
     assert capsys.readouterr().err == f"error: command line: {sentence}\n"

@@ -15,35 +15,35 @@ from safetensors.torch import load_file
 
 from llmkit import cli
 from llmkit.models.adapters import lora
-from llmkit.testing import articles, reviews, tiny_model, write_jsonl
+from llmkit.testing import make_articles, make_reviews, make_tiny_model, write_jsonl
 from llmkit.training.trainer import StepTrainer
 
 FAST = ["--lora", "eval.baselines=[]", "train.learning_rate=5e-3", "train.per_device_train_batch_size=8",
         "train.num_train_epochs=4"]  # fmt: skip
-WORDED = ["--text", "text", "--summary", "summary", "summarize.prefix='sum: '", "summarize.beams=2",
+WORDED = ["--text", "text", "--summary", "summary", "summarize.prefix='sum: '", "summarize.num_beams=2",
           "summarize.no_repeat_ngram_size=2", "summarize.max_target_length=12"]  # fmt: skip
 SHORT = ["translate.max_target_length=9"]
 
 
 def three(rows: int, seed: int = 0) -> list[dict[str, Any]]:
-    return [row | {"label": ("neg", "neu", "pos")[i % 3]} for i, row in enumerate(reviews(rows, seed))]
+    return [row | {"label": ("neg", "neu", "pos")[i % 3]} for i, row in enumerate(make_reviews(rows, seed))]
 
 
 def scores(rows: int, seed: int = 0) -> list[dict[str, Any]]:
-    return [row | {"label": 1.5 * (i % 2) - 0.25 * (i % 3)} for i, row in enumerate(reviews(rows, seed))]
+    return [row | {"label": 1.5 * (i % 2) - 0.25 * (i % 3)} for i, row in enumerate(make_reviews(rows, seed))]
 
 
 def pairs(rows: int, seed: int = 0) -> list[dict[str, Any]]:
-    return [{"source": row["text"], "target": row["summary"]} for row in articles(rows, seed)]
+    return [{"source": row["text"], "target": row["summary"]} for row in make_articles(rows, seed)]
 
 
 CASES: list[Any] = [
-    pytest.param("sentiment", {}, reviews, ["sentiment.threshold=tuned"], id="two classes"),
-    pytest.param("sentiment", {}, reviews, ["sentiment.neutral=0.2"], id="a band"),
+    pytest.param("sentiment", {}, make_reviews, ["sentiment.threshold=tuned"], id="two classes"),
+    pytest.param("sentiment", {}, make_reviews, ["sentiment.neutral=0.2"], id="a band"),
     pytest.param("sentiment", {}, three, [], id="three classes"),
     pytest.param("sentiment", {}, scores, ["sentiment.classes=score", "sentiment.neutral=[0.1, 0.9]"], id="a score"),
-    pytest.param("summarize", {"family": "t5"}, articles, WORDED, id="a summary, T5"),
-    pytest.param("summarize", {"family": "bart"}, articles, WORDED, id="a summary, BART"),
+    pytest.param("summarize", {"family": "t5"}, make_articles, WORDED, id="a summary, T5"),
+    pytest.param("summarize", {"family": "bart"}, make_articles, WORDED, id="a summary, BART"),
     pytest.param("translate", {"family": "t5"}, pairs, SHORT, id="a translation, T5"),
     pytest.param("translate", {"family": "marian"}, pairs, SHORT, id="a translation, Marian"),
 ]
@@ -62,33 +62,33 @@ def test_an_adapter_answers_as_its_run_did(
     keys: Sequence[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    base = tiny_model("base", **model)
+    base = make_tiny_model("base", **model)
     for name, number in (("train", 40), ("validation", 44), ("test", 12)):
         write_jsonl(f"{name}.jsonl", rows(number, seed=number))
     data = [word for name in ("train", "validation", "test") for word in (f"--{name}", f"{name}.jsonl")]
-    assert cli.run([f"finetune-{task}", *data, "--model", base, *FAST, *keys, "-o", "run"]) == 0
+    assert cli.run_command_line([f"finetune-{task}", *data, "--model", base, *FAST, *keys, "-o", "run"]) == 0
     capsys.readouterr()
     said = answers(Path("run/predictions.jsonl").read_text())
     about = json.loads(Path("run/metrics.json").read_text())
 
-    assert cli.run(["eval", "run", "--json"]) == 0
+    assert cli.run_command_line(["eval", "run", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert (again["task"], again["metrics"]) == (task, about["metrics"])
     assert again["labels"] == about["labels"]
     shutil.move("base", "moved")
-    assert cli.run(["predict", "run", "--data", "test.jsonl"]) == 66
+    assert cli.run_command_line(["predict", "run", "--data", "test.jsonl"]) == 66
     capsys.readouterr()
     for name in ("run", "run/model"):  # the folder of the adapter knows its task, thresholds and settings by itself
-        assert cli.run(["predict", name, "--data", "test.jsonl", "--base", "moved"]) == 0
+        assert cli.run_command_line(["predict", name, "--data", "test.jsonl", "--base", "moved"]) == 0
         assert answers(capsys.readouterr().out) == said, name
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
 def test_plain_peft_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    base = tiny_model("base", "bart")
+    base = make_tiny_model("base", "bart")
     write_jsonl("a.jsonl", pairs(30))
     words = ["finetune-translate", "--train", "a.jsonl", "--model", base, *FAST, *SHORT, "-o", "run"]
-    assert cli.run(words) == 0
+    assert cli.run_command_line(words) == 0
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
     model = PeftModel.from_pretrained(AutoModelForSeq2SeqLM.from_pretrained(base), "run/model").eval()
@@ -111,9 +111,9 @@ def test_the_best_small_matrices_come_back(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(StepTrainer, "evaluate", evaluate)
     write_jsonl("a.jsonl", pairs(30))
-    words = ["finetune-translate", "--train", "a.jsonl", "--model", tiny_model("base", "bart"), *FAST, *SHORT]
-    assert cli.run([*words, "-o", "run"]) == 0
-    kept = {name.removeprefix(lora.PREFIX).replace(".weight", ".default.weight"): weight
+    words = ["finetune-translate", "--train", "a.jsonl", "--model", make_tiny_model("base", "bart"), *FAST, *SHORT]
+    assert cli.run_command_line([*words, "-o", "run"]) == 0
+    kept = {name.removeprefix(lora.PEFT_PREFIX).replace(".weight", ".default.weight"): weight
             for name, weight in load_file("run/model/adapter_model.safetensors").items()}  # fmt: skip
     assert len(kept) == 64
     assert all(torch.equal(weight, seen[1][name]) for name, weight in kept.items())
@@ -126,7 +126,7 @@ def test_a_checkpoint_of_small_matrices_has_the_buffers_too() -> None:
     from llmkit.schema import LoraSection
     from llmkit.training.checkpoints import state_dict
 
-    model = AutoModelForSeq2SeqLM.from_pretrained(tiny_model("base", "bart"))
-    lora.wrap(model, (), LoraSection(), "AutoModelForSeq2SeqLM")
-    held = state_dict.kept(model)
+    model = AutoModelForSeq2SeqLM.from_pretrained(make_tiny_model("base", "bart"))
+    lora.add_lora_adapter(model, (), LoraSection(), "AutoModelForSeq2SeqLM")
+    held = state_dict.select_checkpoint_weights(model)
     assert {name for name in held if ".lora_" not in name} == {"final_logits_bias"}

@@ -19,14 +19,14 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 import llmkit
 from llmkit import cli
 from llmkit.data.prepare import read_splits
-from llmkit.inference.load_saved import open_saved
-from llmkit.metrics.masked_lm import METRICS, masked_scores
-from llmkit.tasks.mlm import JUDGED
-from llmkit.testing import reviews, sentences, tiny_model, write_jsonl, write_lines
+from llmkit.inference.load_saved import load_saved_model
+from llmkit.metrics.masked_lm import MASKED_LM_METRICS, score_masked_lm
+from llmkit.tasks.mlm import EVAL_MASKING
+from llmkit.testing import make_reviews, make_sentences, make_tiny_model, write_jsonl, write_lines
 
-TEXTS = [*sentences(90), " ".join(sentences(30, seed=1))]  # the last goes on over several rows
+TEXTS = [*make_sentences(90), " ".join(make_sentences(30, seed=1))]  # the last goes on over several rows
 FAST = ["train.learning_rate=5e-3", "train.per_device_train_batch_size=8", "model.max_length=64"]
-ALL = [f"--metric={name}" for name in METRICS]
+ALL = [f"--metric={name}" for name in MASKED_LM_METRICS]
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +37,12 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny_mlm: str) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         write_lines("c.txt", TEXTS)
-        write_lines("other.txt", sentences(20, seed=2))
-        assert cli.run(["tokenizer", "train", "c.txt", "--vocab-size", "200", "-o", "tok"]) == 0
-        keys = [*FAST, f"eval.metrics=[{', '.join(METRICS)}]", "--epochs", "2"]
+        write_lines("other.txt", make_sentences(20, seed=2))
+        assert cli.run_command_line(["tokenizer", "train", "c.txt", "--vocab-size", "200", "-o", "tok"]) == 0
+        keys = [*FAST, f"eval.metrics=[{', '.join(MASKED_LM_METRICS)}]", "--epochs", "2"]
         fresh = ["--from-config", "bert-tiny", "--tokenizer", "tok", "-o", "fresh", "mlm.whole_words=true"]
-        assert cli.run(["pretrain-mlm", "--train", "c.txt", *fresh, *keys]) == 0
-        assert cli.run(["pretrain-mlm", "--train", "c.txt", "--model", tiny_mlm, "-o", "on", *keys]) == 0
+        assert cli.run_command_line(["pretrain-mlm", "--train", "c.txt", *fresh, *keys]) == 0
+        assert cli.run_command_line(["pretrain-mlm", "--train", "c.txt", "--model", tiny_mlm, "-o", "on", *keys]) == 0
     return folder
 
 
@@ -62,7 +62,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
 
     def records(*words: str) -> Any:
         capsys.readouterr()
-        assert cli.run(list(words)) == 0, capsys.readouterr().err
+        assert cli.run_command_line(list(words)) == 0, capsys.readouterr().err
         return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
     return records
@@ -74,7 +74,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 
     def sentence(code: int, *words: str) -> str:
         capsys.readouterr()
-        assert cli.run(list(words)) == code, capsys.readouterr().err
+        assert cli.run_command_line(list(words)) == code, capsys.readouterr().err
         return "\n".join(line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
 
     return sentence
@@ -93,8 +93,8 @@ def test_every_score_follows_from_the_sums_of_the_documents(here: Path, run: str
     metrics, rows = loaded(f"{run}/metrics.json"), lines(f"{run}/predictions.jsonl")
     assert (metrics["task"], metrics["split"], metrics["n"], metrics["labels"]) == ("mlm", "test", len(rows), [])
     assert {key for row in rows for key in row} == {"text", "sums"}
-    again = masked_scores(METRICS, [row["sums"] for row in rows], JUDGED)
-    assert list(metrics["metrics"]) == list(METRICS)
+    again = score_masked_lm(MASKED_LM_METRICS, [row["sums"] for row in rows], EVAL_MASKING)
+    assert list(metrics["metrics"]) == list(MASKED_LM_METRICS)
     for name, score in metrics["metrics"].items():
         expected = again[name].as_dict()
         assert {key: score[key] for key in ("value", "low", "high")} == pytest.approx(
@@ -105,7 +105,7 @@ def test_every_score_follows_from_the_sums_of_the_documents(here: Path, run: str
         assert words.startswith("vocabulary sha256:")
         assert score["signature"] == "|".join([kind, hidden, words, *rest])
     assert set(metrics["baselines"]) == {"unigram"}
-    assert list(metrics["baselines"]["unigram"]) == list(METRICS)
+    assert list(metrics["baselines"]["unigram"]) == list(MASKED_LM_METRICS)
 
 
 def test_tokens_are_those_of_the_texts(here: Path) -> None:
@@ -136,7 +136,7 @@ def test_what_was_saved_is_what_was_scored(here: Path, run: str, said: Said) -> 
 
 
 def test_it_learns(here: Path, tiny_mlm: str, said: Said) -> None:
-    write_lines("few.txt", sentences(30))
+    write_lines("few.txt", make_sentences(30))
     keys = ["train.learning_rate=1e-2", "train.per_device_train_batch_size=4", "data.split.validation=0"]
     words = ["pretrain-mlm", "--train", "few.txt", "--model", tiny_mlm, "--epochs", "60", "-o", "learned"]
     said(*words, *keys, "data.split.test=0", "--json")
@@ -174,9 +174,11 @@ def test_other_data_in_any_form_gives_the_same_scores(here: Path, said: Said) ->
 
 @pytest.mark.parametrize(("unit", "count"), [("line", 6), ("block", 3), ("file", 1)])
 def test_a_document_is_a_line_a_block_or_a_file(here: Path, said: Said, unit: str, count: int) -> None:
-    texts = sentences(6)
+    texts = make_sentences(6)
     Path("parted.txt").write_text("\n".join([*texts[:3], "", *texts[3:5], "", "", texts[5]]) + "\n", encoding="utf-8")
-    (found,) = said("eval", "on", "--data", "parted.txt", f"data.document={unit}", "--json", "-o", f"parted-{unit}")
+    (found,) = said(
+        "eval", "on", "--data", "parted.txt", f"data.document_unit={unit}", "--json", "-o", f"parted-{unit}"
+    )
     assert found["n"] == count
     rows = lines(f"parted-{unit}/predictions.jsonl")
     assert rows[0]["text"] == {"line": texts[0], "block": "\n".join(texts[:3])}.get(
@@ -188,8 +190,8 @@ def test_a_document_is_a_line_a_block_or_a_file(here: Path, said: Said, unit: st
 def test_a_run_trains_on_documents_of_its_unit(here: Path, said: Said, tiny_mlm: str, unit: str) -> None:
     Path("units").mkdir(exist_ok=True)
     for i in range(12):
-        Path(f"units/{i}.txt").write_text("\n\n".join(sentences(3, seed=i)), encoding="utf-8")
-    keys = [f"data.document={unit}", "train.max_steps=1", *FAST]
+        Path(f"units/{i}.txt").write_text("\n\n".join(make_sentences(3, seed=i)), encoding="utf-8")
+    keys = [f"data.document_unit={unit}", "train.max_steps=1", *FAST]
     said("pretrain-mlm", "--train", "units", "--model", tiny_mlm, "-o", f"units-{unit}", *keys, "--json")
     rows = loaded(f"units-{unit}/run.json")["rows"]
     assert sum(rows.values()) == (12 if unit == "file" else 36)
@@ -197,7 +199,7 @@ def test_a_run_trains_on_documents_of_its_unit(here: Path, said: Said, tiny_mlm:
 
 
 def test_a_column_is_named_guessed_and_kept(here: Path, said: Said, tiny_mlm: str) -> None:
-    write_jsonl("body.jsonl", [{"id": str(i), "body": text} for i, text in enumerate(sentences(40))])
+    write_jsonl("body.jsonl", [{"id": str(i), "body": text} for i, text in enumerate(make_sentences(40))])
     words = ["pretrain-mlm", "--train", "body.jsonl", "--text", "body", "--model", tiny_mlm]
     said(*words, "-o", "body", "train.max_steps=1", *FAST, "--json")
     assert "  columns:\n    text: body\n" in Path("body/recipe.yaml").read_text(encoding="utf-8")
@@ -266,7 +268,7 @@ def test_a_terminal_sees_what_may_stand_there(
     monkeypatch.setattr("llmkit.console.on_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", "200")
     for text in ("ka [MASK] .", "[MASK] [MASK]"):
-        assert cli.run(["predict", "on", text]) == 0
+        assert cli.run_command_line(["predict", "on", text]) == 0
         row = capsys.readouterr().out.splitlines()[-1]
         (record,) = llmkit.predict("on", text)
         masks = record.get("masks", [record.get("probabilities")])
@@ -289,7 +291,7 @@ def test_a_text_whose_mask_cannot_be_filled(
 
 @pytest.mark.parametrize("run", ["fresh", "on"])
 def test_an_encoder_of_ones_own_is_trained_on_for_a_task(here: Path, said: Said, run: str) -> None:
-    data = write_jsonl("labelled.jsonl", reviews(40))
+    data = write_jsonl("labelled.jsonl", make_reviews(40))
     words = ["finetune-classify", "--train", data, "--model", run, "-o", f"{run}-classify", "train.max_steps=2"]
     (metrics,) = said(*words, "--json")
     assert (metrics["task"], metrics["labels"]) == ("classify", ["bad", "good"])
@@ -300,19 +302,19 @@ def test_an_encoder_of_ones_own_is_trained_on_for_a_task(here: Path, said: Said,
 
 
 def test_whole_words_of_a_list_are_hidden_together_in_chinese(here: Path, said: Said) -> None:
-    texts = [f"却说那唐僧忧愁{text}" for text in sentences(60, chinese=True)]
+    texts = [f"却说那唐僧忧愁{text}" for text in make_sentences(60, chinese=True)]
     write_lines("zh.txt", texts)
     write_lines("words.txt", ["唐僧", "忧愁", "却说"])
     said("tokenizer", "train", "zh.txt", "--vocab-size", "44", "-o", "zh-tok", "--json")
     words = ["pretrain-mlm", "--train", "zh.txt", "--from-config", "bert-tiny", "--tokenizer", "zh-tok"]
-    keys = ["mlm.whole_words=true", "mlm.words=words.txt", "train.max_steps=2"]
+    keys = ["mlm.whole_words=true", "mlm.word_segmenter=words.txt", "train.max_steps=2"]
     said(*words, *keys, "-o", "zh", "--json")
-    saved = open_saved("zh")
+    saved = load_saved_model("zh")
     assert saved.recipe is not None
     train = read_splits(saved.recipe.data, saved.task).train
     features = saved.task.encode_train(train, saved.tokenizer, 64).features
     for number in range(len(features)):
-        for piece in saved.task.drawn(features[number], (1, 0, number)):
+        for piece in saved.task.augment(features[number], (1, 0, number)):
             asked = (piece["labels"] != -100).tolist()
             # [CLS] 却说 那 唐僧 忧愁 ...
             assert (asked[1], asked[4], asked[6]) == (asked[2], asked[5], asked[7])
@@ -322,7 +324,7 @@ def test_whole_words_of_a_list_are_hidden_together_in_chinese(here: Path, said: 
 
 
 def test_a_mask_is_written_alike_for_every_tokenizer(here: Path, said: Said) -> None:
-    tiny_model("angle", "roberta", auto_class="AutoModelForMaskedLM")
+    make_tiny_model("angle", "roberta", auto_class="AutoModelForMaskedLM")
     tokenizer = AutoTokenizer.from_pretrained("angle")
     tokenizer.add_special_tokens({"mask_token": "<mask>"})
     tokenizer.save_pretrained("angle")
@@ -340,12 +342,12 @@ def test_a_vocabulary_that_the_corpus_does_not_fill_is_said(
     write_lines("small.txt", [f"{word} film" for word in ("a", "the", "very", "warm", "funny", "fine")] * 4)
     keys = ["data.split.validation=0", "data.split.test=0", "train.max_steps=1"]
     words = ["pretrain-mlm", "--train", "small.txt", *keys]
-    assert cli.run([*words, "--from-config", "bert-tiny", "--tokenizer", tiny_mlm, "-o", "sparse"]) == 0
+    assert cli.run_command_line([*words, "--from-config", "bert-tiny", "--tokenizer", tiny_mlm, "-o", "sparse"]) == 0
     pieces = len(AutoTokenizer.from_pretrained(tiny_mlm)) - 5
     note = f"the training rows hold 7 of the tokenizer's {pieces:,} pieces: "
     mend = "a tokenizer with a smaller --vocab-size spends the weights better"
     assert note + mend in capsys.readouterr().err.splitlines()
-    assert cli.run([*words, "--model", tiny_mlm, "-o", "kept"]) == 0
+    assert cli.run_command_line([*words, "--model", tiny_mlm, "-o", "kept"]) == 0
     assert "pieces" not in capsys.readouterr().err
 
 
@@ -356,11 +358,11 @@ def test_a_tokenizer_of_other_words_than_the_models_is_said(
     own, other = (AutoTokenizer.from_pretrained(one).get_vocab() for one in (tiny_mlm, "tok"))
     others = sum(own.get(word) != number for word, number in other.items())
     assert 0 < others < len(other)
-    assert cli.run([*words, "--tokenizer", "tok", "-o", "swapped"]) == 0
+    assert cli.run_command_line([*words, "--tokenizer", "tok", "-o", "swapped"]) == 0
     said = f"tok: {others:,} of its {len(other):,} pieces are others than in {tiny_mlm}, "
     mend = "whose embeddings they take over; model.from_config begins with fresh weights"
     assert said + mend in capsys.readouterr().err.splitlines()
-    assert cli.run([*words, "--tokenizer", "on", "-o", "unswapped"]) == 0
+    assert cli.run_command_line([*words, "--tokenizer", "on", "-o", "unswapped"]) == 0
     assert "pieces" not in capsys.readouterr().err
 
 
@@ -375,7 +377,7 @@ def test_labels_are_not_asked_of_a_model_that_has_none(here: Path, refused: Call
 
 def test_keys_without_effect_are_said(here: Path, capsys: pytest.CaptureFixture[str], tiny_mlm: str) -> None:
     words = ["pretrain-mlm", "--train", "c.txt", "--model", tiny_mlm, "-o", "noted", "train.max_steps=1"]
-    assert cli.run([*words, "data.on_leak=drop", "eval.per_label=true"]) == 0
+    assert cli.run_command_line([*words, "data.on_leak=drop", "eval.per_label=true"]) == 0
     said = capsys.readouterr().err.splitlines()
     assert "data.on_leak=drop has no effect: equal documents of a corpus are no leak" in said
     assert "no table of labels: the model has none" in said
@@ -418,8 +420,8 @@ WRONG = {
         "command line: classify: the section of another task; this recipe trains 'mlm': write mlm, or leave it out"),
     "the scores of another task": (78, ["--train", "c.txt", "--model", "m", "eval.metrics=[macro_f1]"],
         "command line: eval.metrics: unknown metric 'macro_f1'; known: loss, perplexity, masked_accuracy, pseudo_perplexity"),
-    "no words for whole words": (66, ["--train", "c.txt", "--model", "m", "mlm.whole_words=true", "mlm.words=w.txt"],
-        "mlm.words: w.txt: cannot be read: No such file or directory; name jieba, or a UTF-8 file with a word a line"),
+    "no words for whole words": (66, ["--train", "c.txt", "--model", "m", "mlm.whole_words=true", "mlm.word_segmenter=w.txt"],
+        "mlm.word_segmenter: w.txt: cannot be read: No such file or directory; name jieba, or a UTF-8 file with a word a line"),
     "labels for a corpus": (65, ["--model", "m", "data.train={good: c.txt}"],
         "a corpus is named by a mapping label: file; write a list of files"),
 }  # fmt: skip
@@ -438,7 +440,7 @@ def mistakes(tiny_mlm: str, own_folder: Path) -> None:
              "unknown.txt": "".join(f"却说{one}\n" for one in "唐僧忧愁随着国王至后宫")}  # fmt: skip
     for name, text in files.items():
         Path(name).write_text(text, encoding="utf-8")
-    write_lines("c.txt", sentences(40))
+    write_lines("c.txt", make_sentences(40))
 
 
 @pytest.mark.parametrize("case", WRONG)
@@ -466,7 +468,7 @@ def test_one_line_is_trained_on_where_nothing_is_held_back(mistakes: None, said:
 
 def test_tokenizers_of_other_kinds_go_all_the_way(own_folder: Path, said: Said) -> None:
     """Byte pairs and unigrams, with whole words; two of their tokens may be written alike."""
-    write_lines("c.txt", sentences(150))
+    write_lines("c.txt", make_sentences(150))
     for kind, size in (("bpe", "320"), ("unigram", "80")):
         said("tokenizer", "train", "c.txt", "--kind", kind, "--vocab-size", size, "-o", kind, "--json")
         words = ["--from-config", "roberta-tiny", "--tokenizer", kind, "-o", f"run-{kind}", "mlm.whole_words=true"]

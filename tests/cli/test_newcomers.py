@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from llmkit import cli, tasks
-from llmkit.testing import reviews, tiny_model, write_jsonl
+from llmkit.testing import make_reviews, make_tiny_model, write_jsonl
 
 
 @pytest.fixture(autouse=True)
 def files() -> None:
-    write_jsonl("mine.jsonl", reviews(40))
-    rows = [f"{row['text']},{row['label']}" for row in reviews(40)]
+    write_jsonl("mine.jsonl", make_reviews(40))
+    rows = [f"{row['text']},{row['label']}" for row in make_reviews(40)]
     Path("mine.csv").write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
     Path("noheader.csv").write_text("\n".join(f"a very long text {'on ' * 20}{row}" for row in rows), encoding="utf-8")
     Path("book.xlsx").write_bytes(b"PK\x03\x04")
@@ -26,7 +26,7 @@ def files() -> None:
     ("words", "code", "sentence"),
     [
         (["finetune-classify", "mine.csv"], 66, "mine.csv: data, not a recipe; write --train mine.csv"),
-        (["train"], 78, f"command line: task: missing; write task: {' | '.join(tasks.names())}"),
+        (["train"], 78, f"command line: task: missing; write task: {' | '.join(tasks.list_tasks())}"),
         (["finetune-classify", "train.learning_rate", "3e-5"], 66,
          "train.learning_rate: no such recipe; a key is changed as train.learning_rate=VALUE, without spaces"),
         (["finetune-classify", "--learning-rate", "3e-5"], 64, "No such option: --learning-rate; write train.learning_rate=VALUE"),
@@ -56,7 +56,7 @@ def files() -> None:
 )  # fmt: skip
 def test_near_misses(words: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = sorted(Path().rglob("*"))
-    assert cli.run(words) == code
+    assert cli.run_command_line(words) == code
     assert capsys.readouterr().err.splitlines()[-1] == f"error: {sentence}"
     assert sorted(Path().rglob("*")) == before
 
@@ -73,13 +73,13 @@ def test_near_misses(words: list[str], code: int, sentence: str, capsys: pytest.
     ],
 )  # fmt: skip
 def test_a_name_that_the_hub_does_not_know(words: list[str], mend: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(words) == 69
+    assert cli.run_command_line(words) == 69
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.endswith(f"; {mend}")
 
 
 def test_a_file_without_header_is_suspected(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["finetune-classify", "--train", "noheader.csv"]) == 65
+    assert cli.run_command_line(["finetune-classify", "--train", "noheader.csv"]) == 65
     assert " (the first row is read as the header); " in capsys.readouterr().err
 
 
@@ -94,20 +94,20 @@ def test_an_example_of_a_command_can_be_copied_from_80_columns() -> None:
 
 @pytest.mark.parametrize("words", [[], ["recipes"]])
 def test_no_words_show_the_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(words) == 0
+    assert cli.run_command_line(words) == 0
     said = capsys.readouterr()
     assert said.out.startswith("Usage: llmkit")
     assert said.err == ""
 
 
 def test_a_language_that_the_tokenizer_does_not_know_is_said(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"text": f"我喜欢看电影 {row['text']}", "label": row["label"]} for row in reviews(40)]
+    rows = [{"text": f"我喜欢看电影 {row['text']}", "label": row["label"]} for row in make_reviews(40)]
     words = ["finetune-classify", "--train", write_jsonl("zh.jsonl", rows), "--model", tiny, "train.max_steps=1"]
-    assert cli.run([*words, "train.eval_strategy=no"]) == 0
+    assert cli.run_command_line([*words, "train.eval_strategy=no"]) == 0
     said = capsys.readouterr().err
     assert "% of the tokens: --model names a model of this language\n" in said
     assert (
-        cli.run(
+        cli.run_command_line(
             [
                 "finetune-classify",
                 "--train",
@@ -125,7 +125,7 @@ def test_a_language_that_the_tokenizer_does_not_know_is_said(tiny: str, capsys: 
 
 def test_a_run_that_does_not_beat_its_baselines_says_so(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["finetune-classify", "--train", "mine.jsonl", "--model", tiny, "train.learning_rate=1e-9", "--epochs", "1"]
-    assert cli.run(words) == 0
+    assert cli.run_command_line(words) == 0
     assert (
         "this run does not beat majority class nor TF-IDF + logistic regression in accuracy: "
         in capsys.readouterr().out
@@ -133,16 +133,16 @@ def test_a_run_that_does_not_beat_its_baselines_says_so(tiny: str, capsys: pytes
 
 
 def test_rows_that_hold_few_of_the_labels_are_said(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    only = write_jsonl("only.jsonl", [row for row in reviews(12) if row["label"] == "good"][:3])
-    assert cli.run(["eval", str(finished), "--data", only]) == 0
+    only = write_jsonl("only.jsonl", [row for row in make_reviews(12) if row["label"] == "good"][:3])
+    assert cli.run_command_line(["eval", str(finished), "--data", only]) == 0
     said = capsys.readouterr().err
     assert "these rows hold 1 of the 2 labels: an answer with one of the others is an error\n" in said
     assert "1 of 1 label has fewer than 5 rows: read macro scores with care\n" in said
 
 
 def test_guessed_columns_are_said_in_use_too(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    other = write_jsonl("other.jsonl", [{"headline": row["text"], "section": row["label"]} for row in reviews(12)])
-    assert cli.run(["eval", str(finished), "--data", other]) == 0
+    other = write_jsonl("other.jsonl", [{"headline": row["text"], "section": row["label"]} for row in make_reviews(12)])
+    assert cli.run_command_line(["eval", str(finished), "--data", other]) == 0
     assert (
         "columns: text = headline, label = section (guessed; --text and --label name others)\n"
         in capsys.readouterr().err
@@ -150,23 +150,23 @@ def test_guessed_columns_are_said_in_use_too(finished: Path, capsys: pytest.Capt
 
 
 def test_a_text_that_is_a_file_is_said(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["predict", str(finished), "mine.csv"]) == 0
+    assert cli.run_command_line(["predict", str(finished), "mine.csv"]) == 0
     assert capsys.readouterr().err == "'mine.csv' is answered as a text; --data mine.csv reads the file\n"
 
 
 def test_a_run_trained_short_can_be_trained_further_long(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     first = ["finetune-classify", "--train", "mine.jsonl", "train.max_steps=1", "train.eval_strategy=no"]
-    assert cli.run([*first, "--model", tiny, "model.max_length=16", "-o", "short"]) == 0
-    assert cli.run([*first, "--model", "short", "model.max_length=128", "-o", "long"]) == 0
+    assert cli.run_command_line([*first, "--model", tiny, "model.max_length=16", "-o", "short"]) == 0
+    assert cli.run_command_line([*first, "--model", "short", "model.max_length=128", "-o", "long"]) == 0
     assert "max_length" not in capsys.readouterr().err.split("parameters")[-1]
 
 
 def test_a_model_that_reads_no_text_is_said_as_such(capsys: pytest.CaptureFixture[str]) -> None:
     import json
 
-    folder = Path(tiny_model("vision"))
+    folder = Path(make_tiny_model("vision"))
     (folder / "config.json").write_text(json.dumps({"model_type": "vit"}), encoding="utf-8")
-    assert cli.run(["finetune-classify", "--train", "mine.jsonl", "--model", "vision"]) == 65
+    assert cli.run_command_line(["finetune-classify", "--train", "mine.jsonl", "--model", "vision"]) == 65
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: vision: a 'vit' model cannot do this task (no AutoModelForSequenceClassification for it); "
         "name an encoder such as google-bert/bert-base-uncased"

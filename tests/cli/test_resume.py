@@ -12,7 +12,7 @@ import pytest
 
 from llmkit import cli
 from llmkit.runs import checkpoint, folder
-from llmkit.testing import reviews, write_jsonl
+from llmkit.testing import make_reviews, write_jsonl
 from llmkit.training.trainer import StepTrainer
 
 KEYS = ["train.save_strategy=steps", "train.save_steps=2", "train.eval_strategy=no", "train.per_device_train_batch_size=8",
@@ -21,7 +21,7 @@ KEYS = ["train.save_strategy=steps", "train.save_steps=2", "train.eval_strategy=
 
 @pytest.fixture
 def command(tiny: str) -> list[str]:
-    data = write_jsonl("r.jsonl", reviews(40))
+    data = write_jsonl("r.jsonl", make_reviews(40))
     return ["finetune-classify", "--train", data, "--model", tiny, "-o", "run", *KEYS]
 
 
@@ -36,15 +36,15 @@ def interrupted(command: list[str], step: int = 4) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StepTrainer, "training_step", ending)
-        assert cli.run(command) == 130
-    assert checkpoint.steps(Path("run/checkpoints")) == [2]
+        assert cli.run_command_line(command) == 130
+    assert checkpoint.list_checkpoint_steps(Path("run/checkpoints")) == [2]
 
 
 def test_resume_alone_goes_on_with_the_run(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     interrupted(command)
     how = "run: unfinished, committed up to step 2; `llmkit train --resume run` goes on\nerror: interrupted\n"
     assert capsys.readouterr().err.endswith(how)
-    assert cli.run(["train", "--resume", "run", "--json"]) == 0
+    assert cli.run_command_line(["train", "--resume", "run", "--json"]) == 0
     said = capsys.readouterr()
     assert "run: goes on after step 2, the newest checkpoint that is whole\n" in said.err
     record = json.loads(said.out)
@@ -54,11 +54,11 @@ def test_resume_alone_goes_on_with_the_run(command: list[str], capsys: pytest.Ca
 
 
 def test_a_finished_run_is_said_with_its_model(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(command) == 0
+    assert cli.run_command_line(command) == 0
     before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     for words in (command, ["train", "--resume", "run"]):
         capsys.readouterr()
-        assert cli.run(words) == 0
+        assert cli.run_command_line(words) == 0
         said = capsys.readouterr()
         assert said.err == "run: this run is finished; nothing was left to do\n"
         assert said.out.startswith("\nThe model is in run/model. Next:\n")
@@ -73,9 +73,9 @@ def test_a_folder_with_a_blank_in_its_name_is_quoted(command: list[str], capsys:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StepTrainer, "training_step", ending)
-        assert cli.run(command) == 130
+        assert cli.run_command_line(command) == 130
     assert "; `llmkit train --resume 'my run'` starts it again\n" in capsys.readouterr().err
-    assert cli.run(["train", "--resume", "my run"]) == 0
+    assert cli.run_command_line(["train", "--resume", "my run"]) == 0
     assert "  llmkit predict 'my run' \"some text\"\n" in capsys.readouterr().out
     assert (
         Path("my run/recipe.yaml")
@@ -88,7 +88,7 @@ def test_a_change_is_refused_with_a_table_or_allowed(command: list[str], capsys:
     interrupted(command)
     before = sorted(Path("run").rglob("*"))
     capsys.readouterr()
-    assert cli.run([*command, "--epochs", "1"]) == 73
+    assert cli.run_command_line([*command, "--epochs", "1"]) == 73
     assert capsys.readouterr().err.endswith(
         "error: run: holds an unfinished run that was begun with something else; give the command that began it, or "
         "name another --output-dir, or allow it with --allow-change train.num_train_epochs\n"
@@ -96,7 +96,7 @@ def test_a_change_is_refused_with_a_table_or_allowed(command: list[str], capsys:
         "  train.num_train_epochs  3.0   1.0\n"
     )
     assert sorted(Path("run").rglob("*")) == before
-    assert cli.run([*command, "--epochs", "1", "--allow-change", "train.num_train_epochs"]) == 0
+    assert cli.run_command_line([*command, "--epochs", "1", "--allow-change", "train.num_train_epochs"]) == 0
     about = json.loads(Path("run/run.json").read_text(encoding="utf-8"))
     assert about["resumed"][0]["changed"] == [["train.num_train_epochs", 3.0, 1.0]]
 
@@ -115,7 +115,7 @@ def test_what_cannot_be_gone_on_with_is_a_sentence_and_leaves_nothing(
     Path("other").mkdir()
     Path("other/run.json").write_text("{}", encoding="utf-8")
     before = sorted(Path().rglob("*"))
-    assert cli.run([*command, *words]) == code
+    assert cli.run_command_line([*command, *words]) == code
     assert capsys.readouterr().err.startswith(f"error: {sentence}")
     assert sorted(Path().rglob("*")) == before
 
@@ -123,9 +123,9 @@ def test_what_cannot_be_gone_on_with_is_a_sentence_and_leaves_nothing(
 def test_a_folder_in_use_names_who_uses_it(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     interrupted(command)
     capsys.readouterr()
-    with folder.hold(Path("run")):
-        assert cli.run(command) == 73
+    with folder.lock_run_folder(Path("run")):
+        assert cli.run_command_line(command) == 73
     holder = f"process {os.getpid()} on {socket.gethostname()}"
     said = f"error: run: in use by {holder}; wait for it or name another --output-dir\n"
     assert capsys.readouterr().err.endswith(said)
-    assert cli.run(command) == 0
+    assert cli.run_command_line(command) == 0

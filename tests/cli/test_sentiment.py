@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 
 import llmkit
 from llmkit import cli
-from llmkit.testing import reviews, tiny_model, write_jsonl, write_lines
+from llmkit.testing import make_reviews, make_tiny_model, write_jsonl, write_lines
 
 FAST = ["train.learning_rate=6e-3", "train.per_device_train_batch_size=8", "train.num_train_epochs=5"]
 STARS = {"bad": ("1 star", "2 stars"), "good": ("4 stars", "5 stars")}
@@ -27,7 +27,7 @@ def loaded(path: Path) -> Any:
 
 def starred(rows: int) -> list[dict[str, str]]:
     """Reviews with stars; each fifth has three of them and no word of feeling."""
-    made = [row | {"label": STARS[row["label"]][i % 4 // 2]} for i, row in enumerate(reviews(rows))]
+    made = [row | {"label": STARS[row["label"]][i % 4 // 2]} for i, row in enumerate(make_reviews(rows))]
     return [{"text": f"the film of {i}", "label": "3 stars"} if i % 5 == 4 else row for i, row in enumerate(made)]
 
 
@@ -39,7 +39,10 @@ def banded(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(home)
         write_jsonl("stars.jsonl", starred(300))
         keys = [*FAST, "sentiment.classes=2", "sentiment.neutral=tuned", "data.split.validation=0.25"]
-        assert cli.run(["finetune-sentiment", "--train", "stars.jsonl", "--model", tiny, "-o", "run", *keys]) == 0
+        assert (
+            cli.run_command_line(["finetune-sentiment", "--train", "stars.jsonl", "--model", tiny, "-o", "run", *keys])
+            == 0
+        )
     return home / "run"
 
 
@@ -66,7 +69,7 @@ def test_eval_gives_the_numbers_of_the_run(
     banded: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(banded.parent)
-    assert cli.run(["eval", "run", "--json"]) == 0
+    assert cli.run_command_line(["eval", "run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == loaded(Path("run/metrics.json"))
 
 
@@ -82,7 +85,7 @@ def test_the_model_alone_answers_as_the_run(banded: Path) -> None:
 
 def test_the_cuts_are_said_before_the_answers(banded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     low, high = loaded(banded / "model/config.json")["sentiment"]["cuts"]
-    assert cli.run(["predict", str(banded), "the film of 4"]) == 0
+    assert cli.run_command_line(["predict", str(banded), "the film of 4"]) == 0
     said = capsys.readouterr()
     assert said.err == f"neutral from {low:.3f} to {high:.3f} of positive (stored with the model)\n"
     assert len(said.out.splitlines()) == 1
@@ -91,7 +94,7 @@ def test_the_cuts_are_said_before_the_answers(banded: Path, capsys: pytest.Captu
 def test_rows_spelled_otherwise_are_scored_and_unknown_labels_asked_for(
     banded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = reviews(60, seed=3)
+    made = make_reviews(60, seed=3)
     write_jsonl("numbers.jsonl", [row | {"label": int(row["label"] == "good")} for row in made])
     write_jsonl("words.jsonl", [row | {"label": {"good": "好评", "bad": "差评"}[row["label"]]} for row in made])
     values = []
@@ -99,51 +102,56 @@ def test_rows_spelled_otherwise_are_scored_and_unknown_labels_asked_for(
         "numbers.jsonl": "0 = negative, 1 = positive",
         "words.jsonl": "差评 = negative, 好评 = positive",
     }.items():
-        assert cli.run(["eval", str(banded), "--data", name, "--json"]) == 0
+        assert cli.run_command_line(["eval", str(banded), "--data", name, "--json"]) == 0
         out, err = capsys.readouterr()
         assert f"labels: {said}" in err.splitlines()
         values.append(json.loads(out)["metrics"]["accuracy"]["value"])
     assert values[0] == values[1] > 0.6  # the other way round it would be below a half
     write_jsonl("strange.jsonl", [row | {"label": {"good": "pos", "bad": "meh"}[row["label"]]} for row in made])
-    assert cli.run(["eval", str(banded), "--data", "strange.jsonl"]) == 65
+    assert cli.run_command_line(["eval", str(banded), "--data", "strange.jsonl"]) == 65
     assert "strange.jsonl:1: label 'meh' of column 'label' is none of the model's" in capsys.readouterr().err
-    assert cli.run(["eval", str(banded), "--data", "strange.jsonl", "--label-map", "meh=negative", "--json"]) == 0
+    assert (
+        cli.run_command_line(["eval", str(banded), "--data", "strange.jsonl", "--label-map", "meh=negative", "--json"])
+        == 0
+    )
     assert json.loads(capsys.readouterr().out)["metrics"]["accuracy"]["value"] == values[0]
 
 
 def test_a_person_sees_words_and_probabilities() -> None:
-    from llmkit.cli.predict import likely, said
+    from llmkit.cli.predict import format_prediction, format_probabilities
 
     chances = {"negative": 0.55, "positive": 0.45}
     neutral, sure = {"answer": "neutral", "probabilities": chances}, {"answer": "negative", "probabilities": chances}
-    assert (said(neutral), likely(neutral)) == ("neutral", "negative 0.550, positive 0.450")
-    assert (said(sure), likely(sure)) == ("negative", "0.550")
-    assert said({"answer": 3.0, "sentiment": "neutral"}) == "3.0000 neutral"
+    assert (format_prediction(neutral), format_probabilities(neutral)) == ("neutral", "negative 0.550, positive 0.450")
+    assert (format_prediction(sure), format_probabilities(sure)) == ("negative", "0.550")
+    assert format_prediction({"answer": 3.0, "sentiment": "neutral"}) == "3.0000 neutral"
 
 
 def test_files_named_by_their_sentiment_and_a_recipe_of_any_task(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     for label in ("good", "bad"):
-        write_lines(f"{label}.txt", [row["text"] for row in reviews(40) if row["label"] == label])
+        write_lines(f"{label}.txt", [row["text"] for row in make_reviews(40) if row["label"] == label])
     Path("r.yaml").write_text(
         "task: sentiment\ndata:\n  train: {好评: good.txt, 差评: bad.txt}\ntrain: {max_steps: 2}\n", encoding="utf-8"
     )
-    assert cli.run(["train", "r.yaml", "--model", tiny, "-o", "run", "--json"]) == 0
+    assert cli.run_command_line(["train", "r.yaml", "--model", tiny, "-o", "run", "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["labels"] == ["negative", "positive"]
     mend = "(guessed; sentiment.labels={...} says otherwise)"
     assert f"labels: 差评 = negative, 好评 = positive {mend}" in err.splitlines()
     assert "validation has fewer than 20 rows of a class: the threshold stays at 0.5" in err.splitlines()
-    assert cli.run(["train", "run/recipe.yaml", "-o", "again"]) == 0
+    assert cli.run_command_line(["train", "run/recipe.yaml", "-o", "again"]) == 0
     capsys.readouterr()
     assert loaded(Path("again/metrics.json")) == loaded(Path("run/metrics.json"))
-    assert cli.run(["finetune-sentiment", "r.yaml", "--model", tiny, "--dry-run", "--json"]) == 0
+    assert cli.run_command_line(["finetune-sentiment", "r.yaml", "--model", tiny, "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == {"train": 32, "validation": 4, "test": 4}
 
 
 def test_a_score_answers_with_a_number_and_a_word(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_jsonl("stars.jsonl", starred(60))
     keys = [*FAST, "sentiment.classes=score", "sentiment.neutral=[2.5, 3.5]"]
-    assert cli.run(["finetune-sentiment", "--train", "stars.jsonl", "--model", tiny, "-o", "run", *keys]) == 0
+    assert (
+        cli.run_command_line(["finetune-sentiment", "--train", "stars.jsonl", "--model", tiny, "-o", "run", *keys]) == 0
+    )
     assert set(loaded(Path("run/metrics.json"))["baselines"]) == {"mean", "tfidf", "lexicon"}
     for name in ("run", "run/model"):
         (said,) = llmkit.predict(name, "a great lovely superb film")
@@ -153,17 +161,17 @@ def test_a_score_answers_with_a_number_and_a_word(tiny: str, capsys: pytest.Capt
 
 
 def test_a_refused_label_leaves_nothing_behind(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [row | {"label": i % 3} for i, row in enumerate(reviews(30))]
+    rows = [row | {"label": i % 3} for i, row in enumerate(make_reviews(30))]
     write_jsonl("rows.jsonl", rows)
     words = ["finetune-sentiment", "--train", "rows.jsonl", "--model", tiny]
-    assert cli.run(words) == 65
+    assert cli.run_command_line(words) == 65
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: rows.jsonl:1: labels 0, 1, 2 of column 'label' have no one sensible reading; say which is which, such as "
         "sentiment.labels='{0: negative, 1: neutral, 2: positive}'"
     )
     assert [path.name for path in Path().iterdir()] == ["rows.jsonl"]
     mended = "sentiment.labels={0: negative, 1: neutral, 2: positive}"
-    assert cli.run([*words, mended, "train.max_steps=1", "-o", "run"]) == 0
+    assert cli.run_command_line([*words, mended, "train.max_steps=1", "-o", "run"]) == 0
     assert loaded(Path("run/metrics.json"))["labels"] == ["negative", "neutral", "positive"]
 
 
@@ -171,26 +179,26 @@ def test_empty_labels_are_named_with_those_that_mean_nothing(
     banded: Path, tiny: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labels = {3: "mixed", 7: " ", 9: "n/a"}
-    write_jsonl("rows.jsonl", [row | {"label": labels.get(i, "pos")} for i, row in enumerate(reviews(20))])
-    assert cli.run(["finetune-sentiment", "--train", "rows.jsonl", "--model", tiny]) == 65
+    write_jsonl("rows.jsonl", [row | {"label": labels.get(i, "pos")} for i, row in enumerate(make_reviews(20))])
+    assert cli.run_command_line(["finetune-sentiment", "--train", "rows.jsonl", "--model", tiny]) == 65
     assert [line.split(";")[0] for line in capsys.readouterr().err.splitlines()] == [
         "error: rows.jsonl:4: 'label' is 'mixed', no spelling of a sentiment (the first of 3 bad rows)",
         "  rows.jsonl:4: 'label' is 'mixed', no spelling of a sentiment",
         "  rows.jsonl:8: 'label' is an empty label",
         "  rows.jsonl:10: 'label' is 'n/a', no spelling of a sentiment",
     ]
-    assert cli.run(["eval", str(banded), "--data", "rows.jsonl"]) == 65
+    assert cli.run_command_line(["eval", str(banded), "--data", "rows.jsonl"]) == 65
     assert "error: rows.jsonl:8: 'label' is an empty label; write its class\n" in capsys.readouterr().err
     keys = ["sentiment.classes=score", "--model", tiny]
-    assert cli.run(["finetune-sentiment", "--train", "rows.jsonl", *keys]) == 65
+    assert cli.run_command_line(["finetune-sentiment", "--train", "rows.jsonl", *keys]) == 65
     assert "rows.jsonl:" in capsys.readouterr().err
 
 
 def test_weights_of_a_sentiment_run_start_another_task_without_its_cuts(banded: Path) -> None:
-    write_jsonl("rows.jsonl", reviews(30))
+    write_jsonl("rows.jsonl", make_reviews(30))
     keys = ["train.max_steps=1", "eval.baselines=[]"]
     words = ["--train", "rows.jsonl", "--model", str(banded), "-o", "run"]
-    assert cli.run(["finetune-classify", *words, *keys]) == 0
+    assert cli.run_command_line(["finetune-classify", *words, *keys]) == 0
     assert "sentiment" not in loaded(Path("run/model/config.json"))
     assert {one["answer"] for one in llmkit.predict("run/model", ["great", "dull"])} <= {"good", "bad"}
 
@@ -200,10 +208,10 @@ def test_five_classes_are_judged_by_rows_of_two_without_their_strength(capsys: p
     names = [f"{number} star{'s' if number > 1 else ''}" for number in range(1, 6)]
     for seed, folder in enumerate(("stars", "others")):
         about = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
-        tiny_model(folder, auto_class="AutoModelForSequenceClassification", seed=seed, **about)
-    write_jsonl("rows.jsonl", reviews(40))
+        make_tiny_model(folder, auto_class="AutoModelForSequenceClassification", seed=seed, **about)
+    write_jsonl("rows.jsonl", make_reviews(40))
     words = ["--task", "sentiment", "--data", "rows.jsonl"]
-    assert cli.run(["eval", "stars", *words, "-o", "out"]) == 0
+    assert cli.run_command_line(["eval", "stars", *words, "-o", "out"]) == 0
     note = "these rows tell no strength: very positive counts as positive, very negative as negative\n"
     assert note in capsys.readouterr().err
     assert loaded(Path("out/metrics.json"))["labels"] == ["negative", "neutral", "positive"]
@@ -211,31 +219,33 @@ def test_five_classes_are_judged_by_rows_of_two_without_their_strength(capsys: p
     for row, one in zip(lines(Path("out/predictions.jsonl")), five, strict=True):
         very = one["probabilities"]["very positive"]
         assert row["probabilities"]["positive"] == pytest.approx(one["probabilities"]["positive"] + very, abs=1e-6)
-    assert cli.run(["eval", "stars", "others", *words]) == 0
-    write_jsonl("rows.jsonl", [row | {"label": i % 5 + 1} for i, row in enumerate(reviews(40))])
-    assert cli.run(["eval", "stars", *words, "--json"]) == 0
+    assert cli.run_command_line(["eval", "stars", "others", *words]) == 0
+    write_jsonl("rows.jsonl", [row | {"label": i % 5 + 1} for i, row in enumerate(make_reviews(40))])
+    assert cli.run_command_line(["eval", "stars", *words, "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["labels"]) == 5
 
 
 def test_a_classifier_and_a_sentiment_are_compared_as_one_task(
     finished: Path, banded: Path, tiny: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_jsonl("rows.jsonl", [row | {"label": int(row["label"] == "good")} for row in reviews(24)])
+    write_jsonl("rows.jsonl", [row | {"label": int(row["label"] == "good")} for row in make_reviews(24)])
     words = ["finetune-sentiment", "--train", "rows.jsonl", "--model", tiny, "train.max_steps=1", "-o", "run"]
-    assert cli.run(words) == 0
+    assert cli.run_command_line(words) == 0
     Path("classes").symlink_to(finished)
     Path("banded").symlink_to(banded)
     capsys.readouterr()
-    assert cli.run(["eval", "run", "classes", "--data", "rows.jsonl"]) == 65
+    assert cli.run_command_line(["eval", "run", "classes", "--data", "rows.jsonl"]) == 65
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: classes is a model of the task classify, and run of sentiment; "
         "--task sentiment opens both as that, where classes can be"
     )
-    assert cli.run(["eval", "run", "classes", "--data", "rows.jsonl", "--task", "sentiment", "--json"]) == 0
+    assert (
+        cli.run_command_line(["eval", "run", "classes", "--data", "rows.jsonl", "--task", "sentiment", "--json"]) == 0
+    )
     both = json.loads(capsys.readouterr().out)["models"]
     assert [one["labels"] for one in both] == [["negative", "positive"]] * 2
     assert both[1]["metrics"]["accuracy"]["value"] > 0.8
-    assert cli.run(["eval", "run", "banded", "--data", "rows.jsonl"]) == 65
+    assert cli.run_command_line(["eval", "run", "banded", "--data", "rows.jsonl"]) == 65
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: banded has the labels negative, neutral, positive, and run negative, positive; "
         "compare models of the same labels"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmkit import cli
-from llmkit.testing import tiny_model, write_jsonl
+from llmkit.testing import make_tiny_model, write_jsonl
 
 HEAD = "AutoModelForSequenceClassification"
 
@@ -13,7 +13,7 @@ HEAD = "AutoModelForSequenceClassification"
 def shown(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
     monkeypatch.setattr("llmkit.console.on_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", "200")
-    assert cli.run(["predict", *words]) == 0
+    assert cli.run_command_line(["predict", *words]) == 0
     head, _, *rows = capsys.readouterr().out.splitlines()
     return [[cell.strip() for cell in line.split("   ") if cell.strip()] for line in (head, *rows)]
 
@@ -24,14 +24,14 @@ def test_several_labels(
 ) -> None:
     names = {"id2label": {0: "war", 1: "peace"}, "label2id": {"war": 0, "peace": 1}}
     kind = {"problem_type": "multi_label_classification", "thresholds": [threshold] * 2}
-    _, row = shown([tiny_model("m", auto_class=HEAD, **kind, **names), "a film"], monkeypatch, capsys)
+    _, row = shown([make_tiny_model("m", auto_class=HEAD, **kind, **names), "a film"], monkeypatch, capsys)
     assert row[0] == said
     assert row[-1] == "a film"
     assert len(row) == (3 if threshold == 0 else 2)
 
 
 def test_a_number(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    _, (number, text) = shown([tiny_model("m", auto_class=HEAD, num_labels=1), "a film"], monkeypatch, capsys)
+    _, (number, text) = shown([make_tiny_model("m", auto_class=HEAD, num_labels=1), "a film"], monkeypatch, capsys)
     assert number == f"{float(number):.4f}"
     assert text == "a film"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from llmkit import cli
-from llmkit.testing import sentences, write_jsonl, write_lines
+from llmkit.testing import make_sentences, write_jsonl, write_lines
 
 
 def test_train_then_report(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    lines = sentences(800)
+    lines = make_sentences(800)
     words = [
         "tokenizer",
         "train",
@@ -25,7 +25,7 @@ def test_train_then_report(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
         "--max-length",
         "9",
     ]
-    assert cli.run(words) == 0
+    assert cli.run_command_line(words) == 0
     shown = capsys.readouterr().out
     about = json.loads(Path("tok/report.json").read_text())
     assert f"tok: wordpiece, {800 - about['texts']} documents learned from" in shown
@@ -35,15 +35,15 @@ def test_train_then_report(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert f"tokens a word {about['fertility']:.3f}" in said
     assert f"texts cut at 9 tokens {about['cut_rate']:.2%}".replace("%", " %") in said
 
-    assert cli.run(["tokenizer", "report", "tok", "corpus.txt", "--json"]) == 0
+    assert cli.run_command_line(["tokenizer", "report", "tok", "corpus.txt", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert (record["tokenizer"], record["texts"], record["max_length"]) == ("tok", 800, 9)
 
 
 def test_json_is_the_report_that_lies_in_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    corpus = write_jsonl("c.jsonl", [{"body": line} for line in sentences(300)])
+    corpus = write_jsonl("c.jsonl", [{"body": line} for line in make_sentences(300)])
     words = ["tokenizer", "train", corpus, "--column", "body", "--kind", "bpe", "--vocab-size", "300", "--lowercase"]
-    assert cli.run([*words, "-o", "tok", "--json"]) == 0
+    assert cli.run_command_line([*words, "-o", "tok", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record == json.loads(Path("tok/report.json").read_text())
     assert (
@@ -52,19 +52,19 @@ def test_json_is_the_report_that_lies_in_the_folder(capsys: pytest.CaptureFixtur
 
 
 def test_all_columns_that_are_named_are_learned_from(capsys: pytest.CaptureFixture[str]) -> None:
-    pairs = zip(sentences(300), sentences(300, chinese=True), strict=True)
+    pairs = zip(make_sentences(300), make_sentences(300, chinese=True), strict=True)
     corpus = write_jsonl("pairs.jsonl", [{"en": en, "zh": zh} for en, zh in pairs])
     both = ["--column", "en", "--column", "zh"]
     words = ["tokenizer", "train", corpus, "--kind", "unigram", "--vocab-size", "250", "-o"]
-    assert cli.run([*words, "both", *both, "--json"]) == 0
+    assert cli.run_command_line([*words, "both", *both, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["training"]["documents"] + record["texts"] == 600
     for column in ("en", "zh"):
-        assert cli.run(["tokenizer", "report", "both", corpus, "--column", column, "--json"]) == 0
+        assert cli.run_command_line(["tokenizer", "report", "both", corpus, "--column", column, "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["unknown_rate"] < 0.02
-    assert cli.run(["tokenizer", "report", "both", corpus, *both, "--json"]) == 0
+    assert cli.run_command_line(["tokenizer", "report", "both", corpus, *both, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["texts"] == 600
-    assert cli.run([*words, "none", "--column", "en", "--column", "de"]) == 65
+    assert cli.run_command_line([*words, "none", "--column", "en", "--column", "de"]) == 65
     assert capsys.readouterr().err == (
         "error: pairs.jsonl:1: no 'de'; write it in every row, or name another column with --column\n"
     )
@@ -85,7 +85,7 @@ def test_all_columns_that_are_named_are_learned_from(capsys: pytest.CaptureFixtu
 )  # fmt: skip
 def test_mistakes(words: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("c.txt").write_bytes("a line\nMünchen, café, über Straßen — “so”\n".encode("cp1252"))
-    assert cli.run(["tokenizer", *words]) == code
+    assert cli.run_command_line(["tokenizer", *words]) == code
     said = capsys.readouterr()
     assert said.err.splitlines()[-1].startswith(f"error: {sentence}")
     assert said.out == ""
@@ -93,5 +93,5 @@ def test_mistakes(words: list[str], code: int, sentence: str, capsys: pytest.Cap
 
 
 def test_alone_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["tokenizer"]) == 0
+    assert cli.run_command_line(["tokenizer"]) == 0
     assert "train" in capsys.readouterr().out

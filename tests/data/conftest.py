@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llmkit.data.readers.read import ReadOptions, Source, read
+from llmkit.data.readers.read import ReadOptions, RowSource, read_rows
 from llmkit.data.rows import Rows
 from llmkit.errors import LlmkitError
 
@@ -25,7 +25,7 @@ def rows_of(here: Path) -> Callable[..., Rows]:
 
     def write_and_read(name: str, data: str | bytes, **options: Any) -> Rows:
         Path(name).write_bytes(data.encode() if isinstance(data, str) else data)
-        return read(name, options=ReadOptions(**options))
+        return read_rows(name, options=ReadOptions(**options))
 
     return write_and_read
 
@@ -43,12 +43,12 @@ def refusal(rows_of: Callable[..., Rows]) -> Callable[..., str]:
 
 
 @pytest.fixture
-def source_refusal(here: Path) -> Callable[[Source], str]:
+def source_refusal(here: Path) -> Callable[[RowSource], str]:
     """Read a source and return the sentence that refuses it."""
 
-    def sentence(source: Source) -> str:
+    def sentence(source: RowSource) -> str:
         with pytest.raises(LlmkitError) as caught:
-            read(source)
+            read_rows(source)
         return str(caught.value)
 
     return sentence

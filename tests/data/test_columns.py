@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from llmkit.data.columns import guess, need
-from llmkit.data.rows import Rows, build
+from llmkit.data.columns import apply_column_mapping, guess_columns
+from llmkit.data.rows import Rows, build_rows
 from llmkit.errors import DataError, LlmkitError, RecipeError
 
 WORDS = {"text": "the text to classify", "label": "its class"}
 
 
 def csv(*columns: str) -> Rows:
-    return build({column: [f"{column} 1"] for column in columns}, "reviews.csv", [2])
+    return build_rows({column: [f"{column} 1"] for column in columns}, "reviews.csv", [2])
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,11 @@ def csv(*columns: str) -> Rows:
     ],
 )
 def test_guess(columns, given, mapping, notes):
-    assert guess(csv(*columns), WORDS, given) == (mapping, notes)
+    assert guess_columns(csv(*columns), WORDS, given) == (mapping, notes)
 
 
 def test_guess_takes_the_only_column_for_the_only_word():
-    assert guess(csv("words"), {"text": "the text"}, {}) == (
+    assert guess_columns(csv("words"), {"text": "the text"}, {}) == (
         {"text": "words"},
         ["columns: text = words (guessed; --text names others)"],
     )
@@ -80,15 +80,17 @@ def test_guess_takes_the_only_column_for_the_only_word():
     ],
 )
 def test_a_column_of_classes_or_numbers_is_no_text_by_guess(cells: list[str], found: str) -> None:
-    rows = build({"text": [f"a text {i}" for i in range(len(cells))], "y": cells}, "r.csv", range(2, len(cells) + 2))
+    rows = build_rows(
+        {"text": [f"a text {i}" for i in range(len(cells))], "y": cells}, "r.csv", range(2, len(cells) + 2)
+    )
     words = {"text": "the text to summarize", "summary": "its summary"}
-    assert guess(rows, words, {"summary": "y"})[0] == {"text": "text", "summary": "y"}
-    assert guess(rows, {"text": "the text", "label": "its class"}, {})[0] == {"text": "text", "label": "y"}
+    assert guess_columns(rows, words, {"summary": "y"})[0] == {"text": "text", "summary": "y"}
+    assert guess_columns(rows, {"text": "the text", "label": "its class"}, {})[0] == {"text": "text", "label": "y"}
     if not found:
-        assert guess(rows, words, {})[0] == {"text": "text", "summary": "y"}
+        assert guess_columns(rows, words, {})[0] == {"text": "text", "summary": "y"}
         return
     with pytest.raises(DataError) as fault:
-        guess(rows, words, {})
+        guess_columns(rows, words, {})
     assert str(fault.value) == (
         f"r.csv: no column 'summary' (its summary), and 'y' holds {found}; columns: text, y; "
         "map it with data.columns.summary=COLUMN or --summary COLUMN"
@@ -96,8 +98,8 @@ def test_a_column_of_classes_or_numbers_is_no_text_by_guess(cells: list[str], fo
 
 
 def test_the_only_column_is_the_text_whatever_it_holds() -> None:
-    rows = build({"words": ["yes", "no"] * 20}, "r.csv", range(2, 42))
-    assert guess(rows, {"text": "the text"}, {})[0] == {"text": "words"}
+    rows = build_rows({"words": ["yes", "no"] * 20}, "r.csv", range(2, 42))
+    assert guess_columns(rows, {"text": "the text"}, {})[0] == {"text": "words"}
 
 
 PAIR = {"text": "the text to classify", "text_pair": "a second text", "label": "its class"}
@@ -177,12 +179,12 @@ PAIR = {"text": "the text to classify", "text_pair": "a second text", "label": "
     ],
 )
 def test_a_second_text_is_guessed_where_it_is_plain(columns, given, mapping, notes):
-    assert guess(csv(*columns), PAIR, given, optional=["text_pair"]) == (mapping, notes)
+    assert guess_columns(csv(*columns), PAIR, given, optional=["text_pair"]) == (mapping, notes)
 
 
 def test_a_second_text_never_becomes_the_label():
     with pytest.raises(DataError) as caught:
-        guess(csv("sentence1", "sentence2"), PAIR, {}, optional=["text_pair"])
+        guess_columns(csv("sentence1", "sentence2"), PAIR, {}, optional=["text_pair"])
     assert str(caught.value) == (
         "reviews.csv: no column 'label' (its class); columns: sentence1, sentence2; map it with data.columns.label=COLUMN or "
         "--label COLUMN"
@@ -200,7 +202,7 @@ def test_a_second_text_never_becomes_the_label():
     ],
 )
 def test_common_names_of_labels(columns, label):
-    assert guess(csv(*columns), WORDS, {})[0]["label"] == label
+    assert guess_columns(csv(*columns), WORDS, {})[0]["label"] == label
 
 
 @pytest.mark.parametrize(
@@ -238,19 +240,19 @@ def test_common_names_of_labels(columns, label):
 )
 def test_guess_refuses_what_is_not_plain(columns, sentence):
     with pytest.raises(DataError) as caught:
-        guess(csv(*columns), WORDS, {})
+        guess_columns(csv(*columns), WORDS, {})
     assert str(caught.value) == sentence
 
 
 def test_guess_refuses_an_unknown_word():
     with pytest.raises(RecipeError) as caught:
-        guess(csv("text", "label"), WORDS, {"labell": "label"})
+        guess_columns(csv("text", "label"), WORDS, {"labell": "label"})
     assert str(caught.value) == "data.columns.labell: the task has no such word; did you mean 'label'?"
 
 
 def refused(rows: Rows, mapping: dict[str, str], **options: object) -> str:
     with pytest.raises(LlmkitError) as caught:
-        need(rows, mapping, **options)  # type: ignore[arg-type]
+        apply_column_mapping(rows, mapping, **options)  # type: ignore[arg-type]
     return str(caught.value)
 
 
@@ -265,8 +267,8 @@ def test_need_names_a_missing_column():
 
 
 def test_need_leaves_out_an_optional_column():
-    rows, notes = need(csv("text"), {"text": "text", "label": "label"}, optional=["label"])
-    assert (rows.words, notes) == ({"text": "text"}, [])
+    rows, notes = apply_column_mapping(csv("text"), {"text": "text", "label": "label"}, optional=["label"])
+    assert (rows.column_mapping, notes) == ({"text": "text"}, [])
 
 
 OTHER_TEXT = "map another column with data.columns.text=COLUMN or --text COLUMN"
@@ -321,12 +323,12 @@ def test_need_checks_every_cell(rows_of, lines, sentence):
 
 
 def test_need_drops_empty_text_where_asked(rows_of):
-    rows, notes = need(
+    rows, notes = apply_column_mapping(
         rows_of("a.csv", "text,label\na,x\n ,\nb,y\n"), {"text": "text", "label": "label"}, on_empty="skip"
     )
     assert rows.texts("text") == ["a", "b"]
     assert notes == ["a.csv: left out 1 row of 3 with empty text; data.on_empty=skip"]
-    assert rows.where(1) == "a.csv:4"
+    assert rows.location(1) == "a.csv:4"
 
 
 def test_need_refuses_when_all_is_empty(rows_of):
@@ -338,10 +340,12 @@ def test_need_refuses_when_all_is_empty(rows_of):
 
 def test_need_takes_other_kinds_where_the_task_does(rows_of):
     rows = rows_of("a.jsonl", '{"text": "a", "label": ["x"]}\n{"text": "b", "label": []}\n')
-    mapped, _ = need(rows, {"text": "text", "label": "label"}, kinds={"label": ["a list", "text"]})
+    mapped, _ = apply_column_mapping(rows, {"text": "text", "label": "label"}, cell_types={"label": ["a list", "text"]})
     assert mapped.texts("label") == ['["x"]', "[]"]
     rows = rows_of("a.csv", "text,label\na,\n")
-    assert need(rows, {"text": "text", "label": "label"}, may_be_empty=["label"])[0].texts("label") == [""]
+    assert apply_column_mapping(rows, {"text": "text", "label": "label"}, may_be_empty=["label"])[0].texts("label") == [
+        ""
+    ]
 
 
 def test_need_names_no_other_kind_where_the_caller_names_the_kinds(rows_of):
@@ -366,4 +370,4 @@ def test_an_empty_second_text_is_refused(rows_of):
 
 def test_labels_keep_their_spelling(rows_of):
     rows = rows_of("a.jsonl", '{"text": "a", "label": 1e5}\n{"text": "b", "label": 1.0}\n')
-    assert need(rows, {"text": "text", "label": "label"})[0].texts("label") == ["1e5", "1.0"]
+    assert apply_column_mapping(rows, {"text": "text", "label": "label"})[0].texts("label") == ["1e5", "1.0"]

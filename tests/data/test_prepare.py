@@ -9,7 +9,7 @@ from llmkit.data.prepare import read_splits
 from llmkit.recipe.load import load_recipe
 from llmkit.schema import DataSection, SplitSection
 from llmkit.tasks.classify import Classify
-from llmkit.testing import reviews, write_jsonl
+from llmkit.testing import make_reviews, write_jsonl
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,8 @@ from llmkit.testing import reviews, write_jsonl
 def test_a_share_beside_a_named_file_has_no_effect_and_that_is_said(
     named: tuple[str, ...], split: dict[str, float], said: list[str]
 ) -> None:
-    train = write_jsonl("train.jsonl", reviews(40))
-    files = {name: write_jsonl(f"{name}.jsonl", reviews(10, seed=3)) for name in named}
+    train = write_jsonl("train.jsonl", make_reviews(40))
+    files = {name: write_jsonl(f"{name}.jsonl", make_reviews(10, seed=3)) for name in named}
     notes = read_splits(DataSection(train=train, split=SplitSection(**split), **files), Classify()).notes
     assert [note for note in notes if "no effect" in note] == said
 
@@ -37,12 +37,12 @@ def test_a_share_beside_a_named_file_has_no_effect_and_that_is_said(
     [
         ("data.on_leak=error", "mlm", ["data.on_leak=error has no effect: equal documents of a corpus are no leak"]),
         ("data.on_leak=report", "mlm", []),
-        ("data.document=file", "classify", ["data.document=file has no effect: these rows are no corpus"]),
-        ("data.document=line", "classify", []),
+        ("data.document_unit=file", "classify", ["data.document_unit=file has no effect: these rows are no corpus"]),
+        ("data.document_unit=line", "classify", []),
         ("data.on_leak=ignore", "classify", []),
     ],
 )
 def test_a_key_that_the_task_makes_needless_is_said(key: str, task: str, note: list[str]) -> None:
-    write_jsonl("rows.jsonl", reviews(40))
+    write_jsonl("rows.jsonl", make_reviews(40))
     recipe = load_recipe(None, ["data.train=rows.jsonl", key], task=task)
-    assert [one for one in read_splits(recipe.data, tasks.load(task)()).notes if "no effect" in one] == note
+    assert [one for one in read_splits(recipe.data, tasks.load_task(task)()).notes if "no effect" in one] == note

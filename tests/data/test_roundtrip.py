@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llmkit.data.readers.read import ENDINGS, ReadOptions, read
-from llmkit.data.rows import Rows, json_line, parsed
-from llmkit.errors import CONTROL, DataError
+from llmkit.data.readers.read import FILE_EXTENSIONS, ReadOptions, read_rows
+from llmkit.data.rows import Rows, format_json_line, parse_raw_json
+from llmkit.errors import CONTROL_PATTERN, DataError
 
 ANY = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 texts = st.text(ANY) | st.sampled_from(["NA", "", '"', "\r\n", "'", " a ", "\u202eאב", "e\u0301", "👩‍👩‍👧", "\ufeff"])
@@ -33,7 +33,7 @@ def read_bytes(ending: str, data: bytes, options: ReadOptions = ReadOptions()) -
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a" + ending)
         path.write_bytes(data)
-        return read(path, options=options)
+        return read_rows(path, options=options)
 
 
 @few
@@ -61,8 +61,8 @@ def test_json_lines_and_arrays(written, ascii_only):
     lines = [json.dumps(record, ensure_ascii=ascii_only) for record in written]
     for ending, data in ((".jsonl", "\n".join(lines)), (".json", "[" + ",\n".join(lines) + "]")):
         rows = read_bytes(ending, data.encode())
-        assert [parsed(record) for record in rows.records()] == written
-        assert [json.loads(json_line(record)) for record in rows.records()] == written
+        assert [parse_raw_json(record) for record in rows.records()] == written
+        assert [json.loads(format_json_line(record)) for record in rows.records()] == written
         assert rows.lines.tolist() == list(range(1, len(written) + 1))
 
 
@@ -81,7 +81,7 @@ def rows_or_mistake(name: str, data: bytes, options: ReadOptions) -> Rows | Data
         return fault
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("ending", FILE_EXTENSIONS)
 @few
 @given(data=st.binary() | mutilated, encoding=st.sampled_from(["utf-8", "utf-16", "gb18030", "utf-7", "utf-8,cp1252"]))
 def test_any_bytes_are_rows_or_a_named_mistake(ending, data, encoding):
@@ -92,4 +92,4 @@ def test_any_bytes_are_rows_or_a_named_mistake(ending, data, encoding):
         else:
             lines = str(found).split("\n")
             assert re.match(rf".*/a{re.escape(name)}(:[0-9]+)*: .+; .+", lines[0])
-            assert not any(map(CONTROL.search, lines))
+            assert not any(map(CONTROL_PATTERN.search, lines))

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
-from llmkit.data.rows import Rows, Spelled, build, concat, json_line, parsed
+from llmkit.data.rows import RawJson, Rows, build_rows, concat_rows, format_json_line, parse_raw_json
 from llmkit.errors import DataError
 
 
 @pytest.fixture
 def rows() -> Rows:
-    return build({"review": ["a", "b", "c"], "stars": [Spelled("1"), None, Spelled("3.0")]}, "r.jsonl", [1, 3, 4])
+    return build_rows({"review": ["a", "b", "c"], "stars": [RawJson("1"), None, RawJson("3.0")]}, "r.jsonl", [1, 3, 4])
 
 
 def test_take_keeps_where_each_row_stands(rows):
@@ -29,7 +29,7 @@ def test_words_are_a_view(rows):
 
 
 def test_a_word_may_be_another_columns_name():
-    rows = build({"text": ["a"], "title": ["t"]}, "a.csv", [2]).rename({"text": "title"})
+    rows = build_rows({"text": ["a"], "title": ["t"]}, "a.csv", [2]).with_column_mapping({"text": "title"})
     assert rows.texts("text") == ["t"]
 
 
@@ -46,42 +46,42 @@ def test_a_row_that_lacks_the_column(rows):
 
 
 def test_concat_joins_columns_and_kinds(rows):
-    joined = concat([rows, build({"stars": ["five", None]}, "b.parquet", [1, 2], by_row=True)])
+    joined = concat_rows([rows, build_rows({"stars": ["five", None]}, "b.parquet", [1, 2], row_numbered=True)])
     assert list(joined.records())[2:] == [{"review": "c", "stars": "3.0"}, {"stars": "five"}, {}]
-    assert [type(row.get("stars")) for row in joined.records()] == [Spelled, type(None), Spelled, str, type(None)]
-    assert [joined.where(2), joined.where(3)] == ["r.jsonl:4", "b.parquet: row 1"]
+    assert [type(row.get("stars")) for row in joined.records()] == [RawJson, type(None), RawJson, str, type(None)]
+    assert [joined.location(2), joined.location(3)] == ["r.jsonl:4", "b.parquet: row 1"]
     assert joined.name == "r.jsonl and 1 more"
-    assert joined.kinds == {"review": "text", "stars": "json"}
+    assert joined.formats == {"review": "text", "stars": "json"}
 
 
 def test_concat_needs_the_same_words(rows):
     with pytest.raises(ValueError, match="join them before mapping"):
-        concat([rows, rows.rename({"text": "review"})])
+        concat_rows([rows, rows.rename({"text": "review"})])
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "1.10", "9007199254740993.0", "1E+2", "-0", "1e-999", "9" * 400])
 def test_a_number_is_written_as_the_file_spells_it(rows_of, number):
     line = f'{{"text": "a", "score": {number}, "deep": [{{"x": {number}}}]}}'
     (record,) = rows_of("a.jsonl", line + "\n").records()
-    assert json_line(record) == line
-    assert parsed(record) == json.loads(line)
+    assert format_json_line(record) == line
+    assert parse_raw_json(record) == json.loads(line)
 
 
 def test_a_value_over_several_lines_is_written_on_one(rows_of):
     (record,) = rows_of("a.json", '[{"text": "a\\nb", "tags": ["x\\n",\n\t\t2.50]}]').records()
-    assert json_line(record) == '{"text": "a\\nb", "tags": ["x\\n",   2.50]}'
+    assert format_json_line(record) == '{"text": "a\\nb", "tags": ["x\\n",   2.50]}'
 
 
 @pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
 def test_a_number_that_json_lacks_is_written_as_text(word):
-    cells = {word: [Spelled(word)], "deep": [Spelled(f'[1.5, {word}, "{word}, \\"{word}\\"", {{"k": {word}}}]')]}
-    (record,) = build(cells, "a.parquet", [1]).records()
-    assert json_line(record) == (
+    cells = {word: [RawJson(word)], "deep": [RawJson(f'[1.5, {word}, "{word}, \\"{word}\\"", {{"k": {word}}}]')]}
+    (record,) = build_rows(cells, "a.parquet", [1]).records()
+    assert format_json_line(record) == (
         f'{{"{word}": "{word}", "deep": [1.5, "{word}", "{word}, \\"{word}\\"", {{"k": "{word}"}}]}}'
     )
-    assert str(parsed(record)[word]) == {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}[word]
+    assert str(parse_raw_json(record)[word]) == {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}[word]
 
 
 def test_a_line_is_never_json_that_others_refuse():
     with pytest.raises(ValueError, match="not JSON compliant"):
-        json_line({"value": float("nan")})
+        format_json_line({"value": float("nan")})

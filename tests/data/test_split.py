@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmkit.data.labels.cells import rarest
-from llmkit.data.normalize import key, keys
-from llmkit.data.rows import Rows, build
-from llmkit.data.split import split_off
+from llmkit.data.labels.cells import find_rarest_labels
+from llmkit.data.normalize import normalize_rows, normalize_text
+from llmkit.data.rows import Rows, build_rows
+from llmkit.data.split import split_rows
 from llmkit.errors import DataError, RecipeError
 
 
 def labelled(texts: list[str], labels: list[str]) -> Rows:
-    return build({"text": texts, "label": labels}, "a.csv", range(2, len(texts) + 2))
+    return build_rows({"text": texts, "label": labels}, "a.csv", range(2, len(texts) + 2))
 
 
 def balanced(count: int, classes: int = 2) -> Rows:
@@ -23,7 +23,7 @@ def balanced(count: int, classes: int = 2) -> Rows:
 
 
 def split_by_label(rows: Rows, shares: Mapping[str, float], seed: int) -> tuple[dict[str, Rows], list[str]]:
-    return split_off(rows, shares, seed, strata=rows.texts("label"))
+    return split_rows(rows, shares, seed, strata=rows.texts("label"))
 
 
 SHARES = {"validation": 0.1, "test": 0.2}
@@ -57,7 +57,7 @@ def test_the_split_is_the_same_on_every_platform():
 def test_equal_texts_stay_together():
     texts = [f"Text  number {i % 50}" if i % 2 else f" text number {i % 50} " for i in range(200)]
     parts, _ = split_by_label(labelled(texts, ["a", "b"] * 100), SHARES, seed=0)
-    found = [set(keys(part, ["text"])) for part in parts.values()]
+    found = [set(normalize_rows(part, ["text"])) for part in parts.values()]
     assert sum(map(len, found)) == len(set.union(*found)) == 50
     assert sum(map(len, parts.values())) == 200
 
@@ -80,8 +80,8 @@ def test_more_classes_than_a_part_has_rows():
 
 
 def test_rows_without_labels():
-    rows = build({"text": [f"text {i}" for i in range(100)]}, "a.txt", range(1, 101))
-    parts, notes = split_off(rows, SHARES, seed=42)
+    rows = build_rows({"text": [f"text {i}" for i in range(100)]}, "a.txt", range(1, 101))
+    parts, notes = split_rows(rows, SHARES, seed=42)
     assert {name: len(part) for name, part in parts.items()} == {"train": 70, "validation": 10, "test": 20}
     assert notes == ["split with seed 42: train 70, validation 10, test 20 rows"]
 
@@ -128,14 +128,14 @@ def test_any_split_is_a_partition_that_keeps_groups_and_classes(pairs, validatio
     try:
         parts, _ = split_by_label(rows, {"validation": validation, "test": test}, seed)
     except DataError:  # no other kind, and only where each class has no text left for train
-        texts = len(set(keys(rows, ["text"])))
+        texts = len(set(normalize_rows(rows, ["text"])))
         wanted = sum(max(1, round(share * texts)) for share in (validation, test))
         assert wanted + len({label for _, label in pairs}) > texts
         return
     assert sorted(line for part in parts.values() for line in part.lines) == rows.lines.tolist()
     assert all(len(part) for part in parts.values())
     assert set(parts["train"].texts("label")) == set(rows.texts("label"))
-    found = [set(keys(part, ["text"])) for part in parts.values()]
+    found = [set(normalize_rows(part, ["text"])) for part in parts.values()]
     assert sum(map(len, found)) == len(set.union(*found))
 
 
@@ -145,14 +145,14 @@ def several(sets: list[list[str]]) -> Rows:
 
 def test_rare_labels_of_several_keep_their_share():
     sets = [["common", "rare"] if i % 10 == 0 else ["common", "middle"] if i % 3 else ["common"] for i in range(1000)]
-    parts, notes = split_off(several(sets), SHARES, seed=42, strata=rarest(sets), labels=sets)
+    parts, notes = split_rows(several(sets), SHARES, seed=42, strata=find_rarest_labels(sets), labels=sets)
     assert [sum("rare" in label for label in part.texts("label")) for part in parts.values()] == [70, 10, 20]
     assert notes == ["split with seed 42: train 700, validation 100, test 200 rows"]
 
 
 def test_rows_without_any_label_are_a_class_of_the_split():
     sets = [["a"] if i % 4 else [] for i in range(200)]
-    parts, _ = split_off(several(sets), SHARES, seed=42, strata=rarest(sets), labels=sets)
+    parts, _ = split_rows(several(sets), SHARES, seed=42, strata=find_rarest_labels(sets), labels=sets)
     assert [part.texts("label").count("") for part in parts.values()] == [35, 5, 10]
 
 
@@ -161,7 +161,7 @@ def test_a_label_that_is_never_a_rows_rarest_stays_in_train():
     sets = [[f"r{i % 4}"] for i in range(8)] + [["hidden", f"r{i}"] for i in range(4)]
 
     def in_train(seed: int, **labels: list[list[str]]) -> bool:
-        parts, _ = split_off(several(sets), {"test": 0.5}, seed, strata=rarest(sets), **labels)
+        parts, _ = split_rows(several(sets), {"test": 0.5}, seed, strata=find_rarest_labels(sets), **labels)
         return any("hidden" in label for label in parts["train"].texts("label"))
 
     assert all(in_train(seed, labels=sets) for seed in range(20))
@@ -173,14 +173,16 @@ def test_a_label_that_is_never_a_rows_rarest_stays_in_train():
 def test_train_keeps_every_label_of_rows_with_several(sets, seed):
     rows = several(sets)
     try:
-        parts, _ = split_off(rows, SHARES, seed, strata=rarest(sets), labels=sets)
+        parts, _ = split_rows(rows, SHARES, seed, strata=find_rarest_labels(sets), labels=sets)
     except DataError:
         return
     assert sorted(line for part in parts.values() for line in part.lines) == rows.lines.tolist()
     kept = {label for row in parts["train"].lines for label in sets[row - 2]}
     assert kept == {label for labels in sets for label in labels}
     assert all(len(part) for part in parts.values())
-    again, _ = split_off(rows.take(range(len(rows))[::-1]), SHARES, seed, strata=rarest(sets)[::-1], labels=sets[::-1])
+    again, _ = split_rows(
+        rows.take(range(len(rows))[::-1]), SHARES, seed, strata=find_rarest_labels(sets)[::-1], labels=sets[::-1]
+    )
     assert {name: sorted(part.lines) for name, part in again.items()} == {
         name: sorted(part.lines) for name, part in parts.items()
     }
@@ -189,8 +191,8 @@ def test_train_keeps_every_label_of_rows_with_several(sets, seed):
 def test_equal_texts_with_several_labels_stay_together():
     sets = [["a"], ["b"], ["a", "c"], []] * 25
     rows = labelled([f"Text {i % 50}" for i in range(100)], ["|".join(labels) for labels in sets])
-    parts, _ = split_off(rows, SHARES, seed=3, strata=rarest(sets), labels=sets)
-    found = [set(keys(part, ["text"])) for part in parts.values()]
+    parts, _ = split_rows(rows, SHARES, seed=3, strata=find_rarest_labels(sets), labels=sets)
+    found = [set(normalize_rows(part, ["text"])) for part in parts.values()]
     assert sum(map(len, found)) == len(set.union(*found)) == 50
 
 
@@ -205,9 +207,9 @@ def test_equal_texts_with_several_labels_stay_together():
     ],
 )
 def test_equal_after_normalising(one, other):
-    assert key(one) == key(other)
+    assert normalize_text(one) == normalize_text(other)
 
 
 def test_keys_of_several_words_do_not_run_together():
-    rows = build({"a": ["x y", "x"], "b": ["z", "y z"]}, "a.csv", [2, 3])
-    assert len(set(keys(rows, ["a", "b"]))) == 2
+    rows = build_rows({"a": ["x y", "x"], "b": ["z", "y z"]}, "a.csv", [2, 3])
+    assert len(set(normalize_rows(rows, ["a", "b"]))) == 2

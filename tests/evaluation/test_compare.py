@@ -11,8 +11,8 @@ import pytest
 import llmkit
 from llmkit import cli
 from llmkit.errors import DataError, ModelError, UsageError
-from llmkit.evaluation.compare import folder_names
-from llmkit.testing import reviews, tiny_model, write_jsonl
+from llmkit.evaluation.compare import make_folder_names
+from llmkit.testing import make_reviews, make_tiny_model, write_jsonl
 
 NAMES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 
@@ -26,7 +26,7 @@ def home(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def other(tmp_path: Path) -> str:
-    return write_jsonl(tmp_path / "other.jsonl", reviews(60, seed=8))
+    return write_jsonl(tmp_path / "other.jsonl", make_reviews(60, seed=8))
 
 
 def test_two_models_are_scored_on_the_same_rows(home: Path, tiny_classifier: str, other: str) -> None:
@@ -43,7 +43,7 @@ def test_two_models_are_scored_on_the_same_rows(home: Path, tiny_classifier: str
 
 
 def test_the_order_of_the_rows_changes_no_bit(home: Path, tiny_classifier: str, tmp_path: Path) -> None:
-    rows = reviews(40, seed=8)
+    rows = make_reviews(40, seed=8)
     files = [write_jsonl(tmp_path / name, some) for name, some in (("a.jsonl", rows), ("b.jsonl", rows[::-1]))]
     one, two = (llmkit.compare([home, tiny_classifier], file)["differences"] for file in files)
     assert one == two
@@ -52,7 +52,7 @@ def test_the_order_of_the_rows_changes_no_bit(home: Path, tiny_classifier: str, 
 def test_the_table_has_models_baselines_and_differences(
     home: Path, tiny_classifier: str, other: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["eval", home.name, tiny_classifier, "--data", other, "--metric", "accuracy"]) == 0
+    assert cli.run_command_line(["eval", home.name, tiny_classifier, "--data", other, "--metric", "accuracy"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if " does not beat " not in line]
     *_, one, two, most, words, change, told = lines
     firsts = [line.split("  ")[0] for line in (one, two, most, words, change)]
@@ -64,8 +64,8 @@ def test_the_table_has_models_baselines_and_differences(
 def test_what_two_models_make_of_the_same_rows_is_said_once(
     tiny_classifier: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    second = tiny_model("second", auto_class="AutoModelForSequenceClassification", **NAMES)
-    rows = [{"review": row["text"], "verdict": row["label"].upper()} for row in reviews(20, seed=8)]
+    second = make_tiny_model("second", auto_class="AutoModelForSequenceClassification", **NAMES)
+    rows = [{"review": row["text"], "verdict": row["label"].upper()} for row in make_reviews(20, seed=8)]
     file = write_jsonl("o.jsonl", [*rows, {"review": " ", "verdict": "BAD"}])
     llmkit.compare([tiny_classifier, second], file, metrics=["accuracy"], keys=["data.on_empty=skip"])
     said = capsys.readouterr().err.splitlines()
@@ -78,7 +78,7 @@ def test_without_data_the_first_runs_own_rows_are_used_and_said(
     home: Path, tiny_classifier: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = str(shutil.copytree(home, tmp_path / "copy"))
-    assert cli.run(["eval", home.name, tiny_classifier, copy, "--json"]) == 0
+    assert cli.run_command_line(["eval", home.name, tiny_classifier, copy, "--json"]) == 0
     said = capsys.readouterr()
     assert (
         "all are scored on the test rows of run: what another run has learned from them would flatter it; "
@@ -91,7 +91,7 @@ def test_without_data_the_first_runs_own_rows_are_used_and_said(
 
 
 def test_models_that_the_rows_do_not_tell_apart(home: Path, other: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(["eval", home.name, f"{home.name}/model", "--data", other, "data.encoding=utf-8"]) == 0
+    assert cli.run_command_line(["eval", home.name, f"{home.name}/model", "--data", other, "data.encoding=utf-8"]) == 0
     assert (
         "these rows do not tell run/model and run apart in accuracy: the difference is 0.000 [0.000, 0.000]"
         in capsys.readouterr().out
@@ -100,7 +100,7 @@ def test_models_that_the_rows_do_not_tell_apart(home: Path, other: str, capsys: 
 
 def test_each_model_gets_a_folder_of_its_own(home: Path, tiny_classifier: str, other: str, tmp_path: Path) -> None:
     found = llmkit.compare([home.name, tiny_classifier], other, output_dir=str(tmp_path / "out"))
-    one, two = folder_names([home.name, tiny_classifier])
+    one, two = make_folder_names([home.name, tiny_classifier])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([one, two])
     for name, report in zip((one, two), found["models"], strict=True):
         assert json.loads((tmp_path / "out" / name / "metrics.json").read_text(encoding="utf-8")) == report
@@ -108,7 +108,7 @@ def test_each_model_gets_a_folder_of_its_own(home: Path, tiny_classifier: str, o
 
 
 def test_names_of_folders_are_safe_and_differ() -> None:
-    assert folder_names(["runs/a", "../runs/a", "runs a", "..", "我", "x/y@main"]) == [
+    assert make_folder_names(["runs/a", "../runs/a", "runs a", "..", "我", "x/y@main"]) == [
         "runs-a", "runs-a-2", "runs-a-3", "model", "model-2", "x-y-main",
     ]  # fmt: skip
 
@@ -117,7 +117,7 @@ def test_other_questions_are_refused_before_the_weights_load(
     home: Path, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = {"auto_class": "AutoModelForSequenceClassification"}
-    numbers, three = tiny_model("numbers", num_labels=1, **head), tiny_model("three", num_labels=3, **head)
+    numbers, three = make_tiny_model("numbers", num_labels=1, **head), make_tiny_model("three", num_labels=3, **head)
     for model in (numbers, three):
         (Path(model) / "model.safetensors").unlink()
     with pytest.raises(ModelError) as fault:
@@ -147,12 +147,12 @@ def test_other_questions_are_refused_before_the_weights_load(
 def test_a_model_is_not_compared_with_itself(
     models: list[str], sentence: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(["eval", *models]) == 64
+    assert cli.run_command_line(["eval", *models]) == 64
     assert capsys.readouterr().err == f"error: {sentence}\n"
 
 
 def test_another_reference_is_refused(tiny: str, home: Path, tmp_path: Path) -> None:
-    rows = [row | {"verdict": {"bad": "good", "good": "bad"}[row["label"]]} for row in reviews(30)]
+    rows = [row | {"verdict": {"bad": "good", "good": "bad"}[row["label"]]} for row in make_reviews(30)]
     file = write_jsonl(tmp_path / "r.jsonl", rows)
     keys = ("train.max_steps=1", "train.eval_strategy=no")
     run = llmkit.train(
@@ -168,9 +168,9 @@ def test_another_reference_is_refused(tiny: str, home: Path, tmp_path: Path) -> 
 
 def test_rows_that_one_run_skips_are_refused(tiny: str, home: Path, tmp_path: Path) -> None:
     keys = ("train.max_steps=1", "train.eval_strategy=no", "data.on_empty=skip")
-    data = write_jsonl(tmp_path / "r.jsonl", reviews(30))
+    data = write_jsonl(tmp_path / "r.jsonl", make_reviews(30))
     llmkit.train(None, *keys, task="classify", model=tiny, train=data, output_dir=str(tmp_path / "b"))
-    file = write_jsonl(tmp_path / "o.jsonl", [*reviews(6), {"text": " ", "label": "bad"}])
+    file = write_jsonl(tmp_path / "o.jsonl", [*make_reviews(6), {"text": " ", "label": "bad"}])
     with pytest.raises(DataError):
         llmkit.compare([str(tmp_path / "b"), home.name], file)
     assert llmkit.compare([str(tmp_path / "b"), home.name], file, keys=["data.on_empty=skip"])["models"][1]["n"] == 6
@@ -212,5 +212,5 @@ class Mine(evaluate.Metric):
 )
 def test_words_that_are_no_models(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("other.csv").touch()
-    assert cli.run(["eval", *words]) == 64
+    assert cli.run_command_line(["eval", *words]) == 64
     assert capsys.readouterr().err == f"error: {sentence}\n"

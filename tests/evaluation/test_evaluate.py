@@ -12,7 +12,7 @@ import llmkit
 from llmkit import cli
 from llmkit.errors import DataError, MissingInputError, NetworkError, OutputError, UsageError
 from llmkit.runs import manifest
-from llmkit.testing import reviews, write_jsonl
+from llmkit.testing import make_reviews, write_jsonl
 
 
 def metrics_of(run: Path) -> dict:
@@ -35,7 +35,7 @@ def test_batch_size_changes_no_score(home: Path) -> None:
 
 
 def test_other_rows_are_scored_beside_baselines_from_the_runs_training_rows(home: Path, tmp_path: Path) -> None:
-    other = write_jsonl(tmp_path / "other.jsonl", reviews(40, seed=8))
+    other = write_jsonl(tmp_path / "other.jsonl", make_reviews(40, seed=8))
     report = llmkit.evaluate(str(home), other, metrics=["mcc", "accuracy"], output_dir=str(tmp_path / "scored"))
     assert (report["split"], report["n"]) == (other, 40)
     assert list(report["metrics"]) == ["mcc", "accuracy"]
@@ -49,9 +49,9 @@ def test_rows_that_the_model_was_trained_on_are_said_and_give_no_verdict(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known = [json.loads(line) for line in Path("reviews.jsonl").read_text(encoding="utf-8").splitlines()]
-    rows = [{"label": row["label"], "words": row["text"].upper()} for row in [*known, *reviews(10, seed=99)]]
+    rows = [{"label": row["label"], "words": row["text"].upper()} for row in [*known, *make_reviews(10, seed=99)]]
     data = write_jsonl(tmp_path / "known.jsonl", rows)
-    assert cli.run(["eval", str(home), "--data", data, "--text", "words"]) == 0
+    assert cli.run_command_line(["eval", str(home), "--data", data, "--text", "words"]) == 0
     said = capsys.readouterr()
     trained = json.loads((home / "run.json").read_text(encoding="utf-8"))["rows"]["train"]
     assert (
@@ -64,7 +64,7 @@ def test_rows_that_the_model_was_trained_on_are_said_and_give_no_verdict(
 
 
 def test_labels_are_mapped_by_name_whatever_their_order_and_column(finished: Path) -> None:
-    rows = [{"verdict": row["label"], "words": row["text"]} for row in reviews(20, seed=8)[::-1]]
+    rows = [{"verdict": row["label"], "words": row["text"]} for row in make_reviews(20, seed=8)[::-1]]
     report = llmkit.evaluate(str(finished), write_jsonl("o.jsonl", rows), text="words", label="verdict")
     assert report["metrics"]["accuracy"]["value"] >= 0.8
 
@@ -73,18 +73,18 @@ def test_a_changed_training_file_is_said_and_refused_only_where_it_is_needed(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(finished, "run")
-    write_jsonl("reviews.jsonl", reviews(60, seed=77))
+    write_jsonl("reviews.jsonl", make_reviews(60, seed=77))
     with pytest.raises(DataError) as fault:
         llmkit.evaluate("run")
     assert str(fault.value) == "reviews.jsonl: not the file that run was trained on; name the rows with --data"
-    report = llmkit.evaluate("run", write_jsonl("o.jsonl", reviews(20, seed=8)))
+    report = llmkit.evaluate("run", write_jsonl("o.jsonl", make_reviews(20, seed=8)))
     assert report["baselines"] == {}
     assert "no baselines: reviews.jsonl: not the file that run was trained on\n" in capsys.readouterr().err
 
 
 def test_a_file_that_cannot_be_read_is_said_once(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("reviews.jsonl").write_text("{\n")
-    assert cli.run(["eval", str(finished), "--data", "reviews.jsonl"]) == 65
+    assert cli.run_command_line(["eval", str(finished), "--data", "reviews.jsonl"]) == 65
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: reviews.jsonl:1:")
 
@@ -166,7 +166,7 @@ def test_a_run_names_no_code_that_runs(home: Path, tmp_path: Path, capsys: pytes
     text = recipe.read_text(encoding="utf-8")
     recipe.write_text(text.replace("  metrics: []\n", "  metrics: [mcc, 'evaluate:./evil']\n"), encoding="utf-8")
     known = json.loads(about.read_text(encoding="utf-8"))
-    known["outputs"]["recipe.yaml"] = manifest.file_hash(recipe)
+    known["outputs"]["recipe.yaml"] = manifest.hash_file(recipe)
     about.write_text(json.dumps(known), encoding="utf-8")
     assert list(llmkit.evaluate(str(run))["metrics"]) == ["mcc"]
     assert (
@@ -176,7 +176,7 @@ def test_a_run_names_no_code_that_runs(home: Path, tmp_path: Path, capsys: pytes
 
 
 def test_the_scores_of_each_label_are_said_where_asked_for(home: Path, tmp_path: Path) -> None:
-    rows = [row | {"label": "good"} if i < 2 else row for i, row in enumerate(reviews(20, seed=8))]
+    rows = [row | {"label": "good"} if i < 2 else row for i, row in enumerate(make_reviews(20, seed=8))]
     report = llmkit.evaluate(str(home), write_jsonl(tmp_path / "o.jsonl", rows), per_label=True)
     assert list(report["per_label"]) == ["bad", "good"]
     assert report["per_label"]["bad"]["support"] == 9
@@ -188,7 +188,7 @@ def test_the_scores_of_each_label_are_said_where_asked_for(home: Path, tmp_path:
 
 
 def test_a_recipe_can_ask_for_the_scores_of_each_label(tiny: str) -> None:
-    data = write_jsonl("r.jsonl", reviews(20))
+    data = write_jsonl("r.jsonl", make_reviews(20))
     run = llmkit.train(None, "eval.per_label=true", "train.max_steps=1", "train.eval_strategy=no",
                        task="classify", model=tiny, train=data, output_dir="run")  # fmt: skip
     assert list(metrics_of(run.path)["per_label"]) == ["bad", "good"]
@@ -200,7 +200,7 @@ def test_a_metric_that_leaves_ends_the_command_with_a_sentence(
 ) -> None:
     (tmp_path / "mine.py").write_text(MINE.replace("        return {", "        raise SystemExit(0)\n        return {"))
     name = f"evaluate:{tmp_path / 'mine.py'}"
-    assert cli.run(["eval", str(home), "--metric", name]) == 65
+    assert cli.run_command_line(["eval", str(home), "--metric", name]) == 65
     said = capsys.readouterr()
     assert said.err.endswith(f"error: {name}: SystemExit: 0; mend the metric, or leave it out\n")
     assert said.out == ""

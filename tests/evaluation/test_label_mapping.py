@@ -12,26 +12,28 @@ from hypothesis import strategies as st
 
 import llmkit
 from llmkit import cli
-from llmkit.data.rows import Rows, build
+from llmkit.data.rows import Rows, build_rows
 from llmkit.errors import DataError, LlmkitError, UsageError
-from llmkit.evaluation.label_mapping import cut, in_words, matched
+from llmkit.evaluation.label_mapping import map_references, match_labels, split_label_pair
 from llmkit.tasks.classify import Classify, ClassifyOptions
-from llmkit.testing import reviews, tiny_model, write_jsonl
+from llmkit.testing import make_reviews, make_tiny_model, write_jsonl
 
 
 def task_of(*labels: str, kind: Any = "single") -> Classify:
     task = Classify(ClassifyOptions(kind=kind))
-    task.kind.labels = labels
+    task.problem_type.labels = labels
     return task
 
 
 def rows_of(references: list) -> Rows:
     lines = range(1, len(references) + 1)
-    return build({"verdict": [str(one) for one in references]}, "o.csv", lines).rename({"label": "verdict"})
+    return build_rows({"verdict": [str(one) for one in references]}, "o.csv", lines).with_column_mapping(
+        {"label": "verdict"}
+    )
 
 
 def match(model: tuple[str, ...], data: list, given_: Any = ()) -> dict[str, str]:
-    return matched(task_of(*model), rows_of(data), data, given_)
+    return match_labels(task_of(*model), rows_of(data), data, given_)
 
 
 def refused(model: tuple[str, ...], data: list, given_: Any = ()) -> str:
@@ -145,10 +147,10 @@ def test_what_is_no_map_is_refused_before_the_model_is_looked_at(given_: Any, se
 
 
 def test_a_map_is_split_where_both_sides_are_labels() -> None:
-    assert cut("a=b=c", ["a=b"], ["c"]) == ("a=b", "c")
-    assert cut("a=b=c", ["a"], ["b=c"]) == ("a", "b=c")
+    assert split_label_pair("a=b=c", ["a=b"], ["c"]) == ("a=b", "c")
+    assert split_label_pair("a=b=c", ["a"], ["b=c"]) == ("a", "b=c")
     with pytest.raises(UsageError) as fault:
-        cut("a=b=c", ["a", "a=b"], ["c", "b=c"])
+        split_label_pair("a=b=c", ["a", "a=b"], ["c", "b=c"])
     assert str(fault.value) == (
         "--label-map a=b=c: 'a' and 'b=c' or 'a=b' and 'c'; say it in Python: llmkit.evaluate(..., label_map={...})"
     )
@@ -165,34 +167,34 @@ def test_a_map_is_split_where_it_can_be_and_refused_where_it_can_be_split_twice(
     text = f"{label}={own}"
     ways = [(text[:i], text[i + 1 :]) for i in range(len(text)) if text[i] == "="]
     if sum(left in data and right in model for left, right in ways) == 1:
-        assert cut(text, data, model) == (label, own)
+        assert split_label_pair(text, data, model) == (label, own)
     else:
         with pytest.raises(UsageError, match=r" or '"):
-            cut(text, data, model)
+            split_label_pair(text, data, model)
 
 
 def test_several_labels_of_a_row_are_mapped_and_count_once() -> None:
-    assert in_words([["fine", "ok", "bad"], []], {"fine": "good", "ok": "good"}) == [["good", "bad"], []]
-    assert in_words(["fine", "bad"], {"fine": "good"}) == ["good", "bad"]
+    assert map_references([["fine", "ok", "bad"], []], {"fine": "good", "ok": "good"}) == [["good", "bad"], []]
+    assert map_references(["fine", "bad"], {"fine": "good"}) == ["good", "bad"]
 
 
 def test_numbers_have_no_labels_to_map() -> None:
     task = task_of(kind="regression")
-    assert matched(task, rows_of([1.5]), [1.5]) == {}
+    assert match_labels(task, rows_of([1.5]), [1.5]) == {}
     with pytest.raises(UsageError) as fault:
-        matched(task, rows_of([1.5]), [1.5], ["1=2"])
+        match_labels(task, rows_of([1.5]), [1.5], ["1=2"])
     assert str(fault.value) == "--label-map: the model has no labels; leave it out"
 
 
 def test_a_mapped_report_says_its_map_and_keeps_the_files_own_labels(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = [row | {"label": {"bad": "0", "good": "1"}[row["label"]]} for row in reviews(20, seed=8)]
+    rows = [row | {"label": {"bad": "0", "good": "1"}[row["label"]]} for row in make_reviews(20, seed=8)]
     file = write_jsonl("o.jsonl", rows)
-    assert cli.run(["eval", str(finished), "--data", file]) == 65
+    assert cli.run_command_line(["eval", str(finished), "--data", file]) == 65
     mend = capsys.readouterr().err.split("add ")[1].split(";")[0].split()
     assert mend == ["--label-map", "0=bad", "--label-map", "1=good"]
-    assert cli.run(["eval", str(finished), "--data", file, "--json", "-o", "out", *mend]) == 0
+    assert cli.run_command_line(["eval", str(finished), "--data", file, "--json", "-o", "out", *mend]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["label_map"] == {"0": "bad", "1": "good"}
     assert report["metrics"]["accuracy"]["value"] >= 0.8
@@ -202,8 +204,8 @@ def test_a_mapped_report_says_its_map_and_keeps_the_files_own_labels(
 
 
 def test_a_foreign_model_with_numbered_labels_takes_a_map() -> None:
-    foreign = tiny_model("foreign", auto_class="AutoModelForSequenceClassification", num_labels=2)
-    file = write_jsonl("o.jsonl", reviews(6))
+    foreign = make_tiny_model("foreign", auto_class="AutoModelForSequenceClassification", num_labels=2)
+    file = write_jsonl("o.jsonl", make_reviews(6))
     with pytest.raises(DataError) as fault:
         llmkit.evaluate(foreign, file)
     assert "add --label-map bad=LABEL_0 --label-map good=LABEL_1; else" in str(fault.value)
@@ -214,7 +216,7 @@ def test_a_foreign_model_with_numbered_labels_takes_a_map() -> None:
 
 def test_multi_label_rows_are_mapped() -> None:
     names = {"id2label": {0: "war", 1: "peace"}, "label2id": {"war": 0, "peace": 1}}
-    model = tiny_model(
+    model = make_tiny_model(
         "m", auto_class="AutoModelForSequenceClassification", problem_type="multi_label_classification", **names
     )
     rows = [

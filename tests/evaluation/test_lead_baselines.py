@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from llmkit.data.rows import Rows, build
-from llmkit.evaluation.baselines import BASELINES, answers
-from llmkit.evaluation.lead_baselines import begun
+from llmkit.data.rows import Rows, build_rows
+from llmkit.evaluation.baselines import BASELINES, predict_baselines
+from llmkit.evaluation.lead_baselines import truncate_words
 from llmkit.tasks.base import Task
 
 NAMES = ["lead1", "lead3", "first_sentence", "copy"]
@@ -25,14 +25,14 @@ class Shorten(Task):
 
 
 def rows(texts: list[str], summaries: list[str]) -> Rows:
-    made = build({"article": texts, "short": summaries}, "rows", range(1, len(texts) + 1))
+    made = build_rows({"article": texts, "short": summaries}, "rows", range(1, len(texts) + 1))
     return dataclasses.replace(made, words={"text": "article", "summary": "short"})
 
 
 def said(texts: list[str], summaries: list[str]) -> dict[str, list[str]]:
     train = rows(["x"] * len(summaries), summaries)
-    found = answers(Shorten(), NAMES, train, rows(texts, [""] * len(texts)))
-    return {name: [one.answer for one in some] for name, some in found.items()}
+    found = predict_baselines(Shorten(), NAMES, train, rows(texts, [""] * len(texts)))
+    return {name: [one.value for one in some] for name, some in found.items()}
 
 
 def test_leads_are_the_first_sentences_as_they_stand() -> None:
@@ -60,9 +60,9 @@ def test_a_chinese_title_is_measured_in_characters() -> None:
 
 
 def test_a_cut_ends_with_a_word() -> None:
-    assert begun("one (two), three", 2) == "one (two"
-    assert begun("one two.", 2) == "one two."
-    assert begun("one two.", 5) == "one two."
+    assert truncate_words("one (two), three", 2) == "one (two"
+    assert truncate_words("one two.", 2) == "one two."
+    assert truncate_words("one two.", 5) == "one two."
 
 
 def test_they_are_known_by_name_and_say_what_they_are() -> None:

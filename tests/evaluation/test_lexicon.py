@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llmkit.data.rows import Rows, build
+from llmkit.data.rows import Rows, build_rows
 from llmkit.errors import RecipeError
 from llmkit.evaluation import baselines, lexicon
 from llmkit.recipe.load import load_recipe
@@ -19,21 +19,21 @@ CHINESE = ["味道很好，送得也很快", "太难吃了"]
 
 
 def rows(texts: list[str], labels: list[str]) -> Rows:
-    found = build({"text": texts, "label": labels}, "r.csv", range(2, len(texts) + 2))
-    return found.rename({"text": "text", "label": "label"})
+    found = build_rows({"text": texts, "label": labels}, "r.csv", range(2, len(texts) + 2))
+    return found.with_column_mapping({"text": "text", "label": "label"})
 
 
 def fitted(train: Rows, **options: Any) -> Sentiment:
     task = Sentiment(SentimentOptions(**options))
-    task.fit(task.kept(train)[0], {})
+    task.fit(task.filter_rows(train)[0], {})
     return task
 
 
 def said(labels: list[str], **options: Any) -> list[Any]:
     train = rows([f"the {label} {i}" for i, label in enumerate(labels)], labels)
-    found = lexicon.lexicon(fitted(train, **options), train, rows(TEXTS, ["pos"] * 3))
+    found = lexicon.predict_lexicon(fitted(train, **options), train, rows(TEXTS, ["pos"] * 3))
     assert found is not None
-    return [one.answer for one in found]
+    return [one.value for one in found]
 
 
 def test_of_two_classes_the_sign_decides_and_the_more_frequent_class_where_there_is_none() -> None:
@@ -50,24 +50,24 @@ def test_of_more_classes_the_nearest_that_there_is() -> None:
 def test_a_score_lies_on_the_line_that_fits_the_training_rows() -> None:
     train = rows([LIKED, LOATHED, FLAT], ["40", "10", "25"])
     task = fitted(train, classes="score")
-    (good, bad, flat) = (one.answer for one in lexicon.lexicon(task, train, train) or [])
+    (good, bad, flat) = (one.value for one in lexicon.predict_lexicon(task, train, train) or [])
     assert good == pytest.approx(40, abs=2)
     assert bad == pytest.approx(10, abs=2)
     assert flat == pytest.approx(25, abs=2)
     same = rows([FLAT, FLAT], ["1", "3"])
-    assert [one.answer for one in lexicon.lexicon(task, same, train) or []] == [2.0] * 3
+    assert [one.value for one in lexicon.predict_lexicon(task, same, train) or []] == [2.0] * 3
 
 
 def test_it_does_not_answer_for_other_languages(capsys: pytest.CaptureFixture[str]) -> None:
     train = rows(CHINESE, ["好评", "差评"])
     task = fitted(train)
     assert "lexicon" in task.baselines
-    assert list(baselines.answers(task, task.baselines, train, train)) == ["majority", "tfidf"]
+    assert list(baselines.predict_baselines(task, task.baselines, train, train)) == ["majority", "tfidf"]
     note = "no lexicon baseline: VADER's lexicon is English, and these texts are not"
     assert capsys.readouterr().err.splitlines() == [note]
     for foreign in ("le film est très beau et je suis content", "der Film war nicht schlecht, aber lang"):
-        assert not lexicon.english([foreign])
-    assert all(lexicon.english([text]) for text in TEXTS)
+        assert not lexicon.is_english([foreign])
+    assert all(lexicon.is_english([text]) for text in TEXTS)
 
 
 def test_without_its_package_it_is_no_default_and_a_sentence_when_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from llmkit.evaluation.score_report import warn_of_one_answer
-from llmkit.tasks.base import Answer, Task
+from llmkit.evaluation.score_report import warn_of_repeated_predictions
+from llmkit.tasks.base import Prediction, Task
 from llmkit.tasks.classify import Classify
 from llmkit.tasks.summarize import Summarize
 
 SAID = "the same answer to {} rows: the model has learned what answers look like, not what sources say\n"
 
 
-def answers(same: int, rows: int) -> list[Answer]:
-    return [Answer("we propose a new method" if row < same else f"row {row}") for row in range(rows)]
+def answers(same: int, rows: int) -> list[Prediction]:
+    return [Prediction("we propose a new method" if row < same else f"row {row}") for row in range(rows)]
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ def answers(same: int, rows: int) -> list[Answer]:
 def test_a_model_that_says_one_thing_is_noticed(
     task: Task, same: int, rows: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    warn_of_one_answer(task, answers(same, rows))
+    warn_of_repeated_predictions(task, answers(same, rows))
     assert capsys.readouterr().err == said
 
 
@@ -51,13 +51,13 @@ WHY = "too few steps, too low a train.learning_rate, or a tokenizer that does no
 def test_empty_answers_are_no_answers(
     empty: int, same: int, rows: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    blank = [Answer(" " if row % 2 else "") for row in range(empty)]
-    warn_of_one_answer(Summarize(), blank + answers(same, rows - empty))
+    blank = [Prediction(" " if row % 2 else "") for row in range(empty)]
+    warn_of_repeated_predictions(Summarize(), blank + answers(same, rows - empty))
     assert capsys.readouterr().err == said
 
 
 def test_classes_are_said_many_times(capsys: pytest.CaptureFixture[str]) -> None:
     task = Classify()
-    task.kind.labels = ["bad", "good"]
-    warn_of_one_answer(task, [Answer("good")] * 50)
+    task.problem_type.labels = ["bad", "good"]
+    warn_of_repeated_predictions(task, [Prediction("good")] * 50)
     assert capsys.readouterr().err == ""

@@ -27,7 +27,7 @@ from llmkit.training.setup import features
 from llmkit.training.trainer import StepTrainer
 
 FORKABLE = {"jemalloc_bg_thd"}  # pyarrow's allocator takes its locks before a fork and starts the thread again after it
-LONGEST = 300  # seconds: a child that takes more hangs
+TIMEOUT_SECONDS = 300  # seconds: a child that takes more hangs
 STAGES: dict[str, tuple[Any, str]] = {
     "tokenizing": (features, "encode"),
     "training": (StepTrainer, "training_step"),
@@ -46,30 +46,32 @@ class Event:
     what: str
 
 
-Strike = Callable[[Event, Path], None]
+EventHook = Callable[[Event, Path], None]
 
 
 @dataclass(frozen=True)
-class Ended:
+class ChildResult:
     """How a child ended: its exit code (negative: the signal), what stderr said, and the CPU seconds it had."""
 
     code: int
-    said: str
+    stderr: str
     cpu: float
 
 
-def run(words: list[str], folder: Path, err: Path, strike: Strike | None = None, kill_at: float | None = None) -> Ended:
+def run(
+    words: list[str], folder: Path, err: Path, strike: EventHook | None = None, kill_at: float | None = None
+) -> ChildResult:
     """`llmkit WORDS` in `folder`. `strike` is called at each event; at `kill_at` CPU seconds comes SIGKILL."""
 
     def command() -> int:
         if strike is not None:
-            watch(strike)
-        return cli.run(words)
+            hook_events(strike)
+        return cli.run_command_line(words)
 
-    return ended(forked(command, folder, err), err, kill_at)
+    return wait_for_child(fork_child(command, folder, err), err, kill_at)
 
 
-def forked(work: Callable[[], int], folder: Path, err: Path) -> int:
+def fork_child(work: Callable[[], int], folder: Path, err: Path) -> int:
     """The number of a child that does this work in `folder`, and ends with what it returns."""
     threads = [(one / "comm").read_text().strip() for one in Path("/proc/self/task").iterdir()]
     assert not {*threads[1:]} - FORKABLE, f"a process with threads cannot be forked soundly: {threads}"
@@ -91,22 +93,25 @@ def forked(work: Callable[[], int], folder: Path, err: Path) -> int:
         os._exit(code)
 
 
-def ended(child: int, err: Path, kill_at: float | None = None) -> Ended:
+def wait_for_child(child: int, err: Path, kill_at: float | None = None) -> ChildResult:
     """Wait for a child, and kill it when its time has come. Its CPU time is what counts: other work on the machine
     does not move the moment."""
-    clock, end = (~child << 3) | 2, time.monotonic() + LONGEST  # CPUCLOCK_SCHED of the process, as in clock_getres(2)
+    clock, end = (
+        (~child << 3) | 2,
+        time.monotonic() + TIMEOUT_SECONDS,
+    )  # CPUCLOCK_SCHED of the process, as in clock_getres(2)
     while True:
         found, status, used = os.wait4(child, os.WNOHANG)
         if found:
             said = err.read_text("utf-8", "replace")
-            return Ended(os.waitstatus_to_exitcode(status), said, used.ru_utime + used.ru_stime)
+            return ChildResult(os.waitstatus_to_exitcode(status), said, used.ru_utime + used.ru_stime)
         late = kill_at is not None and time.clock_gettime(clock) >= kill_at
         if late or time.monotonic() > end:
             os.kill(child, signal.SIGKILL)
         time.sleep(0.002 if kill_at is not None else 0.01)
 
 
-def watch(strike: Strike) -> None:
+def hook_events(strike: EventHook) -> None:
     """Call `strike` at each event of the run in this process."""
     numbers = count(1)
 
@@ -125,23 +130,23 @@ def watch(strike: Strike) -> None:
 
     for stage, (owner, name) in STAGES.items():
         setattr(owner, name, telling(getattr(owner, name), stage))
-    durable.before = before
+    durable.before_disk_change = before
 
 
-def recorded(words: list[str], folder: Path, err: Path) -> tuple[Ended, list[Event]]:
+def record_run(words: list[str], folder: Path, err: Path) -> tuple[ChildResult, list[Event]]:
     """A run that nothing happens to, and its events. What it has imported is imported here, for the next."""
     seen: list[Event] = []
 
     def command() -> int:
-        watch(lambda event, _: seen.append(event))
-        code = cli.run(words)
+        hook_events(lambda event, _: seen.append(event))
+        code = cli.run_command_line(words)
         record = {"events": [[one.number, one.stage, one.what] for one in seen], "modules": list(sys.modules)}
         Path("record.json").write_text(json.dumps(record), encoding="utf-8")
         return code
 
-    done = ended(forked(command, folder, err), err)
+    done = wait_for_child(fork_child(command, folder, err), err)
     if done.code:
-        raise SystemExit(f"the unbroken run `llmkit {' '.join(words)}` ended with {done.code}:\n{done.said}")
+        raise SystemExit(f"the unbroken run `llmkit {' '.join(words)}` ended with {done.code}:\n{done.stderr}")
     record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     preload(record["modules"])
     return done, [Event(*one) for one in record["events"]]
@@ -156,13 +161,13 @@ def preload(modules: list[str]) -> None:
     gc.freeze()
 
 
-def make(work: Callable[[], object], folder: Path) -> None:
+def run_in_child(work: Callable[[], object], folder: Path) -> None:
     """Let a child write files into `folder`: to write a tokenizer would start its threads here."""
     err = folder / "err"
-    done = ended(forked(partial(succeeding, work), folder, err), err)
-    assert done.code == 0, done.said
+    done = wait_for_child(fork_child(partial(return_zero, work), folder, err), err)
+    assert done.code == 0, done.stderr
 
 
-def succeeding(work: Callable[[], object]) -> int:
+def return_zero(work: Callable[[], object]) -> int:
     work()
     return 0

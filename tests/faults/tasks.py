@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from llmkit.testing import articles, reviews, sentences, tiny_model, write_jsonl, write_lines
+from llmkit.testing import make_articles, make_reviews, make_sentences, make_tiny_model, write_jsonl, write_lines
 
 KEYS = [
     "train.max_steps=10", "train.logging_steps=1", "train.save_strategy=steps", "train.save_steps=2",
@@ -23,18 +23,18 @@ class Task:
 
 
 def texts_and_model() -> None:
-    write_jsonl("data.jsonl", reviews(40))
-    tiny_model("model")
+    write_jsonl("data.jsonl", make_reviews(40))
+    make_tiny_model("model")
 
 
 def articles_and_model() -> None:
-    write_jsonl("data.jsonl", articles(40))
-    tiny_model("model", "t5")
+    write_jsonl("data.jsonl", make_articles(40))
+    make_tiny_model("model", "t5")
 
 
 def corpus_and_model() -> None:
-    write_lines("data.txt", sentences(60))
-    tiny_model("model", auto_class="AutoModelForMaskedLM", texts=sentences())
+    write_lines("data.txt", make_sentences(60))
+    make_tiny_model("model", auto_class="AutoModelForMaskedLM", texts=make_sentences())
 
 
 TASKS = {

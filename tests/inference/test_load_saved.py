@@ -11,7 +11,7 @@ import pytest
 
 from llmkit import cli
 from llmkit.errors import DataError, LlmkitError, RecipeError
-from llmkit.inference.load_saved import open_saved
+from llmkit.inference.load_saved import load_saved_model
 from llmkit.runs import manifest
 
 EVIL = "from pathlib import Path\nPath('ran').touch()\nraise SystemExit('never run me')\n"
@@ -35,16 +35,16 @@ def name_task(run: Path, file: str, *, recorded: str | None = None, seal: bool =
     recipe.write_text(recipe.read_text().replace("task: classify\n", f"task: {file}\n"))
     about = json.loads((run / "run.json").read_text())
     if seal:
-        about["outputs"]["recipe.yaml"] = manifest.file_hash(recipe)
+        about["outputs"]["recipe.yaml"] = manifest.hash_file(recipe)
     if recorded is not None:
-        about["task_file"] = {"path": recorded, "sha256": manifest.file_hash(Path(recorded))}
+        about["task_file"] = {"path": recorded, "sha256": manifest.hash_file(Path(recorded))}
     (run / "run.json").write_text(json.dumps(about))
 
 
 def test_a_recipe_that_is_not_the_sealed_one_is_not_read(run: Path) -> None:
     Path("evil.py").write_text(EVIL)
     name_task(run, "./evil.py", seal=False)
-    assert said_of(lambda: open_saved("run"), DataError) == (
+    assert said_of(lambda: load_saved_model("run"), DataError) == (
         "run/recipe.yaml: not the file that the run sealed; copy the run folder again, or run again"
     )
 
@@ -53,7 +53,7 @@ def test_a_recipe_without_a_seal_is_not_read(run: Path) -> None:
     about = json.loads((run / "run.json").read_text())
     del about["outputs"]["recipe.yaml"]
     (run / "run.json").write_text(json.dumps(about))
-    assert said_of(lambda: open_saved("run"), DataError) == (
+    assert said_of(lambda: load_saved_model("run"), DataError) == (
         "run/recipe.yaml: not the file that the run sealed; copy the run folder again, or run again"
     )
 
@@ -62,7 +62,7 @@ def test_a_recipe_without_a_seal_is_not_read(run: Path) -> None:
 def test_an_edited_file_is_the_users_matter(run: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     config = run / "model/config.json"
     config.write_text(config.read_text() + "\n")
-    assert cli.run(words) == DataError.exit_code == 65
+    assert cli.run_command_line(words) == DataError.exit_code == 65
     sentence = "run/model/config.json: not the file that the run sealed; copy the run folder again, or run again"
     assert capsys.readouterr().err == f"error: {sentence}\n"
 
@@ -71,8 +71,8 @@ def test_a_task_file_that_was_not_recorded_is_not_run(run: Path) -> None:
     Path("evil.py").write_text(EVIL)
     name_task(run, "./evil.py")
     said = "run: its task file evil.py is gone or changed; name it again with --task evil.py"
-    assert said_of(lambda: open_saved("run"), RecipeError) == said
-    assert said_of(lambda: open_saved("run", keys=["data.encoding=cp1252"]), RecipeError) == said
+    assert said_of(lambda: load_saved_model("run"), RecipeError) == said
+    assert said_of(lambda: load_saved_model("run", keys=["data.encoding=cp1252"]), RecipeError) == said
 
 
 @pytest.mark.parametrize("file", ["run/evil.py", "./run/model/../evil.py"])
@@ -80,7 +80,7 @@ def test_a_run_never_vouches_for_code_inside_itself(run: Path, file: str) -> Non
     Path("run/evil.py").write_text(EVIL)
     name_task(run, file, recorded=file)
     shown = Path(file)
-    assert said_of(lambda: open_saved("run"), RecipeError) == (
+    assert said_of(lambda: load_saved_model("run"), RecipeError) == (
         f"run: its task file {shown} lies inside the run folder; read it, then name it with --task {shown}"
     )
 
@@ -90,7 +90,7 @@ def test_a_link_does_not_take_code_out_of_the_run(run: Path) -> None:
     Path("link.py").symlink_to("run/evil.py")
     name_task(run, "link.py", recorded="link.py")
     said = "run: its task file link.py lies inside the run folder; read it, then name it with --task link.py"
-    assert said_of(lambda: open_saved("run"), RecipeError) == said
+    assert said_of(lambda: load_saved_model("run"), RecipeError) == said
 
 
 def test_another_file_than_the_recorded_one_is_not_run(run: Path) -> None:
@@ -98,7 +98,7 @@ def test_another_file_than_the_recorded_one_is_not_run(run: Path) -> None:
     Path("good.py").write_text("")
     name_task(run, "evil.py", recorded="good.py")
     said = "run: its task file evil.py is gone or changed; name it again with --task evil.py"
-    assert said_of(lambda: open_saved("run"), RecipeError) == said
+    assert said_of(lambda: load_saved_model("run"), RecipeError) == said
 
 
 def test_a_changed_or_missing_task_file_is_not_run(run: Path) -> None:
@@ -106,9 +106,9 @@ def test_a_changed_or_missing_task_file_is_not_run(run: Path) -> None:
     name_task(run, "own.py", recorded="own.py")
     said = "run: its task file own.py is gone or changed; name it again with --task own.py"
     Path("own.py").write_text(EVIL)
-    assert said_of(lambda: open_saved("run"), RecipeError) == said
+    assert said_of(lambda: load_saved_model("run"), RecipeError) == said
     Path("own.py").unlink()
-    assert said_of(lambda: open_saved("run"), RecipeError) == said
+    assert said_of(lambda: load_saved_model("run"), RecipeError) == said
 
 
 def test_a_recorded_or_named_task_file_answers(run: Path) -> None:
@@ -120,8 +120,8 @@ def test_a_recorded_or_named_task_file_answers(run: Path) -> None:
     recipe = run / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("\nclassify:\n", "\nown:\n"))
     name_task(run, "./own.py", recorded="own.py")
-    assert open_saved("run").task.name == "own"
-    assert open_saved("run", keys=["data.encoding=cp1252"]).data.encoding == "cp1252"
+    assert load_saved_model("run").task.name == "own"
+    assert load_saved_model("run", keys=["data.encoding=cp1252"]).data.encoding == "cp1252"
     own[0].write_text(own[0].read_text() + "# changed\n")
-    assert open_saved("run", "own.py").task.name == "own"
-    assert open_saved("run", "own.py", ["data.encoding=cp1252"]).data.encoding == "cp1252"
+    assert load_saved_model("run", "own.py").task.name == "own"
+    assert load_saved_model("run", "own.py", ["data.encoding=cp1252"]).data.encoding == "cp1252"

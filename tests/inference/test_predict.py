@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 
 import llmkit
 from llmkit.errors import DataError, ModelError
-from llmkit.inference.load_saved import Saved, open_saved
-from llmkit.inference.predict import from_lines, from_texts, record, records
-from llmkit.tasks.base import Answer
-from llmkit.testing import reviews, tiny_model, write_jsonl
+from llmkit.inference.load_saved import SavedModel, load_saved_model
+from llmkit.inference.predict import build_record, build_text_rows, predict_records, read_line_batches
+from llmkit.tasks.base import Prediction
+from llmkit.testing import make_reviews, make_tiny_model, write_jsonl
 
-TEXTS = [row["text"] for row in reviews(30, seed=5)] + ["great " * 100, "x", "我喜欢 🙂 مرحبا"]
+TEXTS = [row["text"] for row in make_reviews(30, seed=5)] + ["great " * 100, "x", "我喜欢 🙂 مرحبا"]
 
 
 @pytest.fixture(scope="module")
-def saved(finished: Path) -> Saved:
-    return open_saved(str(finished))
+def saved(finished: Path) -> SavedModel:
+    return load_saved_model(str(finished))
 
 
 def near(left: list[dict], right: list[dict]) -> bool:
@@ -35,24 +35,24 @@ def near(left: list[dict], right: list[dict]) -> bool:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 64])
-def test_the_batch_size_changes_no_answer(saved: Saved, batch_size: int) -> None:
-    one = list(records(saved, from_texts(saved, TEXTS), 64, "fp32"))
+def test_the_batch_size_changes_no_answer(saved: SavedModel, batch_size: int) -> None:
+    one = list(predict_records(saved, build_text_rows(saved, TEXTS), 64, "fp32"))
     assert [record["text"] for record in one] == TEXTS
-    assert near(one, list(records(saved, from_texts(saved, TEXTS), batch_size, "fp32")))
+    assert near(one, list(predict_records(saved, build_text_rows(saved, TEXTS), batch_size, "fp32")))
 
 
 @settings(max_examples=10, deadline=None)
 @given(order=st.permutations(range(len(TEXTS))))
-def test_the_order_of_rows_changes_no_answer(saved: Saved, order: list[int]) -> None:
-    one = list(records(saved, from_texts(saved, TEXTS), 8, "fp32"))
-    shuffled = list(records(saved, from_texts(saved, [TEXTS[i] for i in order]), 8, "fp32"))
+def test_the_order_of_rows_changes_no_answer(saved: SavedModel, order: list[int]) -> None:
+    one = list(predict_records(saved, build_text_rows(saved, TEXTS), 8, "fp32"))
+    shuffled = list(predict_records(saved, build_text_rows(saved, [TEXTS[i] for i in order]), 8, "fp32"))
     assert near([one[i] for i in order], shuffled)
 
 
-def test_answers_come_in_parts_with_nothing_lost(saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = list(records(saved, from_texts(saved, TEXTS), 8, "fp32"))
+def test_answers_come_in_parts_with_nothing_lost(saved: SavedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = list(predict_records(saved, build_text_rows(saved, TEXTS), 8, "fp32"))
     monkeypatch.setattr("llmkit.inference.predict.AT_ONCE", 7)
-    assert near(whole, list(records(saved, from_texts(saved, TEXTS), 8, "fp32")))
+    assert near(whole, list(predict_records(saved, build_text_rows(saved, TEXTS), 8, "fp32")))
 
 
 def test_a_file_keeps_its_columns_and_colliding_names_are_set_aside(finished: Path) -> None:
@@ -81,12 +81,12 @@ def test_another_text_column_can_be_named(finished: Path) -> None:
     assert llmkit.predict(str(finished), data=path, text="story")[0]["answer"] == "bad"
 
 
-def test_lines_of_a_stream_are_texts(saved: Saved) -> None:
-    (rows,) = from_lines(saved, io.BytesIO("\ufeffone\r\n\n  \ntwo 我\n".encode()))
+def test_lines_of_a_stream_are_texts(saved: SavedModel) -> None:
+    (rows,) = read_line_batches(saved, io.BytesIO("\ufeffone\r\n\n  \ntwo 我\n".encode()))
     assert rows.texts("text") == ["one", "two 我"]
-    assert rows.where(1) == "stdin:4"
+    assert rows.location(1) == "stdin:4"
     with pytest.raises(DataError) as fault:
-        list(from_lines(saved, io.BytesIO(b"one\ncaf\xe9\n")))
+        list(read_line_batches(saved, io.BytesIO(b"one\ncaf\xe9\n")))
     assert str(fault.value) == "stdin:2: not UTF-8 (byte 0xe9); convert it, for example with iconv -t utf-8"
 
 
@@ -94,14 +94,14 @@ def test_lines_of_a_stream_are_texts(saved: Saved) -> None:
     ("text", "end"),
     [("a", "\n"), (" a\x0b", "\n"), *((text, end) for text in ("a", "a\r", "\ra\r\r") for end in ("", "\r\n"))],
 )
-def test_a_line_of_a_stream_loses_its_line_end_alone(saved: Saved, text: str, end: str) -> None:
-    (rows,) = from_lines(saved, io.BytesIO(f"{text}{end}".encode()))
+def test_a_line_of_a_stream_loses_its_line_end_alone(saved: SavedModel, text: str, end: str) -> None:
+    (rows,) = read_line_batches(saved, io.BytesIO(f"{text}{end}".encode()))
     assert rows.texts("text") == [text]
 
 
 def test_no_input_column_is_lost() -> None:
     row = {"text": "t", "answer": 1, "input.answer": 2, "reference": 3, "input.probabilities": 4}
-    made = record(row, Answer("good", {"good": 1.0}))
+    made = build_record(row, Prediction("good", {"good": 1.0}))
     assert made == {
         "text": "t", "input.input.answer": 1, "input.answer": 2, "input.reference": 3, "input.probabilities": 4,
         "answer": "good", "probabilities": {"good": 1.0},
@@ -124,7 +124,7 @@ def test_numbers_that_no_float_holds_are_no_mistake(finished: Path) -> None:
 
 
 def test_a_random_head_never_answers() -> None:
-    headless = tiny_model("headless")
+    headless = make_tiny_model("headless")
     with pytest.raises(ModelError) as fault:
         llmkit.predict(headless, "a film")
     assert str(fault.value) == (
@@ -174,9 +174,9 @@ def test_a_plain_hugging_face_folder_answers_like_its_run(finished: Path) -> Non
     assert near(llmkit.predict(str(finished), TEXTS), llmkit.predict(str(finished / "model"), TEXTS))
 
 
-def test_bf16_moves_probabilities_a_little_and_only_when_asked(saved: Saved) -> None:
-    exact = list(records(saved, from_texts(saved, TEXTS), 8, "fp32"))
-    coarse = list(records(saved, from_texts(saved, TEXTS), 8, "bf16"))
+def test_bf16_moves_probabilities_a_little_and_only_when_asked(saved: SavedModel) -> None:
+    exact = list(predict_records(saved, build_text_rows(saved, TEXTS), 8, "fp32"))
+    coarse = list(predict_records(saved, build_text_rows(saved, TEXTS), 8, "bf16"))
     moved = [abs(a["probabilities"]["bad"] - b["probabilities"]["bad"]) for a, b in zip(exact, coarse, strict=True)]
     assert 0 < max(moved) < 0.05
 

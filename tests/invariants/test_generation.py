@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from llmkit.data.corpus.masking import IGNORED
-from llmkit.data.rows import Rows, build
-from llmkit.inference.batched import answer
+from llmkit.data.corpus.masking import IGNORE_INDEX
+from llmkit.data.rows import Rows, build_rows
+from llmkit.inference.batched import predict_batches
 from llmkit.models.load import load_model
-from llmkit.models.sources.model_ref import resolve
+from llmkit.models.sources.model_ref import resolve_model
 from llmkit.recipe.load import load_recipe
-from llmkit.tasks import load
+from llmkit.tasks import load_task
 from llmkit.tasks.summarize import SummarizeOptions
-from llmkit.testing import articles, tiny_model
-from llmkit.training.arguments import rows_at_once, training_arguments
+from llmkit.testing import make_articles, make_tiny_model
+from llmkit.training.arguments import build_training_arguments, get_micro_batch_rows
 from llmkit.training.trainer import StepTrainer
 
 NO_DROPOUT = {"t5": {"dropout_rate": 0.0}, "bart": {"dropout": 0.0}}
@@ -28,22 +28,26 @@ CUTS = {"8x1": (8, 1), "4x2": (4, 2), "2x4": (2, 4)}
 
 @pytest.fixture(scope="module", params=NO_DROPOUT)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    return tiny_model(tmp_path_factory.mktemp("generation") / request.param, request.param, **NO_DROPOUT[request.param])
+    return make_tiny_model(
+        tmp_path_factory.mktemp("generation") / request.param, request.param, **NO_DROPOUT[request.param]
+    )
 
 
 def rows(number: int) -> Rows:
     """Sources of 5 to 60 tokens, and targets whose lengths do not go with theirs."""
-    made = articles(number, seed=3)
+    made = make_articles(number, seed=3)
     texts = [" ".join([row["text"]] * (1 + i % 4)) for i, row in enumerate(made)]
     summaries = [" ".join([row["summary"]] * (1 + (i * 5) % 7)) for i, row in enumerate(made)]
     columns = {"text": texts, "summary": summaries}
-    return build(columns, "rows", range(number), by_row=True).rename({name: name for name in columns})
+    return build_rows(columns, "rows", range(number), row_numbered=True).with_column_mapping(
+        {name: name for name in columns}
+    )
 
 
 def equipped(model: str, smoothing: float = 0.0) -> Any:
-    task = load("summarize")(SummarizeOptions(label_smoothing=smoothing, max_target_length=32))
-    loaded = load_model(resolve(model), task.model().auto_class, {})
-    task.equip(loaded.model, loaded.tokenizer)
+    task = load_task("summarize")(SummarizeOptions(label_smoothing=smoothing, max_target_length=32))
+    loaded = load_model(resolve_model(model), task.head().auto_class, {})
+    task.configure_model(loaded.model, loaded.tokenizer)
     return task, loaded
 
 
@@ -63,9 +67,9 @@ def trained(model: str, folder: Path, batch: int, accumulation: int, smoothing: 
     recipe = load_recipe(None, keys, task="summarize")
     before = flat(loaded.model)
     trainer = StepTrainer(
-        loaded.model, training_arguments(recipe, folder, "fp32", "rougeL"), task=task, tokenizer=loaded.tokenizer,
+        loaded.model, build_training_arguments(recipe, folder, "fp32", "rougeL"), task=task, tokenizer=loaded.tokenizer,
         train=task.encode_train(rows(8), loaded.tokenizer, 64).features, validation=[], references=[],
-        metrics=["rougeL"], rows_at_once=rows_at_once(recipe.train), max_length=64,
+        metrics=["rougeL"], micro_batch_rows=get_micro_batch_rows(recipe.train), max_length=64,
     )  # fmt: skip
     trainer.train()
     return {"moved": flat(loaded.model) - before, "before": before, "trainer": trainer}
@@ -101,14 +105,14 @@ def test_a_step_counts_target_tokens_and_meters_both_sides(model: str, tmp_path:
     sources, targets = (sum(len(one[name]) for one in features) for name in ("input_ids", "labels"))
     assert (step["count"], step["tokens"]) == (targets, sources + targets)
     assert step["padded"] == sum(b["input_ids"].numel() + b["labels"].numel() for b in step["batches"])
-    assert all((batch["labels"] == IGNORED).any() or len(batch["labels"]) == 1 for batch in step["batches"])
+    assert all((batch["labels"] == IGNORE_INDEX).any() or len(batch["labels"]) == 1 for batch in step["batches"])
 
 
 def test_nothing_ignored_reaches_a_decoder(model: str) -> None:
     task, loaded = equipped(model)
     batch = task.collator(loaded.tokenizer)(task.encode(rows(8), loaded.tokenizer, 64).features)
     labels = batch["labels"].clone()
-    assert (labels == IGNORED).any()
+    assert (labels == IGNORE_INDEX).any()
     decoder = task.inputs(loaded.model, batch)["decoder_input_ids"]
     assert int(decoder.min()) >= 0
     assert torch.equal(batch["labels"], labels)
@@ -121,9 +125,9 @@ def test_answers_hang_neither_on_the_batch_nor_on_the_order_nor_on_padding_side(
     loaded.model.generation_config.eos_token_id = [3, *range(40, 60)]  # so that answers end at different lengths
     given = rows(12)
     features = task.encode(given, loaded.tokenizer, 64).features
-    whole = answer(task, loaded.model, loaded.tokenizer, features, 12)
-    assert len({len(one.answer) for one in whole}) > 1
+    whole = predict_batches(task, loaded.model, loaded.tokenizer, features, 12)
+    assert len({len(one.value) for one in whole}) > 1
     loaded.tokenizer.padding_side = "left"
     for size in (1, 5):
-        assert answer(task, loaded.model, loaded.tokenizer, features, size) == whole
-    assert answer(task, loaded.model, loaded.tokenizer, features[::-1], 12) == whole[::-1]
+        assert predict_batches(task, loaded.model, loaded.tokenizer, features, size) == whole
+    assert predict_batches(task, loaded.model, loaded.tokenizer, features[::-1], 12) == whole[::-1]

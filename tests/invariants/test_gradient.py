@@ -10,13 +10,13 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 
-from llmkit.data.rows import build
+from llmkit.data.rows import build_rows
 from llmkit.models.load import load_model
-from llmkit.models.sources.model_ref import resolve
+from llmkit.models.sources.model_ref import resolve_model
 from llmkit.recipe.load import load_recipe
 from llmkit.tasks.classify import Classify, ClassifyOptions
-from llmkit.testing import reviews, tiny_model
-from llmkit.training.arguments import rows_at_once, training_arguments
+from llmkit.testing import make_reviews, make_tiny_model
+from llmkit.training.arguments import build_training_arguments, get_micro_batch_rows
 from llmkit.training.trainer import StepTrainer
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -27,16 +27,18 @@ KINDS = ("multi", "regression", "pairs")
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return tiny_model(tmp_path_factory.mktemp("gradient") / "model", **NO_DROPOUT)
+    return make_tiny_model(tmp_path_factory.mktemp("gradient") / "model", **NO_DROPOUT)
 
 
 def rows(number: int) -> Any:
-    made = reviews(number, seed=3)
+    made = make_reviews(number, seed=3)
     for i, row in enumerate(made):  # one class is rare, and lengths run from 3 tokens to 50
         row["label"] = "rare" if i % 5 == 0 else row["label"]
         row["text"] = " ".join([row["text"]] * (1 + i % 4))
     columns = {name: [row[name] for row in made] for name in ("text", "label")}
-    return build(columns, "rows", range(number), by_row=True).rename({"text": "text", "label": "label"})
+    return build_rows(columns, "rows", range(number), row_numbered=True).with_column_mapping(
+        {"text": "text", "label": "label"}
+    )
 
 
 def rows_of(kind: str, number: int) -> Any:
@@ -51,7 +53,9 @@ def rows_of(kind: str, number: int) -> Any:
         columns["label"] = [f"{2000 + 7.5 * i}" for i in range(number)]
     if kind == "pairs":
         columns["text_pair"] = [" ".join(text.split()[:: 1 + i % 5]) for i, text in enumerate(columns["text"])]
-    return build(columns, "rows", range(number), by_row=True).rename({name: name for name in columns})
+    return build_rows(columns, "rows", range(number), row_numbered=True).with_column_mapping(
+        {name: name for name in columns}
+    )
 
 
 def task_of(train: Any, weights: Any = "none", smoothing: float = 0.0, kind: Any = "single") -> Classify:
@@ -93,22 +97,22 @@ def trained(
         task="classify",
     )
     torch.manual_seed(0)
-    head = task.model()
-    loaded = load_model(resolve(model), head.auto_class, head.config)
+    head = task.head()
+    loaded = load_model(resolve_model(model), head.auto_class, head.config)
     trainer = StepTrainer(
         loaded.model,
-        training_arguments(recipe, folder, "fp32", "accuracy"),
+        build_training_arguments(recipe, folder, "fp32", "accuracy"),
         task=task,
         tokenizer=loaded.tokenizer,
         train=task.encode(train, loaded.tokenizer, 64).features,
         validation=[],
         references=[],
         metrics=["accuracy"],
-        rows_at_once=rows_at_once(recipe.train),
+        micro_batch_rows=get_micro_batch_rows(recipe.train),
         max_length=64,
-        shortcuts=shortcuts,
+        fast_path=shortcuts,
     )
-    assert (trainer.shortcuts.packing is None) == (shortcuts == "off")
+    assert (trainer.fast_path.padding_free is None) == (shortcuts == "off")
     trainer.train()
     return {"weights": flat(loaded.model), "trainer": trainer, "task": task, "model": loaded.model, "rows": train}
 
@@ -130,8 +134,8 @@ def test_a_step_is_the_same_however_it_is_cut(model: str, tmp_path: Path, weight
 
 def fresh_model(model: str, task: Classify) -> Any:
     torch.manual_seed(0)
-    head = task.model()
-    return load_model(resolve(model), head.auto_class, head.config).model
+    head = task.head()
+    return load_model(resolve_model(model), head.auto_class, head.config).model
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced"])
@@ -153,11 +157,11 @@ def test_a_step_is_the_plain_gradient_of_the_weighted_mean(model: str, tmp_path:
 
 def mean_loss(task: Classify, train: Any, logits: torch.Tensor) -> torch.Tensor:
     """Torch's own mean loss over the rows, written down without the task's."""
-    if task.kind.problem_type == "regression":
+    if task.problem_type.name == "regression":
         numbers = torch.tensor([float(text) for text in train.texts("label")], dtype=torch.float64)
         standard = (numbers - numbers.mean()) / numbers.std(correction=0)
         return torch.nn.functional.mse_loss(logits[:, 0], standard.float())
-    if task.kind.problem_type == "multi_label_classification":
+    if task.problem_type.name == "multi_label_classification":
         flags = torch.tensor([[float(name in text) for name in "abc"] for text in train.texts("label")])
         weight = (len(flags) - flags.sum(0)) / flags.sum(0)
         return torch.nn.functional.binary_cross_entropy_with_logits(logits, flags, pos_weight=weight)
@@ -209,7 +213,7 @@ def stock_update(model: str, folder: Path, batch: int, accumulation: int) -> flo
     train = rows(8)
     task = task_of(train)
     torch.manual_seed(0)
-    loaded = load_model(resolve(model), "AutoModelForSequenceClassification", task.model().config)
+    loaded = load_model(resolve_model(model), "AutoModelForSequenceClassification", task.head().config)
     before = flat(loaded.model)
     arguments = TrainingArguments(
         str(folder), per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation, num_train_epochs=1,

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from llmkit.data.corpus.masking import IGNORED
+from llmkit.data.corpus.masking import IGNORE_INDEX
 from llmkit.models.adapters import lora
-from llmkit.models.fast.dropout import draw_as_torch, draw_many
-from llmkit.models.fast.embedding_grad import collect_as_torch, collect_in_place
-from llmkit.models.fast.padding_free import packing_for
-from llmkit.models.fast.sparse_head import at, can_be_sparse
+from llmkit.models.fast.dropout import install_fast_dropout, remove_fast_dropout
+from llmkit.models.fast.embedding_grad import install_embedding_gradient, remove_embedding_gradient
+from llmkit.models.fast.padding_free import try_padding_free
+from llmkit.models.fast.sparse_head import has_positionwise_head, use_sparse_head
 from llmkit.models.load import load_model
-from llmkit.models.sources.model_ref import resolve
+from llmkit.models.sources.model_ref import resolve_model
 from llmkit.schema import LoraSection
-from llmkit.testing import tiny_model
+from llmkit.testing import make_tiny_model
 
 LABELS, MASKED = "AutoModelForSequenceClassification", "AutoModelForMaskedLM"
 LENGTHS = [40, 9, 7, 7, 3, 2]
@@ -32,10 +32,10 @@ PLAIN = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 def model_of(folder: Path, family: str, auto: str, **keys: Any) -> Any:
     """A tiny model with small matrices that have learned something, and no dropout anywhere."""
-    base = tiny_model(folder, family, auto_class=MASKED, **ZERO.get(family, PLAIN))
+    base = make_tiny_model(folder, family, auto_class=MASKED, **ZERO.get(family, PLAIN))
     torch.manual_seed(0)
-    loaded = load_model(resolve(base), auto, {})
-    lora.wrap(loaded.model, loaded.fresh, LoraSection(dropout=0.0, **keys), auto)
+    loaded = load_model(resolve_model(base), auto, {})
+    lora.add_lora_adapter(loaded.model, loaded.new_weights, LoraSection(lora_dropout=0.0, **keys), auto)
     with torch.no_grad():
         for name, weight in loaded.model.named_parameters():
             if ".lora_B" in name:
@@ -52,7 +52,7 @@ def batch_of(labelled: bool) -> dict[str, Tensor]:
         return {"input_ids": words, "attention_mask": mask, "labels": torch.tensor([0, 1, 1, 0, 1, 0])}
     asked = (torch.rand(mask.shape, generator=chance) < 0.3) & mask.bool()
     asked[:, 0] = True
-    return {"input_ids": words, "attention_mask": mask, "labels": words.masked_fill(~asked, IGNORED)}
+    return {"input_ids": words, "attention_mask": mask, "labels": words.masked_fill(~asked, IGNORE_INDEX)}
 
 
 def gradients(model: Any, inputs: dict[str, Any], labels: Tensor) -> dict[str, Tensor]:
@@ -60,7 +60,7 @@ def gradients(model: Any, inputs: dict[str, Any], labels: Tensor) -> dict[str, T
     model.train()
     model.zero_grad()
     logits = model(**inputs).logits
-    wanted = labels != IGNORED
+    wanted = labels != IGNORE_INDEX
     chosen = logits[wanted] if logits.shape[:-1] == labels.shape else logits.flatten(0, -2)
     loss = cross_entropy(chosen, labels[wanted], reduction="sum")
     loss.backward()
@@ -91,18 +91,18 @@ def test_texts_without_padding_give_the_same_gradient(
     inputs = {name: one for name, one in batch.items() if name != "labels"}
     plain = gradients(model, inputs, batch["labels"])
     assert sum(".lora_" in name for name in plain) > 10
-    packing, why = packing_for(model, batch, "labels" if auto == MASKED else "first")
+    packing, why = try_padding_free(model, batch, "labels" if auto == MASKED else "first")
     assert packing is not None, why
     packing.install()
-    collect_in_place(model)
-    draw_many(model)
+    install_embedding_gradient(model)
+    install_fast_dropout(model)
     try:
         assert "forward" not in model.get_input_embeddings().__dict__  # frozen: nothing to collect
         packed = gradients(model, packing.pack(batch), batch["labels"])
     finally:
         packing.remove()
-        collect_as_torch(model)
-        draw_as_torch(model)
+        remove_embedding_gradient(model)
+        remove_fast_dropout(model)
     close(packed, plain)
 
 
@@ -111,7 +111,7 @@ def test_a_sparse_head_gives_the_same_gradient(tmp_path: Path, family: str) -> N
     model, batch = model_of(tmp_path / "m", family, MASKED), batch_of(True)
     inputs = {name: one for name, one in batch.items() if name != "labels"}
     plain = gradients(model, inputs, batch["labels"])
-    assert can_be_sparse(model, batch)
-    with at(model, batch["labels"] != IGNORED):
+    assert has_positionwise_head(model, batch)
+    with use_sparse_head(model, batch["labels"] != IGNORE_INDEX):
         sparse = gradients(model, inputs, batch["labels"])
     close(sparse, plain)

@@ -11,17 +11,17 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForMaskedLM
 
-from llmkit.data.corpus.masking import IGNORED
+from llmkit.data.corpus.masking import IGNORE_INDEX
 from llmkit.models import fill_mask
-from llmkit.models.fast.padding_free import packing_for
-from llmkit.models.fast.sparse_head import Sparse, can_be_sparse
+from llmkit.models.fast.padding_free import try_padding_free
+from llmkit.models.fast.sparse_head import SparseHead, has_positionwise_head
 from llmkit.tasks.mlm import Mlm
-from llmkit.testing import FAMILIES
+from llmkit.testing import ENCODER_CONFIGS
 
-BERT = FAMILIES["bert"]
-MODERN = FAMILIES["modernbert"] | {"global_attn_every_n_layers": 2, "num_hidden_layers": 4, "local_attention": 8}
+BERT = ENCODER_CONFIGS["bert"]
+MODERN = ENCODER_CONFIGS["modernbert"] | {"global_attn_every_n_layers": 2, "num_hidden_layers": 4, "local_attention": 8}
 CONFIGS: dict[str, dict[str, Any]] = {
-    **{family: FAMILIES[family] for family in ("bert", "roberta", "distilbert", "electra")},
+    **{family: ENCODER_CONFIGS[family] for family in ("bert", "roberta", "distilbert", "electra")},
     "modernbert": MODERN,  # with sliding windows: no packing
     "albert": BERT | {"embedding_size": 16},
     "mpnet": BERT,
@@ -60,7 +60,7 @@ def batch_of(lengths: Sequence[int], share: float = 0.3, seed: int = 0) -> dict[
     words = torch.randint(5, WORDS, mask.shape, generator=chance) * mask + (1 - mask)
     asked = (torch.rand(mask.shape, generator=chance) < share) & mask.bool()
     asked[0, 0] = True
-    labels = torch.where(asked, torch.randint(5, WORDS, mask.shape, generator=chance), IGNORED)
+    labels = torch.where(asked, torch.randint(5, WORDS, mask.shape, generator=chance), IGNORE_INDEX)
     return {"input_ids": words, "attention_mask": mask, "labels": labels}
 
 
@@ -94,12 +94,12 @@ def test_a_sparse_head_gives_the_loss_and_gradients_of_the_whole_one(
 ) -> None:
     model, batch = built(family), batch_of(lengths)
     plain = gradients(model, without_labels(batch), batch)
-    assert can_be_sparse(model, batch_of([6, 2]))
-    sparse = Sparse(model)
-    sparse.wanted = batch["labels"] != IGNORED
+    assert has_positionwise_head(model, batch_of([6, 2]))
+    sparse = SparseHead(model)
+    sparse.position_mask = batch["labels"] != IGNORE_INDEX
     sparse.install()
     try:
-        assert model(**without_labels(batch)).logits.shape == (1, int(sparse.wanted.sum()), WORDS)
+        assert model(**without_labels(batch)).logits.shape == (1, int(sparse.position_mask.sum()), WORDS)
         same(plain, gradients(model, without_labels(batch), batch))
     finally:
         sparse.remove()
@@ -111,9 +111,9 @@ def test_a_sparse_head_gives_the_loss_and_gradients_of_the_whole_one(
 def test_packed_documents_do_not_see_each_other(built: Callable[[str], Any], family: str, lengths: list[int]) -> None:
     model, batch = built(family), batch_of(lengths)
     plain = gradients(model, without_labels(batch), batch)
-    packing, why = packing_for(model, batch_of([6, 2]), "labels")
+    packing, why = try_padding_free(model, batch_of([6, 2]), "labels")
     assert packing is not None, why
-    assert (packing.last is not None) == (family in ("bert", "roberta", "electra"))
+    assert (packing.last_layer is not None) == (family in ("bert", "roberta", "electra"))
     packing.install()
     try:
         same(plain, gradients(model, packing.pack(batch), batch))
@@ -126,7 +126,7 @@ def test_packed_documents_do_not_see_each_other(built: Callable[[str], Any], fam
 def test_a_family_whose_attention_cannot_be_kept_within_documents_is_not_packed(
     built: Callable[[str], Any], family: str
 ) -> None:
-    packing, why = packing_for(built(family), batch_of([40, 2]), "labels")
+    packing, why = try_padding_free(built(family), batch_of([40, 2]), "labels")
     assert packing is None
     assert why in ("its attention cannot be exchanged", "its attention asks for sliding_window")
 
@@ -139,9 +139,9 @@ def test_the_sums_of_each_row_are_those_of_the_whole_logits(
     model, batch = built(family).eval(), batch_of([9, 7, 7, 3, 2])
     with torch.inference_mode():
         chances = model(**without_labels(batch)).logits.log_softmax(-1)
-        found = fill_mask.sums(model, batch, sparse)
+        found = fill_mask.sum_masked_losses(model, batch, sparse)
     for row, sums in enumerate(found):
-        places = (batch["labels"][row] != IGNORED).nonzero()[:, 0]
+        places = (batch["labels"][row] != IGNORE_INDEX).nonzero()[:, 0]
         asked = batch["labels"][row, places]
         picked = chances[row, places]
         assert sums["masked"] == len(places)

@@ -11,29 +11,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
-from llmkit.data.rows import build
-from llmkit.inference.batched import answer
-from llmkit.models.scratch.from_config import fresh_network
-from llmkit.models.scratch.sizes import NETWORKS
-from llmkit.models.sources.model_ref import ModelName
+from llmkit.data.rows import build_rows
+from llmkit.inference.batched import predict_batches
+from llmkit.models.scratch.from_config import build_scratch_network
+from llmkit.models.scratch.sizes import NETWORK_NAMES
+from llmkit.models.sources.model_ref import ModelRef
 from llmkit.recipe.load import load_recipe
 from llmkit.tasks.classify import Classify
-from llmkit.testing import reviews, tiny_tokenizer
-from llmkit.training.arguments import rows_at_once, training_arguments
+from llmkit.testing import make_reviews, make_tiny_tokenizer
+from llmkit.training.arguments import build_training_arguments, get_micro_batch_rows
 from llmkit.training.trainer import StepTrainer
 
 CUTS = {"8x1": (8, 1), "4x2": (4, 2), "2x4": (2, 4)}
 SIZES: dict[str, dict[str, Any]] = {
-    kind: {"hidden_size": 8} if kind not in ("cnn", "bag") else {} for kind in NETWORKS
+    kind: {"hidden_size": 8} if kind not in ("cnn", "bag") else {} for kind in NETWORK_NAMES
 } | {"cnn": {"num_filters": 6}}
 
 
 def rows(number: int) -> Any:
-    made = reviews(number, seed=3)
+    made = make_reviews(number, seed=3)
     for i, row in enumerate(made):
         row["text"] = " ".join([row["text"]] * (1 + i % 4))
     columns = {name: [row[name] for row in made] for name in ("text", "label")}
-    return build(columns, "rows", range(number), by_row=True).rename({"text": "text", "label": "label"})
+    return build_rows(columns, "rows", range(number), row_numbered=True).with_column_mapping(
+        {"text": "text", "label": "label"}
+    )
 
 
 def task_of(train: Any) -> Classify:
@@ -44,9 +46,9 @@ def task_of(train: Any) -> Classify:
 
 def network(kind: str, task: Classify, folder: Path) -> Any:
     torch.manual_seed(0)
-    changes, head = {"dropout": 0.0, "embedding_size": 8, **SIZES[kind]}, task.model()
-    tokenizer = tiny_tokenizer(folder / "tokenizer")
-    return fresh_network(ModelName(kind, ""), head.auto_class, changes, tokenizer, 64, "float32", head.config)
+    changes, head = {"dropout": 0.0, "embedding_size": 8, **SIZES[kind]}, task.head()
+    tokenizer = make_tiny_tokenizer(folder / "tokenizer")
+    return build_scratch_network(ModelRef(kind, ""), head.auto_class, changes, tokenizer, 64, "float32", head.config)
 
 
 def trainer_of(kind: str, folder: Path, batch: int, accumulation: int, seen: Any) -> StepTrainer:
@@ -60,8 +62,8 @@ def trainer_of(kind: str, folder: Path, batch: int, accumulation: int, seen: Any
     loaded = network(kind, task, folder)
     features = task.encode(seen, loaded.tokenizer, 64).features
     return StepTrainer(
-        loaded.model, training_arguments(recipe, folder, "fp32", "accuracy"), task=task, tokenizer=loaded.tokenizer,
-        train=features, validation=[], references=[], metrics=["accuracy"], rows_at_once=rows_at_once(recipe.train),
+        loaded.model, build_training_arguments(recipe, folder, "fp32", "accuracy"), task=task, tokenizer=loaded.tokenizer,
+        train=features, validation=[], references=[], metrics=["accuracy"], micro_batch_rows=get_micro_batch_rows(recipe.train),
         max_length=64,
     )  # fmt: skip
 
@@ -70,7 +72,7 @@ def flat(model: Any) -> torch.Tensor:
     return torch.cat([weight.detach().flatten() for weight in model.parameters()])
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", NETWORK_NAMES)
 def test_a_step_is_the_plain_gradient_however_it_is_cut(kind: str, tmp_path: Path) -> None:
     seen = rows(8)
     task = task_of(seen)
@@ -85,7 +87,7 @@ def test_a_step_is_the_plain_gradient_however_it_is_cut(kind: str, tmp_path: Pat
     assert (flat(plain.model) - before).abs().max() > 1e-3
     for name, cut in CUTS.items():
         trainer = trainer_of(kind, tmp_path / name, *cut, seen)
-        assert trainer.shortcuts.said() == (
+        assert trainer.fast_path.describe() == (
             "shortcuts: none (a network without attention has no use for them); batches are padded"
         )
         trainer.train()
@@ -95,23 +97,23 @@ def test_a_step_is_the_plain_gradient_however_it_is_cut(kind: str, tmp_path: Pat
 def test_few_passes_a_step(tmp_path: Path) -> None:
     """Each pass of a recurrent network costs its longest text, so that texts of all lengths go together."""
     trainer = trainer_of("gru", tmp_path, 32, 1, rows(32))
-    assert len(trainer.cutter.cut(trainer.items(range(32)))["batches"]) <= 2
+    assert len(trainer.step_collator.collate_step(trainer.load_features(range(32)))["batches"]) <= 2
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", NETWORK_NAMES)
 def test_no_answer_follows_from_what_stands_beside_it(kind: str, tmp_path: Path) -> None:
     seen = rows(24)
     task = task_of(seen)
     loaded = network(kind, task, tmp_path)
     features = task.encode(seen, loaded.tokenizer, 64).features
-    alone = [answer(task, loaded.model, loaded.tokenizer, [feature], 1)[0] for feature in features]
+    alone = [predict_batches(task, loaded.model, loaded.tokenizer, [feature], 1)[0] for feature in features]
 
     @settings(max_examples=10, deadline=None)
     @given(st.permutations(range(24)), st.integers(1, 24))
     def mixed(order: list[int], size: int) -> None:
-        some = answer(task, loaded.model, loaded.tokenizer, [features[i] for i in order], size)
+        some = predict_batches(task, loaded.model, loaded.tokenizer, [features[i] for i in order], size)
         for i, one in zip(order, some, strict=True):
-            assert one.answer == alone[i].answer
+            assert one.value == alone[i].value
             assert one.probabilities == pytest.approx(alone[i].probabilities, rel=0, abs=1e-6)
 
     mixed()

@@ -11,17 +11,17 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from llmkit.models.fast.embedding_grad import collect_as_torch, collect_in_place
-from llmkit.models.fast.padding_free import NAME, packing_for
-from llmkit.testing import FAMILIES
+from llmkit.models.fast.embedding_grad import install_embedding_gradient, remove_embedding_gradient
+from llmkit.models.fast.padding_free import ATTENTION_NAME, try_padding_free
+from llmkit.testing import ENCODER_CONFIGS
 
-BERT = FAMILIES["bert"]
-MODERN = FAMILIES["modernbert"]
+BERT = ENCODER_CONFIGS["bert"]
+MODERN = ENCODER_CONFIGS["modernbert"]
 POSITIONS = 66
 AFTER_PAD = 64  # positions that are left of them where they are counted from pad_token_id + 1
 LABELS = 3
 CONFIGS: dict[str, dict[str, Any]] = {
-    **{family: FAMILIES[family] for family in ("bert", "roberta", "distilbert", "electra", "modernbert")},
+    **{family: ENCODER_CONFIGS[family] for family in ("bert", "roberta", "distilbert", "electra", "modernbert")},
     "albert": BERT | {"embedding_size": 16},
     "xlm-roberta": BERT,
     "camembert": BERT,
@@ -105,16 +105,16 @@ def test_the_loss_and_every_gradient_are_those_of_the_padded_batch(
     typed = {"bert", "electra", "albert"}
     batch = batch_of(lengths, pairs=family in typed)
     plain = gradients(model, batch)
-    packing, why = packing_for(model, batch_of([6, 2]))
+    packing, why = try_padding_free(model, batch_of([6, 2]))
     assert packing is not None, why
     packing.install()
-    collect_in_place(model)
+    install_embedding_gradient(model)
     assert "forward" in model.get_input_embeddings().__dict__
     try:
         packed = gradients(model, packing.pack(batch) | {"labels": batch["labels"]})
     finally:
         packing.remove()
-        collect_as_torch(model)
+        remove_embedding_gradient(model)
     assert {name for name, one in plain.items() if one is None} == {name for name, one in packed.items() if one is None}
     for name, one in plain.items():
         if one is not None:
@@ -135,7 +135,7 @@ def test_the_loss_and_every_gradient_are_those_of_the_padded_batch(
 def test_a_family_that_cannot_is_left_as_it_is_and_says_why(family: str, why: str) -> None:
     model = built(family, PLAIN[family])
     before = condition(model)
-    assert packing_for(model, batch_of([40, 2])) == (None, why)
+    assert try_padding_free(model, batch_of([40, 2])) == (None, why)
     assert condition(model) == before
 
 
@@ -153,17 +153,17 @@ def test_installing_is_undone_and_may_be_done_again(family_models: Callable[[str
     model = family_models(family).eval()
     batch = {name: one for name, one in batch_of([7, 3]).items() if name != "labels"}
     before, logits = condition(model), model(**batch).logits
-    packing, _ = packing_for(model, batch)
+    packing, _ = try_padding_free(model, batch)
     assert packing is not None
     assert condition(model) == before
     for _ in range(2):
         packing.install()
-        collect_in_place(model)
+        install_embedding_gradient(model)
         during = condition(model)
-        assert during["attention"][0] == NAME
+        assert during["attention"][0] == ATTENTION_NAME
         assert during != before
         packing.remove()
-        collect_as_torch(model)
+        remove_embedding_gradient(model)
         assert condition(model) == before
         assert torch.equal(model(**batch).logits, logits)
 
@@ -175,7 +175,7 @@ def test_a_model_with_dropout_answers_on_the_mean_as_the_plain_one(family: str) 
     one = batch_of([9])
     copies = {name: tensor.expand(2000, *tensor.shape[1:]).contiguous() for name, tensor in one.items()}
     inputs = {name: tensor for name, tensor in copies.items() if name != "labels"}
-    packing, why = packing_for(model, batch_of([9, 2]))
+    packing, why = try_padding_free(model, batch_of([9, 2]))
     assert packing is not None, why
     model.train()
     torch.manual_seed(2)

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from llmkit.metrics import intervals
-from llmkit.metrics.intervals import Floats, Method, bootstrap, bootstrap_all, wilson
+from llmkit.metrics.intervals import (
+    Floats,
+    IntervalMethod,
+    bootstrap_interval,
+    bootstrap_intervals,
+    compute_wilson_interval,
+)
 
 
 def mean_of(values: Floats) -> intervals.Statistic:
@@ -35,22 +41,26 @@ def pearson_of(x: Floats, y: Floats) -> intervals.Statistic:
 )
 def test_wilson_is_scipys(successes: int, n: int, confidence: float) -> None:
     expected = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
-    assert wilson(successes, n, confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert compute_wilson_interval(successes, n, confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_wilson_of_no_rows_knows_nothing() -> None:
-    assert wilson(0, 0) == (0.0, 1.0)
+    assert compute_wilson_interval(0, 0) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 @pytest.mark.parametrize("n", [8, 40, 150])
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
-def test_rows_on_the_same_draws_are_scipys_to_the_last_digits(method: Method, n: int, confidence: float) -> None:
+def test_rows_on_the_same_draws_are_scipys_to_the_last_digits(
+    method: IntervalMethod, n: int, confidence: float
+) -> None:
     values = np.random.default_rng(n).lognormal(size=n)
     scipys: Any = stats.bootstrap(
         (values,), np.mean, n_resamples=999, method=method, confidence_level=confidence, rng=np.random.default_rng(5)
     )
-    ours = bootstrap(mean_of(values), np.ones(n, int), resamples=999, confidence=confidence, seed=5, method=method)
+    ours = bootstrap_interval(
+        mean_of(values), np.ones(n, int), resamples=999, confidence=confidence, seed=5, method=method
+    )
     assert ours == pytest.approx(tuple(scipys.confidence_interval), abs=1e-12)
 
 
@@ -66,32 +76,32 @@ def test_pearson_on_the_same_draws_is_scipys() -> None:
         vectorized=False,
         rng=np.random.default_rng(1),
     ).confidence_interval
-    assert bootstrap(pearson_of(x, y), np.ones(60, int), resamples=500, seed=1) == pytest.approx(
+    assert bootstrap_interval(pearson_of(x, y), np.ones(60, int), resamples=500, seed=1) == pytest.approx(
         tuple(scipys), abs=1e-9
     )
 
 
 @pytest.mark.parametrize("method", ["percentile", "bca"])
-def test_groups_of_equal_rows_give_the_interval_of_the_rows(method: Method) -> None:
+def test_groups_of_equal_rows_give_the_interval_of_the_rows(method: IntervalMethod) -> None:
     values, sizes = np.array([0.0, 0.3, 1.0]), np.array([100, 150, 350])
-    grouped = bootstrap(mean_of(values), sizes, resamples=20_000, method=method)  # drawn group by group
-    rows = bootstrap(mean_of(np.repeat(values, sizes)), np.ones(600, int), resamples=20_000, method=method)
+    grouped = bootstrap_interval(mean_of(values), sizes, resamples=20_000, method=method)  # drawn group by group
+    rows = bootstrap_interval(mean_of(np.repeat(values, sizes)), np.ones(600, int), resamples=20_000, method=method)
     assert grouped == pytest.approx(rows, abs=0.002)
 
 
 def test_one_seed_gives_the_same_bits_and_another_seed_others() -> None:
     values = np.random.default_rng(0).normal(size=30)
-    first = bootstrap(mean_of(values), np.ones(30, int), seed=3)
-    assert first == bootstrap(mean_of(values), np.ones(30, int), seed=3)
-    assert first != bootstrap(mean_of(values), np.ones(30, int), seed=4)
+    first = bootstrap_interval(mean_of(values), np.ones(30, int), seed=3)
+    assert first == bootstrap_interval(mean_of(values), np.ones(30, int), seed=3)
+    assert first != bootstrap_interval(mean_of(values), np.ones(30, int), seed=4)
 
 
 @pytest.mark.parametrize("sizes", [np.ones(50, int), np.array([10, 900, 90])], ids=["by row", "by group"])
 def test_the_size_of_a_chunk_changes_nothing(sizes: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     values = (np.arange(len(sizes)) % 7).astype(np.float64)
-    whole = bootstrap(mean_of(values), sizes)
+    whole = bootstrap_interval(mean_of(values), sizes)
     monkeypatch.setattr(intervals, "CHUNK", 130)
-    assert bootstrap(mean_of(values), sizes) == pytest.approx(whole, abs=1e-12)
+    assert bootstrap_interval(mean_of(values), sizes) == pytest.approx(whole, abs=1e-12)
 
 
 def test_chunks_bound_what_is_held_at_once() -> None:
@@ -101,14 +111,14 @@ def test_chunks_bound_what_is_held_at_once() -> None:
         shapes.append(counts.shape)
         return counts[:, 0]
 
-    bootstrap(total, np.ones(5000, int), resamples=1000)
-    assert max(b * g for b, g in shapes) <= intervals.CHUNK
-    assert sum(b for b, _ in shapes) == 1 + 1000 + intervals.BLOCKS
+    bootstrap_interval(total, np.ones(5000, int), resamples=1000)
+    assert max(b * g for b, g in shapes) <= intervals.BOOTSTRAP_CHUNK
+    assert sum(b for b, _ in shapes) == 1 + 1000 + intervals.JACKKNIFE_BLOCKS
 
 
 def test_every_draw_has_n_rows() -> None:
     for sizes in (np.ones(40, int), np.array([300, 5, 95])):
-        for counts in intervals.resample(sizes, 100, 0):
+        for counts in intervals.draw_resamples(sizes, 100, 0):
             assert (counts.sum(axis=1) == sizes.sum()).all()
 
 
@@ -128,7 +138,7 @@ def test_leaving_blocks_out_accelerates_as_leaving_rows_out(sizes: np.ndarray, m
 def test_each_row_is_left_out_once() -> None:
     sizes = np.tile([1, 4], 700)
     counts = np.concatenate(list(intervals._leave_block_out(sizes)))
-    assert len(counts) == intervals.BLOCKS
+    assert len(counts) == intervals.JACKKNIFE_BLOCKS
     assert (counts >= 0).all()
     assert ((sizes - counts).sum(axis=0) == sizes).all()
 
@@ -136,58 +146,60 @@ def test_each_row_is_left_out_once() -> None:
 def test_several_statistics_share_their_resamples() -> None:
     values = np.random.default_rng(0).normal(size=40)
     mean, sizes = mean_of(values), np.ones(40, int)
-    both = bootstrap_all(lambda counts: np.stack([mean(counts), 2 * mean(counts)], axis=1), sizes)
+    both = bootstrap_intervals(lambda counts: np.stack([mean(counts), 2 * mean(counts)], axis=1), sizes)
     assert both.shape == (2, 2)
-    assert tuple(both[0]) == bootstrap(mean, sizes)
+    assert tuple(both[0]) == bootstrap_interval(mean, sizes)
     assert both[1] == pytest.approx(2 * both[0])
 
 
 def test_equal_rows_show_no_spread() -> None:
-    assert bootstrap(mean_of(np.full(9, 0.7)), np.ones(9, int)) == pytest.approx((0.7, 0.7))
-    assert bootstrap(mean_of(np.array([0.7])), [9]) == (0.7, 0.7)
-    assert bootstrap(mean_of(np.array([0.7])), [1]) == (0.7, 0.7)
+    assert bootstrap_interval(mean_of(np.full(9, 0.7)), np.ones(9, int)) == pytest.approx((0.7, 0.7))
+    assert bootstrap_interval(mean_of(np.array([0.7])), [9]) == (0.7, 0.7)
+    assert bootstrap_interval(mean_of(np.array([0.7])), [1]) == (0.7, 0.7)
 
 
 def test_a_value_that_is_undefined_on_the_rows_has_no_interval() -> None:
-    assert np.isnan(bootstrap(pearson_of(np.ones(5), np.arange(5.0)), np.ones(5, int))).all()
+    assert np.isnan(bootstrap_interval(pearson_of(np.ones(5), np.arange(5.0)), np.ones(5, int))).all()
 
 
 def test_resamples_without_a_value_are_left_out() -> None:
     x, y = np.array([0.0, 0, 0, 1]), np.array([0.0, 1, 0, 3])  # every third resample misses the last row
-    low, high = bootstrap(pearson_of(x, y), np.ones(4, int))
+    low, high = bootstrap_interval(pearson_of(x, y), np.ones(4, int))
     assert -1 <= low <= pearson_of(x, y)(np.ones((1, 4)))[0] <= high <= 1 + 1e-12
 
 
 def test_a_value_beyond_every_resample_is_inside_its_mirrored_interval() -> None:
     """The number of distinct rows: a resample always has fewer, which BCa cannot mend and the mirror can."""
-    low, high = bootstrap(lambda counts: (counts > 0).sum(axis=1) / 100.0, np.ones(100, int))
+    low, high = bootstrap_interval(lambda counts: (counts > 0).sum(axis=1) / 100.0, np.ones(100, int))
     assert low == 1.0
     assert 1.25 < high < 1.5
 
 
 def test_distances_from_the_perfect_value_are_mirrored_on_a_log_scale() -> None:
     values, ones = np.random.default_rng(0).lognormal(size=80), np.ones(80, int)
-    low, high = bootstrap(mean_of(values), ones, method="percentile")
-    mirrored = bootstrap(mean_of(values), ones, method="log(x)")
+    low, high = bootstrap_interval(mean_of(values), ones, method="percentile")
+    mirrored = bootstrap_interval(mean_of(values), ones, method="log(x)")
     assert mirrored == pytest.approx((values.mean() ** 2 / high, values.mean() ** 2 / low))
-    below_one = bootstrap(lambda counts: 1 - mean_of(values)(counts), ones, method="log(1-x)")
+    below_one = bootstrap_interval(lambda counts: 1 - mean_of(values)(counts), ones, method="log(1-x)")
     assert below_one == pytest.approx((1 - mirrored[1], 1 - mirrored[0]))
 
 
 def test_resamples_without_a_fault_do_not_reach_to_infinity() -> None:
     """One faulty row of fifty: every third resample misses it."""
     values = np.eye(50)[0]
-    assert bootstrap(mean_of(values), np.ones(50, int), method="log(x)")[1] == pytest.approx(4 / 50)
-    assert bootstrap(mean_of(0 * values), np.ones(50, int), method="log(x)") == (0.0, 0.0)
+    assert bootstrap_interval(mean_of(values), np.ones(50, int), method="log(x)")[1] == pytest.approx(4 / 50)
+    assert bootstrap_interval(mean_of(0 * values), np.ones(50, int), method="log(x)") == (0.0, 0.0)
 
 
 def test_each_statistic_may_have_a_method_of_its_own() -> None:
     values, ones = np.random.default_rng(0).lognormal(size=40), np.ones(40, int)
-    methods: list[Method] = ["bca", "inverted", "log(x)"]
-    found = bootstrap_all(lambda counts: np.repeat(mean_of(values)(counts)[:, None], 3, axis=1), ones, method=methods)
-    assert tuple(found[0]) == bootstrap(mean_of(values), ones)
+    methods: list[IntervalMethod] = ["bca", "inverted", "log(x)"]
+    found = bootstrap_intervals(
+        lambda counts: np.repeat(mean_of(values)(counts)[:, None], 3, axis=1), ones, method=methods
+    )
+    assert tuple(found[0]) == bootstrap_interval(mean_of(values), ones)
     assert np.isnan(found[1]).all()
-    assert tuple(found[2]) == bootstrap(mean_of(values), ones, method="log(x)")
+    assert tuple(found[2]) == bootstrap_interval(mean_of(values), ones, method="log(x)")
 
 
 @settings(max_examples=60, deadline=None)
@@ -196,8 +208,8 @@ def test_each_statistic_may_have_a_method_of_its_own() -> None:
     st.integers(1, 400),
     st.sampled_from(["bca", "percentile", "log(x)", "log(1-x)"]),
 )
-def test_low_value_high_are_in_order(values: list[float], size: int, method: Method) -> None:
+def test_low_value_high_are_in_order(values: list[float], size: int, method: IntervalMethod) -> None:
     rows, sizes = np.array(values), np.full(len(values), size)
     value = mean_of(rows)(sizes[None].astype(float))[0]
-    low, high = bootstrap(mean_of(rows), sizes, resamples=100, method=method)
+    low, high = bootstrap_interval(mean_of(rows), sizes, resamples=100, method=method)
     assert low <= value <= high

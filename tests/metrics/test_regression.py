@@ -9,7 +9,12 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from llmkit.metrics.intervals import Floats
-from llmkit.metrics.regression import LOWER_IS_BETTER, NAMES, score_all, statistic
+from llmkit.metrics.regression import (
+    REGRESSION_LOWER_IS_BETTER,
+    REGRESSION_METRICS,
+    make_regression_statistic,
+    score_regression,
+)
 from llmkit.version import __version__
 
 
@@ -47,9 +52,13 @@ def test_values_on_any_resample_are_scipys_and_sklearns() -> None:
         true, said = numbers(int(rng.integers(1, 12)), rng)
         counts = rng.integers(0, 3, size=(2, len(true)))
         counts[:, 0] += 1  # a resample has rows
-        for drawn, found in zip(counts, statistic(NAMES, list(true), list(said))(counts * 1.0), strict=True):
+        for drawn, found in zip(
+            counts, make_regression_statistic(REGRESSION_METRICS, list(true), list(said))(counts * 1.0), strict=True
+        ):
             oracle = expected(np.repeat(true, drawn), np.repeat(said, drawn))
-            assert dict(zip(NAMES, found, strict=True)) == pytest.approx(oracle, rel=1e-9, abs=1e-9, nan_ok=True)
+            assert dict(zip(REGRESSION_METRICS, found, strict=True)) == pytest.approx(
+                oracle, rel=1e-9, abs=1e-9, nan_ok=True
+            )
 
 
 def test_scores_are_inside_their_intervals_and_the_order_of_rows_changes_no_bit() -> None:
@@ -57,8 +66,10 @@ def test_scores_are_inside_their_intervals_and_the_order_of_rows_changes_no_bit(
     for _ in range(40):
         true, said = numbers(int(rng.integers(1, 30)), rng)
         order = rng.permutation(len(true))
-        found = score_all(NAMES, list(true), list(said))
-        assert repr(found) == repr(score_all(NAMES, list(true[order]), list(said[order])))  # NaN equals itself as text
+        found = score_regression(REGRESSION_METRICS, list(true), list(said))
+        assert repr(found) == repr(
+            score_regression(REGRESSION_METRICS, list(true[order]), list(said[order]))
+        )  # NaN equals itself as text
         for score in found.values():
             assert score.low <= score.value <= score.high or np.isnan([score.low, score.value, score.high]).all()
         for name in ("pearson", "spearman"):
@@ -67,23 +78,25 @@ def test_scores_are_inside_their_intervals_and_the_order_of_rows_changes_no_bit(
 
 def test_one_metric_alone_is_the_same_as_among_others() -> None:
     true, said = numbers(50, np.random.default_rng(2))
-    together = score_all(NAMES, list(true), list(said), seed=4)
-    assert {name: score_all([name], list(true), list(said), seed=4)[name] for name in NAMES} == together
+    together = score_regression(REGRESSION_METRICS, list(true), list(said), seed=4)
+    assert {
+        name: score_regression([name], list(true), list(said), seed=4)[name] for name in REGRESSION_METRICS
+    } == together
 
 
 @pytest.mark.parametrize(("true", "said"), [([0.1] * 7, [0.1, 0.2, 0.3] * 2 + [0.7]), ([1.0, 2, 3], [0.1] * 3)])
 def test_a_constant_side_has_no_correlation(true: list[float], said: list[float]) -> None:
-    found = score_all(["pearson", "spearman"], true, said)
+    found = score_regression(["pearson", "spearman"], true, said)
     assert all(math.isnan(number) for score in found.values() for number in (score.value, score.low, score.high))
 
 
 def test_r2_of_constant_references_is_sklearns() -> None:
-    assert score_all(["r2"], [0.1] * 3, [0.1] * 3)["r2"].value == 1
-    assert score_all(["r2"], [0.1] * 3, [0.1, 0.2, 0.1])["r2"].value == 0
+    assert score_regression(["r2"], [0.1] * 3, [0.1] * 3)["r2"].value == 1
+    assert score_regression(["r2"], [0.1] * 3, [0.1, 0.2, 0.1])["r2"].value == 0
 
 
 def test_a_single_row_has_errors_only() -> None:
-    found = {name: score.value for name, score in score_all(NAMES, [1.0], [3.0]).items()}
+    found = {name: score.value for name, score in score_regression(REGRESSION_METRICS, [1.0], [3.0]).items()}
     assert found == pytest.approx(
         {"pearson": math.nan, "spearman": math.nan, "mae": 2, "rmse": 2, "r2": math.nan}, nan_ok=True
     )
@@ -92,14 +105,14 @@ def test_a_single_row_has_errors_only() -> None:
 @pytest.mark.parametrize("scale", [1e-200, 1e-12, 1e150])
 def test_the_size_of_the_numbers_does_not_matter(scale: float) -> None:
     true, said = np.array([1.0, 2, 3, 5]), np.array([1.0, 2.5, 2, 6])
-    found = score_all(["pearson", "spearman"], list(true * scale), list(said * scale))
+    found = score_regression(["pearson", "spearman"], list(true * scale), list(said * scale))
     assert found["pearson"].value == pytest.approx(stats.pearsonr(true, said)[0], abs=1e-12)
     assert found["spearman"].value == pytest.approx(0.8)
 
 
 def test_signatures_name_metric_variant_interval_and_library() -> None:
     rest = f"interval:bca,2000,seed=7|llmkit {__version__}"
-    found = score_all(NAMES, [1.0, 2, 3], [1.0, 2, 2], seed=7)
+    found = score_regression(REGRESSION_METRICS, [1.0, 2, 3], [1.0, 2, 2], seed=7)
     assert {name: score.signature for name, score in found.items()} == {
         "pearson": f"pearson|{rest}",
         "spearman": f"spearman|ties:midrank|{rest}",
@@ -111,14 +124,20 @@ def test_signatures_name_metric_variant_interval_and_library() -> None:
 
 def test_worse_answers_move_each_score_the_way_that_is_said() -> None:
     true = [1.0, 2, 3, 4]
-    better, worse = score_all(NAMES, true, [1.0, 2, 3, 5]), score_all(NAMES, true, [4.0, 3, 2, 0])
-    assert tuple(name for name in NAMES if better[name].value < worse[name].value) == LOWER_IS_BETTER
+    better, worse = (
+        score_regression(REGRESSION_METRICS, true, [1.0, 2, 3, 5]),
+        score_regression(REGRESSION_METRICS, true, [4.0, 3, 2, 0]),
+    )
+    assert (
+        tuple(name for name in REGRESSION_METRICS if better[name].value < worse[name].value)
+        == REGRESSION_LOWER_IS_BETTER
+    )
 
 
 def test_faults_of_the_caller_are_no_silent_score() -> None:
     with pytest.raises(KeyError, match="mse"):
-        score_all(["mse"], [1.0], [1.0])
+        score_regression(["mse"], [1.0], [1.0])
     with pytest.raises(ValueError, match=r"^2 references and 1 answers: one of each a row is needed$"):
-        score_all(["mae"], [1.0, 2.0], [1.0])
+        score_regression(["mae"], [1.0, 2.0], [1.0])
     with pytest.raises(ValueError, match=r"^0 references and 0 answers: one of each a row is needed$"):
-        statistic(["mae"], [], [])
+        make_regression_statistic(["mae"], [], [])

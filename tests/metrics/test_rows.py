@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmkit.metrics.rows import by_content, mean_of, score_rows, signed
+from llmkit.metrics.rows import argsort_rows, format_metric_signature, make_mean_statistic, score_rows
 from llmkit.version import __version__
 
 LIMITS = {"mae": (0.0, float("inf"))}
@@ -12,18 +12,20 @@ def test_rows_in_any_order_are_sorted_alike() -> None:
     rng = np.random.default_rng(0)
     table, flags = rng.integers(0, 3, size=(200, 3)) / 2 - 0.5, rng.random(200) < 0.5
     shuffled = rng.permutation(200)
-    first, second = by_content(table, flags), shuffled[by_content(table[shuffled], flags[shuffled])]
+    first, second = argsort_rows(table, flags), shuffled[argsort_rows(table[shuffled], flags[shuffled])]
     assert (table[first] == table[second]).all()
     assert (flags[first] == flags[second]).all()
 
 
 def test_a_score_stays_within_its_limits() -> None:
     values = np.array([0.0, 0.0, 0.0, 1.0])
-    found = score_rows(["mae"], lambda c: 2 * mean_of(values)(c)[:, None], 4, ["s"], limits=LIMITS, seed=0)["mae"]
+    found = score_rows(["mae"], lambda c: 2 * make_mean_statistic(values)(c)[:, None], 4, ["s"], limits=LIMITS, seed=0)[
+        "mae"
+    ]
     assert found.value == 0.5
     assert found.low >= 0
     assert found.high > 1
-    one = score_rows(["x"], lambda c: mean_of(values)(c)[:, None] + 0.7, 4, ["s"], limits={}, seed=0)["x"]
+    one = score_rows(["x"], lambda c: make_mean_statistic(values)(c)[:, None] + 0.7, 4, ["s"], limits={}, seed=0)["x"]
     assert one.high == 1
 
 
@@ -33,12 +35,12 @@ def test_an_interval_without_spread_reaches_as_far_as_wilsons_faults() -> None:
     def score(other: float) -> tuple[float, float]:
         found = score_rows(
             ["x"],
-            lambda c: mean_of(values)(c)[:, None],
+            lambda c: make_mean_statistic(values)(c)[:, None],
             50,
             ["s"],
             limits={},
             seed=0,
-            otherwise=lambda share: np.array([other - share]),
+            flip_rows=lambda share: np.array([other - share]),
         )["x"]
         return found.low, found.high
 
@@ -52,14 +54,14 @@ def test_an_undefined_value_has_no_interval() -> None:
 
 
 def test_a_signature_is_what_computed_the_score() -> None:
-    assert signed("x", [], None) == f"x|interval:wilson|llmkit {__version__}"
-    assert signed("x", ["a:b"], 3) == f"x|a:b|interval:bca,2000,seed=3|llmkit {__version__}"
-    assert signed("rmse", [], 3) == f"rmse|interval:log(x),2000,seed=3|llmkit {__version__}"
+    assert format_metric_signature("x", [], None) == f"x|interval:wilson|llmkit {__version__}"
+    assert format_metric_signature("x", ["a:b"], 3) == f"x|a:b|interval:bca,2000,seed=3|llmkit {__version__}"
+    assert format_metric_signature("rmse", [], 3) == f"rmse|interval:log(x),2000,seed=3|llmkit {__version__}"
 
 
 def test_an_inverted_interval_is_that_of_its_metric_within_its_limits() -> None:
     values = np.array([0.0, 0.0, 0.0, 1.0])
-    statistic = lambda c: np.stack([mean_of(values)(c)] * 2, axis=1)  # noqa: E731
-    found = score_rows(["x", "ece"], statistic, 4, ["s"] * 2, limits={}, seed=0, inverted=lambda: (-0.1, 1.5))
+    statistic = lambda c: np.stack([make_mean_statistic(values)(c)] * 2, axis=1)  # noqa: E731
+    found = score_rows(["x", "ece"], statistic, 4, ["s"] * 2, limits={}, seed=0, compute_inverted=lambda: (-0.1, 1.5))
     assert (found["ece"].low, found["ece"].value, found["ece"].high) == (0, 0.25, 1)
     assert found["x"].high < 1

@@ -7,7 +7,7 @@ import torch
 
 from llmkit.errors import RecipeError
 from llmkit.models import device as devices
-from llmkit.models.device import choose_precision, hardware
+from llmkit.models.device import choose_precision, describe_hardware
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda", 0), torch.device("mps")
 
@@ -74,7 +74,7 @@ def test_what_the_machine_cannot_do_is_refused(
 def test_the_units_of_the_cpu(amx: bool, avx: bool, units: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
-    assert devices.cpu_bf16() == units
+    assert devices.get_cpu_bf16_unit() == units
 
 
 @pytest.mark.parametrize(
@@ -93,9 +93,9 @@ def test_the_device(cuda: bool, mps: bool, rank: str | None, chosen: str, monkey
         monkeypatch.delenv("LOCAL_RANK", raising=False)
     else:
         monkeypatch.setenv("LOCAL_RANK", rank)
-    assert str(devices.device()) == chosen
+    assert str(devices.get_device()) == chosen
 
 
 def test_the_manifest_names_the_threads_that_the_sums_depend_on() -> None:
-    assert hardware()["threads"] == torch.get_num_threads()
-    assert {"machine", "system", "cores", "device", "cpu_bf16"} <= set(hardware())
+    assert describe_hardware()["threads"] == torch.get_num_threads()
+    assert {"machine", "system", "cores", "device", "cpu_bf16"} <= set(describe_hardware())

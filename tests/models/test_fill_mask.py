@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForMaskedLM
 
-from llmkit.data.corpus.masking import IGNORED
+from llmkit.data.corpus.masking import IGNORE_INDEX
 from llmkit.models import fill_mask
 from llmkit.models.fast import sparse_head
 
@@ -43,7 +43,7 @@ def test_the_likeliest_tokens_of_each_mask(model: Any, sparse: bool) -> None:
     for row, at in ((0, 2), (0, 5), (2, 1)):
         batch["input_ids"][row, at] = MASK
     with torch.inference_mode():
-        found = fill_mask.likeliest(model, batch, MASK, 3, sparse)
+        found = fill_mask.predict_masked_tokens(model, batch, MASK, 3, sparse)
     assert [len(one) for one in found] == [2, 0, 1]
     for row, at, said in ((0, 2, found[0][0]), (0, 5, found[0][1]), (2, 1, found[2][0])):
         best, tokens = chances(model, batch["input_ids"][row][: (9, 6, 3)[row]])[at].topk(3)
@@ -55,7 +55,7 @@ def test_no_more_tokens_are_said_than_there_are(model: Any) -> None:
     batch = padded(4)
     batch["input_ids"][0, 1] = MASK
     with torch.inference_mode():
-        ((said,),) = fill_mask.likeliest(model, batch, MASK, 10**6, True)
+        ((said,),) = fill_mask.predict_masked_tokens(model, batch, MASK, 10**6, True)
     assert len(said) == model.config.vocab_size
     assert sum(chance for _, chance in said) == pytest.approx(1, abs=1e-4)
 
@@ -70,11 +70,11 @@ def test_each_token_in_turn_is_hidden_and_special_ones_are_not(
     whole = batch["input_ids"].clone()
     whole[0, 3] = 1  # an unknown token of the text counts as any other
     batch["input_ids"] = whole.clone()
-    labels = torch.full_like(whole, IGNORED)
+    labels = torch.full_like(whole, IGNORE_INDEX)
     labels[0, 4], batch["input_ids"][0, 4] = whole[0, 4], MASK  # already hidden: put back before its turn
     batch["labels"] = labels
     with torch.inference_mode():
-        found = fill_mask.pseudo_sums(model, batch, MASK, (1, 1), sparse)
+        found = fill_mask.sum_pseudo_losses(model, batch, MASK, (1, 1), sparse)
     for row, length in enumerate((7, 5, 2)):
         loss = 0.0
         for at in range(1, length - 1):
@@ -88,16 +88,16 @@ def test_each_token_in_turn_is_hidden_and_special_ones_are_not(
 @pytest.mark.parametrize("sparse", [True, False])
 def test_rows_of_which_nothing_is_asked_count_nothing(model: Any, sparse: bool) -> None:
     batch = padded(5, 2)
-    batch["labels"] = torch.full_like(batch["input_ids"], IGNORED)
+    batch["labels"] = torch.full_like(batch["input_ids"], IGNORE_INDEX)
     with torch.inference_mode():
-        assert fill_mask.sums(model, batch, sparse) == [{"loss": 0.0, "masked": 0.0, "correct": 0.0}] * 2
+        assert fill_mask.sum_masked_losses(model, batch, sparse) == [{"loss": 0.0, "masked": 0.0, "correct": 0.0}] * 2
 
 
 @pytest.mark.parametrize("lengths", [(9, 7), (2,), (1,), (1, 1)])
 def test_a_head_is_tried_on_rows_of_any_length(model: Any, lengths: tuple[int, ...]) -> None:
     batch = padded(*lengths)
-    assert fill_mask.can_be_sparse(model, batch)
-    assert sparse_head.can_be_sparse(model, batch)
+    assert fill_mask.can_select_positions(model, batch)
+    assert sparse_head.has_positionwise_head(model, batch)
 
 
 class Smeared(torch.nn.Module):
@@ -113,7 +113,7 @@ class Smeared(torch.nn.Module):
 
 def test_a_head_that_looks_at_its_neighbours_is_run_whole(tiny_mlm: str) -> None:
     model = AutoModelForMaskedLM.from_pretrained(tiny_mlm).eval()
-    assert fill_mask.can_be_sparse(model, padded(9, 7))
+    assert fill_mask.can_select_positions(model, padded(9, 7))
     model.cls = Smeared(model.cls)
-    assert not fill_mask.can_be_sparse(model, padded(9, 7))
+    assert not fill_mask.can_select_positions(model, padded(9, 7))
     assert not model.base_model._forward_hooks

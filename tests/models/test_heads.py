@@ -10,9 +10,9 @@ import torch
 from transformers import AutoModel, AutoModelForMaskedLM
 
 from llmkit.models import heads
-from llmkit.models.load import Loaded, load_model
-from llmkit.models.sources.model_ref import ModelName, resolve
-from llmkit.testing import FAMILIES, tiny_model
+from llmkit.models.load import LoadedModel, load_model
+from llmkit.models.sources.model_ref import ModelRef, resolve_model
+from llmkit.testing import ENCODER_CONFIGS, make_tiny_model
 
 HEAD = "AutoModelForSequenceClassification"
 
@@ -29,12 +29,12 @@ def named(labels: Sequence[str]) -> dict[str, Any]:
 
 def trained(labels: Sequence[str], family: str = "bert") -> str:
     names = {key: value for key, value in named(labels).items() if key != "num_labels"}
-    return tiny_model("m", family, auto_class=HEAD, **names)
+    return make_tiny_model("m", family, auto_class=HEAD, **names)
 
 
-def with_labels(labels: Sequence[str], seed: int = 1) -> Loaded:
+def with_labels(labels: Sequence[str], seed: int = 1) -> LoadedModel:
     torch.manual_seed(seed)
-    return load_model(resolve("m"), HEAD, named(labels))
+    return load_model(resolve_model("m"), HEAD, named(labels))
 
 
 def held(key: str) -> torch.Tensor:
@@ -46,7 +46,7 @@ def held(key: str) -> torch.Tensor:
 def test_the_same_labels_in_the_same_order_keep_the_head() -> None:
     trained(["bad", "good"])
     found = with_labels(["bad", "good"])
-    assert found.fresh == ()
+    assert found.new_weights == ()
     assert torch.equal(found.model.classifier.weight, held("classifier.weight"))
 
 
@@ -54,7 +54,7 @@ def test_the_same_labels_in_the_same_order_keep_the_head() -> None:
 def test_other_labels_draw_the_head_anew_with_the_seed(labels: list[str]) -> None:
     trained(["bad", "good"])
     found = with_labels(labels)
-    assert found.fresh == ("classifier.bias", "classifier.weight")
+    assert found.new_weights == ("classifier.bias", "classifier.weight")
     assert found.model.config.id2label == dict(enumerate(labels))
     drawn = found.model.classifier.weight
     assert not torch.equal(drawn, held("classifier.weight"))
@@ -65,65 +65,65 @@ def test_other_labels_draw_the_head_anew_with_the_seed(labels: list[str]) -> Non
 
 
 def test_a_head_without_label_names_is_for_other_labels() -> None:
-    tiny_model("m", auto_class=HEAD)
-    assert with_labels(["bad", "good"]).fresh == ("classifier.bias", "classifier.weight")
-    assert with_labels(["LABEL_0", "LABEL_1"]).fresh == ()
+    make_tiny_model("m", auto_class=HEAD)
+    assert with_labels(["bad", "good"]).new_weights == ("classifier.bias", "classifier.weight")
+    assert with_labels(["LABEL_0", "LABEL_1"]).new_weights == ()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ENCODER_CONFIGS)
 def test_only_the_layer_of_the_labels_is_drawn_in_every_family(family: str) -> None:
     trained(["bad", "good"], family)
     last = "classifier.out_proj" if family in ("roberta", "electra") else "classifier"
     found = with_labels(["a", "b"])
-    assert found.fresh == (f"{last}.bias", f"{last}.weight")
+    assert found.new_weights == (f"{last}.bias", f"{last}.weight")
     changed = [key for key, value in found.model.state_dict().items() if not torch.equal(value, held(key))]
     assert changed == [f"{last}.weight"]  # a fresh bias is zero, as that of the untrained head was
 
 
 def test_a_head_that_is_fresh_already_is_drawn_once(tiny: str) -> None:
     torch.manual_seed(1)
-    once = load_model(resolve(tiny), HEAD, {"num_labels": 2}).model.classifier.weight
+    once = load_model(resolve_model(tiny), HEAD, {"num_labels": 2}).model.classifier.weight
     torch.manual_seed(1)
-    found = load_model(resolve(tiny), HEAD, named(["bad", "good"]))
-    assert found.fresh == ("classifier.bias", "classifier.weight")
+    found = load_model(resolve_model(tiny), HEAD, named(["bad", "good"]))
+    assert found.new_weights == ("classifier.bias", "classifier.weight")
     assert torch.equal(found.model.classifier.weight, once)
 
 
 def test_a_head_without_a_layer_of_the_labels_is_refused(refused: Callable[..., str]) -> None:
-    model = AutoModel.from_pretrained(tiny_model("m"))
-    assert refused(lambda: heads.redraw(ModelName("m", "m"), model, [])) == (
+    model = AutoModel.from_pretrained(make_tiny_model("m"))
+    assert refused(lambda: heads.reinit_output_layer(ModelRef("m", "m"), model, [])) == (
         "m: its head was trained for other labels and has no layer of one output a label; name a model without a head"
     )
 
 
 @pytest.mark.parametrize("auto_class", ["AutoModel", HEAD, "AutoModelForMaskedLM"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ENCODER_CONFIGS)
 def test_layers_that_the_model_leaves_out_are_named(family: str, auto_class: str) -> None:
-    tiny_model("m", family, auto_class=auto_class)
-    assert load_model(resolve("m"), HEAD, {}).dropped == ()
-    left_out = load_model(resolve("m"), HEAD, {"num_hidden_layers": 1}).dropped
+    make_tiny_model("m", family, auto_class=auto_class)
+    assert load_model(resolve_model("m"), HEAD, {}).unused_weights == ()
+    left_out = load_model(resolve_model("m"), HEAD, {"num_hidden_layers": 1}).unused_weights
     assert left_out
     assert all(".1." in key for key in left_out)
 
 
 def test_heads_of_other_tasks_and_old_buffers_are_not_missed(tiny: str) -> None:
-    model = load_model(resolve(tiny), HEAD, {}).model
+    model = load_model(resolve_model(tiny), HEAD, {}).model
     buffers = ["embeddings.position_ids", "bert.embeddings.position_ids"]
     others = ["cls.predictions.bias", "cls.seq_relationship.weight", "decoder.weight"]
     layers = ["bert.encoder.layer.7.output.dense.bias", "encoder.layer.2.output.dense.bias"]
-    assert heads.dropped(model, [*layers[::-1], *buffers, *others]) == tuple(layers)
+    assert heads.find_unused_weights(model, [*layers[::-1], *buffers, *others]) == tuple(layers)
 
 
 START = [-1.0, -2.0, -3.0]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ENCODER_CONFIGS)
 def test_a_fresh_vocabulary_begins_with_the_shares(family: str) -> None:
     """Also where the bias is tied to another name, and where the vocabulary was rounded up."""
-    tiny_model("m", family, auto_class="AutoModelForMaskedLM")
+    make_tiny_model("m", family, auto_class="AutoModelForMaskedLM")
     model = AutoModelForMaskedLM.from_pretrained("m")
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    assert heads.begin_at(model, before, START)
+    assert heads.init_output_bias(model, before, START)
     bias = model.get_output_embeddings().bias
     assert bias[:3].tolist() == START
     assert set(bias[3:].tolist()) == {-3.0}
@@ -136,17 +136,17 @@ def test_a_fresh_vocabulary_begins_with_the_shares(family: str) -> None:
 
 
 def test_a_trained_vocabulary_keeps_its_bias() -> None:
-    tiny_model("m", auto_class="AutoModelForMaskedLM")
+    make_tiny_model("m", auto_class="AutoModelForMaskedLM")
     model = AutoModelForMaskedLM.from_pretrained("m")
     before = model.get_output_embeddings().bias.clone()
-    assert not heads.begin_at(model, ["bert.embeddings.word_embeddings.weight"], START)
+    assert not heads.init_output_bias(model, ["bert.embeddings.word_embeddings.weight"], START)
     assert torch.equal(model.get_output_embeddings().bias, before)
 
 
 def test_a_head_of_labels_begins_with_their_shares_and_no_other_head(tiny: str) -> None:
-    model = load_model(resolve(tiny), HEAD, named(["a", "b", "c"])).model
-    assert heads.begin_at(model, ["classifier.bias"], START)
+    model = load_model(resolve_model(tiny), HEAD, named(["a", "b", "c"])).model
+    assert heads.init_output_bias(model, ["classifier.bias"], START)
     assert model.classifier.bias.tolist() == START
-    assert not heads.begin_at(AutoModel.from_pretrained(tiny), ["embeddings.LayerNorm.bias"], START)
-    few = load_model(resolve(tiny), HEAD, named(["a", "b"])).model
-    assert not heads.begin_at(few, ["classifier.bias"], START)
+    assert not heads.init_output_bias(AutoModel.from_pretrained(tiny), ["embeddings.LayerNorm.bias"], START)
+    few = load_model(resolve_model(tiny), HEAD, named(["a", "b"])).model
+    assert not heads.init_output_bias(few, ["classifier.bias"], START)

@@ -15,31 +15,31 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from llmkit.errors import ModelError
-from llmkit.models.load import Loaded, load_model
-from llmkit.models.sources.model_ref import ModelName, resolve
-from llmkit.models.tokenizers.encode import encode, pad
-from llmkit.models.tokenizers.max_length import POSITIONS_AFTER_PAD, check_length, own_length
-from llmkit.testing import FAMILIES, tiny_model
+from llmkit.models.load import LoadedModel, load_model
+from llmkit.models.sources.model_ref import ModelRef, resolve_model
+from llmkit.models.tokenizers.encode import encode_texts, pad_features
+from llmkit.models.tokenizers.max_length import PAD_OFFSET_FAMILIES, check_max_length, get_default_max_length
+from llmkit.testing import ENCODER_CONFIGS, make_tiny_model
 
 HEAD = "AutoModelForSequenceClassification"
-NAME = ModelName("m", "m")
+NAME = ModelRef("m", "m")
 
 
-def boundless(family: str, positions: int, **config: int) -> Loaded:
+def boundless(family: str, positions: int, **config: int) -> LoadedModel:
     """A tiny model whose tokenizer names no length."""
-    tiny_model("m", family, max_position_embeddings=positions, **config)
+    make_tiny_model("m", family, max_position_embeddings=positions, **config)
     file = Path("m/tokenizer_config.json")
     file.write_text(file.read_text().replace('"model_max_length": 128', '"model_max_length": 1e30'))
-    return load_model(resolve("m"), HEAD, {})
+    return load_model(resolve_model("m"), HEAD, {})
 
 
-def answers(found: Loaded, length: int) -> bool:
+def answers(found: LoadedModel, length: int) -> bool:
     """Whether the model takes a row of `length` tokens, padded as llmkit pads."""
-    features, cut = encode(found.tokenizer, ["film " * 300], length)
+    features, cut = encode_texts(found.tokenizer, ["film " * 300], length)
     assert (len(features[0]["input_ids"]), cut) == (length, 1)
     with torch.inference_mode():
         try:
-            return bool(found.model(**pad(found.tokenizer, features)).logits.isfinite().all())
+            return bool(found.model(**pad_features(found.tokenizer, features)).logits.isfinite().all())
         except (IndexError, RuntimeError):
             return False
 
@@ -56,7 +56,7 @@ def answers(found: Loaded, length: int) -> bool:
 )
 def test_a_model_reads_as_many_tokens_as_it_has_positions(family: str, config: dict[str, int], most: int) -> None:
     found = boundless(family, 34, **config)
-    assert own_length(found.model.config, found.tokenizer) == most
+    assert get_default_max_length(found.model.config, found.tokenizer) == most
     assert answers(found, most)
     found.tokenizer.model_max_length = 10**30
     assert not answers(found, most + 1)
@@ -69,22 +69,22 @@ def test_the_table_of_families_is_what_transformers_does() -> None:
         modeling = file.with_name(file.name.replace("configuration_", "modeling_"))
         if modeling.is_file() and "padding_idx + 1" in modeling.read_text(encoding="utf-8"):
             families.add(config.model_type)
-    assert families == POSITIONS_AFTER_PAD
+    assert families == PAD_OFFSET_FAMILIES
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ENCODER_CONFIGS)
 def test_the_tokenizers_own_length_counts_too(family: str) -> None:
-    tiny_model("m", family)
-    found = load_model(resolve("m"), HEAD, {})
-    assert found.length == 128
+    make_tiny_model("m", family)
+    found = load_model(resolve_model("m"), HEAD, {})
+    assert found.max_length == 128
     assert answers(found, 128)
 
 
 def test_a_model_without_any_limit_reads_512() -> None:
     tokenizer = boundless("bert", 34).tokenizer
     tokenizer.model_max_length = 10**30
-    assert own_length(AutoConfig.for_model("t5"), tokenizer) == 512
-    check_length(NAME, AutoConfig.for_model("t5"), tokenizer, 10**5)
+    assert get_default_max_length(AutoConfig.for_model("t5"), tokenizer) == 512
+    check_max_length(NAME, AutoConfig.for_model("t5"), tokenizer, 10**5)
 
 
 @pytest.mark.parametrize(
@@ -98,5 +98,5 @@ def test_a_model_without_any_limit_reads_512() -> None:
 def test_a_length_that_the_model_has_not_is_refused(length: int, sentence: str, refused: Callable[..., str]) -> None:
     found = boundless("roberta", 34, pad_token_id=1)
     for good in (3, 32):
-        check_length(NAME, found.model.config, found.tokenizer, good)
-    assert refused(lambda: check_length(NAME, found.model.config, found.tokenizer, length), ModelError) == sentence
+        check_max_length(NAME, found.model.config, found.tokenizer, good)
+    assert refused(lambda: check_max_length(NAME, found.model.config, found.tokenizer, length), ModelError) == sentence

@@ -13,56 +13,56 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from llmkit.errors import NetworkError, RecipeError
 from llmkit.models import load
-from llmkit.models.load import Loaded, load_config, load_model, load_tokenizer
+from llmkit.models.load import LoadedModel, load_config, load_model, load_tokenizer
 from llmkit.models.sources import hub
-from llmkit.models.sources.model_ref import resolve
-from llmkit.models.weight_names import modules
-from llmkit.testing import FAMILIES, tiny_model, tiny_tokenizer
+from llmkit.models.sources.model_ref import resolve_model
+from llmkit.models.weight_names import summarize_modules
+from llmkit.testing import ENCODER_CONFIGS, make_tiny_model, make_tiny_tokenizer
 
 HEAD = "AutoModelForSequenceClassification"
 Copied = Callable[..., Path]
 Refused = Callable[..., str]
 
 
-def loaded(folder: Path | str, **changes: Any) -> Loaded:
-    return load_model(resolve(str(folder)), HEAD, changes)
+def loaded(folder: Path | str, **changes: Any) -> LoadedModel:
+    return load_model(resolve_model(str(folder)), HEAD, changes)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ENCODER_CONFIGS)
 def test_every_family_gets_a_head_and_answers(family: str) -> None:
-    tiny_model("m", family)
+    make_tiny_model("m", family)
     found = loaded("m", num_labels=3)
     assert found.model.dtype == torch.float32
-    assert all(key.startswith(("classifier", "pre_classifier", "head")) for key in found.fresh)
+    assert all(key.startswith(("classifier", "pre_classifier", "head")) for key in found.new_weights)
     found.model.eval()
     batch = found.tokenizer(["a fine film"], return_tensors="pt")
     assert found.model(**batch).logits.shape == (1, 3)
 
 
 def test_fresh_weights_are_named(tiny: str, tiny_classifier: str) -> None:
-    assert loaded(tiny).fresh == ("classifier.bias", "classifier.weight")
-    assert loaded(tiny_classifier).fresh == ()
+    assert loaded(tiny).new_weights == ("classifier.bias", "classifier.weight")
+    assert loaded(tiny_classifier).new_weights == ()
     assert (
-        modules(("classifier.bias", "classifier.weight", "pooler.dense.bias", "scale"))
+        summarize_modules(("classifier.bias", "classifier.weight", "pooler.dense.bias", "scale"))
         == "classifier, pooler.dense, scale"
     )
 
 
 def test_a_head_of_another_size_is_drawn_afresh(tiny_classifier: str) -> None:
-    assert loaded(tiny_classifier, num_labels=5).fresh == ("classifier.bias", "classifier.weight")
+    assert loaded(tiny_classifier, num_labels=5).new_weights == ("classifier.bias", "classifier.weight")
 
 
 def test_a_half_precision_checkpoint_is_trained_in_float32() -> None:
-    tiny_model("m", auto_class=HEAD)
+    make_tiny_model("m", auto_class=HEAD)
     model = AutoModelForSequenceClassification.from_pretrained("m", dtype=torch.float32)
     model.half().save_pretrained("m")
     assert AutoModelForSequenceClassification.from_pretrained("m").dtype == torch.float16
     assert {weight.dtype for weight in loaded("m").model.parameters()} == {torch.float32}
-    assert load_model(resolve("m"), HEAD, {}, dtype="bfloat16").model.dtype == torch.bfloat16
+    assert load_model(resolve_model("m"), HEAD, {}, dtype="bfloat16").model.dtype == torch.bfloat16
 
 
 def test_what_must_answer_must_be_whole(tiny: str, refused: Refused) -> None:
-    said = refused(lambda: load_model(resolve(tiny), HEAD, {}, strict=True))
+    said = refused(lambda: load_model(resolve_model(tiny), HEAD, {}, strict=True))
     assert said == (
         f"{tiny}: 2 weights are missing: classifier.bias, classifier.weight; "
         "a random head must not answer; name a model that was trained for the task"
@@ -79,7 +79,7 @@ def test_one_weight_and_many_weights_are_counted(tiny_classifier: str, refused: 
     del held["classifier.bias"]
     save_file(held, "m/model.safetensors", metadata={"format": "pt"})
     mend = "a random head must not answer; name a model that was trained for the task"
-    said = refused(lambda: load_model(resolve("m"), HEAD, {}, strict=True))
+    said = refused(lambda: load_model(resolve_model("m"), HEAD, {}, strict=True))
     assert said == f"m: 1 weight is missing: classifier.bias; {mend}"
     layer = sorted(key for key in held if "layer.0" in key)
     save_file(
@@ -87,7 +87,7 @@ def test_one_weight_and_many_weights_are_counted(tiny_classifier: str, refused: 
         "m/model.safetensors",
         metadata={"format": "pt"},
     )
-    said = refused(lambda: load_model(resolve("m"), HEAD, {}, strict=True))
+    said = refused(lambda: load_model(resolve_model("m"), HEAD, {}, strict=True))
     assert said == f"m: {len(layer) + 1} weights are missing: {', '.join(layer[:5])} ...; {mend}"
 
 
@@ -133,7 +133,7 @@ def test_a_damaged_config_is_one_sentence(text: str, copied: Copied, refused: Re
 @pytest.mark.parametrize("text", ["{", "{}", "[]", "\0", '{"version": "1.0", "model": {"type": "BPE"}}'])
 def test_a_damaged_tokenizer_is_one_sentence(text: str, copied: Copied, refused: Refused) -> None:
     (copied() / "tokenizer.json").write_text(text)
-    said = refused(lambda: load_tokenizer(resolve("m")))
+    said = refused(lambda: load_tokenizer(resolve_model("m")))
     assert said.startswith("m: ")
     assert said.endswith("; check the folder and model.config")
 
@@ -141,14 +141,14 @@ def test_a_damaged_tokenizer_is_one_sentence(text: str, copied: Copied, refused:
 def test_a_folder_without_tokenizer_does_not_read_every_word_as_unknown(copied: Copied, refused: Refused) -> None:
     copied(without=("tokenizer.json", "tokenizer_config.json"))
     said = "m: its tokenizer knows no words; put the files of its tokenizer beside it"
-    assert refused(lambda: load_tokenizer(resolve("m"))) == said
+    assert refused(lambda: load_tokenizer(resolve_model("m"))) == said
 
 
 def test_a_tokenizer_without_pad_token_is_refused(refused: Refused) -> None:
-    tiny_model("m", pad=False)
+    make_tiny_model("m", pad=False)
     mend = "name a model whose tokenizer has one (encoders have; many text generators have not)"
-    assert refused(lambda: load_tokenizer(resolve("m"))) == f"m: its tokenizer has no pad token; {mend}"
-    assert load_tokenizer(resolve("m"), needs=("mask",)).mask_token == "[MASK]"
+    assert refused(lambda: load_tokenizer(resolve_model("m"))) == f"m: its tokenizer has no pad token; {mend}"
+    assert load_tokenizer(resolve_model("m"), required_tokens=("mask",)).mask_token == "[MASK]"
 
 
 def test_padding_and_truncation_of_the_file_are_turned_off(copied: Copied) -> None:
@@ -159,7 +159,7 @@ def test_padding_and_truncation_of_the_file_are_turned_off(copied: Copied) -> No
     tokenizer.enable_padding(length=128)
     tokenizer.enable_truncation(4)
     tokenizer.save(file)
-    found = load_tokenizer(resolve("m"))
+    found = load_tokenizer(resolve_model("m"))
     assert len(found("a very fine film")["input_ids"]) == 6
     assert len(found("fine")["input_ids"]) == 3
 
@@ -174,7 +174,7 @@ def test_an_architecture_without_such_a_head_is_refused(copied: Copied, refused:
 
 
 def test_more_words_than_the_embedding_has_are_refused(copied: Copied, refused: Refused) -> None:
-    words = len(load_tokenizer(resolve(str(copied()))))
+    words = len(load_tokenizer(resolve_model(str(copied()))))
     file = Path("m/config.json")
     file.write_text(json.dumps(json.loads(file.read_text()) | {"vocab_size": 20}))
     said = f"m: its tokenizer has {words} words, its embedding 20; take both from the same model"
@@ -194,20 +194,23 @@ def test_config_fields_are_changed_or_refused(copied: Copied, refused: Refused) 
 
 @pytest.mark.parametrize("name", ["google-bert/bert-base-uncased", "no/such@main"])
 def test_the_hub_without_network_is_answered_at_once(name: str, refused: Refused) -> None:
-    said = refused(lambda: load_config(resolve(name)), NetworkError)
+    said = refused(lambda: load_config(resolve_model(name)), NetworkError)
     assert said.startswith(f"{name}: no such local folder, and the Hub did not give it: ")
     assert said.endswith("; HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --model")
 
 
 def test_the_mend_speaks_of_the_network_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    assert hub.mend(resolve("no/such")) == "check the name and the network, or name a local folder with --model"
+    assert (
+        hub.suggest_model_fix(resolve_model("no/such"))
+        == "check the name and the network, or name a local folder with --model"
+    )
 
 
 def test_what_is_saved_is_a_plain_folder_that_cuts_as_training_did(tiny_classifier: str) -> None:
     found = loaded(tiny_classifier)
     found.tokenizer.backend_tokenizer.enable_truncation(3)
-    load.save(found.model, found.tokenizer, Path("out"), 40)
+    load.save_model(found.model, found.tokenizer, Path("out"), 40)
     names = {one.name for one in Path("out").iterdir()}
     assert names == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     about = json.loads(Path("out/tokenizer.json").read_text())
@@ -240,21 +243,21 @@ def test_code_of_a_repository_is_never_run(copied: Copied, refused: Refused) -> 
 def test_a_pad_token_that_only_the_tokenizer_knows_is_put_into_the_config(own_folder: Path) -> None:
     from transformers import AutoConfig
 
-    from llmkit.models.tokenizers.encode import encode, pad
+    from llmkit.models.tokenizers.encode import encode_texts, pad_features
 
     sizes = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 130}
-    words = len(tiny_tokenizer(own_folder / "m"))
+    words = len(make_tiny_tokenizer(own_folder / "m"))
     ids = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
     config = AutoConfig.for_model("gpt2", vocab_size=words, **sizes, **ids)
     AutoModelForSequenceClassification.from_config(config).save_pretrained("m")
     found = loaded("m", num_labels=2)
     found.model.eval()
-    features, _ = encode(found.tokenizer, ["a fine film", "dull"], 16)
+    features, _ = encode_texts(found.tokenizer, ["a fine film", "dull"], 16)
     with torch.inference_mode():
-        together = found.model(**pad(found.tokenizer, features)).logits[1]
-        alone = found.model(**pad(found.tokenizer, features[1:])).logits[0]
+        together = found.model(**pad_features(found.tokenizer, features)).logits[1]
+        alone = found.model(**pad_features(found.tokenizer, features[1:])).logits[0]
     assert torch.allclose(together, alone, atol=1e-6)
-    load.save(found.model, found.tokenizer, Path("out"), 40)
+    load.save_model(found.model, found.tokenizer, Path("out"), 40)
     assert json.loads(Path("out/config.json").read_text())["pad_token_id"] == found.tokenizer.pad_token_id
 
 
@@ -264,9 +267,9 @@ def test_a_tokenizer_by_itself_without_a_mask_token_is_refused(copied: Copied, r
     config = json.loads(about.read_text(encoding="utf-8"))
     del config["mask_token"]
     about.write_text(json.dumps(config), encoding="utf-8")
-    assert refused(lambda: load_tokenizer(resolve("m", what="tokenizer"), ("pad", "mask"))) == (
+    assert refused(lambda: load_tokenizer(resolve_model("m", kind="tokenizer"), ("pad", "mask"))) == (
         "m: it has no mask token; name another, or make one with `llmkit tokenizer train`"
     )
-    assert refused(lambda: load_tokenizer(resolve("m"), ("pad", "mask"))) == (
+    assert refused(lambda: load_tokenizer(resolve_model("m"), ("pad", "mask"))) == (
         "m: its tokenizer has no mask token; name a model whose tokenizer has one (masked language models have)"
     )

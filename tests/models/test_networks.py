@@ -14,9 +14,9 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForSequenceClassification
 
 from llmkit.models import heads
-from llmkit.models.load import longest
-from llmkit.models.networks import NetworkConfig, config_of
-from llmkit.models.scratch.sizes import NETWORK_TYPES, NETWORKS
+from llmkit.models.load import get_position_limit
+from llmkit.models.networks import NetworkConfig, build_network_config
+from llmkit.models.scratch.sizes import NETWORK_NAMES, NETWORK_TYPE_PREFIX
 
 WORDS = 50
 TINY: dict[str, dict[str, Any]] = {
@@ -30,7 +30,7 @@ TINY: dict[str, dict[str, Any]] = {
 
 def network(kind: str, **more: Any) -> Any:
     torch.manual_seed(0)
-    config = config_of(kind, vocab_size=WORDS, embedding_size=7, num_labels=3, **TINY[kind], **more)
+    config = build_network_config(kind, vocab_size=WORDS, embedding_size=7, num_labels=3, **TINY[kind], **more)
     return AutoModelForSequenceClassification.from_config(config).eval()
 
 
@@ -40,19 +40,19 @@ def ids_of(*lengths: int) -> list[torch.Tensor]:
 
 
 def test_every_name_is_a_network() -> None:
-    assert set(TINY) == set(NETWORKS)
-    for kind in NETWORKS:
-        assert config_of(kind).model_type.startswith(NETWORK_TYPES)
+    assert set(TINY) == set(NETWORK_NAMES)
+    for kind in NETWORK_NAMES:
+        assert build_network_config(kind).model_type.startswith(NETWORK_TYPE_PREFIX)
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", NETWORK_NAMES)
 def test_what_is_there_is_what_was_asked_for(kind: str) -> None:
     model = network(kind)
     names = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
     assert names["network.words.weight"] == (WORDS, 7)
     assert names["classifier.bias"] == (3,)
-    assert [path for path, _ in heads.output_layers(model)] == ["classifier"]
-    assert all(heads.in_body(model, name) != name.startswith("classifier.") for name in names)
+    assert [path for path, _ in heads.find_output_layers(model)] == ["classifier"]
+    assert all(heads.is_in_base_model(model, name) != name.startswith("classifier.") for name in names)
     assert model.get_input_embeddings() is model.network.words
     expected = {
         "rnn": {"network.cell.weight_hh_l0": (6, 6), "network.cell.weight_hh_l0_reverse": (6, 6)},
@@ -65,7 +65,7 @@ def test_what_is_there_is_what_was_asked_for(kind: str) -> None:
     assert ("network.cell.weight_hh_l0_reverse" in names) == (kind in ("rnn", "lstm"))
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", NETWORK_NAMES)
 def test_a_text_alone_is_the_text_in_a_batch_on_whichever_side_its_padding_is(kind: str) -> None:
     model, texts = network(kind), ids_of(9, 1, 2, 5, 3)
     with torch.inference_mode():
@@ -99,7 +99,7 @@ def test_a_bag_knows_no_order() -> None:
         torch.testing.assert_close(model(ids).logits[0], model.classifier(words))
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", NETWORK_NAMES)
 def test_a_text_without_a_token_has_an_answer(kind: str) -> None:
     model = network(kind)
     with torch.inference_mode():
@@ -114,7 +114,7 @@ def test_a_convolution_is_kims_on_a_text_that_is_long_enough() -> None:
         torch.testing.assert_close(model(ids).logits, model.classifier(found))
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", NETWORK_NAMES)
 def test_the_padding_word_is_zero_and_stays_it(kind: str) -> None:
     model = network(kind).train()
     batch = torch.tensor([[3, 4, 5, 0, 0], [6, 7, 8, 9, 10]])
@@ -123,7 +123,7 @@ def test_the_padding_word_is_zero_and_stays_it(kind: str) -> None:
     assert not model.network.words.weight.grad[0].any()
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", NETWORK_NAMES)
 def test_weights_follow_from_the_generator(kind: str) -> None:
     one, two = (network(kind).state_dict() for _ in range(2))
     assert all(torch.equal(one[key], two[key]) for key in one)
@@ -153,7 +153,7 @@ def test_given_labels_a_network_gives_its_loss() -> None:
 )
 def test_sizes_that_no_network_has_are_refused(kind: str, wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(StrictDataclassError) as caught:
-        config_of(kind, **wrong)
+        build_network_config(kind, **wrong)
     assert str(caught.value.__cause__) == said
 
 
@@ -161,10 +161,10 @@ def test_a_network_reads_texts_of_any_length() -> None:
     class Named:
         model_max_length = 40  # where an earlier run cut texts
 
-    assert longest(config_of("gru"), Named()) is None  # type: ignore[arg-type]
+    assert get_position_limit(build_network_config("gru"), Named()) is None  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize("kind", NETWORK_NAMES)
 def test_one_line_of_import_teaches_plain_transformers(kind: str, own_folder: Any) -> None:
     """In a fresh interpreter, without anything else of llmkit; without the line it is told what it lacks."""
     model, ids = network(kind), torch.cat(ids_of(5, 5))
@@ -188,7 +188,7 @@ def test_one_line_of_import_teaches_plain_transformers(kind: str, own_folder: An
 
 
 def test_the_config_says_only_what_its_network_has(refused: Callable[..., str]) -> None:
-    has = {kind: set(config_of(kind).to_dict()) - set(NetworkConfig().to_dict()) for kind in NETWORKS}
+    has = {kind: set(build_network_config(kind).to_dict()) - set(NetworkConfig().to_dict()) for kind in NETWORK_NAMES}
     assert has["lstm"] == {"cell", "hidden_size", "num_hidden_layers", "bidirectional"}
     assert has["cnn"] == {"kernel_sizes", "num_filters"}
     assert has["bag"] == set()

@@ -10,18 +10,18 @@ from llmkit.errors import LlmkitError, MissingInputError, OutputError
 from llmkit.recipe import catalog
 from llmkit.recipe.load import load_recipe
 
-NAMES = list(catalog.listed())
+NAMES = list(catalog.list_recipes())
 
 
 def refused(kind: type[LlmkitError], name: str, target: Path | None = None) -> str:
     with pytest.raises(kind) as caught:
-        catalog.find(name) if target is None else catalog.copy(name, target)
+        catalog.find_recipe(name) if target is None else catalog.copy_recipe(name, target)
     return str(caught.value)
 
 
 def test_every_shipped_recipe_is_listed_with_a_sentence() -> None:
     assert "classify/bbc-headlines" in NAMES
-    for sentence in catalog.listed().values():
+    for sentence in catalog.list_recipes().values():
         assert sentence.endswith(".")
         assert sentence[0].isupper()
 
@@ -35,13 +35,13 @@ def test_every_shipped_recipe_loads(name: str) -> None:
     "name", ["classify/bbc-headlines", "recipes/classify/bbc-headlines.yaml", "classify/bbc-headlines.yaml"]
 )
 def test_a_shipped_recipe_answers_to_its_names(name: str) -> None:
-    assert catalog.find(name) == catalog.home() / "classify" / "bbc-headlines.yaml"
+    assert catalog.find_recipe(name) == catalog.get_recipes_folder() / "classify" / "bbc-headlines.yaml"
 
 
 def test_a_file_of_ones_own_comes_first() -> None:
     Path("classify").mkdir()
     Path("classify/bbc-headlines").write_text("task: classify\n")
-    assert catalog.find("classify/bbc-headlines") == Path("classify/bbc-headlines")
+    assert catalog.find_recipe("classify/bbc-headlines") == Path("classify/bbc-headlines")
 
 
 def test_what_is_not_there_is_said_with_the_near_name() -> None:
@@ -55,9 +55,9 @@ def test_what_is_not_there_is_said_with_the_near_name() -> None:
 
 def test_a_copy_is_the_file_byte_for_byte_and_never_overwrites() -> None:
     Path("folder").mkdir()
-    name, text = "classify/bbc-headlines", catalog.find("classify/bbc-headlines").read_bytes()
-    assert catalog.copy(name, Path("mine.yaml")) == Path("mine.yaml")
-    assert catalog.copy(name, Path("folder")) == Path("folder/bbc-headlines.yaml")
+    name, text = "classify/bbc-headlines", catalog.find_recipe("classify/bbc-headlines").read_bytes()
+    assert catalog.copy_recipe(name, Path("mine.yaml")) == Path("mine.yaml")
+    assert catalog.copy_recipe(name, Path("folder")) == Path("folder/bbc-headlines.yaml")
     assert Path("mine.yaml").read_bytes() == Path("folder/bbc-headlines.yaml").read_bytes() == text
     Path("mine.yaml").write_text("mine")
     assert refused(OutputError, name, Path("mine.yaml")) == "mine.yaml: exists; name another file"

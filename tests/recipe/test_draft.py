@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from llmkit.errors import RecipeError, plain
-from llmkit.recipe.draft import Draft, parse_override, read
+from llmkit.errors import RecipeError, sanitize_text
+from llmkit.recipe.draft import RecipeDraft, parse_override, read_draft
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ from llmkit.recipe.draft import Draft, parse_override, read
 )
 def test_words_are_what_yaml_1_2_says(word: str, value: Any) -> None:
     Path("r.yaml").write_text(f"key: {word}\n")
-    given = read(Path("r.yaml")).values["key"]
+    given = read_draft(Path("r.yaml")).values["key"]
     assert (type(given), given) == (type(value), value)
     given = parse_override(f"a.b={word}")
     assert given == (("a", "b"), value)
@@ -64,22 +64,22 @@ def test_not_a_number_is_one() -> None:
 def test_every_key_knows_its_line(newline: str, mark: bytes) -> None:
     text = newline.join(["# head", "", "task: classify", "train:", "  seed: 1", "  hf: {a: 1,", "    b: 2}", ""])
     Path("r.yaml").write_bytes(mark + text.encode())
-    draft = read(Path("r.yaml"))
+    draft = read_draft(Path("r.yaml"))
     assert draft.values == {"task": "classify", "train": {"seed": 1, "hf": {"a": 1, "b": 2}}}
-    assert draft.origin(("task",)) == "r.yaml:3"
-    assert draft.origin(("train", "seed")) == "r.yaml:5"
-    assert draft.origin(("train", "hf", "b")) == "r.yaml:7"
-    assert draft.origin(("train", "absent")) == "r.yaml:4"
-    assert draft.origin(("absent",)) == "r.yaml"
+    assert draft.get_origin(("task",)) == "r.yaml:3"
+    assert draft.get_origin(("train", "seed")) == "r.yaml:5"
+    assert draft.get_origin(("train", "hf", "b")) == "r.yaml:7"
+    assert draft.get_origin(("train", "absent")) == "r.yaml:4"
+    assert draft.get_origin(("absent",)) == "r.yaml"
 
 
 def test_put_replaces_a_value_and_its_origins() -> None:
-    draft = Draft({"a": {"b": 1}, "c": 2}, {("a",): "r:1", ("a", "b"): "r:2"}, "r")
-    draft.put(("a",), {"d": 3}, "command line")
-    draft.put(("c", "e"), 4, "--flag")
+    draft = RecipeDraft({"a": {"b": 1}, "c": 2}, {("a",): "r:1", ("a", "b"): "r:2"}, "r")
+    draft.set_value(("a",), {"d": 3}, "command line")
+    draft.set_value(("c", "e"), 4, "--flag")
     assert draft.values == {"a": {"d": 3}, "c": {"e": 4}}
-    assert draft.origin(("a", "b")) == "command line"
-    assert draft.origin(("c", "e")) == "--flag"
+    assert draft.get_origin(("a", "b")) == "command line"
+    assert draft.get_origin(("c", "e")) == "--flag"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_an_override_is_key_and_value(text: str) -> None:
 def test_an_override_that_yaml_would_cut_or_refuse_wants_quotes(value: str) -> None:
     with pytest.raises(RecipeError) as caught:
         parse_override(f"data.delimiter={value}")
-    assert str(caught.value) == f"command line: data.delimiter: the value '{plain(value)}' is no YAML; quote it"
+    assert str(caught.value) == f"command line: data.delimiter: the value '{sanitize_text(value)}' is no YAML; quote it"
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_an_override_keeps_what_was_typed(text: str, value: Any) -> None:
 def test_a_folder_and_a_missing_file_are_said_as_such() -> None:
     Path("folder").mkdir()
     with pytest.raises(RecipeError) as caught:
-        read(Path("folder"))
+        read_draft(Path("folder"))
     assert str(caught.value) == "folder: Is a directory; name a readable file"
 
 

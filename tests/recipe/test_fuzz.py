@@ -13,12 +13,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llmkit import cli, tasks
-from llmkit.errors import CONTROL, MissingInputError, RecipeError
-from llmkit.recipe.load import dump, load_recipe
-from llmkit.recipe.validation_messages import leaves
+from llmkit.errors import CONTROL_PATTERN, MissingInputError, RecipeError
+from llmkit.recipe.load import dump_recipe, load_recipe
+from llmkit.recipe.validation_messages import list_dotted_keys
 from llmkit.schema import Recipe
 
-WORDS = [*leaves(Recipe), *(key.split(".")[0] for key in leaves(Recipe)), "classify.class_weights", "classify", "zzz"]
+WORDS = [
+    *list_dotted_keys(Recipe),
+    *(key.split(".")[0] for key in list_dotted_keys(Recipe)),
+    "classify.class_weights",
+    "classify",
+    "zzz",
+]
 VALUES = ["1", "-1", "1e-3", ".nan", "true", "null", "~", "no", "'x'", "x", "[]", "[a, 1]", "{}", "{a: 1}", "steps",
           "&a b", "*a", "!!int 3", "<<", "2026-01-01", "\"\\x00\"", "[[[", "? a", "- a", "|", "#", "%YAML 1.1", "😀"]  # fmt: skip
 values = st.sampled_from(VALUES) | st.text(max_size=8)
@@ -39,10 +45,10 @@ def loaded(load: Callable[[], Recipe], place: str) -> None:
     except (RecipeError, MissingInputError) as fault:  # no other kind: 78 and 66
         lines = str(fault).split("\n")
         assert [line for line in lines if not line.removeprefix("error: ").startswith((place, "task: no file "))] == []
-        assert not any(map(CONTROL.search, lines))
+        assert not any(map(CONTROL_PATTERN.search, lines))
     else:
         again = Path("again.yaml")
-        again.write_text(dump(recipe), encoding="utf-8")
+        again.write_text(dump_recipe(recipe), encoding="utf-8")
         assert load_recipe(again) == recipe.model_copy(update={"output_dir": None})
         again.unlink()
     assert list(Path().iterdir()) == []
@@ -61,30 +67,30 @@ def test_any_file_is_a_recipe_or_a_sentence(file: Path, text: str, task: bool) -
 
 def wrong(task: str) -> list[str]:
     """Each key that a recipe of the task has with a value that none can have."""
-    keys = [*leaves(Recipe), *(f"{task}.{key}" for key in leaves(tasks.load(task).Options))]
+    keys = [*list_dotted_keys(Recipe), *(f"{task}.{key}" for key in list_dotted_keys(tasks.load_task(task).Options))]
     return [f"{key}=[[{{}}]]" for key in keys]
 
 
-@pytest.mark.parametrize("task", tasks.names())
+@pytest.mark.parametrize("task", tasks.list_tasks())
 def test_every_key_of_every_task_refuses_nonsense_in_one_sentence(
     task: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commands = {"mlm": "pretrain-mlm"}
     for word in wrong(task):
-        assert cli.run([commands.get(task, f"finetune-{task}"), word]) == 78, word
+        assert cli.run_command_line([commands.get(task, f"finetune-{task}"), word]) == 78, word
         said = capsys.readouterr().err
         assert said.startswith(f"error: command line: {word.partition('=')[0]}: "), said
         assert said.count("\n") == 1
     rest = [word for word in wrong(task) if not word.startswith("task=")]  # without it no section is known
-    assert cli.run([commands.get(task, f"finetune-{task}"), *rest]) == 78
+    assert cli.run_command_line([commands.get(task, f"finetune-{task}"), *rest]) == 78
     assert capsys.readouterr().err.count("\n") == len(rest)  # all of them at once
     assert list(Path().iterdir()) == []
 
 
-@given(data=st.data(), task=st.sampled_from(tasks.names()))
+@given(data=st.data(), task=st.sampled_from(tasks.list_tasks()))
 @settings(max_examples=150, deadline=None)
 def test_any_value_of_a_tasks_own_key_too(data: st.DataObject, task: str) -> None:
-    own = [f"{task}.{key}" for key in leaves(tasks.load(task).Options)]
+    own = [f"{task}.{key}" for key in list_dotted_keys(tasks.load_task(task).Options)]
     overrides = data.draw(st.lists(st.tuples(st.sampled_from(own), values).map("=".join), min_size=1, max_size=3))
     loaded(lambda: load_recipe(None, overrides, task=task), "command line: ")
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from llmkit import tasks
 from llmkit.errors import MissingInputError, UsageError
-from llmkit.recipe.load import FLAGS, dump, load_recipe
-from llmkit.recipe.validation_messages import leaves
+from llmkit.recipe.load import KEY_BY_FLAG, dump_recipe, load_recipe
+from llmkit.recipe.validation_messages import list_dotted_keys
 from llmkit.schema import Recipe
 from llmkit.tasks.classify import ClassifyOptions
 
@@ -51,12 +51,12 @@ def test_overrides_win_over_the_file_and_flags_over_both() -> None:
 
 
 def test_flags_that_are_not_given_change_nothing() -> None:
-    assert loaded(**dict.fromkeys(FLAGS)) == loaded()
+    assert loaded(**dict.fromkeys(KEY_BY_FLAG)) == loaded()
 
 
 def test_every_flag_stands_for_a_key() -> None:
-    words = {word for name in tasks.names() for word in tasks.load(name).columns}
-    assert set(FLAGS.values()) <= {*leaves(Recipe), "lora", *(f"data.columns.{word}" for word in words)}
+    words = {word for name in tasks.list_tasks() for word in tasks.load_task(name).columns}
+    assert set(KEY_BY_FLAG.values()) <= {*list_dotted_keys(Recipe), "lora", *(f"data.columns.{word}" for word in words)}
 
 
 def test_columns_by_flag_join_those_of_the_file() -> None:
@@ -97,7 +97,9 @@ def test_a_missing_file_is_missing_input_with_the_near_name() -> None:
 
 
 def test_dump_leaves_out_the_output_folder_and_keys_without_a_value() -> None:
-    text = dump(loaded("output_dir=runs/x", "model.config={classifier_dropout: null}"), ["llmkit train\nruns/x", "two"])
+    text = dump_recipe(
+        loaded("output_dir=runs/x", "model.config={classifier_dropout: null}"), ["llmkit train\nruns/x", "two"]
+    )
     assert text.splitlines()[:3] == ["# llmkit train\N{REPLACEMENT CHARACTER}runs/x", "# two", "task: classify"]
     assert "output_dir" not in text
     assert "revision" not in text
@@ -107,7 +109,7 @@ def test_dump_leaves_out_the_output_folder_and_keys_without_a_value() -> None:
 
 def test_a_file_name_that_is_no_utf8_survives() -> None:
     recipe = load_recipe(task="classify", train="caf\udce9.csv")
-    Path("d.yaml").write_text(dump(recipe))
+    Path("d.yaml").write_text(dump_recipe(recipe))
     assert load_recipe("d.yaml") == recipe
 
 
@@ -156,18 +158,18 @@ def put(values: dict[str, Any], key: str, value: Any) -> None:
 @example({"model.name": "\x85", "data.train": "a\u2028b\rc\nd\te", "model.config": {"\u2029": "\ufeff"}})
 @settings(max_examples=60, deadline=None)
 def test_dump_and_load_give_an_equal_recipe(tmp_path_factory: pytest.TempPathFactory, values: dict[str, Any]) -> None:
-    from llmkit.recipe.draft import Draft
-    from llmkit.recipe.load import check
+    from llmkit.recipe.draft import RecipeDraft
+    from llmkit.recipe.load import validate_draft
 
-    draft = Draft({"task": "classify"})
+    draft = RecipeDraft({"task": "classify"})
     for key, value in values.items():
         put(draft.values, key, value)
-    recipe = check(draft)
+    recipe = validate_draft(draft)
     file = tmp_path_factory.getbasetemp() / "round.yaml"
-    file.write_text(dump(recipe, ["a comment"]), encoding="utf-8")
+    file.write_text(dump_recipe(recipe, ["a comment"]), encoding="utf-8")
     again = load_recipe(file)
     assert again == recipe
-    assert dump(again) == dump(recipe)
+    assert dump_recipe(again) == dump_recipe(recipe)
 
 
 def test_refusals_count_every_mistake_once(refusal: Callable[..., str]) -> None:

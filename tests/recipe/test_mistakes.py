@@ -138,16 +138,16 @@ def test_an_unknown_task_hides_no_other_mistake(refusal: Callable[..., str]) -> 
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("data: {}\n", f"r.yaml: task: missing; write task: {' | '.join(tasks.names())}"),
-        ("task:\n", f"r.yaml:1: task: missing; write task: {' | '.join(tasks.names())}"),
+        ("data: {}\n", f"r.yaml: task: missing; write task: {' | '.join(tasks.list_tasks())}"),
+        ("task:\n", f"r.yaml:1: task: missing; write task: {' | '.join(tasks.list_tasks())}"),
         ("task: [classify]\n", "r.yaml:1: task: ['classify'] is not text"),
         (
             "task: zzz\n",
-            f"r.yaml:1: task: unknown task 'zzz'; known: {', '.join(tasks.names())} (or a file: ./my_task.py)",
+            f"r.yaml:1: task: unknown task 'zzz'; known: {', '.join(tasks.list_tasks())} (or a file: ./my_task.py)",
         ),
         (
             "task: base\n",
-            f"r.yaml:1: task: unknown task 'base'; known: {', '.join(tasks.names())} (or a file: ./my_task.py)",
+            f"r.yaml:1: task: unknown task 'base'; known: {', '.join(tasks.list_tasks())} (or a file: ./my_task.py)",
         ),
     ],
 )

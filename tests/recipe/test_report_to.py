@@ -9,7 +9,7 @@ import pytest
 from llmkit.errors import RecipeError
 from llmkit.recipe import report_to
 
-KNOWN = ", ".join(sorted(report_to.PACKAGES))
+KNOWN = ", ".join(sorted(report_to.TRACKER_PACKAGES))
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def only_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("given", ["none", ["none"], "all", ["all"], [], "tensorboard", ["tensorboard"]])
 def test_what_the_trainer_takes_is_taken(given: Any) -> None:
-    report_to.check(given)
+    report_to.check_trackers(given)
 
 
 @pytest.mark.parametrize(
@@ -39,5 +39,5 @@ def test_what_the_trainer_takes_is_taken(given: Any) -> None:
 )  # fmt: skip
 def test_all_that_is_wrong_is_said_at_once(given: Any, sentences: list[str]) -> None:
     with pytest.raises(RecipeError) as fault:
-        report_to.check(given)
+        report_to.check_trackers(given)
     assert str(fault.value) == "\nerror: ".join(f"train.hf.report_to: {one}" for one in sentences)

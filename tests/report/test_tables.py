@@ -44,19 +44,19 @@ BEATEN = "run does not beat TF-IDF + logistic regression in x: more rows, more e
 def test_a_beaten_model_is_said_so(
     own: Score, held: Score, falls: tuple[str, ...], beaten: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tables.show(report(own, held, *falls), "run")
+    tables.print_report(report(own, held, *falls), "run")
     assert (BEATEN in capsys.readouterr().out.splitlines()) is beaten
 
 
 def test_what_is_undefined_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    tables.show(report(score(0.5), UNDEFINED), "run")
+    tables.print_report(report(score(0.5), UNDEFINED), "run")
     _, _, _, own, held = capsys.readouterr().out.splitlines()
     assert own.split() == ["run", "0.500", "[0.400,", "0.600]"]
     assert held.split()[-1] == "undefined"
 
 
 def test_a_baseline_of_numbers_has_its_own_name(capsys: pytest.CaptureFixture[str]) -> None:
-    tables.show(report(score(0.6), score(0.5), labels=[]), "run")
+    tables.print_report(report(score(0.6), score(0.5), labels=[]), "run")
     assert "TF-IDF + ridge regression   0.500" in capsys.readouterr().out
 
 
@@ -66,7 +66,7 @@ def test_labels_come_worst_first_and_confusions_are_counted(capsys: pytest.Captu
         for label, f1 in (("a", 0.9), ("b", 0.1))
     }
     pairs = [("a", f"b{i}", 30 - i) for i in range(22)]
-    tables.show(report(score(0.6), score(0.5), per_label=each, confusions=pairs), "run")
+    tables.print_report(report(score(0.6), score(0.5), per_label=each, confusions=pairs), "run")
     lines = capsys.readouterr().out.splitlines()
     assert lines[5:10] == [
         "",
@@ -97,12 +97,12 @@ def test_labels_come_worst_first_and_confusions_are_counted(capsys: pytest.Captu
     ],
 )
 def test_differences_are_put_into_words(found: tuple, falls: bool, sentence: str) -> None:
-    assert tables.told("b", "a", "x", Difference(*found), falls) == sentence
+    assert tables.describe_difference("b", "a", "x", Difference(*found), falls) == sentence
 
 
 def test_a_comparison_is_one_table(capsys: pytest.CaptureFixture[str]) -> None:
     first, second = report(score(0.6), score(0.5)), report(UNDEFINED, score(0.5))
-    tables.show_comparison(Comparison(["a", "b"], [first, second], [{"x": Difference(nan, nan, nan)}]))
+    tables.print_comparison(Comparison(["a", "b"], [first, second], [{"x": Difference(nan, nan, nan)}]))
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines[3:7]] == ["a", "b", "TF-IDF + logistic regression", "b - a"]
     assert [line.split()[-1] for line in lines[3:7]] == ["0.700]", "undefined", "0.600]", "undefined"]
@@ -132,7 +132,7 @@ def shown(columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """The lines of a table of nine scores on a terminal of so many columns."""
     monkeypatch.setattr("llmkit.console.on_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", str(columns))
-    tables.show(summary(), "this run")
+    tables.print_report(summary(), "this run")
     lines = capsys.readouterr().out.splitlines()[:-1]  # less the one of who is beaten
     assert all(len(line) <= columns for line in lines)
     assert not any("…" in line for line in lines)
@@ -163,7 +163,7 @@ def test_labels_keep_the_interval_of_f1_where_the_terminal_is_narrow(
     monkeypatch.setattr("llmkit.console.on_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
     by = {"precision": score(0.5), "recall": score(0.25), "f1": score(0.9), "support": 1234}
-    tables.show_labels(report(score(0.6), score(0.5), per_label={"very positive": by}))
+    tables.print_label_scores(report(score(0.6), score(0.5), per_label={"very positive": by}))
     assert capsys.readouterr().out.splitlines()[-1].split() == [
         "very", "positive", "0.500", "0.250", "0.900", "[0.800,", "1.000]", "1,234",
     ]  # fmt: skip

@@ -20,16 +20,16 @@ class Killed(BaseException):
     pass
 
 
-def save(root: Path, step: int, run: str = "r", needs: tuple[int, ...] = ()) -> checkpoint.Commit:
+def save(root: Path, step: int, run: str = "r", needs: tuple[int, ...] = ()) -> checkpoint.Checkpoint:
     writers = {name: lambda path, data=data: path.write_bytes(data) for name, data in CONTENT.items()}
-    return checkpoint.commit(root, step, {**ABOUT, "run": run, "needs": list(needs)}, writers)
+    return checkpoint.commit_checkpoint(root, step, {**ABOUT, "run": run, "needs": list(needs)}, writers)
 
 
 def test_a_manifest_says_what_is_in_the_folder_and_proves_itself(tmp_path: Path) -> None:
     made = save(tmp_path, 40)
     assert made.path == tmp_path / "checkpoint-40"
-    assert checkpoint.verified(made.path).about["files"]["state.json"]["bytes"] == 8
-    assert (made.step, made.bytes) == (40, 88)
+    assert checkpoint.verify_checkpoint(made.path).manifest["files"]["state.json"]["bytes"] == 8
+    assert (made.step, made.size_bytes) == (40, 88)
 
 
 @settings(max_examples=50, deadline=None)
@@ -47,8 +47,8 @@ def test_a_byte_that_is_flipped_or_lost_anywhere_is_found(
     else:
         del content[at:]
     file.write_bytes(content)
-    with pytest.raises(checkpoint.DamagedError):
-        checkpoint.verified(path)
+    with pytest.raises(checkpoint.DamagedCheckpointError):
+        checkpoint.verify_checkpoint(path)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_the_newest_that_verifies_is_taken_and_a_damaged_one_set_aside(
     bad = save(tmp_path, 10).path
     harm(bad)  # type: ignore[operator]
     os.utime(tmp_path / "checkpoint-9", (0, 0))  # file times say nothing
-    found = checkpoint.newest(tmp_path, "r")
+    found = checkpoint.find_newest_checkpoint(tmp_path, "r")
     assert found is not None
     assert found.step == 9
     assert capsys.readouterr().err == f"{bad}: damaged: {why}; set aside as checkpoint-10.corrupt\n"
@@ -79,21 +79,21 @@ def test_where_one_is_named_no_other_is_taken(tmp_path: Path) -> None:
     save(tmp_path, 9)
     (save(tmp_path, 10).path / "state.json").unlink()
     save(tmp_path, 11)
-    assert checkpoint.newest(tmp_path, "r", only=10) is None
+    assert checkpoint.find_newest_checkpoint(tmp_path, "r", only_step=10) is None
     assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint-10.corrupt", "checkpoint-11", "checkpoint-9"]
-    found = checkpoint.newest(tmp_path, "r", only=9)
+    found = checkpoint.find_newest_checkpoint(tmp_path, "r", only_step=9)
     assert found is not None
     assert found.step == 9
 
 
 def test_all_but_what_was_set_aside_is_cleared(tmp_path: Path) -> None:
-    checkpoint.set_aside(save(tmp_path, 9).path)
+    checkpoint.quarantine_checkpoint(save(tmp_path, 9).path)
     save(tmp_path, 10)
     (tmp_path / ".tmp-11-ab").mkdir()
-    checkpoint.clear(tmp_path)
+    checkpoint.clear_checkpoints(tmp_path)
     save(tmp_path / "checkpoints", 10)
-    checkpoint.clear(tmp_path / "checkpoints")
-    checkpoint.clear(tmp_path / "none")
+    checkpoint.clear_checkpoints(tmp_path / "checkpoints")
+    checkpoint.clear_checkpoints(tmp_path / "none")
     assert [one.name for one in tmp_path.iterdir()] == ["checkpoint-9.corrupt"]
 
 
@@ -103,7 +103,7 @@ def test_one_of_another_run_or_without_its_best_is_not_taken(
     save(tmp_path, 1)
     save(tmp_path, 2, run="another")
     save(tmp_path, 3, needs=(2,))
-    found = checkpoint.newest(tmp_path, "r")
+    found = checkpoint.find_newest_checkpoint(tmp_path, "r")
     assert found is not None
     assert found.step == 1
     assert capsys.readouterr().err.splitlines() == [
@@ -116,14 +116,14 @@ def test_one_of_another_run_or_without_its_best_is_not_taken(
 def test_what_stays_is_chosen_by_step(tmp_path: Path) -> None:
     for step in (9, 10, 100, 20, 30):
         save(tmp_path, step)
-    checkpoint.keep(tmp_path, {100, 9}, 3)
-    assert checkpoint.steps(tmp_path) == [100, 30, 9]
-    checkpoint.keep(tmp_path, {100, 9}, 1)
-    assert checkpoint.steps(tmp_path) == [100, 9]
+    checkpoint.prune_checkpoints(tmp_path, {100, 9}, 3)
+    assert checkpoint.list_checkpoint_steps(tmp_path) == [100, 30, 9]
+    checkpoint.prune_checkpoints(tmp_path, {100, 9}, 1)
+    assert checkpoint.list_checkpoint_steps(tmp_path) == [100, 9]
     for step, needed in ((110, 9), (120, 120)):
         save(tmp_path, step, needs=(needed,))
-    checkpoint.keep(tmp_path, {120}, 2)
-    assert checkpoint.steps(tmp_path) == [120, 110, 9]  # 110 is of no use without its best
+    checkpoint.prune_checkpoints(tmp_path, {120}, 2)
+    assert checkpoint.list_checkpoint_steps(tmp_path) == [120, 110, 9]  # 110 is of no use without its best
 
 
 @pytest.mark.parametrize("fault", [Killed(), OSError(28, "No space left on device")], ids=["kill", "full"])
@@ -146,20 +146,20 @@ def test_a_fault_at_any_change_on_the_disk_leaves_the_one_before_whole(
         try:
             save(tmp_path, 2)
         except Killed:
-            checkpoint.sweep(tmp_path)
+            checkpoint.remove_partial_checkpoints(tmp_path)
         except DiskError as full:
             said.append(str(full))
         else:
             break
         monkeypatch.setattr(durable, "before", lambda *_: None)
         # After the rename the new one is there, and whole: only its name may not have reached the disk yet.
-        found = checkpoint.newest(tmp_path, "r")
+        found = checkpoint.find_newest_checkpoint(tmp_path, "r")
         assert found is not None
         assert found.step in (1, 2)
         assert not list(tmp_path.glob("*.corrupt"))
         assert {one.name for one in tmp_path.iterdir()} <= {"checkpoint-1", "checkpoint-2"}
         if found.step == 2:
-            durable.remove(found.path)
+            durable.remove_folder(found.path)
         held += 1
     assert all(one.startswith(f"{tmp_path}/checkpoint-2: No space left on device (") for one in said)
     assert held == 12  # a folder, four files written and synced, the folder, its name, its parent

@@ -16,18 +16,21 @@ import pytest
 
 from llmkit.errors import DiskError, LlmkitError, OutputError
 from llmkit.runs import folder, manifest
-from llmkit.runs.recipe_diff import Asked
+from llmkit.runs.recipe_diff import RequestedRecipe
 
 
 def opened(path: str | Path, fingerprint: str = "f", started: bool = False) -> None:
-    with folder.open_folder(Path(path), Asked(fingerprint)) as run:
+    with folder.open_run_folder(Path(path), RequestedRecipe(fingerprint)) as run:
         run.started = started
 
 
 def refused(path: str | Path, fingerprint: str = "f", kind: type[LlmkitError] = OutputError) -> str:
     """The sentence that refuses the folder; choosing and opening it give the same one."""
     sentences = []
-    for attempt in (lambda: folder.chosen(path, "x", Asked(fingerprint)), lambda: opened(path, fingerprint)):
+    for attempt in (
+        lambda: folder.choose_run_folder(path, "x", RequestedRecipe(fingerprint)),
+        lambda: opened(path, fingerprint),
+    ):
         with pytest.raises(kind) as caught:
             attempt()
         sentences.append(str(caught.value))
@@ -53,11 +56,11 @@ def below(path: str = ".") -> list[str]:
     ],
 )
 def test_a_fresh_name_stays_below_runs(name: str, made: str) -> None:
-    path = folder.chosen(None, name, Asked("f"))
+    path = folder.choose_run_folder(None, name, RequestedRecipe("f"))
     assert str(path) == made
     assert below() == []
     opened(path, started=True)
-    assert folder.chosen(None, name, Asked("f")) == Path(made[:-1] + "2")
+    assert folder.choose_run_folder(None, name, RequestedRecipe("f")) == Path(made[:-1] + "2")
 
 
 def test_a_run_that_starts_keeps_its_folder_and_gives_the_lock_back() -> None:
@@ -71,7 +74,7 @@ def test_a_refused_run_leaves_nothing_behind(fault: type[BaseException]) -> None
     Path("a").mkdir()
 
     def refused() -> None:
-        with folder.open_folder(Path("a/b/run"), Asked("f")):
+        with folder.open_run_folder(Path("a/b/run"), RequestedRecipe("f")):
             assert below() == ["a", "a/b", "a/b/run", "a/b/run/.lock"]
             raise fault
 
@@ -81,14 +84,14 @@ def test_a_refused_run_leaves_nothing_behind(fault: type[BaseException]) -> None
 
 
 def test_what_others_put_beside_it_stays() -> None:
-    with folder.open_folder(Path("a/run"), Asked("f")):
+    with folder.open_run_folder(Path("a/run"), RequestedRecipe("f")):
         Path("a/theirs").touch()
     assert below() == ["a", "a/theirs"]
 
 
 def test_the_home_folder_may_be_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(Path.cwd() / "home"))
-    assert folder.chosen("~/run", "x", Asked("f")) == Path.cwd() / "home/run"
+    assert folder.choose_run_folder("~/run", "x", RequestedRecipe("f")) == Path.cwd() / "home/run"
 
 
 def test_files_of_somebody_else_are_refused() -> None:
@@ -108,7 +111,7 @@ def test_a_file_is_no_folder() -> None:
 
 def begun(path: str, fingerprint: str) -> None:
     Path(path).mkdir()
-    manifest.begin(Path(path), "text", {"recipe_sha256": fingerprint, "data": [], "precision": {}})
+    manifest.begin_manifest(Path(path), "text", {"recipe_sha256": fingerprint, "data": [], "precision": {}})
 
 
 def test_another_run_is_refused_and_the_same_one_continued() -> None:
@@ -117,17 +120,17 @@ def test_another_run_is_refused_and_the_same_one_continued() -> None:
     assert refused("run", "mine") == said
     opened("run", "theirs")
     assert below("run") == ["run/run.json"]
-    manifest.seal(Path("run"), [])
+    manifest.seal_manifest(Path("run"), [])
     said = "run: holds a finished run; name another --output-dir, or remove the folder"
     assert refused("run", "theirs") == said
 
 
 def test_a_run_that_another_process_finished_meanwhile_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     begun("run", "f")
-    hold = folder.hold
+    hold = folder.lock_run_folder
 
     def late(path: Path) -> Any:
-        manifest.seal(path, [])
+        manifest.seal_manifest(path, [])
         return hold(path)
 
     monkeypatch.setattr(folder, "hold", late)
@@ -154,7 +157,7 @@ def test_a_disk_nearly_full_is_said_before_any_work(monkeypatch: pytest.MonkeyPa
     assert str(caught.value) == f"a/run: 3 MiB free, the run needs 64 MiB; {mend}"
     assert caught.value.exit_code == 74
     with pytest.raises(DiskError):
-        folder.chosen("a/run", "x", Asked("f"))
+        folder.choose_run_folder("a/run", "x", RequestedRecipe("f"))
     assert below() == []
 
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from llmkit.errors import UsageError
-from llmkit.runs.launch_env import SIZES, Place, Places, first_host, place, several
+from llmkit.runs.launch_env import (
+    WORLD_SIZE_VARIABLES,
+    ProcessGrid,
+    RankInfo,
+    find_multiprocess_variables,
+    parse_first_host,
+    read_rank_info,
+)
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "node1", "MASTER_PORT": "29500"}
 SLURM = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0", "SLURM_JOB_ID": "77",
@@ -14,26 +21,31 @@ SLURM = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0",
 
 def refused(variables: dict[str, str]) -> str:
     with pytest.raises(UsageError) as caught:
-        place(variables)
+        read_rank_info(variables)
     return str(caught.value)
 
 
 def test_only_a_number_above_one_is_several() -> None:
-    assert several({"WORLD_SIZE": "1", "PMI_SIZE": "", "OMPI_COMM_WORLD_SIZE": "0", "LOCAL_RANK": "3"}) == {}
-    assert several(dict.fromkeys(SIZES, " 2 ")) == dict.fromkeys(SIZES, " 2 ")
-    assert several({"WORLD_SIZE": "many"}) == {"WORLD_SIZE": "many"}  # Accelerate would fail on it
+    assert (
+        find_multiprocess_variables({"WORLD_SIZE": "1", "PMI_SIZE": "", "OMPI_COMM_WORLD_SIZE": "0", "LOCAL_RANK": "3"})
+        == {}
+    )
+    assert find_multiprocess_variables(dict.fromkeys(WORLD_SIZE_VARIABLES, " 2 ")) == dict.fromkeys(
+        WORLD_SIZE_VARIABLES, " 2 "
+    )
+    assert find_multiprocess_variables({"WORLD_SIZE": "many"}) == {"WORLD_SIZE": "many"}  # Accelerate would fail on it
 
 
 def test_the_place_is_what_torchrun_or_slurm_says() -> None:
-    assert place({}) is None
-    assert place(TORCHRUN | SLURM) == Place(1, 4, 1, "node1", 29500)
-    assert place(SLURM) == Place(1, 2, 0, "gpu03", 20_000 + 77 * 16)
-    assert place(SLURM | {"MASTER_ADDR": "x", "MASTER_PORT": "1"}) == Place(1, 2, 0, "x", 1)
-    assert place(TORCHRUN).as_variables() == TORCHRUN  # type: ignore[union-attr]
+    assert read_rank_info({}) is None
+    assert read_rank_info(TORCHRUN | SLURM) == RankInfo(1, 4, 1, "node1", 29500)
+    assert read_rank_info(SLURM) == RankInfo(1, 2, 0, "gpu03", 20_000 + 77 * 16)
+    assert read_rank_info(SLURM | {"MASTER_ADDR": "x", "MASTER_PORT": "1"}) == RankInfo(1, 2, 0, "x", 1)
+    assert read_rank_info(TORCHRUN).to_torchrun_variables() == TORCHRUN  # type: ignore[union-attr]
 
 
 def test_a_batch_script_of_slurm_is_one_process() -> None:
-    assert place({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "77"}) is None
+    assert read_rank_info({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "77"}) is None
 
 
 def test_a_launcher_that_does_not_say_which_process_this_is_is_refused() -> None:
@@ -67,44 +79,44 @@ def test_variables_that_are_half_set_are_named() -> None:
     [("gpu[03-07,11],cpu1", "gpu03"), ("a1,a2", "a1"), ("one", "one"), ("n[1,5]-x", "n1-x"), ("10.0.0.1", "10.0.0.1")],
 )
 def test_the_first_machine_of_a_slurm_list(nodes: str, host: str) -> None:
-    assert first_host(nodes) == host
+    assert parse_first_host(nodes) == host
 
 
 @pytest.mark.parametrize(
     ("places", "sentence"),
     [
-        (Places(0), "--processes 0: at least 1"),
-        (Places(2, 0), "--machines 0: at least 1"),
-        (Places(2, 2, 2, "a"), "--rank 2: of 2 machines; they are counted from 0"),
-        (Places(2, 2), "--machines without --main-address; name the machine of --rank 0, as HOST or HOST:PORT"),
+        (ProcessGrid(0), "--processes 0: at least 1"),
+        (ProcessGrid(2, 0), "--machines 0: at least 1"),
+        (ProcessGrid(2, 2, 2, "a"), "--rank 2: of 2 machines; they are counted from 0"),
+        (ProcessGrid(2, 2), "--machines without --main-address; name the machine of --rank 0, as HOST or HOST:PORT"),
     ],
 )
-def test_numbers_that_do_not_go_together_are_refused(places: Places, sentence: str) -> None:
+def test_numbers_that_do_not_go_together_are_refused(places: ProcessGrid, sentence: str) -> None:
     with pytest.raises(UsageError) as caught:
-        places.check()
+        places.validate()
     assert str(caught.value) == sentence
 
 
 def test_where_the_first_machine_listens() -> None:
-    assert Places().main() == ("127.0.0.1", 29_500)
-    assert Places(address="node1").main() == ("node1", 29_500)
-    assert Places(address="node1:7").main() == ("node1", 7)
+    assert ProcessGrid().resolve_main_address() == ("127.0.0.1", 29_500)
+    assert ProcessGrid(main_address="node1").resolve_main_address() == ("node1", 29_500)
+    assert ProcessGrid(main_address="node1:7").resolve_main_address() == ("node1", 7)
 
 
 def test_who_starts_others(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*TORCHRUN, *SLURM):
         monkeypatch.delenv(name, raising=False)
-    assert not Places().to_start()
-    assert Places(2).to_start()
+    assert not ProcessGrid().should_launch()
+    assert ProcessGrid(2).should_launch()
     for name, value in SLURM.items():
         monkeypatch.setenv(name, value)
-    assert Places(4, 2, 1, "gpu03").to_start()  # one task a machine
-    assert not Places(2).to_start()  # a task a process
+    assert ProcessGrid(4, 2, 1, "gpu03").should_launch()  # one task a machine
+    assert not ProcessGrid(2).should_launch()  # a task a process
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
-    assert not Places(4).to_start()
+    assert not ProcessGrid(4).should_launch()
     with pytest.raises(UsageError) as caught:
-        Places(3).to_start()
+        ProcessGrid(3).should_launch()
     assert str(caught.value) == (
         "--processes and --machines ask for 3, and a launcher has started 4; "
         "leave them out beside torchrun, accelerate launch or srun"

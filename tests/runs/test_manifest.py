@@ -26,26 +26,30 @@ def run(own_folder: Path) -> None:
 
 def refused(kind: type[LlmkitError]) -> str:
     with pytest.raises(kind) as caught:
-        manifest.read(RUN)
+        manifest.read_manifest(RUN)
     return str(caught.value)
 
 
 def test_begin_read_seal() -> None:
-    manifest.begin(RUN, "task: classify\n", FACTS | {"rows": {"train": 3}})
-    about = manifest.read(RUN)
-    assert about["schema"] == manifest.SCHEMA
+    manifest.begin_manifest(RUN, "task: classify\n", FACTS | {"rows": {"train": 3}})
+    about = manifest.read_manifest(RUN)
+    assert about["schema"] == manifest.MANIFEST_SCHEMA
     assert about["sealed"] is None
     assert about["rows"] == {"train": 3}
     assert about["recipe_sha256"] == hashlib.sha256(b"task: classify\n").hexdigest()
-    assert set(manifest.LIBRARIES) <= set(about["versions"]) <= {*manifest.LIBRARIES, *manifest.OPTIONAL}
+    assert (
+        set(manifest.RESULT_LIBRARIES)
+        <= set(about["versions"])
+        <= {*manifest.RESULT_LIBRARIES, *manifest.OPTIONAL_LIBRARIES}
+    )
     assert {"peft", "rouge-score", "sacrebleu", "vaderSentiment"} <= set(about["versions"])
     assert "not installed" not in about["versions"].values()
 
     (RUN / "model").mkdir()
     (RUN / "model" / "weights").write_bytes(b"\0\1")
     (RUN / "recipe.yaml").write_text("x")
-    manifest.seal(RUN, ["recipe.yaml", "model", "absent.json"])
-    sealed = manifest.read(RUN)
+    manifest.seal_manifest(RUN, ["recipe.yaml", "model", "absent.json"])
+    sealed = manifest.read_manifest(RUN)
     assert sealed["sealed"] >= about["started"]
     assert sealed["outputs"] == {
         "recipe.yaml": hashlib.sha256(b"x").hexdigest(),
@@ -57,15 +61,15 @@ def test_begin_read_seal() -> None:
 
 
 def test_the_recipes_own_fingerprint_is_kept() -> None:
-    manifest.begin(RUN, "text", FACTS | {"recipe_sha256": "abc"})
-    assert manifest.read(RUN)["recipe_sha256"] == "abc"
+    manifest.begin_manifest(RUN, "text", FACTS | {"recipe_sha256": "abc"})
+    assert manifest.read_manifest(RUN)["recipe_sha256"] == "abc"
 
 
 def test_no_token_of_the_command_line_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["llmkit", "hf_abcdefgh12345678", "--token=s3cret", "api_key=k1", "https://me:pw@host/x", "train.seed=1"]
     monkeypatch.setattr(sys, "argv", words)
-    manifest.begin(RUN, "", FACTS)
-    assert manifest.read(RUN)["argv"] == [
+    manifest.begin_manifest(RUN, "", FACTS)
+    assert manifest.read_manifest(RUN)["argv"] == [
         "llmkit",
         "***",
         "--token=***",
@@ -76,17 +80,19 @@ def test_no_token_of_the_command_line_is_written(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_run_that_goes_on_names_the_command_that_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(distributed.COMMAND, json.dumps(["llmkit", "train", "--resume", "run", "--processes", "2"]))
+    monkeypatch.setenv(
+        distributed.COMMAND_VARIABLE, json.dumps(["llmkit", "train", "--resume", "run", "--processes", "2"])
+    )
     monkeypatch.setattr(sys, "argv", ["llmkit", "train", "/tmp/llmkit-1234/recipe.yaml"])
-    manifest.begin(RUN, "", FACTS)
-    manifest.go_on(RUN, 4, {}, [])
-    about = manifest.read(RUN)
+    manifest.begin_manifest(RUN, "", FACTS)
+    manifest.record_resume(RUN, 4, {}, [])
+    about = manifest.read_manifest(RUN)
     assert about["argv"] == about["resumed"][0]["argv"] == ["llmkit", "train", "--resume", "run", "--processes", "2"]
 
 
 def test_names_that_are_no_utf8_are_written_and_read() -> None:
-    manifest.begin(RUN, "train: caf\udce9.csv", FACTS | {"name": "caf\udce9 评论"})
-    assert manifest.read(RUN)["name"] == "caf\udce9 评论"
+    manifest.begin_manifest(RUN, "train: caf\udce9.csv", FACTS | {"name": "caf\udce9 评论"})
+    assert manifest.read_manifest(RUN)["name"] == "caf\udce9 评论"
 
 
 @pytest.mark.parametrize(
@@ -124,7 +130,7 @@ def test_a_damaged_or_foreign_manifest_is_refused(text: str | bytes, sentence: s
     ],
 )
 def test_a_manifest_that_lacks_a_part_is_refused_by_its_name(change: dict[str, Any], what: str) -> None:
-    manifest.begin(RUN, "", FACTS)
+    manifest.begin_manifest(RUN, "", FACTS)
     about = json.loads((RUN / "run.json").read_text(encoding="utf-8")) | change
     kept = {key: value for key, value in about.items() if value is not ...}
     (RUN / "run.json").write_text(json.dumps(kept), encoding="utf-8")
@@ -138,14 +144,14 @@ def test_a_folder_without_one_is_no_run() -> None:
 
 
 def test_a_file_is_written_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    manifest.write_text(RUN / "a.txt", "first\r\n")
+    manifest.write_text_file(RUN / "a.txt", "first\r\n")
 
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(DiskError) as caught:
-        manifest.write_text(RUN / "a.txt", "second")
+        manifest.write_text_file(RUN / "a.txt", "second")
     assert str(caught.value) == "run/a.txt: No space left on device; free some space and run again"
     assert (RUN / "a.txt").read_bytes() == b"first\r\n"
     assert [one.name for one in RUN.iterdir()] == ["a.txt"]
@@ -154,7 +160,7 @@ def test_a_file_is_written_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_json_holds_no_number_that_is_none(value: Any) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        manifest.write_json(RUN / "a.json", {"value": value})
+        manifest.write_json_file(RUN / "a.json", {"value": value})
     assert not (RUN / "a.json").exists()
 
 
@@ -162,7 +168,7 @@ def test_tree_hashes_name_every_file_and_nothing_where_there_is_none() -> None:
     Path("run/b/c").mkdir(parents=True)
     Path("run/b/c/评").write_bytes(b"1")
     Path("run/a").write_bytes(b"2")
-    hashes = manifest.tree_hashes(RUN, RUN)
+    hashes = manifest.hash_tree(RUN, RUN)
     assert list(hashes) == ["a", "b/c/评"]
     assert json.dumps(hashes["a"]) == f'"{hashlib.sha256(b"2").hexdigest()}"'
-    assert manifest.tree_hashes(RUN / "none", RUN) == {}
+    assert manifest.hash_tree(RUN / "none", RUN) == {}

@@ -17,13 +17,13 @@ def test_a_section_without_keys_is_no_key(section: str) -> None:
         first, second = section.split(".")
         return {first: {second: inner, "other": 1}}
 
-    assert recipe_diff.differences(recipe({}), recipe({"a": 1})) == [(f"{section}.a", None, 1)]
-    assert recipe_diff.differences(recipe({"a": 1}), recipe({})) == [(f"{section}.a", 1, None)]
-    assert recipe_diff.differences(recipe({}), {section.split(".")[0]: {"other": 1}}) == []
+    assert recipe_diff.diff_recipes(recipe({}), recipe({"a": 1})) == [(f"{section}.a", None, 1)]
+    assert recipe_diff.diff_recipes(recipe({"a": 1}), recipe({})) == [(f"{section}.a", 1, None)]
+    assert recipe_diff.diff_recipes(recipe({}), {section.split(".")[0]: {"other": 1}}) == []
 
 
 def test_a_tracker_may_be_added_to_a_run_that_had_none() -> None:
-    found = recipe_diff.differences({"train": {"hf": {}}}, {"train": {"hf": {"report_to": "tensorboard"}}})
-    recipe_diff.refuse(Path("run"), found, ["train.hf.report_to"])
+    found = recipe_diff.diff_recipes({"train": {"hf": {}}}, {"train": {"hf": {"report_to": "tensorboard"}}})
+    recipe_diff.check_recipe_diff(Path("run"), found, ["train.hf.report_to"])
     with pytest.raises(OutputError, match=r"or allow it with --allow-change train\.hf\.report_to\n"):
-        recipe_diff.refuse(Path("run"), found, [])
+        recipe_diff.check_recipe_diff(Path("run"), found, [])

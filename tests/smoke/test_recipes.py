@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from llmkit.recipe import catalog
-from llmkit.testing import articles, reviews, write_jsonl, write_lines
+from llmkit.testing import make_articles, make_reviews, write_jsonl, write_lines
 
-ROWS = reviews(40)
+ROWS = make_reviews(40)
 # What each recipe's data is called and holds where it is no package: made here, small.
 FILES = {
     "classify/own-file": ("reviews.csv", ROWS),
@@ -64,7 +64,7 @@ UNSCORED = ("mlm/three-sentences",)  # nothing is held back
 
 
 def test_every_shipped_recipe_is_smoked() -> None:
-    assert sorted(catalog.listed()) == sorted(RECIPES)
+    assert sorted(catalog.list_recipes()) == sorted(RECIPES)
     assert len(RECIPES) == 20
 
 
@@ -87,7 +87,7 @@ def test_recipe(name: str, tiny: str) -> None:
         folder, read, said = TEXTS[name]
         Path(folder).mkdir()
         for number, split in enumerate(("train", "validation", "test")):
-            made = articles(12, seed=number)
+            made = make_articles(12, seed=number)
             write_jsonl(
                 f"{folder}/{split}.jsonl",
                 [

@@ -10,7 +10,7 @@ from pydantic import Field
 from llmkit.errors import DataError, ModelError
 from llmkit.metrics import Score
 from llmkit.schema import Section
-from llmkit.tasks.base import Answer, Batch, Encoded, Feature, Head, Task
+from llmkit.tasks.base import Batch, EncodedRows, Feature, Head, Prediction, Task
 
 if TYPE_CHECKING:
     import torch
@@ -39,24 +39,24 @@ class Stars(Task):
         for rows in (train, *others.values()):
             for row, text in enumerate(rows.texts("stars")):
                 if not text.replace(".", "", 1).isdigit() or float(text) > self.options.most:
-                    raise DataError(f"{rows.where(row)}: '{text}' is no rating", f"write 0 to {self.options.most:g}")
+                    raise DataError(f"{rows.location(row)}: '{text}' is no rating", f"write 0 to {self.options.most:g}")
         return []
 
-    def adopt(self, config: PreTrainedConfig) -> None:
+    def load_config(self, config: PreTrainedConfig) -> None:
         if config.num_labels != 1:
             raise ModelError("the model's answers are classes, not one number", "name a model for one number")
 
-    def model(self) -> Head:
+    def head(self) -> Head:
         return Head("AutoModelForSequenceClassification", {"num_labels": 1, "problem_type": "regression"})
 
-    def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Encoded:
+    def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedRows:
         from llmkit.models.tokenizers import encode
 
-        features, cut = encode.encode(tokenizer, rows.texts("text"), max_length)
-        if "stars" in rows.words:
+        features, cut = encode.encode_texts(tokenizer, rows.texts("text"), max_length)
+        if "stars" in rows.column_mapping:
             for feature, stars in zip(features, self.references(rows), strict=True):
                 feature["labels"] = stars / self.options.most
-        return Encoded(features, cut)
+        return EncodedRows(features, cut)
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Feature]], Batch]:
         import torch
@@ -64,7 +64,7 @@ class Stars(Task):
         from llmkit.models.tokenizers import encode
 
         def collate(features: Sequence[Feature]) -> Batch:
-            batch = encode.pad(tokenizer, features)
+            batch = encode.pad_features(tokenizer, features)
             if "labels" in features[0]:
                 batch["labels"] = torch.tensor([feature["labels"] for feature in features])
             return batch
@@ -78,25 +78,25 @@ class Stars(Task):
         logits = model(**{key: value for key, value in batch.items() if key != "labels"}).logits
         return list(logits[:, 0].float().cpu().tolist())
 
-    def decode(self, outputs: Sequence[Any], features: Sequence[Feature]) -> list[Answer]:
-        return [Answer(min(max(share, 0.0), 1.0) * self.options.most) for share in outputs]
+    def decode(self, outputs: Sequence[Any], features: Sequence[Feature]) -> list[Prediction]:
+        return [Prediction(min(max(share, 0.0), 1.0) * self.options.most) for share in outputs]
 
     def references(self, rows: Rows) -> list[float]:
         return [float(text) for text in rows.texts("stars")]
 
-    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]) -> dict[str, Score]:
+    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]) -> dict[str, Score]:
         import numpy as np
 
-        from llmkit.metrics.intervals import bootstrap_all
+        from llmkit.metrics.intervals import bootstrap_intervals
 
         values, n = self.statistic(names, references, answers), len(answers)
-        ((low, high),) = bootstrap_all(values, np.ones(n, dtype=np.int64)).tolist()
+        ((low, high),) = bootstrap_intervals(values, np.ones(n, dtype=np.int64)).tolist()
         return {"mean_error": Score(float(values(np.ones((1, n)))[0, 0]), low, high, "mean_error|bca")}
 
     def statistic(
-        self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]
+        self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]
     ) -> Callable[[Any], Any]:
         import numpy as np
 
-        off = np.abs(np.array(references) - np.array([one.answer for one in answers]))
+        off = np.abs(np.array(references) - np.array([one.value for one in answers]))
         return lambda counts: (counts @ off / counts.sum(axis=1))[:, None]

@@ -13,17 +13,19 @@ from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from llmkit.data.rows import Rows, build
+from llmkit.data.rows import Rows, build_rows
 from llmkit.errors import DataError, InternalError, ModelError
 from llmkit.models.load import load_tokenizer
-from llmkit.models.sources.model_ref import resolve
-from llmkit.tasks.base import Answer
+from llmkit.models.sources.model_ref import resolve_model
+from llmkit.tasks.base import Prediction
 from llmkit.tasks.classify import Classify, ClassifyOptions
 
 
 def rows(labels: list[str], texts: list[str] | None = None) -> Rows:
     columns = {"text": texts or [f"text {i}" for i in range(len(labels))], "label": labels}
-    return build(columns, "r.csv", range(2, len(labels) + 2)).rename({"text": "text", "label": "label"})
+    return build_rows(columns, "r.csv", range(2, len(labels) + 2)).with_column_mapping(
+        {"text": "text", "label": "label"}
+    )
 
 
 def fitted(labels: list[str], **options: Any) -> Classify:
@@ -34,7 +36,7 @@ def fitted(labels: list[str], **options: Any) -> Classify:
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny: str) -> Any:
-    return load_tokenizer(resolve(tiny))
+    return load_tokenizer(resolve_model(tiny))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def tokenizer(tiny: str) -> Any:
 def test_labels_that_are_numbers_are_ordered_as_such(labels: list[str], order: list[str]) -> None:
     task = fitted(labels)
     assert task.labels == order
-    head = task.model()
+    head = task.head()
     assert head.auto_class == "AutoModelForSequenceClassification"
     assert head.config["id2label"] == dict(enumerate(order))
     assert head.config["label2id"] == {label: i for i, label in enumerate(order)}
@@ -62,12 +64,12 @@ def test_labels_that_are_numbers_are_ordered_as_such(labels: list[str], order: l
 def test_balanced_weights_are_those_of_sklearn(counts: list[int]) -> None:
     labels = [chr(97 + i) for i, count in enumerate(counts) for _ in range(count)]
     expected = compute_class_weight("balanced", classes=np.unique(labels), y=labels)
-    assert fitted(labels, class_weights="balanced").kind.weights == pytest.approx(list(expected), rel=1e-12)
+    assert fitted(labels, class_weights="balanced").problem_type.weights == pytest.approx(list(expected), rel=1e-12)
 
 
 def test_weights_are_none_or_given_with_one_for_the_others() -> None:
-    assert fitted(["a", "b"]).kind.weights is None
-    assert fitted(["a", "b", "c"], class_weights={"b": 2}).kind.weights == [1.0, 2.0, 1.0]
+    assert fitted(["a", "b"]).problem_type.weights is None
+    assert fitted(["a", "b", "c"], class_weights={"b": 2}).problem_type.weights == [1.0, 2.0, 1.0]
 
 
 def test_a_weight_for_a_class_that_is_not_there_is_refused() -> None:
@@ -83,13 +85,13 @@ def test_the_summed_loss_over_the_count_is_torchs_weighted_mean(weights: Any, sm
     task = fitted(["a", "a", "b", "c", "c", "c"], class_weights=weights, label_smoothing=smoothing)
     logits = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
     batch = {"labels": torch.tensor([0, 1, 2, 2, 1, 0, 0])}
-    weight = None if task.kind.weights is None else torch.tensor(task.kind.weights)
+    weight = None if task.problem_type.weights is None else torch.tensor(task.problem_type.weights)
     mean = torch.nn.functional.cross_entropy(logits, batch["labels"], weight=weight, label_smoothing=smoothing)
-    whole = task.loss(SimpleNamespace(logits=logits), batch) / task.count(batch)
+    whole = task.loss(SimpleNamespace(logits=logits), batch) / task.num_items(batch)
     torch.testing.assert_close(whole, mean)
     halves = [(logits[part], {"labels": batch["labels"][part]}) for part in (slice(0, 2), slice(2, 7))]
     total = sum(task.loss(SimpleNamespace(logits=part), labels) for part, labels in halves)
-    torch.testing.assert_close(total / sum(task.count(labels) for _, labels in halves), mean)
+    torch.testing.assert_close(total / sum(task.num_items(labels) for _, labels in halves), mean)
 
 
 def test_the_loss_is_summed_in_float32() -> None:
@@ -104,14 +106,14 @@ def test_features_carry_labels_only_where_the_rows_have_them(tokenizer: Any) -> 
     features, cut, *_ = task.encode(given, tokenizer, 8)
     assert [feature["labels"] for feature in features] == [1, 0]
     assert ([len(feature["input_ids"]) for feature in features], cut) == ([5, 8], 1)
-    bare = task.encode(given.rename({"text": "text"}), tokenizer, 8).features
+    bare = task.encode(given.with_column_mapping({"text": "text"}), tokenizer, 8).features
     assert all("labels" not in feature for feature in bare)
     collate = task.collator(tokenizer)
     assert set(collate(bare)) == {"input_ids", "attention_mask"}
     batch = collate(features)
     assert batch["labels"].tolist() == [1, 0]
     assert batch["input_ids"].shape == batch["attention_mask"].shape == (2, 8)
-    assert task.count(batch) == 2.0
+    assert task.num_items(batch) == 2.0
 
 
 def test_the_model_is_not_told_the_labels_and_answers_with_probabilities(tiny_classifier: str, tokenizer: Any) -> None:
@@ -125,28 +127,28 @@ def test_the_model_is_not_told_the_labels_and_answers_with_probabilities(tiny_cl
     torch.testing.assert_close(torch.tensor(np.stack(outputs)), expected)
     answers = task.decode(outputs, features)
     for answer, row in zip(answers, expected.tolist(), strict=True):
-        assert answer.answer == ("bad", "good")[row[1] > row[0]]
+        assert answer.value == ("bad", "good")[row[1] > row[0]]
         assert answer.probabilities == pytest.approx({"bad": row[0], "good": row[1]}, rel=1e-6)
 
 
 def test_answers_speak_the_users_words() -> None:
     task = fitted(["a=b/c", "<b>"])
     answers = task.decode([np.array([0.25, 0.75]), np.array([0.5, 0.5])], [])
-    assert answers == [Answer("a=b/c", {"<b>": 0.25, "a=b/c": 0.75}), Answer("<b>", {"<b>": 0.5, "a=b/c": 0.5})]
+    assert answers == [Prediction("a=b/c", {"<b>": 0.25, "a=b/c": 0.75}), Prediction("<b>", {"<b>": 0.5, "a=b/c": 0.5})]
     assert answers[0].as_dict() == {"answer": "a=b/c", "probabilities": {"<b>": 0.25, "a=b/c": 0.75}}
-    assert Answer(3).as_dict() == {"answer": 3}
+    assert Prediction(3).as_dict() == {"answer": 3}
 
 
 def test_references_and_scores_are_the_labels_as_spelled() -> None:
     task = fitted(["01", "1", "1"])
     assert task.labels == ["01", "1"]
     assert task.references(rows(["1", "01"])) == ["1", "01"]
-    assert task.score(["accuracy"], ["1", "01"], [Answer("1"), Answer("1")])["accuracy"].value == 0.5
+    assert task.score(["accuracy"], ["1", "01"], [Prediction("1"), Prediction("1")])["accuracy"].value == 0.5
 
 
 def test_a_saved_models_labels_are_adopted(tiny_classifier: str) -> None:
     task = Classify()
-    task.adopt(AutoConfig.from_pretrained(tiny_classifier))
+    task.load_config(AutoConfig.from_pretrained(tiny_classifier))
     assert task.labels == ["bad", "good"]
 
 
@@ -160,7 +162,7 @@ def test_a_saved_models_labels_are_adopted(tiny_classifier: str) -> None:
 )  # fmt: skip
 def test_a_model_that_answers_nothing_of_ours_is_refused(config: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ModelError) as caught:
-        Classify().adopt(AutoConfig.for_model("bert", **config))
+        Classify().load_config(AutoConfig.for_model("bert", **config))
     assert str(caught.value) == sentence
 
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from llmkit.data.corpus.masking import IGNORED
-from llmkit.data.rows import Rows, build
+from llmkit.data.corpus.masking import IGNORE_INDEX
+from llmkit.data.rows import Rows, build_rows
 from llmkit.errors import DataError, RecipeError
 from llmkit.recipe.load import load_recipe
 from llmkit.tasks.base import Feature
-from llmkit.tasks.mlm import Mlm, MlmOptions, tally
-from llmkit.testing import sentences
+from llmkit.tasks.mlm import Mlm, MlmOptions, count_tokens
+from llmkit.testing import make_sentences
 
 LENGTH = 32
 
@@ -28,7 +28,7 @@ def tokenizer(tiny_mlm: str) -> Any:
 
 
 def rows(texts: list[str], name: str = "c.txt") -> Rows:
-    return build({"text": texts}, name, range(1, len(texts) + 1)).rename({"text": "text"})
+    return build_rows({"text": texts}, name, range(1, len(texts) + 1)).with_column_mapping({"text": "text"})
 
 
 def trained_on(tokenizer: Any, texts: list[str], **options: Any) -> tuple[Mlm, Any]:
@@ -41,7 +41,7 @@ def ids_of(tokenizer: Any, text: str) -> list[int]:
 
 
 def test_blocks_hold_the_documents_in_order_and_name_their_rows(tokenizer: Any) -> None:
-    texts = sentences(40)
+    texts = make_sentences(40)
     encoded = trained_on(tokenizer, texts)[1]
     tokens = [int(one) for block in encoded.features for one in block["input_ids"]]
     special = {tokenizer.cls_token_id, tokenizer.sep_token_id}
@@ -55,34 +55,36 @@ def test_blocks_hold_the_documents_in_order_and_name_their_rows(tokenizer: Any) 
 
 
 def test_a_step_sees_each_document_by_itself(tokenizer: Any) -> None:
-    task, encoded = trained_on(tokenizer, sentences(40))
+    task, encoded = trained_on(tokenizer, make_sentences(40))
     block = next(one for one in encoded.features if len(one["sizes"]) > 1)
-    pieces = task.drawn(block, (1, 0, 0))
+    pieces = task.augment(block, (1, 0, 0))
     assert len(pieces) == len(block["sizes"])
     for piece in pieces:
-        whole = np.where(piece["labels"] == IGNORED, piece["input_ids"], piece["labels"])
+        whole = np.where(piece["labels"] == IGNORE_INDEX, piece["input_ids"], piece["labels"])
         assert (whole[0], whole[-1]) == (tokenizer.cls_token_id, tokenizer.sep_token_id)
-        assert piece["labels"][[0, -1]].tolist() == [IGNORED] * 2
-    back = np.concatenate([np.where(p["labels"] == IGNORED, p["input_ids"], p["labels"]) for p in pieces])
+        assert piece["labels"][[0, -1]].tolist() == [IGNORE_INDEX] * 2
+    back = np.concatenate([np.where(p["labels"] == IGNORE_INDEX, p["input_ids"], p["labels"]) for p in pieces])
     assert back.tolist() == block["input_ids"].tolist()
 
 
 def test_what_is_hidden_follows_from_the_key_alone(tokenizer: Any) -> None:
-    task, encoded = trained_on(tokenizer, sentences(40))
+    task, encoded = trained_on(tokenizer, make_sentences(40))
     block = encoded.features[0]
 
     def labels(*key: int) -> bytes:
-        return b"".join(piece["labels"].tobytes() for piece in task.drawn(block, key))
+        return b"".join(piece["labels"].tobytes() for piece in task.augment(block, key))
 
     assert labels(1, 0, 0) == labels(1, 0, 0)
     assert len({labels(1, 0, 0), labels(2, 0, 0), labels(1, 1, 0), labels(1, 0, 1)}) == 4
 
 
 def test_random_tokens_are_never_special(tokenizer: Any) -> None:
-    task, encoded = trained_on(tokenizer, sentences(40), mask_rate=0.9, mask_share=0.0, random_share=1.0)
+    task, encoded = trained_on(
+        tokenizer, make_sentences(40), mlm_probability=0.9, mask_replace_prob=0.0, random_replace_prob=1.0
+    )
     special = set(tokenizer.all_special_ids)
     for number in range(len(encoded.features)):
-        for piece in task.drawn(encoded.features[number], (1, 0, number)):
+        for piece in task.augment(encoded.features[number], (1, 0, number)):
             assert not special & set(piece["input_ids"][1:-1].tolist())
 
 
@@ -94,8 +96,8 @@ def test_whole_words_are_hidden_together(tokenizer: Any) -> None:
     assert any(continues)
     word = np.cumsum(~np.array(continues))
     for key in range(20):
-        for piece in task.drawn(encoded.features[0], (key,)):
-            asked = piece["labels"][1:-1] != IGNORED
+        for piece in task.augment(encoded.features[0], (key,)):
+            asked = piece["labels"][1:-1] != IGNORE_INDEX
             assert all(len(set(asked[word == one].tolist())) == 1 for one in set(word.tolist()))
 
 
@@ -107,22 +109,26 @@ def asked(features: list[Feature]) -> dict[int, list[tuple[int, int]]]:
         some = found.setdefault(one["row"], [])
         begin = at.get(one["row"], 0)
         inside = one["labels"][1:-1]
-        some += [(begin + i, label) for i, label in enumerate(inside) if label != IGNORED]
+        some += [(begin + i, label) for i, label in enumerate(inside) if label != IGNORE_INDEX]
         at[one["row"]] = begin + len(inside)
     return found
 
 
 def test_when_a_model_is_judged_masks_follow_from_the_text(tokenizer: Any) -> None:
-    texts = [*sentences(30), " ".join(sentences(20, seed=1))]
+    texts = [*make_sentences(30), " ".join(make_sentences(20, seed=1))]
     one = asked(Mlm().encode(rows(texts), tokenizer, LENGTH).features)
-    other = asked(Mlm(MlmOptions(mask_rate=0.5, mask_share=0.1)).encode(rows(texts[::-1]), tokenizer, LENGTH).features)
+    other = asked(
+        Mlm(MlmOptions(mlm_probability=0.5, mask_replace_prob=0.1))
+        .encode(rows(texts[::-1]), tokenizer, LENGTH)
+        .features
+    )
     assert one == {30 - row: some for row, some in other.items()}
     assert all(some for some in one.values())
 
 
 @pytest.mark.parametrize("length", [8, 16, 512])
 def test_models_that_read_other_lengths_are_asked_the_same(tokenizer: Any, length: int) -> None:
-    texts = [*sentences(30), " ".join(sentences(20, seed=1))]
+    texts = [*make_sentences(30), " ".join(make_sentences(20, seed=1))]
     tasks = [Mlm(), Mlm()]
     one, other = (
         task.encode(rows(texts), tokenizer, n).features for task, n in zip(tasks, (LENGTH, length), strict=True)
@@ -132,9 +138,9 @@ def test_models_that_read_other_lengths_are_asked_the_same(tokenizer: Any, lengt
 
 
 def test_every_text_has_an_answer_also_one_without_tokens(tokenizer: Any) -> None:
-    features = Mlm().encode(rows(["\u200b", sentences(1)[0], "\u200b"]), tokenizer, LENGTH).features
+    features = Mlm().encode(rows(["\u200b", make_sentences(1)[0], "\u200b"]), tokenizer, LENGTH).features
     assert [feature["row"] for feature in features] == [0, 1, 2]
-    assert set(features[0]["labels"]) == {IGNORED}
+    assert set(features[0]["labels"]) == {IGNORE_INDEX}
 
 
 def test_sums_of_pieces_are_those_of_their_document() -> None:
@@ -150,11 +156,11 @@ def test_sums_of_pieces_are_those_of_their_document() -> None:
 
 
 def test_the_baseline_is_the_share_of_each_token_in_training(tokenizer: Any) -> None:
-    train, judged = rows(sentences(50)), rows(sentences(10, seed=1))
+    train, judged = rows(make_sentences(50)), rows(make_sentences(10, seed=1))
     task = Mlm()
     features = task.encode(judged, tokenizer, LENGTH).features
-    task.each_token = True
-    found = [one.more["sums"] for one in task.without_context(train, judged)]
+    task.mask_each_token = True
+    found = [one.extra["sums"] for one in task.predict_unigrams(train, judged)]
     counts = np.ones(len(tokenizer))
     for text in train.texts("text"):
         np.add.at(counts, ids_of(tokenizer, text), 1)
@@ -173,13 +179,13 @@ def test_the_baseline_is_the_share_of_each_token_in_training(tokenizer: Any) -> 
 def test_tokens_are_counted_a_part_at_a_time(tokens: list[int], at_once: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("llmkit.tasks.mlm.AT_ONCE", at_once)
-        assert tally(np.array(tokens, dtype=np.uint16), 10).tolist() == [1 + tokens.count(i) for i in range(10)]
+        assert count_tokens(np.array(tokens, dtype=np.uint16), 10).tolist() == [1 + tokens.count(i) for i in range(10)]
 
 
 def filled(tokenizer: Any, text: str, *masks: list[tuple[str, float]]) -> dict[str, Any]:
     """What is said of a text whose masks have these tokens."""
     task = Mlm()
-    (feature,) = task.encode_asked(rows([text]), tokenizer, LENGTH).features
+    (feature,) = task.encode_predict(rows([text]), tokenizer, LENGTH).features
     options = [[(tokenizer.convert_tokens_to_ids(token), chance) for token, chance in one] for one in masks]
     return task.decode([options], [feature])[0].as_dict()
 
@@ -212,7 +218,7 @@ def test_several_masks_are_filled_each_in_its_place(tokenizer: Any) -> None:
 )  # fmt: skip
 def test_a_text_without_a_mask_that_can_be_read(tokenizer: Any, text: str, sentence: str) -> None:
     with pytest.raises(DataError) as caught:
-        Mlm().encode_asked(rows(["the [MASK]", text]), tokenizer, LENGTH)
+        Mlm().encode_predict(rows(["the [MASK]", text]), tokenizer, LENGTH)
     assert str(caught.value) == sentence
 
 
@@ -230,13 +236,19 @@ def test_a_corpus_that_teaches_nothing_is_refused(tokenizer: Any, texts: list[st
 
 
 def test_options_that_do_not_go_together_are_all_said() -> None:
-    keys = ["data.train=c.txt", "mlm.mask_share=0.8", "mlm.random_share=0.3", "mlm.words=jieba", "mlm.mask_rate=1"]
+    keys = [
+        "data.train=c.txt",
+        "mlm.mask_replace_prob=0.8",
+        "mlm.random_replace_prob=0.3",
+        "mlm.word_segmenter=jieba",
+        "mlm.mlm_probability=1",
+    ]
     with pytest.raises(RecipeError) as caught:
         load_recipe(None, keys, task="mlm")
     assert str(caught.value).split("\nerror: ") == [
-        "command line: mlm.mask_rate: 1 is out of range; it must be below 1",
-        "command line: mlm.mask_share: 0.8 and random_share 0.3 are more than all; make the sum 1 or less",
-        "command line: mlm.words: counts only beside whole_words: true; write both or none",
+        "command line: mlm.mlm_probability: 1 is out of range; it must be below 1",
+        "command line: mlm.mask_replace_prob: 0.8 and random_share 0.3 are more than all; make the sum 1 or less",
+        "command line: mlm.word_segmenter: counts only beside whole_words: true; write both or none",
     ]
 
 

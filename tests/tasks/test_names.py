@@ -16,27 +16,27 @@ ONE = "from llmkit.tasks.base import Task\nclass One(Task):\n    pass\n"
 
 def refused(name: str, kind: type[LlmkitError] = RecipeError) -> str:
     with pytest.raises(kind) as caught:
-        tasks.load(name)
+        tasks.load_task(name)
     return str(caught.value)
 
 
 def test_a_name_is_a_file_of_this_package() -> None:
-    assert "classify" in tasks.names()
-    assert not {"base", "__init__"} & set(tasks.names())
-    assert tasks.load("classify") is Classify
+    assert "classify" in tasks.list_tasks()
+    assert not {"base", "__init__"} & set(tasks.list_tasks())
+    assert tasks.load_task("classify") is Classify
     assert Classify.name == "classify"
 
 
 def test_a_path_is_a_users_file_and_its_name_the_tasks() -> None:
     Path("folder").mkdir()
     Path("folder/mine.py").write_text(ONE)
-    kind = tasks.load("folder/mine.py")
+    kind = tasks.load_task("folder/mine.py")
     assert (kind.__name__, kind.name) == ("One", "mine")
 
 
 def test_a_task_that_is_imported_does_not_count() -> None:
     Path("mine.py").write_text("from llmkit.tasks.classify import Classify\nclass Mine(Classify):\n    pass\n")
-    assert tasks.load("mine.py").__name__ == "Mine"
+    assert tasks.load_task("mine.py").__name__ == "Mine"
     assert Classify.name == "classify"
 
 
@@ -56,7 +56,7 @@ def test_late_annotations_dataclasses_and_options_work_in_a_users_file() -> None
         "    class Options(Section):\n"
         "        size: Small = 2\n"
     )
-    assert tasks.load("mine.py")().options.size == 2
+    assert tasks.load_task("mine.py")().options.size == 2
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import llmkit
 from llmkit.errors import DataError
 from llmkit.recipe.load import load_recipe
-from llmkit.testing import reviews, write_jsonl
+from llmkit.testing import make_reviews, write_jsonl
 
 FILE = Path(__file__).with_name("stars.py")
 KEYS = ("task=./stars.py", "stars.most=4", "train.learning_rate=1e-2", "train.per_device_train_batch_size=8")
@@ -19,7 +19,7 @@ KEYS = ("task=./stars.py", "stars.most=4", "train.learning_rate=1e-2", "train.pe
 @pytest.fixture
 def data(own_folder: Path) -> str:
     shutil.copy(FILE, "stars.py")
-    rows = [{"text": row["text"], "stars": "4" if row["label"] == "good" else "0.5"} for row in reviews(60)]
+    rows = [{"text": row["text"], "stars": "4" if row["label"] == "good" else "0.5"} for row in make_reviews(60)]
     return write_jsonl("rated.jsonl", rows)
 
 
@@ -34,7 +34,7 @@ def test_it_is_trained_scored_and_used(data: str, tiny: str) -> None:
 
 
 def test_its_own_sentence_refuses_a_row_before_training(data: str, tiny: str) -> None:
-    bad = write_jsonl("bad.jsonl", [*reviews(6), {"text": "x", "label": "many"}])
+    bad = write_jsonl("bad.jsonl", [*make_reviews(6), {"text": "x", "label": "many"}])
     with pytest.raises(DataError) as caught:
         llmkit.train(None, *KEYS, "data.columns={text: text, stars: label}", model=tiny, train=bad, output_dir="run")
     assert "is no rating; write 0 to 4" in str(caught.value)

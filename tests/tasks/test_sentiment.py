@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertConfig
 
-from llmkit.data.rows import Rows, build
+from llmkit.data.rows import Rows, build_rows
 from llmkit.errors import DataError, ModelError, RecipeError
 from llmkit.models.load import load_tokenizer
-from llmkit.models.sources.model_ref import resolve
+from llmkit.models.sources.model_ref import resolve_model
 from llmkit.recipe.load import load_recipe
-from llmkit.tasks.base import Answer
-from llmkit.tasks.problem_types.sentiment import Polar
+from llmkit.tasks.base import Prediction
+from llmkit.tasks.problem_types.sentiment import SentimentClasses
 from llmkit.tasks.sentiment import Sentiment, SentimentOptions
 
 STARS = ["1", "2", "3", "4", "5", "5"]
@@ -24,25 +24,25 @@ STARS = ["1", "2", "3", "4", "5", "5"]
 
 def rows(labels: list[str], name: str = "r.csv", column: str = "label") -> Rows:
     columns = {"text": [f"text {i}" for i in range(len(labels))], column: labels}
-    return build(columns, name, range(2, len(labels) + 2)).rename({"text": "text", "label": column})
+    return build_rows(columns, name, range(2, len(labels) + 2)).with_column_mapping({"text": "text", "label": column})
 
 
 def fitted(
     spelled: list[str], others: dict[str, list[str]] | None = None, **options: Any
 ) -> tuple[Sentiment, list[str]]:
     task = Sentiment(SentimentOptions(**options))
-    train, notes = task.kept(rows(spelled))
-    rest = {name: task.kept(rows(some, f"{name}.csv"))[0] for name, some in (others or {}).items()}
+    train, notes = task.filter_rows(rows(spelled))
+    rest = {name: task.filter_rows(rows(some, f"{name}.csv"))[0] for name, some in (others or {}).items()}
     return task, notes + task.fit(train, rest)
 
 
 def config_of(task: Sentiment) -> Any:
-    return BertConfig(**task.model().config)
+    return BertConfig(**task.head().config)
 
 
 def adopted(task: Sentiment, **options: Any) -> Sentiment:
     again = Sentiment(SentimentOptions(**options))
-    again.adopt(config_of(task))
+    again.load_config(config_of(task))
     return again
 
 
@@ -62,7 +62,7 @@ def adopted(task: Sentiment, **options: Any) -> Sentiment:
 def test_classes_stand_in_the_order_of_their_words(labels: list[str], options: Any, words: list[str]) -> None:
     task, _ = fitted(labels, **options)
     assert list(task.labels) == words
-    assert task.model().config["id2label"] == dict(enumerate(words))
+    assert task.head().config["id2label"] == dict(enumerate(words))
 
 
 def test_what_was_made_of_labels_is_said_with_the_shares() -> None:
@@ -147,13 +147,13 @@ def test_what_cannot_be_learned_is_refused_in_words(labels: list[str], options: 
 def test_a_cut_that_is_not_a_half_is_said(labels: list[str], cuts: list[float], sentence: str) -> None:
     task = Sentiment()
     names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
-    task.adopt(BertConfig(problem_type="single_label_classification", sentiment={"cuts": cuts}, **names))
-    assert task.rule() == sentence
+    task.load_config(BertConfig(problem_type="single_label_classification", sentiment={"cuts": cuts}, **names))
+    assert task.decision_rule() == sentence
 
 
 def test_other_splits_are_read_by_the_scale_of_train() -> None:
     task, _ = fitted(["1", "2", "5"], {"test": ["4", "2 stars"]}, classes=2)
-    assert task.words(rows(["3", "★★★★"])) == ["neutral", "positive"]
+    assert task.map_labels(rows(["3", "★★★★"])) == ["neutral", "positive"]
     with pytest.raises(DataError) as caught:
         fitted(["0", "1"], {"test": ["1", "2"]})
     mend = "say which is which, such as sentiment.labels='{1: negative, 2: positive}'"
@@ -190,10 +190,10 @@ def test_keys_that_do_not_go_together(keys: list[str], sentences: list[str]) -> 
 def test_a_resolved_recipe_loads_again(keys: list[str]) -> None:
     from pathlib import Path
 
-    from llmkit.recipe.load import dump
+    from llmkit.recipe.load import dump_recipe
 
     recipe = load_recipe(None, [f"sentiment.{key}" for key in keys], task="sentiment")
-    Path("r.yaml").write_text(dump(recipe), encoding="utf-8")
+    Path("r.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
     assert load_recipe("r.yaml").options == recipe.options
 
 
@@ -203,22 +203,22 @@ def outputs(*positive: float) -> list[Any]:
 
 def test_neutral_is_said_between_two_cuts() -> None:
     task, _ = fitted(["0", "1"], neutral=[0.3, 0.6])
-    assert [one.answer for one in task.decode(outputs(0.2, 0.3, 0.59, 0.7), [])] == [
+    assert [one.value for one in task.decode(outputs(0.2, 0.3, 0.59, 0.7), [])] == [
         "negative", "neutral", "neutral", "positive",
     ]  # fmt: skip
     assert list(task.labels) == ["negative", "neutral", "positive"]
-    assert task.model().config["num_labels"] == 2
+    assert task.head().config["num_labels"] == 2
     assert "log_loss" not in task.known_metrics
     assert "log_loss" in fitted(["0", "1"])[0].known_metrics
 
 
 def test_with_a_band_neutral_rows_are_judged_but_not_learned_from(tiny: str) -> None:
-    tokenizer = load_tokenizer(resolve(tiny))
+    tokenizer = load_tokenizer(resolve_model(tiny))
     task, notes = fitted(["1", "3", "5", "2"], {"validation": ["3", "4"]}, classes=2, neutral="tuned")
     train = rows(["1", "3", "5", "2"])
     encoded = task.encode_train(train, tokenizer, 16)
     assert [feature["labels"] for feature in encoded.features] == [0, 1, 0]
-    assert [train.where(encoded.row(i)) for i in range(3)] == ["r.csv:2", "r.csv:4", "r.csv:5"]
+    assert [train.location(encoded.row_of(i)) for i in range(3)] == ["r.csv:2", "r.csv:4", "r.csv:5"]
     assert [one["labels"] for one in task.encode(train, tokenizer, 16).features] == [0, -100, 1, 0]
     assert task.references(train) == ["negative", "neutral", "positive", "negative"]
     assert notes[-1] == "train: 50.0% negative, 25.0% neutral, 25.0% positive"
@@ -226,62 +226,62 @@ def test_with_a_band_neutral_rows_are_judged_but_not_learned_from(tiny: str) -> 
 
 def test_a_threshold_is_tuned_on_validation_and_kept() -> None:
     task, _ = fitted(["0", "1"])
-    assert task.tunes
+    assert task.needs_calibration
     chances = [0.6 + i / 1000 for i in range(40)] + [0.8 + i / 1000 for i in range(40)]
     references = ["negative"] * 40 + ["positive"] * 40
     raw = task.decode(outputs(*chances), [])
-    assert {one.answer for one in raw} == {"positive"}
-    assert [one.answer for one in task.tune(references, raw)] == references
-    (cut,) = task.model().config["sentiment"]["cuts"]
+    assert {one.value for one in raw} == {"positive"}
+    assert [one.value for one in task.calibrate(references, raw)] == references
+    (cut,) = task.head().config["sentiment"]["cuts"]
     assert 0.639 < cut <= 0.72
-    assert task.tuned() == f"threshold {cut:.3f}: macro F1 1.000 on validation, 0.333 at 0.5"
+    assert task.calibration_note() == f"threshold {cut:.3f}: macro F1 1.000 on validation, 0.333 at 0.5"
     again = adopted(task)
-    assert [one.answer for one in again.decode(outputs(cut - 0.01, cut + 0.01), [])] == ["negative", "positive"]
+    assert [one.value for one in again.decode(outputs(cut - 0.01, cut + 0.01), [])] == ["negative", "positive"]
 
 
 def test_a_share_of_validation_is_neutral() -> None:
     task, _ = fitted(["0", "1"], {"validation": ["0", "1"]}, neutral=0.25, threshold=0.5)
     raw = task.decode(outputs(*np.linspace(0.05, 0.95, 40)), [])
-    found = task.tune(["negative"] * 20 + ["positive"] * 20, raw)
-    assert [one.answer for one in found].count("neutral") == 10
-    low, high = task.model().config["sentiment"]["cuts"]
+    found = task.calibrate(["negative"] * 20 + ["positive"] * 20, raw)
+    assert [one.value for one in found].count("neutral") == 10
+    low, high = task.head().config["sentiment"]["cuts"]
     share = "25.0% of 40 validation rows, 100.0% of the others right"
-    assert task.tuned() == f"neutral from {low:.3f} to {high:.3f} of positive: {share}"
+    assert task.calibration_note() == f"neutral from {low:.3f} to {high:.3f} of positive: {share}"
 
 
 def test_a_band_is_tuned_for_neutral_rows() -> None:
     task, _ = fitted(["-1", "1"], {"validation": ["-1", "0", "1"]}, classes=2, neutral="tuned")
     references = ["negative"] * 5 + ["neutral"] * 5 + ["positive"] * 5
     raw = task.decode(outputs(*np.linspace(0.3, 0.8, 15)), [])
-    assert [one.answer for one in task.tune(references, raw)] == references
+    assert [one.value for one in task.calibrate(references, raw)] == references
     again = adopted(task)
     assert list(again.labels) == ["negative", "neutral", "positive"]
-    assert again.model() == task.model()
+    assert again.head() == task.head()
     assert "brier" not in again.known_metrics
 
 
 def test_more_classes_take_the_likeliest_and_tune_nothing() -> None:
     task, _ = fitted(["-1", "0", "1"])
-    assert not task.tunes
+    assert not task.needs_calibration
     raw = task.decode([np.array([0.2, 0.5, 0.3], dtype=np.float32)], [])
-    assert raw[0].answer == "neutral"
-    assert task.tune(["positive"], raw) == raw
-    assert "cuts" not in task.model().config["sentiment"]
+    assert raw[0].value == "neutral"
+    assert task.calibrate(["positive"], raw) == raw
+    assert "cuts" not in task.head().config["sentiment"]
 
 
 def test_a_saved_model_reads_other_spellings() -> None:
     task = adopted(fitted(["0", "1"])[0])
-    assert task.words(rows(["1", "1"])) == ["positive", "positive"]  # by the scale of its training rows
-    assert task.words(rows(["-1", "1"])) == ["negative", "positive"]  # by a scale of their own
-    assert task.words(rows(["5 stars", "1 star", "差评"])) == ["positive", "negative", "negative"]
-    assert task.words(rows(["0", "2", "1"])) == ["0", "2", "1"]  # neither: `llmkit eval` asks for --label-map
-    assert task.kept(rows(["neg", "pos"]))[1] == ["labels: neg = negative, pos = positive"]
+    assert task.map_labels(rows(["1", "1"])) == ["positive", "positive"]  # by the scale of its training rows
+    assert task.map_labels(rows(["-1", "1"])) == ["negative", "positive"]  # by a scale of their own
+    assert task.map_labels(rows(["5 stars", "1 star", "差评"])) == ["positive", "negative", "negative"]
+    assert task.map_labels(rows(["0", "2", "1"])) == ["0", "2", "1"]  # neither: `llmkit eval` asks for --label-map
+    assert task.filter_rows(rows(["neg", "pos"]))[1] == ["labels: neg = negative, pos = positive"]
 
 
 def test_a_users_words_are_kept_with_the_model() -> None:
     task = adopted(fitted(["meh", "wow"], labels={"meh": "negative", "wow": "positive"})[0])
-    assert task.words(rows(["wow", "meh"])) == ["positive", "negative"]
-    assert task.words(rows(["wow", "0", "1"])) == ["positive", "negative", "positive"]
+    assert task.map_labels(rows(["wow", "meh"])) == ["positive", "negative"]
+    assert task.map_labels(rows(["wow", "0", "1"])) == ["positive", "negative", "positive"]
 
 
 @pytest.mark.parametrize(
@@ -296,14 +296,14 @@ def test_a_users_words_are_kept_with_the_model() -> None:
 )  # fmt: skip
 def test_a_model_made_elsewhere_answers_in_the_words(names: list[str], labels: list[str]) -> None:
     task = Sentiment()
-    task.adopt(BertConfig(id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)}))
+    task.load_config(BertConfig(id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)}))
     assert list(task.labels) == labels
 
 
 def test_classes_of_a_foreign_model_may_stand_in_any_order() -> None:
     task = Sentiment()
-    task.adopt(BertConfig(id2label={0: "pos", 1: "neg"}, label2id={"pos": 0, "neg": 1}))
-    assert [one.answer for one in task.decode(outputs(0.9, 0.1), [])] == ["negative", "positive"]
+    task.load_config(BertConfig(id2label={0: "pos", 1: "neg"}, label2id={"pos": 0, "neg": 1}))
+    assert [one.value for one in task.decode(outputs(0.9, 0.1), [])] == ["negative", "positive"]
 
 
 @pytest.mark.parametrize(
@@ -312,7 +312,7 @@ def test_classes_of_a_foreign_model_may_stand_in_any_order() -> None:
 def test_damaged_cuts_are_refused(stored: Any) -> None:
     config = BertConfig(id2label={0: "negative", 1: "positive"}, sentiment=stored)
     with pytest.raises(ModelError) as caught:
-        Sentiment().adopt(config)
+        Sentiment().load_config(config)
     assert str(caught.value) == "the model's config has cuts that are no rising numbers; mend its 'sentiment' field"
 
 
@@ -320,7 +320,7 @@ def test_a_score_is_a_number_and_a_word() -> None:
     task, notes = fitted(["5 stars", "1.0", "★★★", "4"], classes="score", neutral=[2.5, 3.5])
     assert task.references(rows(["5 stars", "1.0", "★★★", "4"])) == [5.0, 1.0, 3.0, 4.0]
     assert (task.labels, notes) == ((), [])
-    assert not isinstance(task.kind, Polar)
+    assert not isinstance(task.problem_type, SentimentClasses)
     again = adopted(task)
     found = again.decode([np.array([one], dtype=np.float32) for one in (1.5, 3.0, 4.5)], [])
     assert [one.as_dict() for one in found] == [
@@ -328,7 +328,9 @@ def test_a_score_is_a_number_and_a_word() -> None:
         {"answer": 3.0, "sentiment": "neutral"},
         {"answer": 4.5, "sentiment": "positive"},
     ]
-    assert adopted(fitted(["1", "5"], classes="score")[0]).decode([np.array([1.5], np.float32)], []) == [Answer(1.5)]
+    assert adopted(fitted(["1", "5"], classes="score")[0]).decode([np.array([1.5], np.float32)], []) == [
+        Prediction(1.5)
+    ]
 
 
 @given(
@@ -337,5 +339,5 @@ def test_a_score_is_a_number_and_a_word() -> None:
 def test_more_positive_is_never_said_less_positively(chances: list[float], band: list[float]) -> None:
     task, _ = fitted(["0", "1"], neutral=sorted(band))
     order = ["negative", "neutral", "positive"]
-    said = [order.index(one.answer) for one in task.decode(outputs(*sorted(chances)), [])]
+    said = [order.index(one.value) for one in task.decode(outputs(*sorted(chances)), [])]
     assert said == sorted(said)

@@ -12,58 +12,60 @@ from transformers import AutoModelForSeq2SeqLM
 
 import llmkit
 from llmkit import tasks
-from llmkit.data.rows import Rows, Spelled, build
+from llmkit.data.rows import RawJson, Rows, build_rows
 from llmkit.errors import DataError, RecipeError
-from llmkit.inference.batched import answer
-from llmkit.inference.load_saved import open_saved
-from llmkit.inference.predict import from_texts, records
+from llmkit.inference.batched import predict_batches
+from llmkit.inference.load_saved import load_saved_model
+from llmkit.inference.predict import build_text_rows, predict_records
 from llmkit.models.load import load_model
-from llmkit.models.sources.model_ref import resolve
+from llmkit.models.sources.model_ref import resolve_model
 from llmkit.models.tokenizers import encode
-from llmkit.tasks.generation import task_written
+from llmkit.tasks.generation import read_trained_task
 from llmkit.tasks.summarize import Summarize, SummarizeOptions
-from llmkit.testing import WRITERS, articles, tiny_model, tiny_tokenizer, write_jsonl
+from llmkit.testing import SEQ2SEQ_CONFIGS, make_articles, make_tiny_model, make_tiny_tokenizer, write_jsonl
 
-assert tasks.load("summarize") is Summarize  # which gives it its name
+assert tasks.load_task("summarize") is Summarize  # which gives it its name
 BROKEN = ("switch_transformers",)  # its own generate fails on a tiny one in transformers 5.23
-FAMILIES = [family for family in WRITERS if family not in BROKEN]
+FAMILIES = [family for family in SEQ2SEQ_CONFIGS if family not in BROKEN]
 FAST = ["train.learning_rate=5e-3", "train.per_device_train_batch_size=8", "model.max_length=64"]
 
 
 def rows_of(**columns: list[Any]) -> Rows:
     number = len(next(iter(columns.values())))
-    return build(columns, "rows", range(1, number + 1), by_row=True).rename({name: name for name in columns})
+    return build_rows(columns, "rows", range(1, number + 1), row_numbered=True).with_column_mapping(
+        {name: name for name in columns}
+    )
 
 
 def equipped(folder: Any, family: str = "t5", **options: Any) -> tuple[Summarize, Any]:
     task = Summarize(SummarizeOptions(**{"max_target_length": 16} | options))
-    loaded = load_model(resolve(tiny_model(folder, family)), "AutoModelForSeq2SeqLM", {})
-    task.equip(loaded.model, loaded.tokenizer)
+    loaded = load_model(resolve_model(make_tiny_model(folder, family)), "AutoModelForSeq2SeqLM", {})
+    task.configure_model(loaded.model, loaded.tokenizer)
     return task, loaded
 
 
 def test_the_config_says_what_a_model_was_last_trained_for(tmp_path: Any) -> None:
-    loaded = load_model(resolve(tiny_model(tmp_path, "t5")), "AutoModelForSeq2SeqLM", {})
+    loaded = load_model(resolve_model(make_tiny_model(tmp_path, "t5")), "AutoModelForSeq2SeqLM", {})
     loaded.model.config.task_specific_params = {"translation_en_to_de": {"prefix": "x"}, "summarization": 3}
-    assert task_written(loaded.model.config) is None
+    assert read_trained_task(loaded.model.config) is None
     for name in ("summarize", "translate", "summarize"):
-        task = tasks.load(name)()
-        task.equip(loaded.model, loaded.tokenizer)
-        assert task_written(loaded.model.config) == name
+        task = tasks.load_task(name)()
+        task.configure_model(loaded.model, loaded.tokenizer)
+        assert read_trained_task(loaded.model.config) == name
         assert list(loaded.model.config.task_specific_params) == ["translation_en_to_de", task.section]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_trains_reloads_in_plain_transformers_and_answers(family: str) -> None:
-    model, data = tiny_model("tiny", family), write_jsonl("a.jsonl", articles(24))
+    model, data = make_tiny_model("tiny", family), write_jsonl("a.jsonl", make_articles(24))
     keys = [*FAST, "train.max_steps=1", "train.eval_strategy=no", "train.save_strategy=no", "summarize.max_target_length=12",
             "eval.metrics=[rougeL]", "eval.baselines=[]"]  # fmt: skip
     llmkit.train(None, *keys, task="summarize", model=model, train=data, output_dir="run")
     plain = AutoModelForSeq2SeqLM.from_pretrained("run/model")
     assert plain.generation_config.max_length == 13
     row = json.loads(Path("run/predictions.jsonl").read_text("utf-8").splitlines()[0])
-    saved = open_saved("run/model")
-    (said,) = records(saved, from_texts(saved, [row["text"]]), 8, "fp32")
+    saved = load_saved_model("run/model")
+    (said,) = predict_records(saved, build_text_rows(saved, [row["text"]]), 8, "fp32")
     assert said["answer"] == row["answer"]
     assert saved.task.name == "summarize"  # Marian too, whose family else translates
 
@@ -72,7 +74,7 @@ def test_every_family_trains_reloads_in_plain_transformers_and_answers(family: s
 def test_a_tiny_model_learns_32_rows_by_heart(family: str, tmp_path: Any) -> None:
     torch.manual_seed(0)
     task, loaded = equipped(tmp_path, family)
-    made = articles(32)
+    made = make_articles(32)
     rows = rows_of(**{name: [row[name] for row in made] for name in ("text", "summary")})
     features = task.encode_train(rows, loaded.tokenizer, 64).features
     batch = task.collator(loaded.tokenizer)(features)
@@ -84,13 +86,13 @@ def test_a_tiny_model_learns_32_rows_by_heart(family: str, tmp_path: Any) -> Non
         model.config.dropout = 0.0
     for _ in range(250):
         learner.zero_grad()
-        loss = task.loss(model(**task.inputs(model, batch)), batch) / task.count(batch)
+        loss = task.loss(model(**task.inputs(model, batch)), batch) / task.num_items(batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         learner.step()
         if loss < 0.05:  # known by heart
             break
-    answers, references = answer(task, model, loaded.tokenizer, features, 8), task.references(rows)
+    answers, references = predict_batches(task, model, loaded.tokenizer, features, 8), task.references(rows)
     assert task.score(["rougeL"], references, answers)["rougeL"].value > 0.95
 
 
@@ -101,13 +103,13 @@ def test_targets_begin_behind_the_start_and_end(tmp_path: Any) -> None:
     assert words(feature["labels"]) == ["fine", "7", "[SEP]"]
     batch = task.collator(loaded.tokenizer)([feature])
     assert words(task.inputs(loaded.model, batch)["decoder_input_ids"][0].tolist())[:3] == ["[CLS]", "fine", "7"]
-    assert task.count(batch) == 3
+    assert task.num_items(batch) == 3
 
 
 def test_targets_that_are_cut_are_counted_and_still_end_where_the_tokenizer_ends_them(tmp_path: Any) -> None:
     task, loaded = equipped(tmp_path, max_target_length=4)
     encoded = task.encode(rows_of(text=["a"] * 2, summary=["fine film fine film", "fine"]), loaded.tokenizer, 64)
-    assert (encoded.cut, encoded.cut_targets) == (0, 1)
+    assert (encoded.num_truncated, encoded.num_truncated_targets) == (0, 1)
     assert [len(one["labels"]) for one in encoded.features] == [3, 2]
 
 
@@ -116,18 +118,18 @@ def test_a_prefix_stands_before_every_source_and_travels_with_the_folder(tmp_pat
     (feature,) = task.encode(rows_of(text=["a film"]), loaded.tokenizer, 64).features
     assert loaded.tokenizer.decode(feature["input_ids"], skip_special_tokens=True) == "story a film"
     other = Summarize()
-    other.adopt(loaded.model.config)
-    assert (other.prefix, other.longest_target) == ("story ", 16)
+    other.load_config(loaded.model.config)
+    assert (other.prefix, other.max_target_length) == ("story ", 16)
 
 
 def test_the_prefix_of_the_config_is_taken_and_said(tmp_path: Any) -> None:
-    loaded = load_model(resolve(tiny_model(tmp_path, "t5")), "AutoModelForSeq2SeqLM", {})
+    loaded = load_model(resolve_model(make_tiny_model(tmp_path, "t5")), "AutoModelForSeq2SeqLM", {})
     loaded.model.config.task_specific_params = {"summarization": {"prefix": "summarize: "}, "other": {}}
-    notes = Summarize().equip(loaded.model, loaded.tokenizer)
+    notes = Summarize().configure_model(loaded.model, loaded.tokenizer)
     said = "prefix: 'summarize: ' before every source, as the model's config says; summarize.prefix='' leaves it out"
     assert notes[1] == said
     assert "other" in loaded.model.config.task_specific_params
-    assert Summarize(SummarizeOptions(prefix="")).equip(loaded.model, loaded.tokenizer)[1:] == []
+    assert Summarize(SummarizeOptions(prefix="")).configure_model(loaded.model, loaded.tokenizer)[1:] == []
 
 
 OLD = {"num_beams": 4, "min_length": 3, "max_length": 200, "length_penalty": 2.0, "no_repeat_ngram_size": 3,
@@ -135,10 +137,10 @@ OLD = {"num_beams": 4, "min_length": 3, "max_length": 200, "length_penalty": 2.0
 
 
 def test_what_an_old_config_says_of_answers_is_taken_and_said(tmp_path: Any) -> None:
-    loaded = load_model(resolve(tiny_model(tmp_path, "t5")), "AutoModelForSeq2SeqLM", {})
+    loaded = load_model(resolve_model(make_tiny_model(tmp_path, "t5")), "AutoModelForSeq2SeqLM", {})
     loaded.model.config.task_specific_params = {"summarization": OLD}
     task = Summarize(SummarizeOptions(length_penalty=1.5))
-    notes = task.equip(loaded.model, loaded.tokenizer)
+    notes = task.configure_model(loaded.model, loaded.tokenizer)
     assert notes[0] == (
         "answers: 4 beams, length_penalty 1.5, no_repeat_ngram_size 3, min_length 3, at most 64 tokens "
         "(as the model's config says of the task)"
@@ -147,12 +149,12 @@ def test_what_an_old_config_says_of_answers_is_taken_and_said(tmp_path: Any) -> 
     assert loaded.model.config.task_specific_params["summarization"].keys().isdisjoint(OLD.keys() - {"prefix"})
     loaded.model.config.task_specific_params = {"summarization": OLD}
     loaded.model.generation_config.num_beams = 2  # what generation_config.json says counts more
-    assert Summarize().equip(loaded.model, loaded.tokenizer)[0].startswith("answers: 2 beams")
+    assert Summarize().configure_model(loaded.model, loaded.tokenizer)[0].startswith("answers: 2 beams")
 
 
 def test_a_foreign_folder_answers_as_its_config_says(own_folder: Any) -> None:
-    name = tiny_model("old", "t5", task_specific_params={"summarization": OLD | {"num_beams": 2, "max_length": 5}})
-    saved = open_saved(name)
+    name = make_tiny_model("old", "t5", task_specific_params={"summarization": OLD | {"num_beams": 2, "max_length": 5}})
+    saved = load_saved_model(name)
     assert saved.task.own["max_length"] == 5  # type: ignore[attr-defined]
     (feature,) = saved.task.encode(rows_of(text=["a film"]), saved.tokenizer, 64).features
     (tokens_said,) = saved.task.predict(saved.model, saved.task.collator(saved.tokenizer)([feature]))
@@ -162,7 +164,7 @@ def test_a_foreign_folder_answers_as_its_config_says(own_folder: Any) -> None:
 
 def test_several_references_are_all_scored_and_the_first_is_learned(tmp_path: Any) -> None:
     task, loaded = equipped(tmp_path)
-    rows = rows_of(text=["a film", "b"], summary=[Spelled('["fine film", "dull"]'), Spelled('["warm"]')])
+    rows = rows_of(text=["a film", "b"], summary=[RawJson('["fine film", "dull"]'), RawJson('["warm"]')])
     assert task.references(rows) == [["fine film", "dull"], ["warm"]]
     assert task.references(rows)[0].source == "a film"
     assert task.fit(rows, {}) == [
@@ -174,7 +176,7 @@ def test_several_references_are_all_scored_and_the_first_is_learned(tmp_path: An
 
 @pytest.mark.parametrize("cell", ["[]", '[""]', '["a", 3]'])
 def test_an_empty_list_of_summaries_is_refused_with_its_row(cell: str) -> None:
-    rows = rows_of(text=["a film", "b"], summary=[Spelled('["fine"]'), Spelled(cell)])
+    rows = rows_of(text=["a film", "b"], summary=[RawJson('["fine"]'), RawJson(cell)])
     with pytest.raises(DataError) as fault:
         Summarize().references(rows)
     what = "no text" if cell == "[]" else "something else than texts"
@@ -198,13 +200,13 @@ def test_a_long_source_is_cut_at_sentences_and_its_summaries_are_summed_up_again
     assert set(texts[:-2]) == {"the film was dull the film was dull"}
     answers = task.decode([[20, 21, 3]] * len(features), features)
     assert len(answers) == 2
-    assert list(task.again(answers, features)) == [0]
-    assert all(isinstance(one.answer, str) for one in answer(task, loaded.model, loaded.tokenizer, features, 4))
+    assert list(task.second_pass(answers, features)) == [0]
+    assert all(isinstance(one.value, str) for one in predict_batches(task, loaded.model, loaded.tokenizer, features, 4))
 
 
 def test_parts_hold_all_of_a_text_and_each_fits(own_folder: Any) -> None:
-    tokenizer = tiny_tokenizer(own_folder)
+    tokenizer = make_tiny_tokenizer(own_folder)
     text = "the film was very good and the story was dull and long " * 5 + ". The end. 12"
-    pieces = encode.parts(tokenizer, text, "story ", 12)
+    pieces = encode.split_long_text(tokenizer, text, "story ", 12)
     assert "".join("".join(pieces).split()) == "".join(text.split())
     assert all(len(tokenizer("story " + piece).input_ids) <= 12 for piece in pieces)

@@ -10,20 +10,20 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import llmkit
 from llmkit import tasks
-from llmkit.data.rows import build
+from llmkit.data.rows import build_rows
 from llmkit.errors import RecipeError
 from llmkit.models.load import load_model, load_tokenizer
-from llmkit.models.sources.model_ref import resolve
+from llmkit.models.sources.model_ref import resolve_model
 from llmkit.models.tokenizers import encode
 from llmkit.tasks.summarize import Summarize, SummarizeOptions
 from llmkit.tasks.translate import Translate, TranslateOptions
-from llmkit.testing import articles, spm_tokenizer, tiny_model, write_jsonl
+from llmkit.testing import make_articles, make_sentencepiece_tokenizer, make_tiny_model, write_jsonl
 
 
 def test_two_columns_are_a_translation(own_folder: Any) -> None:
-    rows = [{"en": row["text"], "xx": row["summary"]} for row in articles(24)]
+    rows = [{"en": row["text"], "xx": row["summary"]} for row in make_articles(24)]
     keys = ["train.max_steps=2", "translate.max_target_length=8", "model.max_length=32"]
-    run = llmkit.train(None, *keys, task="translate", model=tiny_model("t5", "t5"), train=write_jsonl("p.jsonl", rows),
+    run = llmkit.train(None, *keys, task="translate", model=make_tiny_model("t5", "t5"), train=write_jsonl("p.jsonl", rows),
                        source="en", target="xx", output_dir="run")  # fmt: skip
     assert run.report is not None
     assert list(run.report.metrics) == ["bleu", "chrf"]
@@ -47,7 +47,7 @@ SPM: dict[str, tuple[str, list[str], dict[str, str]]] = {
 
 
 def pairs(number: int = 24) -> list[dict[str, str]]:
-    return [{"source": row["text"], "target": row["summary"].upper()} for row in articles(number)]
+    return [{"source": row["text"], "target": row["summary"].upper()} for row in make_articles(number)]
 
 
 def in_languages(codes: list[str]) -> list[str]:
@@ -57,7 +57,7 @@ def in_languages(codes: list[str]) -> list[str]:
 @pytest.mark.parametrize("kind", SPM)
 def test_words_in_sentencepiece_files_train_reload_and_answer_in_their_language(kind: str, own_folder: Any) -> None:
     family, codes, begins = SPM[kind]
-    model = tiny_model("m", family, words=kind, texts=[row["target"] for row in pairs()])
+    model = make_tiny_model("m", family, tokenizer_kind=kind, texts=[row["target"] for row in pairs()])
     keys = ["train.max_steps=1", "translate.max_target_length=32", "model.max_length=64", "eval.metrics=[chrf]"]
     data = write_jsonl("p.jsonl", pairs())
     llmkit.train(None, *keys, *in_languages(codes), task="translate", model=model, train=data, output_dir="run")
@@ -74,30 +74,32 @@ def test_words_in_sentencepiece_files_train_reload_and_answer_in_their_language(
 @pytest.mark.parametrize("kind", SPM)
 def test_targets_are_said_back_as_they_were_written(kind: str, own_folder: Any) -> None:
     family, codes, _ = SPM[kind]
-    name = tiny_model("m", family, words=kind, texts=[row["target"] for row in pairs()])
-    tokenizer = load_tokenizer(resolve(name), slow=True)
-    loaded = load_model(resolve(name), "AutoModelForSeq2SeqLM", {}, tokenizer=tokenizer)
+    name = make_tiny_model("m", family, tokenizer_kind=kind, texts=[row["target"] for row in pairs()])
+    tokenizer = load_tokenizer(resolve_model(name), allow_slow=True)
+    loaded = load_model(resolve_model(name), "AutoModelForSeq2SeqLM", {}, tokenizer=tokenizer)
     task = Translate(TranslateOptions(**dict(zip(("source_language", "target_language"), codes, strict=False))))
-    task.equip(loaded.model, tokenizer)
+    task.configure_model(loaded.model, tokenizer)
     columns = {word: [row[word] for row in pairs(4)] for word in ("source", "target")}
-    rows = build(columns, "rows", range(1, 5), by_row=True).rename({word: word for word in columns})
+    rows = build_rows(columns, "rows", range(1, 5), row_numbered=True).with_column_mapping(
+        {word: word for word in columns}
+    )
     encoded = task.encode(rows, tokenizer, 64)
-    assert (encoded.cut, encoded.cut_targets) == (0, 0)
-    assert [
-        one.answer for one in task.decode([one["labels"] for one in encoded.features], encoded.features)
-    ] == columns["target"]
+    assert (encoded.num_truncated, encoded.num_truncated_targets) == (0, 0)
+    assert [one.value for one in task.decode([one["labels"] for one in encoded.features], encoded.features)] == columns[
+        "target"
+    ]
     batch = task.collator(tokenizer)(encoded.features)
     begun = task.inputs(loaded.model, batch)["decoder_input_ids"][:, 0]
     assert set(begun.tolist()) == {loaded.model.generation_config.decoder_start_token_id}
 
 
 def test_marian_reads_targets_by_their_own_pieces(own_folder: Any) -> None:
-    tokenizer = spm_tokenizer(Path("m"), "marian")
-    (ids,), cut = encode.targets(tokenizer, ["A VERY DULL FILM"], 32, None, 0)
+    tokenizer = make_sentencepiece_tokenizer(Path("m"), "marian")
+    (ids,), cut = encode.encode_targets(tokenizer, ["A VERY DULL FILM"], 32, None, 0)
     assert tokenizer.unk_token_id not in ids
     assert tokenizer.unk_token_id in tokenizer("A VERY DULL FILM").input_ids
     assert (ids[-1], cut) == (0, 0)
-    assert encode.targets(tokenizer, ["A VERY DULL FILM", "A"], 4, None, 0)[1] == 1
+    assert encode.encode_targets(tokenizer, ["A VERY DULL FILM", "A"], 4, None, 0)[1] == 1
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_marian_reads_targets_by_their_own_pieces(own_folder: Any) -> None:
     ],
 )  # fmt: skip
 def test_a_language_that_is_missing_is_said(kind: str, codes: list[str], sentence: str, own_folder: Any) -> None:
-    model, data = tiny_model("m", SPM[kind][0], words=kind), write_jsonl("p.jsonl", pairs())
+    model, data = make_tiny_model("m", SPM[kind][0], tokenizer_kind=kind), write_jsonl("p.jsonl", pairs())
     with pytest.raises(RecipeError) as fault:
         llmkit.train(None, *in_languages(codes), task="translate", model=model, train=data, output_dir="no")
     assert str(fault.value) == sentence
@@ -120,25 +122,25 @@ def test_a_language_that_is_missing_is_said(kind: str, codes: list[str], sentenc
 
 
 def test_a_model_that_writes_one_language_keeps_it(own_folder: Any) -> None:
-    name = tiny_model("m", "mbart", words="mbart50")
-    tokenizer = load_tokenizer(resolve(name))
-    loaded = load_model(resolve(name), "AutoModelForSeq2SeqLM", {}, tokenizer=tokenizer)
+    name = make_tiny_model("m", "mbart", tokenizer_kind="mbart50")
+    tokenizer = load_tokenizer(resolve_model(name))
+    loaded = load_model(resolve_model(name), "AutoModelForSeq2SeqLM", {}, tokenizer=tokenizer)
     loaded.model.generation_config.forced_bos_token_id = tokenizer.convert_tokens_to_ids("ro_RO")
-    assert "languages: en_XX to ro_RO" in Translate().equip(loaded.model, tokenizer)
+    assert "languages: en_XX to ro_RO" in Translate().configure_model(loaded.model, tokenizer)
     assert tokenizer.tgt_lang == "ro_RO"
 
 
 def test_a_summary_is_in_the_language_of_its_text(own_folder: Any) -> None:
-    name = tiny_model("m", "m2m_100", words="m2m_100")
-    tokenizer = load_tokenizer(resolve(name), slow=True)
-    loaded = load_model(resolve(name), "AutoModelForSeq2SeqLM", {}, tokenizer=tokenizer)
-    assert tasks.load("summarize") is Summarize  # which gives it its name
-    notes = Summarize(SummarizeOptions(source_language="fr")).equip(loaded.model, tokenizer)
+    name = make_tiny_model("m", "m2m_100", tokenizer_kind="m2m_100")
+    tokenizer = load_tokenizer(resolve_model(name), allow_slow=True)
+    loaded = load_model(resolve_model(name), "AutoModelForSeq2SeqLM", {}, tokenizer=tokenizer)
+    assert tasks.load_task("summarize") is Summarize  # which gives it its name
+    notes = Summarize(SummarizeOptions(source_language="fr")).configure_model(loaded.model, tokenizer)
     assert "languages: fr to fr" in notes
 
 
 def test_a_tokenizer_of_one_language_has_no_codes(own_folder: Any) -> None:
-    loaded = load_model(resolve(tiny_model("t5", "t5")), "AutoModelForSeq2SeqLM", {})
+    loaded = load_model(resolve_model(make_tiny_model("t5", "t5")), "AutoModelForSeq2SeqLM", {})
     with pytest.raises(RecipeError) as fault:
-        Translate(TranslateOptions(target_language="zh_CN")).equip(loaded.model, loaded.tokenizer)
+        Translate(TranslateOptions(target_language="zh_CN")).configure_model(loaded.model, loaded.tokenizer)
     assert str(fault.value) == "translate.target_language: the tokenizer has no languages to choose from; leave it out"

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import llmkit
-from llmkit.testing import reviews, write_jsonl
+from llmkit.testing import make_reviews, write_jsonl
 from llmkit.training.trainer import StepTrainer
 
 PLANNED = [0.1, 0.9, 0.95, 0.2, 0.1, 0.1]  # the third evaluation is the best
@@ -46,7 +46,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, torch.Tensor]]:
 def test_the_best_weights_are_kept(tiny: str, seen: list[dict[str, torch.Tensor]], keys: tuple[str, ...]) -> None:
     run = llmkit.train(
         None, "train.learning_rate=1e-2", "eval.baselines=[]", *keys, task="classify", model=tiny,
-        train=write_jsonl("r.jsonl", reviews(60)), output_dir="run",
+        train=write_jsonl("r.jsonl", make_reviews(60)), output_dir="run",
     )  # fmt: skip
     assert len(seen) == 6
     weights = load_file(run.path / "model" / "model.safetensors")
@@ -58,7 +58,7 @@ def test_the_best_weights_are_kept(tiny: str, seen: list[dict[str, torch.Tensor]
 def test_without_saving_the_last_weights_are_kept(tiny: str, seen: list[dict[str, torch.Tensor]]) -> None:
     run = llmkit.train(
         None, "train.num_train_epochs=6", "train.save_strategy=no", "eval.baselines=[]", task="classify", model=tiny,
-        train=write_jsonl("r.jsonl", reviews(60)), output_dir="run",
+        train=write_jsonl("r.jsonl", make_reviews(60)), output_dir="run",
     )  # fmt: skip
     weights = load_file(Path(run.path) / "model" / "model.safetensors")
     assert all(torch.equal(weight, seen[5][name]) for name, weight in weights.items())
@@ -67,6 +67,6 @@ def test_without_saving_the_last_weights_are_kept(tiny: str, seen: list[dict[str
 def test_a_run_that_ends_before_its_first_evaluation_says_so(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     llmkit.train(
         None, "train.max_steps=2", "train.hf.eval_delay=50", "eval.baselines=[]", task="classify", model=tiny,
-        train=write_jsonl("r.jsonl", reviews(60)), output_dir="run",
+        train=write_jsonl("r.jsonl", make_reviews(60)), output_dir="run",
     )  # fmt: skip
     assert "training ended before its first evaluation: the last weights are kept\n" in capsys.readouterr().err

@@ -10,20 +10,20 @@ from typing import Any
 import pytest
 
 import llmkit
-from llmkit.cli import run
+from llmkit.cli import run_command_line
 from llmkit.errors import DataError, ModelError, OutputError, RecipeError
 from llmkit.tasks.summarize import Summarize, SummarizeOptions
-from llmkit.testing import articles, reviews, tiny_model, write_jsonl
-from llmkit.training.dry_run import sent
+from llmkit.testing import make_articles, make_reviews, make_tiny_model, write_jsonl
+from llmkit.training.dry_run import count_scored_tokens
 
 
 @pytest.fixture
 def data() -> str:
-    return write_jsonl("reviews.jsonl", reviews(60))
+    return write_jsonl("reviews.jsonl", make_reviews(60))
 
 
 def planned(tiny: str, data: str, *keys: str) -> Any:
-    return llmkit.plan(None, *keys, task="classify", model=tiny, train=data)
+    return llmkit.dry_run(None, *keys, task="classify", model=tiny, train=data)
 
 
 def test_the_counts_are_those_of_the_run(tiny: str, data: str) -> None:
@@ -44,7 +44,7 @@ def test_the_counts_are_those_of_the_run(tiny: str, data: str) -> None:
 
 
 def test_padding_and_evaluations_are_counted_where_there_are_any(tiny: str, data: str) -> None:
-    padded = planned(tiny, data, "train.shortcuts=off", "train.max_steps=5", "train.eval_strategy=no")
+    padded = planned(tiny, data, "train.fast_path=off", "train.max_steps=5", "train.eval_strategy=no")
     assert padded.steps == 5
     assert 0 < padded.padding < 1
     assert padded.seconds["evaluations"] == 0
@@ -95,8 +95,14 @@ def test_a_finished_run_is_not_planned_over(finished: Path, tiny: str, data: str
 @pytest.mark.parametrize(
     ("rows", "keys"),
     [
-        ([{"text": f"{row['text']}", "label": [row["label"], "all"]} for row in reviews(40)], ["classify.kind=multi"]),
-        ([{"text": row["text"], "label": i % 7} for i, row in enumerate(reviews(40))], ["classify.kind=regression"]),
+        (
+            [{"text": f"{row['text']}", "label": [row["label"], "all"]} for row in make_reviews(40)],
+            ["classify.kind=multi"],
+        ),
+        (
+            [{"text": row["text"], "label": i % 7} for i, row in enumerate(make_reviews(40))],
+            ["classify.kind=regression"],
+        ),
     ],
 )
 def test_every_kind_of_answer(tiny: str, rows: list[dict[str, Any]], keys: list[str]) -> None:
@@ -104,18 +110,18 @@ def test_every_kind_of_answer(tiny: str, rows: list[dict[str, Any]], keys: list[
     assert plan.seconds["evaluations"] > 0
 
 
-@pytest.mark.parametrize("keys", [[], ["summarize.long=chunk", "model.max_length=8"]])
+@pytest.mark.parametrize("keys", [[], ["summarize.long_inputs=chunk", "model.max_length=8"]])
 def test_answers_cost_by_the_tokens_that_they_may_have(own_folder: Any, keys: list[str]) -> None:
-    rows = write_jsonl("rows.jsonl", articles(60))
+    rows = write_jsonl("rows.jsonl", make_articles(60))
     common = ["train.max_steps=1", "eval.metrics=[rougeL]", "summarize.max_target_length=8", *keys]
-    made = llmkit.plan(None, *common, task="summarize", model=tiny_model("m", "t5"), train=rows)
-    some = llmkit.plan(None, *common, "eval.validation_rows=1", task="summarize", model="m", train=rows)
+    made = llmkit.dry_run(None, *common, task="summarize", model=make_tiny_model("m", "t5"), train=rows)
+    some = llmkit.dry_run(None, *common, "eval.max_validation_rows=1", task="summarize", model="m", train=rows)
     assert made.rows == some.rows == {"train": 48, "validation": 6, "test": 6}
     assert made.seconds["evaluations"] > 0
     assert some.seconds["evaluations"] < some.seconds["final scores"]
     features = [{"input_ids": [1] * length} for length in (3, 9)]
-    assert sent(Summarize(SummarizeOptions(max_target_length=5)), features, 2) == 2 * 16 + 2 * 5
-    assert sent(Summarize(SummarizeOptions(max_target_length=5)), features, 1) == 16 + 8 + 2 * 5
+    assert count_scored_tokens(Summarize(SummarizeOptions(max_target_length=5)), features, 2) == 2 * 16 + 2 * 5
+    assert count_scored_tokens(Summarize(SummarizeOptions(max_target_length=5)), features, 1) == 16 + 8 + 2 * 5
 
 
 def test_no_rows_held_back(tiny: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,7 +134,7 @@ def test_no_rows_held_back(tiny: str, data: str, capsys: pytest.CaptureFixture[s
 
 
 def test_the_command_prints_the_plan(tiny: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["finetune-classify", "--train", data, "--model", tiny, "--dry-run"]) == 0
+    assert run_command_line(["finetune-classify", "--train", data, "--model", tiny, "--dry-run"]) == 0
     said = capsys.readouterr().out.splitlines()
     heads = ["rows", "steps", "truncated", "padding", "precision", "time", "rate", "memory", "disk", "Nothing"]
     assert [line.split()[0] for line in said] == heads
@@ -137,7 +143,10 @@ def test_the_command_prints_the_plan(tiny: str, data: str, capsys: pytest.Captur
 
 
 def test_json_is_one_object_and_nothing_else(tiny: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["train", "task=classify", f"data.train={data}", f"model.name={tiny}", "--dry-run", "--json"]) == 0
+    assert (
+        run_command_line(["train", "task=classify", f"data.train={data}", f"model.name={tiny}", "--dry-run", "--json"])
+        == 0
+    )
     plan = json.loads(capsys.readouterr().out)
     assert plan["steps"] == 6
     assert plan["total_seconds"] == pytest.approx(sum(plan["seconds"].values()))

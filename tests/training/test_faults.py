@@ -17,7 +17,7 @@ import llmkit
 from llmkit.errors import InternalError, LlmkitError, RecipeError, UsageError
 from llmkit.evaluation import baselines
 from llmkit.recipe.load import load_recipe
-from llmkit.testing import reviews, write_jsonl
+from llmkit.testing import make_reviews, write_jsonl
 from llmkit.training import save
 from llmkit.training.trainer import StepTrainer
 
@@ -26,7 +26,7 @@ QUICK = ("train.max_steps=2", "train.eval_strategy=no", "train.save_strategy=no"
 
 @pytest.fixture
 def data() -> str:
-    return write_jsonl("r.jsonl", reviews(60))
+    return write_jsonl("r.jsonl", make_reviews(60))
 
 
 def train(model: str, data: str, *keys: str, out: str | None = "run") -> Any:
@@ -126,7 +126,7 @@ def test_runs_that_start_together_each_get_a_folder(tiny: str, data: str) -> Non
 def test_a_model_that_is_not_what_was_trained_is_never_sealed(
     tiny: str, data: str, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saved = save.models.save
+    saved = save.models.save_model
 
     def damage(model: Any, tokenizer: Any, folder: Path, max_length: int) -> None:
         if broken == "weights":
@@ -190,7 +190,7 @@ def test_a_batch_that_does_not_fit_is_named_with_the_keys(
 
     monkeypatch.setattr(place, too_large)
     with pytest.raises(LlmkitError) as fault:
-        train(tiny, data, "train.per_device_train_batch_size=8", "train.shortcuts=off")
+        train(tiny, data, "train.per_device_train_batch_size=8", "train.fast_path=off")
     assert (str(fault.value), fault.value.exit_code) == (sentence.format(shape=shapes[-1]), 71)
     assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["sealed"] is None
 
@@ -220,7 +220,7 @@ def test_an_interrupted_run_says_how_it_starts_again(
 
 def test_baselines_learn_from_the_training_rows_alone(tiny: str, data: str) -> None:
     """Test rows whose labels are turned round: a baseline that had seen them would be right."""
-    turned = [row | {"label": {"bad": "good", "good": "bad"}[row["label"]]} for row in reviews(40, seed=8)]
+    turned = [row | {"label": {"bad": "good", "good": "bad"}[row["label"]]} for row in make_reviews(40, seed=8)]
     run = llmkit.train(
         None, *QUICK[:3], task="classify", model=tiny, train=data, test=write_jsonl("t.jsonl", turned), output_dir="run"
     )

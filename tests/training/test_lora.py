@@ -16,9 +16,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 import llmkit
 from llmkit.errors import LlmkitError, MissingInputError, ModelError, RecipeError, UsageError
-from llmkit.inference.load_saved import open_saved
+from llmkit.inference.load_saved import load_saved_model
 from llmkit.models.adapters import lora
-from llmkit.testing import reviews, sentences, tiny_model, write_jsonl, write_lines
+from llmkit.testing import make_reviews, make_sentences, make_tiny_model, write_jsonl, write_lines
 from llmkit.training.trainer import StepTrainer
 
 FAST = ("train.learning_rate=5e-3", "train.per_device_train_batch_size=8", "eval.baselines=[]")
@@ -36,7 +36,7 @@ def run(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("lora")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        write_jsonl("rows.jsonl", reviews(60))
+        write_jsonl("rows.jsonl", make_reviews(60))
         return home / trained(tiny)
 
 
@@ -74,7 +74,7 @@ def test_its_base_is_in_the_manifest_by_hash(run: Path, tiny: str) -> None:
 
 
 def test_the_recipe_names_the_rate_that_was_used(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
-    write_jsonl("rows.jsonl", reviews(40))
+    write_jsonl("rows.jsonl", make_reviews(40))
     run = llmkit.train(None, "train.max_steps=2", "eval.baselines=[]", task="classify", model=tiny, lora=True,
                        train="rows.jsonl", output_dir="run").path  # fmt: skip
     text = (run / "recipe.yaml").read_text()
@@ -103,18 +103,18 @@ def test_checkpoints_hold_what_is_trained_and_the_best_is_kept(tiny: str, monkey
         return values
 
     monkeypatch.setattr(StepTrainer, "evaluate", evaluate)
-    write_jsonl("rows.jsonl", reviews(60))
+    write_jsonl("rows.jsonl", make_reviews(60))
     run = trained(tiny, epochs=4.0)
     assert held
     assert all(one == set(seen[0]) for one in held)
     weights = load_file(run / "model" / "adapter_model.safetensors")
     for name, value in seen[1].items():
-        assert torch.equal(weights[lora.PREFIX + name.replace(".default", "")], value)
+        assert torch.equal(weights[lora.PEFT_PREFIX + name.replace(".default", "")], value)
     assert not torch.equal(seen[3]["classifier.weight"], seen[1]["classifier.weight"])
 
 
 def test_only_what_is_trained_moves(run: Path, tiny: str) -> None:
-    model, base = open_saved(str(run)).model, load_file(Path(tiny) / "model.safetensors")
+    model, base = load_saved_model(str(run)).model, load_file(Path(tiny) / "model.safetensors")
     held = {name.replace(".base_layer", ""): value for name, value in model.named_parameters()}
     for name, value in base.items():
         assert torch.equal(held.get(f"bert.{name}", held.get(name)), value), name
@@ -122,8 +122,8 @@ def test_only_what_is_trained_moves(run: Path, tiny: str) -> None:
 
 @pytest.mark.parametrize("body", ["AutoModel", "AutoModelForMaskedLM"])
 def test_merged_it_is_a_plain_folder(tmp_path: Path, body: str) -> None:
-    base = tiny_model(tmp_path / "base", auto_class=body)
-    write_jsonl("rows.jsonl", reviews(60))
+    base = make_tiny_model(tmp_path / "base", auto_class=body)
+    write_jsonl("rows.jsonl", make_reviews(60))
     run = trained(base, "lora.merge=true")
     assert "model.safetensors" in {path.name for path in (run / "model").iterdir()}
     assert not (run / "model" / "adapter_config.json").exists()
@@ -139,24 +139,24 @@ def test_merged_it_is_a_plain_folder(tmp_path: Path, body: str) -> None:
 
 def test_a_number_is_answered_in_the_users_units(tmp_path: Path) -> None:
     """Also by ModernBERT with r 1: its small matrices have as many rows as the head has outputs."""
-    base = tiny_model(tmp_path / "base", "modernbert", auto_class="AutoModelForMaskedLM")
+    base = make_tiny_model(tmp_path / "base", "modernbert", auto_class="AutoModelForMaskedLM")
     write_jsonl("rows.jsonl", [
-        {"text": row["text"], "label": 1000.0 + (30 if row["label"] == "good" else 0)} for row in reviews(80)
+        {"text": row["text"], "label": 1000.0 + (30 if row["label"] == "good" else 0)} for row in make_reviews(80)
     ])  # fmt: skip
     run = trained(base, "classify.kind=regression", "lora.r=1", "train.learning_rate=1e-2", epochs=8.0)
     answers = [one["answer"] for one in llmkit.predict("run", data="rows.jsonl")]
     assert 1000 < np.mean(answers) < 1030
     assert np.std(answers) > 5
-    with_peft = lora.reopened(run / "model", "AutoModelForSequenceClassification", "float32").eval()
+    with_peft = lora.load_with_peft(run / "model", "AutoModelForSequenceClassification", "float32").eval()
     tokenizer = AutoTokenizer.from_pretrained(run / "model")
     with torch.inference_mode():
-        said = with_peft(**tokenizer(reviews(1)[0]["text"], return_tensors="pt")).logits.item()
+        said = with_peft(**tokenizer(make_reviews(1)[0]["text"], return_tensors="pt")).logits.item()
     assert said == pytest.approx(answers[0], rel=1e-5)
 
 
 def test_another_number_begins_with_a_head_in_other_units(tmp_path: Path) -> None:
-    base = tiny_model(tmp_path / "base")
-    write_jsonl("rows.jsonl", [{"text": row["text"], "label": 500 + len(row["text"])} for row in reviews(60)])
+    base = make_tiny_model(tmp_path / "base")
+    write_jsonl("rows.jsonl", [{"text": row["text"], "label": 500 + len(row["text"])} for row in make_reviews(60)])
     first = llmkit.train(None, *FAST, "classify.kind=regression", task="classify", model=base, train="rows.jsonl",
                          output_dir="first").path  # fmt: skip
     run = trained(str(first), "classify.kind=regression", epochs=1.0)
@@ -166,7 +166,7 @@ def test_another_number_begins_with_a_head_in_other_units(tmp_path: Path) -> Non
 
 def test_thresholds_travel_with_the_adapter(tiny: str) -> None:
     rows = [{"text": row["text"], "label": [row["label"], *(["long"] if len(row["text"]) > 40 else [])]}
-            for row in reviews(60)]  # fmt: skip
+            for row in make_reviews(60)]  # fmt: skip
     write_jsonl("rows.jsonl", rows)
     run = trained(tiny, "classify.kind=multi", "classify.thresholds=each")
     config = AutoConfig.from_pretrained(run / "model" / "model_config.json")
@@ -180,8 +180,8 @@ def test_thresholds_travel_with_the_adapter(tiny: str) -> None:
 
 @pytest.mark.parametrize("body", ["AutoModel", "AutoModelForMaskedLM"])
 def test_masked_language_models_are_adapted_too(tmp_path: Path, body: str) -> None:
-    texts = sentences()
-    base = tiny_model(tmp_path / "base", auto_class=body, texts=texts)
+    texts = make_sentences()
+    base = make_tiny_model(tmp_path / "base", auto_class=body, texts=texts)
     write_lines("corpus.txt", texts)
     run = trained(base, "train.learning_rate=5e-3", task="mlm", train="corpus.txt", epochs=2.0)
     metrics = json.loads((run / "metrics.json").read_text())["metrics"]
@@ -194,7 +194,7 @@ def test_masked_language_models_are_adapted_too(tmp_path: Path, body: str) -> No
 
 
 def test_another_fine_tune_merges_it_and_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_jsonl("rows.jsonl", reviews(40, labels=("no", "yes")))
+    write_jsonl("rows.jsonl", make_reviews(40, labels=("no", "yes")))
     again = trained(str(run), lora=None, epochs=1.0)
     assert f"the adapter of {run} is merged into its base\n" in capsys.readouterr().err
     assert (again / "model" / "model.safetensors").is_file()
@@ -211,7 +211,7 @@ def test_another_fine_tune_merges_it_and_says_so(run: Path, capsys: pytest.Captu
 
 def test_a_run_is_a_base_like_any_other(finished: Path, tmp_path: Path) -> None:
     base = Path(shutil.copytree(finished, tmp_path / "base"))
-    write_jsonl("rows.jsonl", reviews(40, labels=("no", "maybe", "yes")))
+    write_jsonl("rows.jsonl", make_reviews(40, labels=("no", "maybe", "yes")))
     run = trained(str(base), epochs=1.0)
     assert json.loads((run / "model/base.json").read_text())["path"] == str(base / "model")
     assert llmkit.predict("run", "a film")[0]["answer"] in ("no", "maybe", "yes")
@@ -240,15 +240,15 @@ def refused() -> Callable[..., str]:
 def test_what_cannot_be_is_refused_before_anything_is_written(
     tiny: str, run: Path, refused: Callable[..., str]
 ) -> None:
-    write_jsonl("rows.jsonl", reviews(40))
+    write_jsonl("rows.jsonl", make_reviews(40))
     assert refused(lambda: trained(tiny, "lora.quantize=4bit"), RecipeError).startswith("lora.quantize: 4bit needs ")
-    assert refused(lambda: trained(tiny, "lora.targets=[nothing]"), RecipeError) == (
-        "lora.targets: no layer 'nothing' to adapt; known: query, key, value, dense"
+    assert refused(lambda: trained(tiny, "lora.target_modules=[nothing]"), RecipeError) == (
+        "lora.target_modules: no layer 'nothing' to adapt; known: query, key, value, dense"
     )
     assert refused(lambda: llmkit.predict(tiny, "a film", base="x"), UsageError) == (
         f"--base x: {tiny} is a whole model, which has none; leave it out"
     )
-    other = tiny_model("other", seed=9)
+    other = make_tiny_model("other", seed=9)
     assert refused(lambda: llmkit.predict(str(run), "a film", base=other), ModelError) == (
         f"{run}: other is not the base that it was trained on: model.safetensors differs; "
         "put it back, or name it with --base FOLDER of eval and predict"

@@ -11,14 +11,14 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from llmkit.data.corpus.masking import IGNORED
-from llmkit.data.rows import build
+from llmkit.data.corpus.masking import IGNORE_INDEX
+from llmkit.data.rows import build_rows
 from llmkit.models.load import load_model
-from llmkit.models.sources.model_ref import resolve
+from llmkit.models.sources.model_ref import resolve_model
 from llmkit.recipe.load import load_recipe
 from llmkit.tasks.mlm import Mlm, MlmOptions
-from llmkit.testing import sentences, tiny_model
-from llmkit.training.arguments import rows_at_once, training_arguments
+from llmkit.testing import make_sentences, make_tiny_model
+from llmkit.training.arguments import build_training_arguments, get_micro_batch_rows
 from llmkit.training.trainer import StepTrainer
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -32,7 +32,7 @@ FIXED = ["eval_strategy=no", "save_strategy=no", "optim=sgd", f"learning_rate={R
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("gradient") / "model"
-    return tiny_model(folder, auto_class="AutoModelForMaskedLM", texts=sentences(), **NO_DROPOUT)
+    return make_tiny_model(folder, auto_class="AutoModelForMaskedLM", texts=make_sentences(), **NO_DROPOUT)
 
 
 def trainer_of(
@@ -40,22 +40,24 @@ def trainer_of(
 ) -> Any:
     """The real trainer on made-up sentences, not started."""
     recipe = load_recipe(None, ["train.num_train_epochs=1", *(f"train.{key}" for key in [*FIXED, *keys])], task="mlm")
-    train = build({"text": sentences(texts)}, "c.txt", range(1, texts + 1)).rename({"text": "text"})
-    task = Mlm(MlmOptions(rows=rows))  # type: ignore[arg-type]
+    train = build_rows({"text": make_sentences(texts)}, "c.txt", range(1, texts + 1)).with_column_mapping(
+        {"text": "text"}
+    )
+    task = Mlm(MlmOptions(packing=rows))  # type: ignore[arg-type]
     torch.manual_seed(0)
-    loaded = load_model(resolve(model), task.model().auto_class, {})
+    loaded = load_model(resolve_model(model), task.head().auto_class, {})
     return StepTrainer(
         loaded.model,
-        training_arguments(recipe, folder, "fp32", "loss"),
+        build_training_arguments(recipe, folder, "fp32", "loss"),
         task=task,
         tokenizer=loaded.tokenizer,
         train=task.encode_train(train, loaded.tokenizer, LENGTH).features,
         validation=[],
         references=[],
         metrics=["loss"],
-        rows_at_once=rows_at_once(recipe.train),
+        micro_batch_rows=get_micro_batch_rows(recipe.train),
         max_length=LENGTH,
-        shortcuts=shortcuts,
+        fast_path=shortcuts,
     )
 
 
@@ -80,8 +82,8 @@ def plain(model: str, trainer: Any) -> torch.Tensor:
     for piece in drawn:  # one document a row: none sees another, none is padded
         labels = torch.as_tensor(np.asarray(piece["labels"]))
         logits = fresh(torch.as_tensor(np.asarray(piece["input_ids"]))[None]).logits[0]
-        total = total + cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum")
-        count += int((labels != IGNORED).sum())
+        total = total + cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="sum")
+        count += int((labels != IGNORE_INDEX).sum())
     (total / count).backward()
     with torch.no_grad():
         for weight in fresh.parameters():
@@ -129,7 +131,7 @@ def every_second(block: Any) -> list[dict[str, Any]]:
     for ids in pieces:
         asked = np.arange(len(ids)) % 2 == 1
         asked[-1] = False
-        found.append({"input_ids": np.where(asked, 4, ids), "labels": np.where(asked, ids, IGNORED)})
+        found.append({"input_ids": np.where(asked, 4, ids), "labels": np.where(asked, ids, IGNORE_INDEX)})
     return found
 
 
@@ -143,7 +145,7 @@ def test_workers_never_change_the_masks(model: str, tmp_path: Path, more: list[s
 def labels_of(trainer: Any, items: list[Any]) -> list[list[int]]:
     """The labelled tokens of the step that the loader makes of these items, document by document, in any order."""
     return sorted(
-        row[row != IGNORED].tolist() for batch in trainer.cutter.cut(items)["batches"] for row in batch["labels"]
+        row[row != IGNORE_INDEX].tolist() for batch in trainer.cutter.cut(items)["batches"] for row in batch["labels"]
     )
 
 
@@ -171,15 +173,17 @@ def test_the_loader_asks_for_each_epoch_in_turn(model: str, tmp_path: Path) -> N
     loader = trainer.get_train_dataloader()
     for epoch in (0, 1):
         loader.set_epoch(epoch)
-        seen = sorted(row[row != IGNORED].tolist() for step in loader for b in step["batches"] for row in b["labels"])
+        seen = sorted(
+            row[row != IGNORE_INDEX].tolist() for step in loader for b in step["batches"] for row in b["labels"]
+        )
         assert seen == labels_of(trainer, trainer.items(rows, epoch))
 
 
 def test_a_step_divides_by_the_tokens_that_are_hidden_in_it(model: str, tmp_path: Path) -> None:
     trainer = trainer_of(model, tmp_path, "per_device_train_batch_size=4")
     step = trainer.cutter.cut(trainer.items([0, 1, 2]))
-    assert step["count"] == sum(int((batch["labels"] != IGNORED).sum()) for batch in step["batches"])
+    assert step["count"] == sum(int((batch["labels"] != IGNORE_INDEX).sum()) for batch in step["batches"])
     tokenizer = AutoTokenizer.from_pretrained(model)
     special = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id}
-    hidden = [one for batch in step["batches"] for one in batch["labels"][batch["labels"] != IGNORED].tolist()]
+    hidden = [one for batch in step["batches"] for one in batch["labels"][batch["labels"] != IGNORE_INDEX].tolist()]
     assert not special & set(hidden)

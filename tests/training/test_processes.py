@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import load_file
 
 import llmkit
-from llmkit.data.batching import Steps
-from llmkit.errors import OutputError, Stopped
-from llmkit.testing import articles, reviews, sentences, tiny_model, write_jsonl, write_lines
+from llmkit.data.batching import StepSampler
+from llmkit.errors import OutputError, RunInterrupted
+from llmkit.testing import make_articles, make_reviews, make_sentences, make_tiny_model, write_jsonl, write_lines
 from llmkit.training.trainer import StepTrainer
 from tests.training.two_processes import recording, sending
 
@@ -29,7 +29,7 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 PLAIN = ("train.num_train_epochs=1", "train.batch_size=8", "train.learning_rate=0.05", "train.optim=sgd",
          "train.max_grad_norm=0", "data.split.test=0.2", "data.split.validation=0.2", "eval.batch_size=3")  # fmt: skip
 CUT = ("train.num_train_epochs=1", "train.per_device_train_batch_size=1", "train.gradient_accumulation_steps=7",
-       "train.learning_rate=0.05", "train.optim=sgd", "train.max_grad_norm=0", "train.shortcuts=off",
+       "train.learning_rate=0.05", "train.optim=sgd", "train.max_grad_norm=0", "train.fast_path=off",
        "model.max_length=24")  # fmt: skip
 # With dropout, whose generators each process has of its own; 10 steps, scored after 5 and 10.
 LASTING = ("train.num_train_epochs=2", "train.batch_size=8", "train.learning_rate=0.01", "eval.batch_size=2",
@@ -59,12 +59,14 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("processes")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        write_jsonl("reviews.jsonl", reviews(83))
-        write_lines("corpus.txt", sentences(60))
-        tiny_model("bert", **NO_DROPOUT)
-        tiny_model("masked", auto_class="AutoModelForMaskedLM", texts=sentences(60), **NO_DROPOUT)
-        write_jsonl("articles.jsonl", articles(70))
-        tiny_model("t5", "t5", dropout_rate=0.0, texts=[text for row in articles(70) for text in row.values()])
+        write_jsonl("reviews.jsonl", make_reviews(83))
+        write_lines("corpus.txt", make_sentences(60))
+        make_tiny_model("bert", **NO_DROPOUT)
+        make_tiny_model("masked", auto_class="AutoModelForMaskedLM", texts=make_sentences(60), **NO_DROPOUT)
+        write_jsonl("articles.jsonl", make_articles(70))
+        make_tiny_model(
+            "t5", "t5", dropout_rate=0.0, texts=[text for row in make_articles(70) for text in row.values()]
+        )
         classify = {"task": "classify", "model": "bert", "train": "reviews.jsonl"}
         mlm = {"task": "mlm", "model": "masked", "train": "corpus.txt"}
         summarize = {"task": "summarize", "model": "t5", "train": "articles.jsonl"}
@@ -142,7 +144,7 @@ def test_a_run_moves_from_two_processes_to_one_and_back(home: Path, monkeypatch:
     for name in ("_prepare_for_training", "training_step"):
         monkeypatch.setattr(StepTrainer, name, getattr(StepTrainer, name))  # puts back what `recording` sets
     recording(alone)
-    with pytest.raises(Stopped), sending(signal.SIGUSR1, "training_step", 8):
+    with pytest.raises(RunInterrupted), sending(signal.SIGUSR1, "training_step", 8):
         llmkit.train(None, *MOVED, allow_change=["processes"], **words)
     started("jobs.json", "again")
     first, last = seen(home), [json.loads((home / f"again-{rank}.json").read_text()) for rank in (0, 1)]
@@ -163,7 +165,7 @@ def test_a_run_moves_from_two_processes_to_one_and_back(home: Path, monkeypatch:
 
 def in_order(epoch: int) -> list[list[int]]:
     """The rows of each step of 49 rows, 8 a step: those of the seed and the epoch alone."""
-    steps = Steps(49, 8, seed=42)
+    steps = StepSampler(49, 8, seed=42)
     steps.set_epoch(epoch)
     assert sorted(row for step in steps for row in step) == list(range(49))
     return list(steps)

@@ -14,8 +14,8 @@ import llmkit
 from llmkit.errors import DiskError, OutputError
 from llmkit.recipe.load import load_recipe
 from llmkit.runs import checkpoint, durable
-from llmkit.runs.manifest import file_hash
-from llmkit.testing import reviews, sentences, write_jsonl, write_lines
+from llmkit.runs.manifest import hash_file
+from llmkit.testing import make_reviews, make_sentences, write_jsonl, write_lines
 from llmkit.training import run as runs
 from llmkit.training import save
 from llmkit.training.trainer import StepTrainer
@@ -32,12 +32,12 @@ class Killed(BaseException):
 
 
 def classify(model: str, *keys: str, out: str, **words: Any) -> Any:
-    data = write_jsonl("r.jsonl", reviews(40))
+    data = write_jsonl("r.jsonl", make_reviews(40))
     return llmkit.train(None, *KEYS, *keys, task="classify", model=model, train=data, output_dir=out, **words)
 
 
 def mlm(model: str, *keys: str, out: str) -> Any:
-    data = write_lines("c.txt", sentences(60))
+    data = write_lines("c.txt", make_sentences(60))
     lengths = ("model.max_length=32", "train.per_device_train_batch_size=4")
     return llmkit.train(None, KEYS[0], *KEYS[2:], *lengths, *keys, task="mlm", model=model, train=data, output_dir=out)
 
@@ -46,7 +46,7 @@ def result(run: str) -> tuple[str, str, list[dict[str, Any]]]:
     """The bytes of the weights, the scores, and the log but for times."""
     lines = [json.loads(line) for line in Path(run, "log.jsonl").read_text(encoding="utf-8").splitlines()]
     log = [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
-    return file_hash(Path(run, "model/model.safetensors")), Path(run, "metrics.json").read_text(encoding="utf-8"), log
+    return hash_file(Path(run, "model/model.safetensors")), Path(run, "metrics.json").read_text(encoding="utf-8"), log
 
 
 @contextmanager
@@ -85,7 +85,7 @@ def interrupted(train: Any, keys: Sequence[str], kills: Sequence[int], model: st
         ((), [6, 7, 8]),  # at an epoch's end: five steps each, the last of them short
         (EACH_STEP, [4, 9]),
         pytest.param((*EACH_STEP, "train.precision=bf16"), [8], marks=LONG),
-        pytest.param((*EACH_STEP, "train.shortcuts=off"), [8], marks=LONG),
+        pytest.param((*EACH_STEP, "train.fast_path=off"), [8], marks=LONG),
         ((*EACH_STEP, "train.max_steps=7", "eval.early_stopping_patience=3"), [5, 7]),
         ((*EACH_STEP, "train.dataloader_num_workers=1", "train.hf.dataloader_persistent_workers=true"), [7]),
         (("train.save_strategy=steps", "train.save_steps=3", "train.eval_strategy=no", "train.optim=adafactor"), [8]),
@@ -101,7 +101,7 @@ def test_a_classifier_is_the_same_to_the_bit(tiny: str, keys: tuple[str, ...], k
 
 @pytest.mark.parametrize(
     "keys",
-    [pytest.param(("train.max_steps=10",), marks=LONG), ("train.max_steps=10", "train.precision=bf16", "train.shortcuts=off"),
+    [pytest.param(("train.max_steps=10",), marks=LONG), ("train.max_steps=10", "train.precision=bf16", "train.fast_path=off"),
      ("train.max_steps=40", "data.streaming=true", "data.split.validation=0.3")],
     ids=["rows", "bf16", "stream"],
 )  # fmt: skip
@@ -117,7 +117,7 @@ def test_fresh_weights_go_on_at_the_rate_that_the_run_chose(tiny_mlm: str, capsy
     def train(out: str) -> Any:
         keys = ("model.from_config=bert-tiny", f"model.tokenizer={tiny_mlm}", "train.max_steps=6", "train.save_steps=2")
         more = ("train.eval_strategy=no", "train.save_strategy=steps", *KEYS[2:], "model.max_length=32")
-        data = write_lines("c.txt", sentences(60))
+        data = write_lines("c.txt", make_sentences(60))
         return llmkit.train(None, *keys, *more, task="mlm", train=data, output_dir=out)
 
     train("whole")
@@ -158,9 +158,9 @@ def test_a_kill_at_a_write_leaves_the_checkpoint_before(tiny: str, number: int) 
     classify(tiny, *EACH_STEP, out="whole")
     with fault_on_disk(number, Killed()), pytest.raises(Killed):
         classify(tiny, *EACH_STEP, out="killed")
-    steps = checkpoint.steps(Path("killed/checkpoints"))
+    steps = checkpoint.list_checkpoint_steps(Path("killed/checkpoints"))
     assert steps
-    assert all(checkpoint.verified(Path(f"killed/checkpoints/checkpoint-{step}")) for step in steps)
+    assert all(checkpoint.verify_checkpoint(Path(f"killed/checkpoints/checkpoint-{step}")) for step in steps)
     classify(tiny, *EACH_STEP, out="killed")
     assert result("killed") == result("whole")
 
@@ -209,12 +209,15 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(
 
 def test_a_damaged_checkpoint_that_is_named_is_refused_and_no_other_is_removed(tiny: str) -> None:
     begun(tiny, "train.save_total_limit=4", step=9)
-    about, steps = Path("run/run.json").read_text(encoding="utf-8"), checkpoint.steps(Path("run/checkpoints"))
+    about, steps = (
+        Path("run/run.json").read_text(encoding="utf-8"),
+        checkpoint.list_checkpoint_steps(Path("run/checkpoints")),
+    )
     damage(6)
     with pytest.raises(OutputError) as fault:
         llmkit.train(resume="run/checkpoints/checkpoint-6")
     assert str(fault.value) == "run/checkpoints/checkpoint-6: cannot be gone on from; --resume run takes another"
-    assert checkpoint.steps(Path("run/checkpoints")) == [step for step in steps if step != 6]
+    assert checkpoint.list_checkpoint_steps(Path("run/checkpoints")) == [step for step in steps if step != 6]
     assert Path("run/checkpoints/checkpoint-6.corrupt").is_dir()
     assert Path("run/run.json").read_text(encoding="utf-8") == about
 
@@ -223,7 +226,7 @@ def test_checkpoints_that_were_set_aside_stay_until_the_run_is_sealed(
     tiny: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun(tiny, step=5)
-    steps = checkpoint.steps(Path("run/checkpoints"))
+    steps = checkpoint.list_checkpoint_steps(Path("run/checkpoints"))
     for step in steps:
         damage(step)
     capsys.readouterr()
@@ -264,7 +267,7 @@ def test_a_finished_run_is_said_and_not_touched(tiny: str, capsys: pytest.Captur
     assert capsys.readouterr().err == "run: this run is finished; nothing was left to do\n"
     assert (again.path, again.scores()) == (first.path, first.scores())
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
-    write_jsonl("r.jsonl", reviews(42))
+    write_jsonl("r.jsonl", make_reviews(42))
     with pytest.raises(OutputError) as fault:
         llmkit.train(None, *KEYS, "train.max_steps=1", task="classify", model=tiny, train="r.jsonl", output_dir="run")
     assert (
@@ -322,19 +325,19 @@ def test_an_end_before_the_step_that_is_done_is_refused_and_nothing_changes(tiny
 
 def test_a_refused_command_that_names_a_checkpoint_keeps_the_later_ones(tiny: str) -> None:
     begun(tiny, "train.save_total_limit=4", step=9)
-    steps = checkpoint.steps(Path("run/checkpoints"))
+    steps = checkpoint.list_checkpoint_steps(Path("run/checkpoints"))
     keys = ("train.save_total_limit=4", "train.max_steps=3")
     with pytest.raises(OutputError, match=r"^run: train\.max_steps=3 ends it at step 3, and step 4 is done; "):
         classify(
             tiny, *EACH_STEP, *keys, out="run", resume="run/checkpoints/checkpoint-4", allow_change=["train.max_steps"]
         )
-    assert checkpoint.steps(Path("run/checkpoints")) == steps == [8, 6, 4, 2]
+    assert checkpoint.list_checkpoint_steps(Path("run/checkpoints")) == steps == [8, 6, 4, 2]
 
 
 def test_other_data_and_another_model_are_refused(tiny: str, tiny_classifier: str) -> None:
     begun(tiny)
     before = sorted(Path("run").rglob("*"))
-    write_jsonl("r.jsonl", reviews(41))
+    write_jsonl("r.jsonl", make_reviews(41))
     with pytest.raises(OutputError, match=r"(?s)begun with something else.*data r\.jsonl +[0-9a-f]{12} +[0-9a-f]{12}$"):
         llmkit.train(None, *KEYS, *EACH_STEP, task="classify", model=tiny, train="r.jsonl", output_dir="run")
     assert sorted(Path("run").rglob("*")) == before
@@ -345,7 +348,7 @@ def test_resume_alone_is_the_whole_command_and_names_a_checkpoint_too(
 ) -> None:
     classify(tiny, *EACH_STEP, out="whole")
     begun(tiny, "train.save_total_limit=3", step=9)
-    assert {8, 6} <= {*checkpoint.steps(Path("run/checkpoints"))}
+    assert {8, 6} <= {*checkpoint.list_checkpoint_steps(Path("run/checkpoints"))}
     run = llmkit.train(resume="run/checkpoints/checkpoint-6")
     assert str(run.path) == "run"
     assert (

@@ -9,7 +9,7 @@ import pytest
 
 import llmkit
 from llmkit.runs import checkpoint
-from llmkit.testing import articles, reviews, tiny_model, write_jsonl
+from llmkit.testing import make_articles, make_reviews, make_tiny_model, write_jsonl
 from llmkit.training.trainer import StepTrainer
 
 EACH_STEP = ("train.eval_strategy=steps", "train.eval_steps=3", "train.save_strategy=steps", "train.save_steps=3")
@@ -18,7 +18,7 @@ KEYS = ("train.learning_rate=1e-2", "train.per_device_train_batch_size=8", "trai
 RANDOM = "model.config={hidden_dropout_prob: 0.1, attention_probs_dropout_prob: 0.1}"
 KINDS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "lora": ("classify", {"lora": True}, (RANDOM,)),
-    "lora-merged": ("classify", {"lora": True}, (RANDOM, "lora.merge=true", "lora.dropout=0.2")),
+    "lora-merged": ("classify", {"lora": True}, (RANDOM, "lora.merge=true", "lora.lora_dropout=0.2")),
     "lstm": ("classify", {"model": "lstm"}, ()),
     "thresholds": ("classify", {}, ("classify.kind=multi",)),
     "sentiment": ("sentiment", {}, (RANDOM,)),
@@ -40,11 +40,11 @@ def written(run: str) -> dict[str, bytes]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_the_same_to_the_bit(kind: str, tiny: str) -> None:
     task, words, keys = KINDS[kind]
-    rows = articles(40) if task == "summarize" else reviews(40)
+    rows = make_articles(40) if task == "summarize" else make_reviews(40)
     if "multi" in "".join(keys):
         rows = [row | {"label": [row["label"]]} for row in rows]  # type: ignore[dict-item]
     if (model := words.get("model", tiny)) in ("t5", "bart"):
-        tiny_model(model, model)
+        make_tiny_model(model, model)
     words = words | {"task": task, "model": model, "train": write_jsonl("rows.jsonl", rows)}
     llmkit.train(None, *KEYS, *keys, **words, output_dir="whole")
     assert killed_in_step(5, *KEYS, *keys, **words, output_dir="killed") == 3
@@ -67,4 +67,4 @@ def killed_in_step(number: int, *keys: str, **words: Any) -> int:
         patch.setattr(StepTrainer, "training_step", killing)
         with pytest.raises(Killed):
             llmkit.train(None, *keys, **words)
-    return checkpoint.steps(Path(words["output_dir"], "checkpoints"))[0]
+    return checkpoint.list_checkpoint_steps(Path(words["output_dir"], "checkpoints"))[0]

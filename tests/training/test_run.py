@@ -14,9 +14,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import llmkit
 from llmkit.errors import DataError, InternalError, LlmkitError, OutputError, RecipeError, UsageError
-from llmkit.metrics.classification.single_label import score_all
-from llmkit.runs.launch_env import SIZES
-from llmkit.testing import reviews, tiny_model, write_jsonl
+from llmkit.metrics.classification.single_label import score_classification
+from llmkit.runs.launch_env import WORLD_SIZE_VARIABLES
+from llmkit.testing import make_reviews, make_tiny_model, write_jsonl
 from llmkit.training import trainer
 
 FAST = ("train.learning_rate=6e-3", "train.per_device_train_batch_size=8")
@@ -24,7 +24,7 @@ FAST = ("train.learning_rate=6e-3", "train.per_device_train_batch_size=8")
 
 @pytest.fixture
 def data() -> str:
-    return write_jsonl("reviews.jsonl", reviews(60))
+    return write_jsonl("reviews.jsonl", make_reviews(60))
 
 
 def train(model: str, data: str, *more: str, out: str = "run") -> Any:
@@ -64,7 +64,7 @@ def test_a_tiny_model_learns(finished: Path) -> None:
 def test_scores_computed_from_predictions_equal_those_in_metrics(finished: Path) -> None:
     rows = lines(finished / "predictions.jsonl")
     metrics = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
-    again = score_all(
+    again = score_classification(
         list(metrics["metrics"]), [r["reference"] for r in rows], [r["answer"] for r in rows], metrics["labels"]
     )
     assert {name: score.as_dict() for name, score in again.items()} == metrics["metrics"]
@@ -127,7 +127,7 @@ def test_no_rows_held_back_still_makes_a_model(tiny: str, data: str, capsys: pyt
 
 
 def test_named_splits_are_used_and_mapped_by_name(tiny: str, data: str) -> None:
-    write_jsonl("test.jsonl", reviews(20, seed=9)[::-1])
+    write_jsonl("test.jsonl", make_reviews(20, seed=9)[::-1])
     run = llmkit.train(
         None, *FAST, task="classify", model=tiny, train=data, validation="test.jsonl", test="test.jsonl", epochs=10.0,
         output_dir="run",
@@ -166,7 +166,7 @@ def test_own_forward_takes_the_autocast_away_and_puts_it_back(tiny: str) -> None
     model = AutoModelForSequenceClassification.from_pretrained(tiny)
     wrapped = torch.autocast("cpu", torch.bfloat16)(model.forward)
     model.forward = wrapped
-    with trainer.own_forward(model):
+    with trainer.disable_autocast(model):
         assert model.forward.__func__ is type(model).forward
     assert model.forward is wrapped
 
@@ -247,7 +247,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_weights_are_saved(tiny: s
     assert not list(Path("run").rglob("*.safetensors"))
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", WORLD_SIZE_VARIABLES)
 def test_a_launcher_that_is_not_known_is_refused(
     tiny: str, data: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,7 +267,7 @@ def test_a_model_that_was_fine_tuned_before_is_trained_further(
     train(str(finished), data, "train.max_steps=1", "train.eval_strategy=no")
     assert "fresh" not in capsys.readouterr().err
     three = write_jsonl(
-        "three.jsonl", [row | {"label": row["label"] if i % 3 else "so-so"} for i, row in enumerate(reviews(60))]
+        "three.jsonl", [row | {"label": row["label"] if i % 3 else "so-so"} for i, row in enumerate(make_reviews(60))]
     )
     train(str(finished), three, "train.max_steps=1", "train.eval_strategy=no", out="three")
     assert "; fresh: classifier\n" in capsys.readouterr().err
@@ -277,10 +277,10 @@ def test_a_model_that_was_fine_tuned_before_is_trained_further(
 def test_what_another_kind_of_run_has_tuned_is_not_handed_on(label: Any) -> None:
     names = {"id2label": {0: "war", 1: "peace"}, "label2id": {"war": 0, "peace": 1}, "thresholds": [0.25, 0.75]}
     kind = "multi_label_classification"
-    model = tiny_model("multi", auto_class="AutoModelForSequenceClassification", problem_type=kind, **names)
+    model = make_tiny_model("multi", auto_class="AutoModelForSequenceClassification", problem_type=kind, **names)
     rows = [
         {"text": row["text"], "label": row["label"] if label == "bad" else label + i}
-        for i, row in enumerate(reviews(60))
+        for i, row in enumerate(make_reviews(60))
     ]
     keys = (
         "train.max_steps=1",
@@ -297,12 +297,12 @@ def test_the_share_of_texts_that_max_length_cuts_is_said(
 ) -> None:
     train(tiny, data, "model.max_length=8", "train.max_steps=1", "train.eval_strategy=no")
     said = capsys.readouterr().err
-    cut = sum(len(AutoTokenizer.from_pretrained(tiny)(row["text"])["input_ids"]) > 8 for row in reviews(60))
+    cut = sum(len(AutoTokenizer.from_pretrained(tiny)(row["text"])["input_ids"]) > 8 for row in make_reviews(60))
     assert f"max_length 8 cuts {cut} of 60 texts ({cut / 60:.1%})\n" in said
 
 
 def test_a_default_max_length_shrinks_to_the_model_and_says_so(data: str, capsys: pytest.CaptureFixture[str]) -> None:
-    small = tiny_model("small", max_position_embeddings=32)
+    small = make_tiny_model("small", max_position_embeddings=32)
     train(small, data, "train.max_steps=1", "train.eval_strategy=no")
     assert "max_length: 32, as long as the model can read\n" in capsys.readouterr().err
     assert AutoTokenizer.from_pretrained("run/model").model_max_length == 32

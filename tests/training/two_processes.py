@@ -18,11 +18,11 @@ from typing import Any
 import torch
 
 import llmkit
-from llmkit.errors import OutputError, Stopped
-from llmkit.inference.batched import answer
-from llmkit.inference.load_saved import open_saved
+from llmkit.errors import OutputError, RunInterrupted
+from llmkit.inference.batched import predict_batches
+from llmkit.inference.load_saved import load_saved_model
 from llmkit.runs import checkpoint, distributed
-from llmkit.testing import reviews
+from llmkit.testing import make_reviews
 from llmkit.training.trainer import StepTrainer
 
 
@@ -33,7 +33,7 @@ def recording(seen: dict[str, Any]) -> None:
     def prepared(self: StepTrainer, *args: Any, **words: Any) -> Any:
         model, loader = prepare(self, *args, **words)
         seen.setdefault("wrappers", []).append(type(model).__name__)
-        seen.setdefault("packed", []).append(self.shortcuts.packing is not None)
+        seen.setdefault("packed", []).append(self.fast_path.padding_free is not None)
         return model, loader
 
     def stepped(self: StepTrainer, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
@@ -49,14 +49,17 @@ def recording(seen: dict[str, Any]) -> None:
 
 def spread_and_alone(run: str) -> bool:
     """Whether the answers that the processes divided are those of one process, bit for bit, for odd numbers of rows."""
-    from llmkit.inference.predict import from_texts
+    from llmkit.inference.predict import build_text_rows
 
-    saved = open_saved(run)
+    saved = load_saved_model(run)
     for number in (1, 2, 13):
-        rows = from_texts(saved, [row["text"] for row in reviews(number)])
+        rows = build_text_rows(saved, [row["text"] for row in make_reviews(number)])
         features = saved.task.encode(rows, saved.tokenizer, saved.max_length).features
         said = [
-            [one.as_dict() for one in answer(saved.task, saved.model, saved.tokenizer, features, 2, spread=spread)]
+            [
+                one.as_dict()
+                for one in predict_batches(saved.task, saved.model, saved.tokenizer, features, 2, distributed=spread)
+            ]
             for spread in (True, False)
         ]
         if said[0] != said[1]:
@@ -70,7 +73,7 @@ def sending(number: int, method: str, before_step: int | None = None) -> Iterato
     was = getattr(StepTrainer, method)
 
     def signalled(self: StepTrainer, *args: Any, **words: Any) -> Any:
-        if distributed.rank() == distributed.size() - 1 and before_step in (None, self.state.global_step):
+        if distributed.rank() == distributed.world_size() - 1 and before_step in (None, self.state.global_step):
             os.kill(os.getpid(), number)
         return was(self, *args, **words)
 
@@ -88,9 +91,9 @@ def ended_and_resumed(keys: Sequence[str], words: dict[str, Any], seen: dict[str
         try:
             with signals:
                 llmkit.train(None, *keys, **words)
-        except Stopped as stopped:
+        except RunInterrupted as stopped:
             seen.setdefault("stopped", []).append(
-                [str(stopped), checkpoint.steps(Path(words["output_dir"], "checkpoints"))]
+                [str(stopped), checkpoint.list_checkpoint_steps(Path(words["output_dir"], "checkpoints"))]
             )
     llmkit.train(None, *keys, **words)
     again = llmkit.train(None, *keys, **words)  # finished: every process says so
@@ -101,7 +104,7 @@ def begun(keys: Sequence[str], words: dict[str, Any]) -> list[list[int]]:
     """The rows of the steps of a run that is ended in its third step."""
     seen: dict[str, Any] = {}
     recording(seen)
-    with suppress(Stopped), sending(signal.SIGTERM, "training_step", 2):
+    with suppress(RunInterrupted), sending(signal.SIGTERM, "training_step", 2):
         llmkit.train(None, *keys, **words)
     return list(seen["numbers"])
 
@@ -122,22 +125,22 @@ def main() -> None:
     jobs = json.loads(Path(sys.argv[1]).read_text())
     if sys.argv[2:] == ["again"]:
         gone_on(*jobs["moved"])
-        distributed.leave()
+        distributed.leave_processes()
         return
     seen: dict[str, Any] = {"threads": torch.get_num_threads(), "moved": begun(*jobs["moved"])}
     recording(seen)
     for keys, words in jobs["plain"]:
         report = llmkit.train(None, *keys, **words).report
         seen.setdefault("reports", []).append(report is not None)
-    seen["agreed"] = [distributed.agreed(distributed.rank() == 1), distributed.agreed(False)]
-    seen["gathered"] = distributed.gathered(f"rank {distributed.rank()}")
-    seen["summed"] = distributed.summed([1.0, float(distributed.rank())])
-    seen["from_first"] = distributed.from_first(distributed.rank())
+    seen["agreed"] = [distributed.any_rank(distributed.rank() == 1), distributed.any_rank(False)]
+    seen["gathered"] = distributed.all_gather(f"rank {distributed.rank()}")
+    seen["summed"] = distributed.all_sum([1.0, float(distributed.rank())])
+    seen["from_first"] = distributed.broadcast(distributed.rank())
     written = {words["output_dir"] for _, words in jobs["plain"]}
     seen["same_answers"] = {run: spread_and_alone(run) for run in sorted(written - {"two/masked-lm"})}
     ended_and_resumed(*jobs["ended"], seen)
     Path(f"seen-{distributed.rank()}.json").write_text(json.dumps(seen))
-    distributed.leave()
+    distributed.leave_processes()
 
 
 if __name__ == "__main__":

@@ -37,25 +37,25 @@ def shares_that_went_on(folder: Path) -> tuple[float, list[str]]:
 
     model, optimizer = fresh()
     learn(model, optimizer)
-    weights, tensors = sharded.gathered_weights(model), {}
-    plain = state_dict.packed(sharded.gathered_optimizer(model, optimizer), "optimizer", tensors)
-    if distributed.first():
+    weights, tensors = sharded.gather_weights(model), {}
+    plain = state_dict.flatten_state(sharded.gather_optimizer_state(model, optimizer), "optimizer", tensors)
+    if distributed.is_main_process():
         state_dict.write_tensors(weights, folder / "weights.safetensors")
         state_dict.write_tensors(tensors, folder / "state.safetensors")
-    distributed.meet("written")
+    distributed.barrier("written")
     again, its = fresh()
-    sharded.divide_weights(again, state_dict.read_tensors(folder / "weights.safetensors"))
+    sharded.scatter_weights(again, state_dict.read_tensors(folder / "weights.safetensors"))
     held = state_dict.read_tensors(folder / "state.safetensors")
-    sharded.divide_optimizer(again, its, state_dict.unpacked(distributed.from_first(plain), held))
+    sharded.scatter_optimizer_state(again, its, state_dict.unflatten_state(distributed.broadcast(plain), held))
     for one in ((model, optimizer), (again, its)):
         learn(*one)
-    ends = [sharded.gathered_weights(one) for one in (model, again)]
+    ends = [sharded.gather_weights(one) for one in (model, again)]
     return max((float((ends[0][name] - ends[1][name]).abs().max()) for name in ends[0]), default=0.0), sorted(weights)
 
 
 if __name__ == "__main__":
-    distributed.join()
-    distributed.connect(60.0, "cpu")
+    distributed.join_processes()
+    distributed.init_process_group(60.0, "cpu")
     Path(f"shares-{distributed.rank()}.json").write_text(json.dumps(shares_that_went_on(Path())))
-    distributed.meet("done")
+    distributed.barrier("done")
     os._exit(0)

@@ -8,20 +8,20 @@ from importlib.metadata import version
 from typing import Any
 from unicodedata import unidata_version
 
-from llmkit.data.cleaning.steps import ABOUT, Cleaned, Settings
+from llmkit.data.cleaning.steps import STEP_DESCRIPTIONS, CleanedDocument, CleaningSettings
 from llmkit.data.corpus.documents import Document
-from llmkit.data.row_errors import counted, listed
+from llmkit.data.row_errors import join_names, pluralize
 from llmkit.errors import DataError
 
 MADE_BY = "llmkit data clean"
-SCHEMA = 1
-EXAMPLES = 3  # a step
-BEGINNING = 60  # characters of an example
-LIBRARIES = ("llmkit", "selectolax", "ftfy", "regex", "datasketch")
+CLEANING_REPORT_SCHEMA = 1
+MAX_STEP_EXAMPLES = 3  # a step
+EXAMPLE_CHARS = 60  # characters of an example
+REPORTED_LIBRARIES = ("llmkit", "selectolax", "ftfy", "regex", "datasketch")
 
 
 @dataclass
-class Step:
+class StepCounts:
     """What one step did, and where first. `removed` counts characters; below 0 where it added more than it took."""
 
     changed: int = 0
@@ -32,16 +32,16 @@ class Step:
 
 
 @dataclass
-class Counts:
+class CleaningCounts:
     """What happened to all documents so far."""
 
-    steps: dict[str, Step]
+    steps: dict[str, StepCounts]
     read: int = 0
     kept: int = 0
     characters_read: int = 0
     characters_kept: int = 0
 
-    def add(self, document: Document, done: Cleaned) -> None:
+    def add(self, document: Document, done: CleanedDocument) -> None:
         """Count one document."""
         self.read += 1
         self.characters_read += len(document.text)
@@ -49,54 +49,56 @@ class Counts:
             step = self.steps[name]
             step.changed += 1
             step.removed += characters
-            if len(step.changed_in) < EXAMPLES:
-                step.changed_in.append(place(document))
+            if len(step.changed_in) < MAX_STEP_EXAMPLES:
+                step.changed_in.append(format_document_location(document))
         if done.dropped is None:
             self.kept += 1
             self.characters_kept += len(done.text)
             return
         step = self.steps[done.dropped]
         step.dropped += 1
-        if len(step.examples) < EXAMPLES:
-            begins = " ".join(done.text[: 4 * BEGINNING].split())[:BEGINNING]
-            step.examples.append({"source": place(document), "why": done.why, "text": begins})
+        if len(step.examples) < MAX_STEP_EXAMPLES:
+            begins = " ".join(done.text[: 4 * EXAMPLE_CHARS].split())[:EXAMPLE_CHARS]
+            step.examples.append({"source": format_document_location(document), "why": done.reason, "text": begins})
 
 
-def place(document: Document) -> str:
+def format_document_location(document: Document) -> str:
     """Where a document comes from."""
     return f"{document.name}:{document.number}"
 
 
-def refuse_nothing(counts: Counts) -> None:
+def check_documents_left(counts: CleaningCounts) -> None:
     """Raise DataError where no document is left: it says which step dropped what."""
     if counts.kept:
         return
     if not counts.read:
         raise DataError("the corpus holds no text", "name files with texts in them")
     dropped = {name: step for name, step in counts.steps.items() if step.dropped}
-    by = listed([f"{step.dropped:,} by {name}" for name, step in dropped.items()])
+    by = join_names([f"{step.dropped:,} by {name}" for name, step in dropped.items()])
     places = [
         f"{one['source']}: {name}: {one['why']}: {one['text']}"
         for name, step in dropped.items()
         for one in step.examples
     ]
     mend = "loosen that step, or leave it out"
-    raise DataError(f"nothing is left of {counted(counts.read, 'document')}: dropped were {by}", mend, places)
+    raise DataError(f"nothing is left of {pluralize(counts.read, 'document')}: dropped were {by}", mend, places)
 
 
-def report(counts: Counts, sources: list[str], reading: Mapping[str, Any], told: Settings) -> dict[str, Any]:
+def build_cleaning_report(
+    counts: CleaningCounts, sources: list[str], reading: Mapping[str, Any], told: CleaningSettings
+) -> dict[str, Any]:
     """The record of report.json. Nothing in it depends on the machine, the time or the number of workers."""
     return {
         "made_by": MADE_BY,
-        "schema": SCHEMA,
+        "schema": CLEANING_REPORT_SCHEMA,
         "sources": sources,
-        "options": {**reading, **options(told)},
+        "options": {**reading, **describe_settings(told)},
         "documents": {"read": counts.read, "kept": counts.kept},
         "characters": {"read": counts.characters_read, "kept": counts.characters_kept},
         "steps": [
             {
                 "step": name,
-                "about": ABOUT[name],
+                "about": STEP_DESCRIPTIONS[name],
                 "documents_changed": step.changed,
                 "characters_removed": step.removed,
                 "documents_dropped": step.dropped,
@@ -105,11 +107,11 @@ def report(counts: Counts, sources: list[str], reading: Mapping[str, Any], told:
             }
             for name, step in counts.steps.items()
         ],
-        "versions": {**{name: version(name) for name in LIBRARIES}, "unicode": unidata_version},
+        "versions": {**{name: version(name) for name in REPORTED_LIBRARIES}, "unicode": unidata_version},
     }
 
 
-def options(told: Settings) -> dict[str, Any]:
+def describe_settings(told: CleaningSettings) -> dict[str, Any]:
     """What the steps were told, as JSON holds it."""
     return {
         "steps": list(told.steps),

@@ -11,14 +11,14 @@ import regex
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BLOCKS = frozenset(
+BLOCK_ELEMENTS = frozenset(
     """
     address article aside blockquote body caption center dd details dialog dir div dl dt fieldset figcaption figure
     footer form frameset h1 h2 h3 h4 h5 h6 header hgroup hr html legend li main menu nav ol optgroup option p pre
     search section select summary table tbody tfoot thead title tr ul
     """.split()  # noqa: SIM905
 )
-INLINE = frozenset(
+INLINE_ELEMENTS = frozenset(
     """
     a abbr acronym area audio b base basefont bdi bdo big br button canvas cite code col colgroup data datalist del
     dfn em embed font frame head i iframe img input ins kbd label link map mark meta meter nobr noscript object
@@ -26,109 +26,113 @@ INLINE = frozenset(
     td template textarea th time track tt u var video wbr
     """.split()  # noqa: SIM905
 )
-DRAWN = frozenset({"circle", "defs", "ellipse", "g", "line", "path", "polygon", "polyline", "rect", "symbol", "use"})
-ELEMENTS = BLOCKS | INLINE | DRAWN
-UNSEEN = frozenset({"script", "style", "template", "noscript", "iframe", "svg"})
+SVG_ELEMENTS = frozenset(
+    {"circle", "defs", "ellipse", "g", "line", "path", "polygon", "polyline", "rect", "symbol", "use"}
+)
+KNOWN_ELEMENTS = BLOCK_ELEMENTS | INLINE_ELEMENTS | SVG_ELEMENTS
+HIDDEN_ELEMENTS = frozenset({"script", "style", "template", "noscript", "iframe", "svg"})
 # Unclosed, these swallow all that follows.
-RAW = frozenset({"script", "style", "textarea", "title", "iframe", "noscript"})
+RAW_TEXT_ELEMENTS = frozenset({"script", "style", "textarea", "title", "iframe", "noscript"})
 
-PAGE = regex.compile(r"(?i)\s*+(?:<\?xml[^>]*+>\s*+)?(?:<!--.*?-->\s*+)*+<(?:!doctype\s+html|html)\b[^>]*+>", regex.S)
-TAG = regex.compile(r"""<(/?)([a-zA-Z][a-zA-Z0-9-]*+)((?:[\s/]++(?:[^<>"']|"[^"]*+"|'[^']*+')*+)?)>""")
-LESS = regex.compile("<")
-COMMENT = "<!--"
-ENTITY = regex.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
-AGAIN = regex.compile(r"&(?:(?:amp|AMP|#0*+38|#[xX]0*+26);)+")  # `&amp;amp;lt;`: escaped over and over
-SPACES = regex.compile(r"[ \t\n\r\f]+")
-PASSES = 10  # a text that shows markup as an example is markup again; only one made for it needs more passes
+HTML_PAGE = regex.compile(
+    r"(?i)\s*+(?:<\?xml[^>]*+>\s*+)?(?:<!--.*?-->\s*+)*+<(?:!doctype\s+html|html)\b[^>]*+>", regex.S
+)
+HTML_TAG = regex.compile(r"""<(/?)([a-zA-Z][a-zA-Z0-9-]*+)((?:[\s/]++(?:[^<>"']|"[^"]*+"|'[^']*+')*+)?)>""")
+LESS_THAN = regex.compile("<")
+COMMENT_START = "<!--"
+HTML_ENTITY = regex.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
+REPEATED_AMPERSAND = regex.compile(r"&(?:(?:amp|AMP|#0*+38|#[xX]0*+26);)+")  # `&amp;amp;lt;`: escaped over and over
+SPACE_RUN = regex.compile(r"[ \t\n\r\f]+")
+MAX_PASSES = 10  # a text that shows markup as an example is markup again; only one made for it needs more passes
 
 
-def to_text(text: str) -> str:
+def strip_html(text: str) -> str:
     """`text` without tags, scripts, styles and entities; block elements end lines, as a browser shows them.
 
     A text is taken for HTML when it is a page, or when a known element is opened and closed in it, or a line broken
     with <br>. Outside pages everything that is no whole tag of a known element stays. Markup that a page shows as an
     example goes too: what is cleaned holds none.
     """
-    for _ in range(PASSES):
+    for _ in range(MAX_PASSES):
         before = text
-        if "<" in text and is_markup(text):
-            text = parsed(text)
+        if "<" in text and is_html(text):
+            text = parse_html(text)
         if "&" in text:
-            text = ENTITY.sub(decoded, AGAIN.sub("&", text))
+            text = HTML_ENTITY.sub(decode_entity, REPEATED_AMPERSAND.sub("&", text))
         if text == before:
             break
     return text
 
 
-def decoded(entity: regex.Match[str]) -> str:
+def decode_entity(entity: regex.Match[str]) -> str:
     """The character of an entity; what is none stays."""
     name = entity[0][1:]
     return html.unescape(entity[0]) if name[0] == "#" or name in html.entities.html5 else entity[0]
 
 
-def is_markup(text: str) -> bool:
+def is_html(text: str) -> bool:
     """Whether `text` is meant as HTML."""
-    if PAGE.match(text):
+    if HTML_PAGE.match(text):
         return True
     opened: set[str] = set()
-    for closing, name, inside in TAG.findall(text):
+    for closing, name, inside in HTML_TAG.findall(text):
         name = name.lower()
         if name in ("br", "hr") or (name == "img" and "src" in inside) or (closing and name in opened):
             return True
-        if not closing and name in ELEMENTS:
+        if not closing and name in KNOWN_ELEMENTS:
             opened.add(name)
     return False
 
 
-def parsed(text: str) -> str:
+def parse_html(text: str) -> str:
     """The text of HTML. Line ends of the source count only where it has no blocks: then it was written as text."""
     from selectolax.lexbor import LexborHTMLParser
 
-    page = PAGE.match(text) is not None
-    blocks = page or any(name.lower() in BLOCKS for _, name, _ in TAG.findall(text))
-    tree = LexborHTMLParser(text if page else shielded(text))
-    return joined(pieces(tree.root, blocks))
+    page = HTML_PAGE.match(text) is not None
+    blocks = page or any(name.lower() in BLOCK_ELEMENTS for _, name, _ in HTML_TAG.findall(text))
+    tree = LexborHTMLParser(text if page else escape_stray_less_than(text))
+    return join_html_text(iterate_html_text(tree.root, blocks))
 
 
-def shielded(text: str) -> str:
+def escape_stray_less_than(text: str) -> str:
     """`text` with `&lt;` for each `<` that begins no tag of a known element, and no comment."""
-    known = ELEMENTS | {name for slash, name, _ in TAG.findall(text) if slash and "-" in name}
+    known = KNOWN_ELEMENTS | {name for slash, name, _ in HTML_TAG.findall(text) if slash and "-" in name}
     lowered = text.lower()
     last_comment = text.rfind("-->")
 
     def shield(found: regex.Match[str]) -> str:
         at = found.start()
-        if text.startswith(COMMENT, at):
+        if text.startswith(COMMENT_START, at):
             return "<" if at < last_comment else "&lt;"
-        tag = TAG.match(text, at)
+        tag = HTML_TAG.match(text, at)
         name = tag[2].lower() if tag else ""
-        swallows = tag is not None and not tag[1] and name in RAW and lowered.find(f"</{name}", at) < 0
+        swallows = tag is not None and not tag[1] and name in RAW_TEXT_ELEMENTS and lowered.find(f"</{name}", at) < 0
         return "<" if (name in known or (tag and tag[2] in known)) and not swallows else "&lt;"
 
-    return LESS.sub(shield, text)
+    return LESS_THAN.sub(shield, text)
 
 
-def pieces(root: Any, blocks: bool) -> Iterator[str]:
+def iterate_html_text(root: Any, blocks: bool) -> Iterator[str]:
     """The texts below `root` in order, with a line end where a block begins or ends and at each <br>."""
     node, pre = root, 0
     while node is not None:
         tag = node.tag
         if tag == "-text":
             text = node.text_content or ""
-            yield text if pre or not blocks else SPACES.sub(" ", text)
+            yield text if pre or not blocks else SPACE_RUN.sub(" ", text)
         elif tag == "br":
             yield "\n"
-        elif tag in BLOCKS:
+        elif tag in BLOCK_ELEMENTS:
             yield ""  # a border: see joined
             pre += tag == "pre"
         elif tag in ("td", "th"):
             yield " "
-        below = None if tag in UNSEEN else node.first_child
+        below = None if tag in HIDDEN_ELEMENTS else node.first_child
         if below is not None:
             node = below
             continue
         while node is not None:
-            if node.tag in BLOCKS:
+            if node.tag in BLOCK_ELEMENTS:
                 yield ""
                 pre -= node.tag == "pre"
             if node.mem_id == root.mem_id:  # == writes both out as HTML
@@ -139,7 +143,7 @@ def pieces(root: Any, blocks: bool) -> Iterator[str]:
             node = node.parent
 
 
-def joined(parts: Iterator[str]) -> str:
+def join_html_text(parts: Iterator[str]) -> str:
     """One text: at a border a line ends that has not ended yet."""
     lines: list[str] = []
     ended = True

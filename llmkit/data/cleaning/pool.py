@@ -16,39 +16,41 @@ from typing import TypeVar
 
 from llmkit.errors import OutOfMemoryError
 
-Piece = TypeVar("Piece")
+WorkItem = TypeVar("WorkItem")
 Result = TypeVar("Result")
 
-ALONE = 16  # pieces that are done here before other processes are worth their start
-AHEAD = 2  # pieces a process that are read ahead
+MIN_POOL_ITEMS = 16  # pieces that are done here before other processes are worth their start
+ITEMS_PER_WORKER = 2  # pieces a process that are read ahead
 
 
-def cores() -> int:
+def count_available_cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_order(work: Callable[[Piece], Result], pieces: Iterable[Piece], workers: int) -> Iterator[tuple[Piece, Result]]:
+def map_in_order(
+    work: Callable[[WorkItem], Result], items: Iterable[WorkItem], workers: int
+) -> Iterator[tuple[WorkItem, Result]]:
     """Each piece with `work(piece)`, in their order. `work` is pickled: a function of a module, or a partial of one.
 
     Raises OutOfMemoryError where a process ends before its work does.
     """
-    pieces = iter(pieces)
-    first = list(islice(pieces, ALONE + 1))
-    if workers == 1 or len(first) <= ALONE:
-        yield from ((piece, work(piece)) for piece in chain(first, pieces))
+    items = iter(items)
+    first = list(islice(items, MIN_POOL_ITEMS + 1))
+    if workers == 1 or len(first) <= MIN_POOL_ITEMS:
+        yield from ((piece, work(piece)) for piece in chain(first, items))
         return
     # spawn: a copy of this process (fork) would inherit locks that threads of it hold, pyarrow's and torch's too.
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-    waiting: deque[tuple[Piece, Future[Result]]] = deque()
+    waiting: deque[tuple[WorkItem, Future[Result]]] = deque()
     try:
-        for piece in chain(first, pieces):
-            with deaf():
+        for piece in chain(first, items):
+            with block_interrupts():
                 waiting.append((piece, pool.submit(work, piece)))
-            if len(waiting) >= workers * AHEAD:
-                yield done(*waiting.popleft())
+            if len(waiting) >= workers * ITEMS_PER_WORKER:
+                yield wait_for_result(*waiting.popleft())
         while waiting:
-            yield done(*waiting.popleft())
+            yield wait_for_result(*waiting.popleft())
     except BrokenProcessPool:
         mend = "lower --workers; a script of your own calls it below `if __name__ == '__main__':`"
         raise OutOfMemoryError(
@@ -58,13 +60,13 @@ def in_order(work: Callable[[Piece], Result], pieces: Iterable[Piece], workers: 
         pool.shutdown(cancel_futures=True)
 
 
-def done(piece: Piece, future: Future[Result]) -> tuple[Piece, Result]:
+def wait_for_result(piece: WorkItem, future: Future[Result]) -> tuple[WorkItem, Result]:
     """A piece and what became of it, when its worker has finished."""
     return piece, future.result()
 
 
 @contextmanager
-def deaf() -> Iterator[None]:
+def block_interrupts() -> Iterator[None]:
     """Ctrl-C is for the parent: a process that is started in here never hears it. The parent hears it afterwards."""
     if threading.current_thread() is not threading.main_thread():
         yield

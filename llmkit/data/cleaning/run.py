@@ -10,31 +10,37 @@ from typing import Any
 
 from llmkit import console
 from llmkit.data.cleaning import steps
-from llmkit.data.cleaning.characters import Form
-from llmkit.data.cleaning.counting import Counts, Step, place, refuse_nothing, report
-from llmkit.data.cleaning.duplicates import NEAR, Seen
-from llmkit.data.cleaning.filters import of_scripts
-from llmkit.data.cleaning.output import Texts, appearing
-from llmkit.data.cleaning.pool import cores, in_order
-from llmkit.data.cleaning.steps import Cleaned, Settings, cleaned
-from llmkit.data.cleaning.words import stop_words as read_stop_words
-from llmkit.data.corpus.documents import Document, Unit, documents, parts, several
+from llmkit.data.cleaning.characters import UnicodeForm
+from llmkit.data.cleaning.counting import (
+    CleaningCounts,
+    StepCounts,
+    build_cleaning_report,
+    check_documents_left,
+    format_document_location,
+)
+from llmkit.data.cleaning.duplicates import NEAR_THRESHOLD, DuplicateIndex
+from llmkit.data.cleaning.filters import compile_script_pattern
+from llmkit.data.cleaning.output import TextWriter, create_folder_atomically
+from llmkit.data.cleaning.pool import count_available_cores, map_in_order
+from llmkit.data.cleaning.steps import CleanedDocument, CleaningSettings, clean_document
+from llmkit.data.cleaning.words import load_stop_words as read_stop_words
+from llmkit.data.corpus.documents import Document, DocumentUnit, expand_path, list_corpus_sources, read_documents
 from llmkit.data.readers.decode import ReadOptions
-from llmkit.data.readers.pkg_uri import locate
-from llmkit.data.readers.read import Source, may_be_hub_id
-from llmkit.errors import DataError, RecipeError, UsageError, did_you_mean
-from llmkit.runs.manifest import write_json
+from llmkit.data.readers.pkg_uri import resolve_path
+from llmkit.data.readers.read import RowSource, can_be_hub_id
+from llmkit.errors import DataError, RecipeError, UsageError, suggest_spelling
+from llmkit.runs.manifest import write_json_file
 
-REPORT = "report.json"
-PIECE = 2**18  # characters that go to a worker at once: enough that sending costs little, few enough to share out
-RANGE = re.compile(r"(\d*):(\d*)")
+REPORT_FILE = "report.json"
+BATCH_CHARS = 2**18  # characters that go to a worker at once: enough that sending costs little, few enough to share out
+LENGTH_RANGE = re.compile(r"(\d*):(\d*)")
 
 
 def clean(
-    corpus: Source,
+    corpus: RowSource,
     output_dir: str | Path,
     *,
-    document: Unit = "line",
+    document: DocumentUnit = "line",
     column: str | None = None,
     encoding: str = "utf-8",
     only: Sequence[str] = (),
@@ -43,8 +49,8 @@ def clean(
     chars: str | None = None,
     words: str | None = None,
     script: Sequence[str] = (),
-    near: float = NEAR,
-    form: Form = "NFC",
+    near: float = NEAR_THRESHOLD,
+    form: UnicodeForm = "NFC",
     stop_words: str | None = None,
     workers: int | None = None,
 ) -> dict[str, Any]:
@@ -56,27 +62,27 @@ def clean(
     change nothing in the result. Raises UsageError for a wrong option, DataError and MissingInputError as reading
     does and where nothing is left, OutputError where `output_dir` is not empty; then nothing is written.
     """
-    told = settings(only, skip, also, chars, words, script, near, form, stop_words)
+    told = parse_settings(only, skip, also, chars, words, script, near, form, stop_words)
     if document not in ("line", "block", "file"):
-        raise UsageError(f"--document {document}: unknown", did_you_mean(document, ("line", "block", "file")))
+        raise UsageError(f"--document {document}: unknown", suggest_spelling(document, ("line", "block", "file")))
     if workers is not None and workers < 1:
         raise UsageError(f"--workers {workers}: out of range", "it must be at least 1")
     reading = ReadOptions(encoding=encoding, on_empty="skip")
-    sources = found(corpus)
-    texts = in_these_words(documents(corpus, unit=document, column=column, options=reading))
+    sources = resolve_sources(corpus)
+    texts = name_flags_in_errors(read_documents(corpus, unit=document, column=column, options=reading))
     try:
-        with appearing(Path(output_dir)) as folder:
-            counts = written(texts, told, folder, workers or cores())
+        with create_folder_atomically(Path(output_dir)) as folder:
+            counts = write_cleaned_texts(texts, told, folder, workers or count_available_cores())
             read = {"document": document, "column": column, "encoding": encoding}
-            about = report(counts, sources, read, told)
-            write_json(folder / REPORT, about)
+            about = build_cleaning_report(counts, sources, read, told)
+            write_json_file(folder / REPORT_FILE, about)
     except KeyboardInterrupt:
-        console.note(f"nothing was written to {output_dir}")
+        console.print_message(f"nothing was written to {output_dir}")
         raise
     return about
 
 
-def settings(
+def parse_settings(
     only: Sequence[str],
     skip: Sequence[str],
     also: Sequence[str],
@@ -84,9 +90,9 @@ def settings(
     words: str | None,
     script: Sequence[str],
     near: float,
-    form: Form,
+    form: UnicodeForm,
     stop_words: str | None,
-) -> Settings:
+) -> CleaningSettings:
     """What the steps are told. Raises UsageError for the first option that is wrong."""
     if form not in ("NFC", "NFKC"):
         raise UsageError(f"--form {form}: unknown", "write NFC or NFKC")
@@ -95,23 +101,23 @@ def settings(
         raise UsageError(f"--near {near}: out of range", mend)
     needed = {"chars": chars, "words": words, "script": script, "stopwords": stop_words}
     if script:
-        of_scripts(tuple(script))
-    return Settings(
-        steps.chosen(only, skip, also, [name for name, given in needed.items() if given]),
+        compile_script_pattern(tuple(script))
+    return CleaningSettings(
+        steps.choose_steps(only, skip, also, [name for name, given in needed.items() if given]),
         form,
-        span("chars", chars),
-        span("words", words),
+        parse_length_range("chars", chars),
+        parse_length_range("words", words),
         tuple(script),
         near=near,
         stop_words=read_stop_words(stop_words) if stop_words else frozenset(),
     )
 
 
-def span(name: str, text: str | None) -> tuple[int | None, int | None]:
+def parse_length_range(name: str, text: str | None) -> tuple[int | None, int | None]:
     """The least and the most that `20:500`, `20:` or `:500` stands for."""
     if text is None:
         return None, None
-    matched = RANGE.fullmatch(text)
+    matched = LENGTH_RANGE.fullmatch(text)
     if not matched or text == ":":
         raise UsageError(f"--{name} {text}: no range", f"write LEAST:MOST, such as --{name} 20: or --{name} 20:5000")
     least, most = (int(side) if side else None for side in matched.groups())
@@ -120,68 +126,70 @@ def span(name: str, text: str | None) -> tuple[int | None, int | None]:
     return least, most
 
 
-def found(corpus: Source) -> list[str]:
+def resolve_sources(corpus: RowSource) -> list[str]:
     """The names of the sources, each of which is there: a missing last one is said before the first is read."""
-    names = [str(one) for one in several(corpus)]
+    names = [str(one) for one in list_corpus_sources(corpus)]
     for name in names:
-        path = locate(name)
-        if path.exists() or not may_be_hub_id(name):
-            parts(name, path)
+        path = resolve_path(name)
+        if path.exists() or not can_be_hub_id(name):
+            expand_path(name, path)
     return names
 
 
-def in_these_words(texts: Iterator[Document]) -> Iterator[Document]:
+def name_flags_in_errors(texts: Iterator[Document]) -> Iterator[Document]:
     """`texts`, with mistakes that name the flag where reading names the key of a recipe."""
     try:
         yield from texts
     except (DataError, RecipeError) as fault:
-        mend = fault.hint.replace("data.encoding=", "--encoding ")
+        mend = fault.fix.replace("data.encoding=", "--encoding ")
         raise type(fault)(fault.message, mend, fault.places, fault.count) from fault
 
 
-def written(texts: Iterable[Document], told: Settings, folder: Path, workers: int) -> Counts:
+def write_cleaned_texts(
+    texts: Iterable[Document], told: CleaningSettings, folder: Path, workers: int
+) -> CleaningCounts:
     """What happened to all documents; those that stay are in `folder`, in their order."""
-    running = [name for name in steps.NAMES if name in told.steps]
-    counts = Counts({name: Step() for name in running})
-    seen = Seen(told.near, "duplicates" in running, "near" in running)
-    out = Texts(folder)
+    running = [name for name in steps.STEP_NAMES if name in told.steps]
+    counts = CleaningCounts({name: StepCounts() for name in running})
+    seen = DuplicateIndex(told.near, "duplicates" in running, "near" in running)
+    out = TextWriter(folder)
     try:
-        with console.progress("cleaning") as advance:
-            for piece, results in in_order(partial(worked, told=told), pieces(texts), workers):
+        with console.show_progress("cleaning") as advance:
+            for piece, results in map_in_order(partial(clean_batch, told=told), batch_documents(texts), workers):
                 for document, done in zip(piece, results, strict=True):
-                    done = compared(document, done, seen)
+                    done = drop_duplicate(document, done, seen)
                     counts.add(document, done)
                     if done.dropped is None:
-                        out.write(done.text, place(document))
+                        out.write(done.text, format_document_location(document))
                 advance(len(piece), [f"{counts.kept:,} kept"])
     finally:
         out.close()
-    refuse_nothing(counts)
+    check_documents_left(counts)
     return counts
 
 
-def pieces(texts: Iterable[Document]) -> Iterator[list[Document]]:
+def batch_documents(texts: Iterable[Document]) -> Iterator[list[Document]]:
     """The documents in lists that are worth sending to another process."""
     held: list[Document] = []
     size = 0
     for one in texts:
         held.append(one)
         size += len(one.text) + 100  # short ones cost too
-        if size >= PIECE:
+        if size >= BATCH_CHARS:
             yield held
             held, size = [], 0
     if held:
         yield held
 
 
-def worked(piece: list[Document], told: Settings) -> list[Cleaned]:
+def clean_batch(piece: list[Document], told: CleaningSettings) -> list[CleanedDocument]:
     """What a worker does: what became of each document."""
-    return [cleaned(one.text, told) for one in piece]
+    return [clean_document(one.text, told) for one in piece]
 
 
-def compared(document: Document, done: Cleaned, seen: Seen) -> Cleaned:
+def drop_duplicate(document: Document, done: CleanedDocument, seen: DuplicateIndex) -> CleanedDocument:
     """`done`, or dropped where an equal or a similar document came before it."""
     if done.dropped is not None:
         return done
-    step, why = seen.twin(done.digest, done.signature, document)
-    return done if step is None else done._replace(dropped=step, why=why)
+    step, why = seen.match_or_add(done.digest, done.signature, document)
+    return done if step is None else done._replace(dropped=step, reason=why)

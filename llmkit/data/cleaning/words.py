@@ -8,21 +8,21 @@ import regex
 
 from llmkit.errors import DataError, MissingInputError
 
-PUNCTUATION = regex.compile(r"(?<=\w)(['’])(?=\w)|[\p{P}$+<=>^`|~](?!\ufe0f)")
-WORD = regex.compile(r"[\w\p{M}]+(?:['’][\w\p{M}]+)*+")
+PUNCTUATION_MARK = regex.compile(r"(?<=\w)(['’])(?=\w)|[\p{P}$+<=>^`|~](?!\ufe0f)")
+WORD_PATTERN = regex.compile(r"[\w\p{M}]+(?:['’][\w\p{M}]+)*+")
 
 
-def without_punctuation(text: str) -> str:
+def remove_punctuation(text: str) -> str:
     """`text` with a space for each sign; an apostrophe within a word goes without one (`don't` is `dont`)."""
-    return PUNCTUATION.sub(lambda sign: "" if sign[1] else " ", text)
+    return PUNCTUATION_MARK.sub(lambda sign: "" if sign[1] else " ", text)
 
 
-def without_words(text: str, words: frozenset[str]) -> str:
+def remove_words(text: str, words: frozenset[str]) -> str:
     """`text` without those words (in lower case); a word is what stands between spaces and signs."""
-    return WORD.sub(lambda word: "" if word[0].lower().replace("’", "'") in words else word[0], text)
+    return WORD_PATTERN.sub(lambda word: "" if word[0].lower().replace("’", "'") in words else word[0], text)
 
 
-def stop_words(source: str) -> frozenset[str]:
+def load_stop_words(source: str) -> frozenset[str]:
     """The words to leave out: `english`, the list of scikit-learn, or a file with one word a line."""
     if source == "english":
         from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS

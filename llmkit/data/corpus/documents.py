@@ -13,25 +13,25 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from llmkit.data.columns import SYNONYMS
+from llmkit.data.columns import COLUMN_SYNONYMS
 from llmkit.data.readers import hub
 from llmkit.data.readers.csv_tsv import read_delimited
-from llmkit.data.readers.decode import ReadOptions, decode, unpack
-from llmkit.data.readers.jsonl import objects, read_json
-from llmkit.data.readers.lines import PACKED, Part, numbered
-from llmkit.data.readers.pkg_uri import locate
-from llmkit.data.readers.read import DELIMITED, Source, may_be_hub_id, missing
-from llmkit.data.row_errors import Fault, listed, refuse
-from llmkit.data.rows import Rows, Spelled
-from llmkit.errors import DataError, did_you_mean
+from llmkit.data.readers.decode import ReadOptions, decompress_file, try_decode_text
+from llmkit.data.readers.jsonl import parse_json_lines, read_json
+from llmkit.data.readers.lines import GZIP_SUFFIX, CorpusFile, read_numbered_lines
+from llmkit.data.readers.pkg_uri import resolve_path
+from llmkit.data.readers.read import DELIMITED_FORMATS, RowSource, can_be_hub_id, make_missing_error
+from llmkit.data.row_errors import RowError, join_names, raise_errors
+from llmkit.data.rows import RawJson, Rows
+from llmkit.errors import DataError, suggest_spelling
 
-Unit = Literal["line", "block", "file"]
-Columns = str | Sequence[str] | None
-TEXTS = (".txt", ".text", ".md", ".html", ".htm")  # files of lines, whatever the lines hold
-PAGES = (".html", ".htm")  # a line of one is no document, and tags go from line to line
-TABLES = (*DELIMITED, ".jsonl", ".ndjson", ".json", ".parquet")
-LINED = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab")  # tables whose rows have lines
-AT_ONCE = 10_000  # documents that are held twice
+DocumentUnit = Literal["line", "block", "file"]
+TextColumns = str | Sequence[str] | None
+TEXT_SUFFIXES = (".txt", ".text", ".md", ".html", ".htm")  # files of lines, whatever the lines hold
+HTML_SUFFIXES = (".html", ".htm")  # a line of one is no document, and tags go from line to line
+TABLE_SUFFIXES = (*DELIMITED_FORMATS, ".jsonl", ".ndjson", ".json", ".parquet")
+LINE_NUMBERED_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab")  # tables whose rows have lines
+COLLECT_BATCH = 10_000  # documents that are held twice
 
 
 class Document(NamedTuple):
@@ -42,11 +42,11 @@ class Document(NamedTuple):
     number: int
 
 
-def documents(
-    source: Source,
+def read_documents(
+    source: RowSource,
     *,
-    unit: Unit = "line",
-    column: Columns = None,
+    unit: DocumentUnit = "line",
+    column: TextColumns = None,
     options: ReadOptions = ReadOptions(),  # noqa: B008
     split_role: str = "train",
 ) -> Iterator[Document]:
@@ -59,72 +59,82 @@ def documents(
     MissingInputError as `read` does, when it comes to the place.
     """
     columns = [column] if isinstance(column, str) else list(dict.fromkeys(column or ()))
-    for one in several(source):
-        name, path = str(one), locate(str(one))
-        if not path.exists() and may_be_hub_id(name):
-            yield from of_rows(hub.read_hub(name, split_role), columns, options)
-        elif path.is_dir() and hub.SAVED_MARKS.intersection(found.name for found in path.iterdir()):
-            yield from of_rows(hub.read_saved(path, name, split_role), columns, options)
+    for one in list_corpus_sources(source):
+        name, path = str(one), resolve_path(str(one))
+        if not path.exists() and can_be_hub_id(name):
+            yield from read_row_documents(hub.read_hub_dataset(name, split_role), columns, options)
+        elif path.is_dir() and hub.SAVED_DATASET_FILES.intersection(found.name for found in path.iterdir()):
+            yield from read_row_documents(hub.read_saved_dataset(path, name, split_role), columns, options)
         else:
-            for part in parts(name, path):
-                yield from of_file(part, unit, columns, options)
+            for part in expand_path(name, path):
+                yield from read_file_documents(part, unit, columns, options)
 
 
-def gathered(found: Iterable[Document], column: str, name: str) -> Rows:
+def collect_documents(found: Iterable[Document], column: str, name: str) -> Rows:
     """The documents as rows of one column, in memory. Raises DataError where there are none, `name` says of what."""
     import pyarrow as pa
 
     parts, numbers, files = [], array("q"), array("q")
     names: dict[str, int] = {}
     rest = iter(found)
-    while some := list(islice(rest, AT_ONCE)):
+    while some := list(islice(rest, COLLECT_BATCH)):
         parts.append(pa.array([one.text for one in some], pa.large_string()))
         numbers.extend(one.number for one in some)
         files.extend(names.setdefault(one.name, len(names)) for one in some)
     if not parts:
         raise DataError(f"{name}: no text in it", "name a file with texts")
     lines, places = (np.frombuffer(one, dtype=np.int64) for one in (numbers, files))
-    by_row = frozenset(one for one in names if ending(Path(one)) in (*TABLES, "") and not one.endswith(LINED))
+    by_row = frozenset(
+        one
+        for one in names
+        if get_format_suffix(Path(one)) in (*TABLE_SUFFIXES, "") and not one.endswith(LINE_NUMBERED_SUFFIXES)
+    )
     table = pa.table({column: pa.chunked_array(parts)})
     return Rows(table, {column: "text"}, tuple(names), places, lines, by_row)
 
 
-def several(source: Source) -> Sequence[str | Path]:
+def list_corpus_sources(source: RowSource) -> Sequence[str | Path]:
     """The sources in a source. Raises DataError for a mapping: its labels would be lost."""
     if isinstance(source, Mapping):
         raise DataError("a corpus is named by a mapping label: file", "write a list of files")
     if isinstance(source, (str, Path)):
         source = [source]
-    found = [inner for one in source for inner in ([one] if isinstance(one, (str, Path)) else several(one))]
+    found = [inner for one in source for inner in ([one] if isinstance(one, (str, Path)) else list_corpus_sources(one))]
     if not found or "" in map(str, found):
         raise DataError("no data is named", "name a file")
     return found
 
 
-def parts(name: str, path: Path) -> list[Part]:
+def expand_path(name: str, path: Path) -> list[CorpusFile]:
     """The files that a name stands for: itself, or all that can be read in the folder, at any depth, sorted."""
     if not path.is_dir():
         if not path.is_file():
-            raise missing(name, path)
-        if ending(path) not in (*TEXTS, *TABLES) and path.suffix != ".zip":
-            known = f"{' '.join((*TEXTS, *TABLES))}, also as .gz"
-            raise DataError(f"{name}: the ending '{ending(path)}' names no known format", f"known: {known}")
-        return [Part(name, path)]
-    inside = sorted(found for found in path.rglob("*") if found.is_file() and not hidden(found.relative_to(path)))
-    inside = [found for found in inside if not is_report(found)]
-    readable = [found for found in inside if ending(found) in (*TEXTS, *TABLES)]
+            raise make_missing_error(name, path)
+        if get_format_suffix(path) not in (*TEXT_SUFFIXES, *TABLE_SUFFIXES) and path.suffix != ".zip":
+            known = f"{' '.join((*TEXT_SUFFIXES, *TABLE_SUFFIXES))}, also as .gz"
+            raise DataError(f"{name}: the ending '{get_format_suffix(path)}' names no known format", f"known: {known}")
+        return [CorpusFile(name, path)]
+    inside = sorted(
+        found for found in path.rglob("*") if found.is_file() and not is_hidden_path(found.relative_to(path))
+    )
+    inside = [found for found in inside if not is_cleaning_report(found)]
+    readable = [found for found in inside if get_format_suffix(found) in (*TEXT_SUFFIXES, *TABLE_SUFFIXES)]
     if not readable:
-        holds = f"it holds {listed([found.relative_to(path).as_posix() for found in inside])}" if inside else "empty"
-        raise DataError(f"{name}: a folder without a text in it: {holds}", f"known: {' '.join((*TEXTS, *TABLES))}")
-    return [Part(f"{name.rstrip('/')}/{found.relative_to(path).as_posix()}", found) for found in readable]
+        holds = (
+            f"it holds {join_names([found.relative_to(path).as_posix() for found in inside])}" if inside else "empty"
+        )
+        raise DataError(
+            f"{name}: a folder without a text in it: {holds}", f"known: {' '.join((*TEXT_SUFFIXES, *TABLE_SUFFIXES))}"
+        )
+    return [CorpusFile(f"{name.rstrip('/')}/{found.relative_to(path).as_posix()}", found) for found in readable]
 
 
-def hidden(path: Path) -> bool:
+def is_hidden_path(path: Path) -> bool:
     """Whether the file, or a folder above it, is out of sight."""
     return any(part.startswith((".", "__")) for part in path.parts)
 
 
-def is_report(path: Path) -> bool:
+def is_cleaning_report(path: Path) -> bool:
     """Whether the file tells of the texts beside it, as `data clean` leaves one."""
     if path.name != "report.json":
         return False
@@ -132,34 +142,40 @@ def is_report(path: Path) -> bool:
         return b'"made_by": "llmkit ' in file.read(40)
 
 
-def ending(path: Path) -> str:
+def get_format_suffix(path: Path) -> str:
     """What says the format: the last ending, or the one before .gz."""
     last = path.suffix.lower()
-    return path.with_suffix("").suffix.lower() if last == PACKED else last
+    return path.with_suffix("").suffix.lower() if last == GZIP_SUFFIX else last
 
 
-def of_file(part: Part, unit: Unit, columns: Sequence[str], options: ReadOptions) -> Iterator[Document]:
+def read_file_documents(
+    part: CorpusFile, unit: DocumentUnit, columns: Sequence[str], options: ReadOptions
+) -> Iterator[Document]:
     """The documents of one file."""
-    kind = ending(part.path)
-    if kind in TEXTS:
-        yield from of_lines(numbered(part, options.encoding), part.name, "file" if kind in PAGES else unit)
+    kind = get_format_suffix(part.path)
+    if kind in TEXT_SUFFIXES:
+        yield from read_line_documents(
+            read_numbered_lines(part, options.encoding), part.name, "file" if kind in HTML_SUFFIXES else unit
+        )
     elif kind in (".jsonl", ".ndjson"):
-        yield from of_objects(part, columns, options)
+        yield from read_json_documents(part, columns, options)
     elif kind == ".parquet":
-        yield from of_parquet(part, columns, options)
+        yield from read_parquet_documents(part, columns, options)
     else:  # small formats, or such as cannot be cut: read whole
-        data, inner = unpack(part.path, part.name)
-        decoded, faults = decode(data, part.name, options.encoding)
-        refuse(faults)
-        if inner in DELIMITED:
-            yield from of_rows(read_delimited(decoded, part.name, *DELIMITED[inner], options), columns, options)
+        data, inner = decompress_file(part.path, part.name)
+        decoded, faults = try_decode_text(data, part.name, options.encoding)
+        raise_errors(faults)
+        if inner in DELIMITED_FORMATS:
+            yield from read_row_documents(
+                read_delimited(decoded, part.name, *DELIMITED_FORMATS[inner], options), columns, options
+            )
         elif inner == ".json":
-            yield from of_rows(read_json(decoded, part.name, array=True), columns, options)
+            yield from read_row_documents(read_json(decoded, part.name, array=True), columns, options)
         else:
-            yield from of_lines(enumerate(decoded.split("\n"), start=1), part.name, unit)
+            yield from read_line_documents(enumerate(decoded.split("\n"), start=1), part.name, unit)
 
 
-def of_lines(lines: Iterable[tuple[int, str]], name: str, unit: Unit) -> Iterator[Document]:
+def read_line_documents(lines: Iterable[tuple[int, str]], name: str, unit: DocumentUnit) -> Iterator[Document]:
     """The documents of numbered lines."""
     held: list[str] = []
     first = 0
@@ -178,33 +194,33 @@ def of_lines(lines: Iterable[tuple[int, str]], name: str, unit: Unit) -> Iterato
         yield Document("\n".join(held).rstrip("\n"), name, first)
 
 
-def of_objects(part: Part, columns: Sequence[str], options: ReadOptions) -> Iterator[Document]:
+def read_json_documents(part: CorpusFile, columns: Sequence[str], options: ReadOptions) -> Iterator[Document]:
     """A document for each object of a file of JSON lines, and each of the columns."""
-    faults: list[Fault] = []
-    for number, row in objects(numbered(part, options.encoding), part.name, faults):
-        columns = columns or [text_column(list(row), part.name)]
+    faults: list[RowError] = []
+    for number, row in parse_json_lines(read_numbered_lines(part, options.encoding), part.name, faults):
+        columns = columns or [find_text_column(list(row), part.name)]
         where = f"{part.name}:{number}"
         for column in columns:
             text = row.get(column)
             if text is None:
                 raise DataError(f"{where}: no '{column}'", "write it in every row, or name another column with --text")
-            if isinstance(text, Spelled):
+            if isinstance(text, RawJson):
                 mend = "name the column of the texts with --text"
                 raise DataError(f"{where}: '{column}' is {text[:40]}, not text", mend)
-            if worth(text, where, column, options):
+            if has_text(text, where, column, options):
                 yield Document(text, part.name, number)
-    refuse(faults)
+    raise_errors(faults)
 
 
-def of_parquet(part: Part, columns: Sequence[str], options: ReadOptions) -> Iterator[Document]:
+def read_parquet_documents(part: CorpusFile, columns: Sequence[str], options: ReadOptions) -> Iterator[Document]:
     """A document for each row of a Parquet file, and each of the columns."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(part.path) as file:
-            columns = columns or [text_column(file.schema_arrow.names, part.name)]
-            known(columns, file.schema_arrow.names, part.name)
+            columns = columns or [find_text_column(file.schema_arrow.names, part.name)]
+            check_columns_exist(columns, file.schema_arrow.names, part.name)
             number = 0
             for batch in file.iter_batches(batch_size=10_000, columns=list(columns)):
                 cells = [batch.column(batch.schema.names.index(column)).to_pylist() for column in columns]
@@ -214,27 +230,27 @@ def of_parquet(part: Part, columns: Sequence[str], options: ReadOptions) -> Iter
                     for column, text in zip(columns, texts, strict=True):
                         if not isinstance(text, str):
                             raise DataError(f"{where}: '{column}' is {str(text)[:40]}, not text", "name another --text")
-                        if worth(text, where, column, options):
+                        if has_text(text, where, column, options):
                             yield Document(text, part.name, number)
     except (pa.ArrowException, OSError) as fault:
         detail = str(fault).strip().splitlines()[0].rstrip(".")
         raise DataError(f"{part.name}: not a readable Parquet file: {detail}", "write it again") from fault
 
 
-def of_rows(rows: Rows, columns: Sequence[str], options: ReadOptions) -> Iterator[Document]:
+def read_row_documents(rows: Rows, columns: Sequence[str], options: ReadOptions) -> Iterator[Document]:
     """A document for each row of a table in memory, and each of the columns."""
-    columns = columns or [text_column(rows.columns, rows.name)]
-    known(columns, rows.columns, rows.name)
+    columns = columns or [find_text_column(rows.columns, rows.name)]
+    check_columns_exist(columns, rows.columns, rows.name)
     for i, cells in enumerate(zip(*map(rows.texts, columns), strict=True)):
-        where = rows.where(i)
+        where = rows.location(i)
         for column, text in zip(columns, cells, strict=True):
-            if rows.kinds[column] != "text" and not text.startswith('"'):
+            if rows.formats[column] != "text" and not text.startswith('"'):
                 raise DataError(f"{where}: '{column}' is {text[:40]}, not text", "name another column with --text")
-            if worth(text, where, column, options):
+            if has_text(text, where, column, options):
                 yield Document(text, rows.files[int(rows.file_index[i])], int(rows.lines[i]))
 
 
-def worth(text: str, where: str, column: str, options: ReadOptions) -> bool:
+def has_text(text: str, where: str, column: str, options: ReadOptions) -> bool:
     """Whether there is anything in the text. Raises DataError for an empty one unless such rows are to be left out."""
     if text.strip():
         return True
@@ -243,19 +259,19 @@ def worth(text: str, where: str, column: str, options: ReadOptions) -> bool:
     return False
 
 
-def known(wanted: Sequence[str], columns: Sequence[str], name: str) -> None:
+def check_columns_exist(wanted: Sequence[str], columns: Sequence[str], name: str) -> None:
     """Raise DataError for a column that is not there."""
     for column in wanted:
         if column not in columns:
-            raise DataError(f"{name}: no column '{column}'", did_you_mean(column, columns))
+            raise DataError(f"{name}: no column '{column}'", suggest_spelling(column, columns))
 
 
-def text_column(columns: Sequence[str], name: str) -> str:
+def find_text_column(columns: Sequence[str], name: str) -> str:
     """The column of the texts: the only one, or the only one of such a name."""
-    for names in ({"text"}, *SYNONYMS["text"]):
+    for names in ({"text"}, *COLUMN_SYNONYMS["text"]):
         found = [column for column in columns if column.casefold() in names]
         if len(found) == 1:
             return found[0]
     if len(columns) == 1:
         return columns[0]
-    raise DataError(f"{name}: which column holds the texts? It has {listed(columns)}", "name one with --text")
+    raise DataError(f"{name}: which column holds the texts? It has {join_names(columns)}", "name one with --text")

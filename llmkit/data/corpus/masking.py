@@ -12,28 +12,28 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.data.corpus.blocks import Frame
+from llmkit.data.corpus.blocks import SpecialTokens
 
-Ints = NDArray[np.int64]
-Flags = NDArray[np.bool_]
+Int64Array = NDArray[np.int64]
+TokenMask = NDArray[np.bool_]
 
-IGNORED = -100  # the label of a token that is not asked for
+IGNORE_INDEX = -100  # the label of a token that is not asked for
 
 
 @dataclass(frozen=True)
 class Masking:
     """How much is hidden: `rate` of the tokens, of those `mask` behind the mask token and `random` behind another."""
 
-    mask_token: int
-    words: Ints  # the ids that stand for text: what a random one is taken from
-    rate: float = 0.15
-    mask: float = 0.8
-    random: float = 0.1
+    mask_token_id: int
+    random_token_ids: Int64Array  # the ids that stand for text: what a random one is taken from
+    mlm_probability: float = 0.15
+    mask_replace_prob: float = 0.8
+    random_replace_prob: float = 0.1
 
 
-def masked(
-    ids: Ints, special: Flags, key: Sequence[int], how: Masking, joined: Flags | None = None
-) -> tuple[Ints, Ints]:
+def mask_tokens(
+    ids: Int64Array, special: TokenMask, key: Sequence[int], how: Masking, joined: TokenMask | None = None
+) -> tuple[Int64Array, Int64Array]:
     """`ids` with some hidden, and the labels, both [n]: a label is the hidden id, or IGNORED.
 
     `special` tokens stay. Each other token is hidden with the chance `rate`; with `joined`, which says of a token that
@@ -43,33 +43,39 @@ def masked(
     drawn, fate, others = (
         chance.random(len(ids)),
         chance.random(len(ids)),
-        chance.integers(len(how.words), size=len(ids)),
+        chance.integers(len(how.random_token_ids), size=len(ids)),
     )
     if joined is not None:
         drawn = drawn[np.maximum(np.cumsum(~joined) - 1, 0)]  # one draw a word
     drawn = np.where(special, 2.0, drawn)
-    chosen = drawn < how.rate
+    chosen = drawn < how.mlm_probability
     if not chosen.any() and not special.all():
         chosen = drawn == drawn.min()
-    hidden = np.where(fate < how.mask, how.mask_token, np.where(fate < how.mask + how.random, how.words[others], ids))
-    return np.where(chosen, hidden, ids), np.where(chosen, ids, IGNORED)
+    hidden = np.where(
+        fate < how.mask_replace_prob,
+        how.mask_token_id,
+        np.where(fate < how.mask_replace_prob + how.random_replace_prob, how.random_token_ids[others], ids),
+    )
+    return np.where(chosen, hidden, ids), np.where(chosen, ids, IGNORE_INDEX)
 
 
-def content_key(ids: Ints) -> list[int]:
+def derive_content_seed(ids: Int64Array) -> list[int]:
     """A key that follows from the tokens alone: the same text is masked alike in any order and in any file."""
     digest = blake2b(np.ascontiguousarray(ids, dtype=np.int64).tobytes(), digest_size=16).digest()
     return np.frombuffer(digest, dtype=np.uint32).astype(int).tolist()
 
 
-def around(frame: Frame, size: int) -> Flags:
+def build_special_tokens_mask(frame: SpecialTokens, size: int) -> TokenMask:
     """Which tokens of a piece of `size` are special ones."""
     flags = np.zeros(size, dtype=bool)
-    flags[: len(frame.before)] = True
-    flags[size - len(frame.after) :] = True
+    flags[: len(frame.prefix)] = True
+    flags[size - len(frame.suffix) :] = True
     return flags
 
 
-def hidden_by_content(ids: Ints, ends: Ints, frame: Frame, how: Masking) -> tuple[Ints, Ints]:
+def mask_documents(
+    ids: Int64Array, ends: Int64Array, frame: SpecialTokens, how: Masking
+) -> tuple[Int64Array, Int64Array]:
     """The tokens of documents that end at `ends` with some hidden, and the labels, both [T].
 
     Masks follow from whole documents, so that they are the same for models that cut them at other lengths.
@@ -77,9 +83,9 @@ def hidden_by_content(ids: Ints, ends: Ints, frame: Frame, how: Masking) -> tupl
     hidden, labels = np.empty_like(ids), np.empty_like(ids)
     begin = 0
     for end in ends.tolist():
-        whole = np.concatenate([frame.before, ids[begin:end], frame.after]).astype(np.int64)
-        both = masked(whole, around(frame, len(whole)), content_key(whole), how)
-        inside = slice(len(frame.before), len(whole) - len(frame.after))
+        whole = np.concatenate([frame.prefix, ids[begin:end], frame.suffix]).astype(np.int64)
+        both = mask_tokens(whole, build_special_tokens_mask(frame, len(whole)), derive_content_seed(whole), how)
+        inside = slice(len(frame.prefix), len(whole) - len(frame.suffix))
         hidden[begin:end], labels[begin:end] = (part[inside] for part in both)
         begin = end
     return hidden, labels

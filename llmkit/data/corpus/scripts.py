@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 
 # A word of a script without spaces is a run of its characters: Chinese, Japanese, Thai, Lao, Khmer, Burmese.
-UNSPACED = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+UNSPACED_SCRIPT_CHARACTER = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
 
 
-def unspaced(texts: Sequence[str]) -> bool:
+def is_unspaced_script(texts: Sequence[str]) -> bool:
     """Whether most letters of the texts belong to a script without spaces."""
     sample = "".join(texts[:1000])
     letters = sum(char.isalpha() for char in sample)
-    return len(re.findall(UNSPACED, sample)) * 2 > letters
+    return len(re.findall(UNSPACED_SCRIPT_CHARACTER, sample)) * 2 > letters

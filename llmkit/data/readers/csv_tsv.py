@@ -9,16 +9,16 @@ from collections import Counter
 from collections.abc import Iterator
 
 from llmkit.data.readers.decode import ReadOptions
-from llmkit.data.row_errors import Fault, counted, refuse
-from llmkit.data.rows import Rows, build
+from llmkit.data.row_errors import RowError, pluralize, raise_errors
+from llmkit.data.rows import Rows, build_rows
 from llmkit.errors import DataError, RecipeError
 
-SHOWN_AS = {"\t": "a tab"}
-LIKELY = [",", ";", "\t", "|"]
-CELL_LIMIT = 2**31 - 1  # the largest that every platform's C long holds
-AS_TEXT = "or read quotes as plain text with data.quoting=none"
-LONE_RETURN = re.compile(r"\r(?!\n)")
-CELL = r'(?:"[^"]*+(?:""[^"]*+)*+(?:"|\Z))?(?P<plain>[^{0}\n]*+)(?P<end>[{0}\n]|\Z)'
+DELIMITER_NAMES = {"\t": "a tab"}
+COMMON_DELIMITERS = [",", ";", "\t", "|"]
+MAX_CELL_CHARS = 2**31 - 1  # the largest that every platform's C long holds
+PLAIN_QUOTES_HINT = "or read quotes as plain text with data.quoting=none"
+LONE_CARRIAGE_RETURN = re.compile(r"\r(?!\n)")
+CELL_PATTERN = r'(?:"[^"]*+(?:""[^"]*+)*+(?:"|\Z))?(?P<plain>[^{0}\n]*+)(?P<end>[{0}\n]|\Z)'
 
 
 def read_delimited(text: str, name: str, delimiter: str, quoting: str, options: ReadOptions) -> Rows:
@@ -28,13 +28,13 @@ def read_delimited(text: str, name: str, delimiter: str, quoting: str, options: 
     broken quotes, a header with empty or repeated names, or no rows.
     """
     delimiter, quoting = _one_character(options.delimiter or delimiter), options.quoting or quoting
-    faults: list[Fault] = []
+    faults: list[RowError] = []
     if quoting == "csv":
-        refuse(_lone_returns(text, name, delimiter))  # the csv module drops or refuses them, as they stand
+        raise_errors(_lone_returns(text, name, delimiter))  # the csv module drops or refuses them, as they stand
     lines = _quoted(text, name, delimiter, faults) if quoting == "csv" else _plain(text, delimiter)
     first, header = next((line for line in lines if line[1]), (0, []))
     if not header:
-        refuse(faults)
+        raise_errors(faults)
         raise DataError(f"{name}: an empty file", "it needs a header line and rows")
     _check_header(header, f"{name}:{first}", delimiter, options)
     numbers, rows = [], []
@@ -45,10 +45,10 @@ def read_delimited(text: str, name: str, delimiter: str, quoting: str, options: 
             rows.append(cells)
         elif cells:
             faults.append(_ragged(f"{name}:{number}", cells, len(header), delimiter, quoting))
-    refuse(faults)
+    raise_errors(faults)
     if not rows:
         raise DataError(f"{name}:{first}: a header and no rows", "write the rows below it")
-    return build(dict(zip(header, zip(*rows, strict=True), strict=True)), name, numbers)
+    return build_rows(dict(zip(header, zip(*rows, strict=True), strict=True)), name, numbers)
 
 
 def _plain(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -58,13 +58,13 @@ def _plain(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         yield number, line.split(delimiter) if line else []
 
 
-def _lone_returns(text: str, name: str, delimiter: str) -> list[Fault]:
+def _lone_returns(text: str, name: str, delimiter: str) -> list[RowError]:
     """A fault for each line with a carriage return that stands outside quotes and in no CRLF."""
-    if not LONE_RETURN.search(text):
+    if not LONE_CARRIAGE_RETURN.search(text):
         return []
     numbers: dict[int, None] = {}
     line = 1
-    for cell in re.finditer(CELL.format(re.escape(delimiter)), text):
+    for cell in re.finditer(CELL_PATTERN.format(re.escape(delimiter)), text):
         line += cell[0].count("\n")
         ends_line = cell["end"] == "\n"
         plain = cell["plain"].removesuffix("\r") if ends_line else cell["plain"]
@@ -72,12 +72,12 @@ def _lone_returns(text: str, name: str, delimiter: str) -> list[Fault]:
             numbers[line - ends_line] = None
     mend = "quote the cell, or end each line with one LF or CRLF"
     what = "a carriage return outside quotes that is no line end"
-    return [Fault(f"{name}:{number}", what, mend) for number in numbers]
+    return [RowError(f"{name}:{number}", what, mend) for number in numbers]
 
 
-def _quoted(text: str, name: str, delimiter: str, faults: list[Fault]) -> Iterator[tuple[int, list[str]]]:
+def _quoted(text: str, name: str, delimiter: str, faults: list[RowError]) -> Iterator[tuple[int, list[str]]]:
     """Each row's first line and cells; a blank line has none. Ends with a fault where the quotes are broken."""
-    csv.field_size_limit(CELL_LIMIT)
+    csv.field_size_limit(MAX_CELL_CHARS)
     reader = csv.reader(io.StringIO(text, newline="\n"), delimiter=delimiter, strict=True)
     start = 1
     try:
@@ -88,18 +88,18 @@ def _quoted(text: str, name: str, delimiter: str, faults: list[Fault]) -> Iterat
         faults.append(_broken(text, name, delimiter, start, reader.line_num, str(e)))
 
 
-def _broken(text: str, name: str, delimiter: str, start: int, end: int, error: str) -> Fault:
+def _broken(text: str, name: str, delimiter: str, start: int, end: int, error: str) -> RowError:
     """What the csv module's error in the row of lines `start` to `end` means."""
     row = io.StringIO(text, newline="\n").readlines()[start - 1 : end]
     opened = start + _last_opening("".join(row), delimiter)
     if "unexpected end" in error:
-        mend = f"close it, double the quotes inside a quoted cell, {AS_TEXT}"
-        return Fault(f"{name}:{opened}", "the quote that opens here never closes", mend)
+        mend = f"close it, double the quotes inside a quoted cell, {PLAIN_QUOTES_HINT}"
+        return RowError(f"{name}:{opened}", "the quote that opens here never closes", mend)
     if "expected after" in error:
         where = "" if opened == end else f" that opened at line {opened}"
-        mend = f"double the quotes inside a quoted cell, {AS_TEXT}"
-        return Fault(f"{name}:{end}", f"text after the closing quote of a cell{where}", mend)
-    return Fault(f"{name}:{end}", f"not csv: {error}", "mend the line")
+        mend = f"double the quotes inside a quoted cell, {PLAIN_QUOTES_HINT}"
+        return RowError(f"{name}:{end}", f"text after the closing quote of a cell{where}", mend)
+    return RowError(f"{name}:{end}", f"not csv: {error}", "mend the line")
 
 
 def _last_opening(row: str, delimiter: str) -> int:
@@ -119,8 +119,8 @@ def _last_opening(row: str, delimiter: str) -> int:
         at = found.end()
 
 
-def _ragged(where: str, cells: list[str], width: int, delimiter: str, quoting: str) -> Fault:
-    shown = SHOWN_AS.get(delimiter, f"'{delimiter}'")
+def _ragged(where: str, cells: list[str], width: int, delimiter: str, quoting: str) -> RowError:
+    shown = DELIMITER_NAMES.get(delimiter, f"'{delimiter}'")
     if len(cells) < width:
         mend = "write every cell, an empty one too"
     elif quoting == "csv":
@@ -129,7 +129,7 @@ def _ragged(where: str, cells: list[str], width: int, delimiter: str, quoting: s
         mend = f"without quotes no cell can hold {shown}"
     if quoting == "none" and any(cell.startswith('"') for cell in cells):
         mend = "if the cells are quoted, read them with data.quoting=csv"
-    return Fault(where, f"{counted(len(cells), 'cell')} where the header has {width}", mend)
+    return RowError(where, f"{pluralize(len(cells), 'cell')} where the header has {width}", mend)
 
 
 def _check_header(header: list[str], where: str, delimiter: str, options: ReadOptions) -> None:
@@ -139,11 +139,13 @@ def _check_header(header: list[str], where: str, delimiter: str, options: ReadOp
     name, times = Counter(header).most_common(1)[0]
     if times > 1:
         raise DataError(f"{where}: column '{name}' is there {times} times", "give each column a name of its own")
-    found = Counter(character for character in header[0] if character in LIKELY)
+    found = Counter(character for character in header[0] if character in COMMON_DELIMITERS)
     if len(header) == 1 and found and options.delimiter is None:
         likely = found.most_common(1)[0][0]
         mend = f"split it with {_key(likely)}, or keep it whole with {_key(delimiter)}"
-        raise DataError(f"{where}: one column, '{header[0]}', that holds {SHOWN_AS.get(likely, repr(likely))}", mend)
+        raise DataError(
+            f"{where}: one column, '{header[0]}', that holds {DELIMITER_NAMES.get(likely, repr(likely))}", mend
+        )
 
 
 def _key(delimiter: str) -> str:
@@ -155,6 +157,7 @@ def _one_character(delimiter: str) -> str:
     delimiter = "\t" if delimiter in ("tab", "\\t") else delimiter
     if len(delimiter) != 1 or delimiter in '"\r\n\0':
         raise RecipeError(
-            f"data.delimiter: '{delimiter}' is not one character", f"write one of {' '.join(map(_key, LIKELY))}"
+            f"data.delimiter: '{delimiter}' is not one character",
+            f"write one of {' '.join(map(_key, COMMON_DELIMITERS))}",
         )
     return delimiter

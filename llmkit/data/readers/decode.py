@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Literal
 
-from llmkit.data.readers.detect_encoding import decodes, guess
-from llmkit.data.row_errors import Fault, listed, refuse
-from llmkit.errors import DataError, MissingInputError, RecipeError, did_you_mean
+from llmkit.data.readers.detect_encoding import can_decode, detect_encoding
+from llmkit.data.row_errors import RowError, join_names, raise_errors
+from llmkit.errors import DataError, MissingInputError, RecipeError, suggest_spelling
 
 COMMON_ENCODINGS = ["utf-8", "utf-16", "cp1252", "latin-1", "gb18030", "big5", "shift_jis", "euc_kr", "cp1251"]
-NO_FILE_ENCODINGS = {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"}  # of names and literals
+NON_FILE_ENCODINGS = {"idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape"}  # of names and literals
 
-LOOKS_LIKE = "it looks like "
-MIXED = 10  # one UTF-8 line to so many others: more than chance makes of another encoding
+GUESS_PREFIX = "it looks like "
+MIXED_ENCODING_RATIO = 10  # one UTF-8 line to so many others: more than chance makes of another encoding
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ReadOptions:
     on_empty: Literal["error", "skip"] = "error"
 
 
-def unpack(path: Path, name: str) -> tuple[bytes, str]:
+def decompress_file(path: Path, name: str) -> tuple[bytes, str]:
     """The file's bytes, out of a .gz or a .zip with one member, and the ending that says their format.
 
     `name` is what messages call it. Raises DataError for a damaged archive, MissingInputError for an unreadable file.
@@ -61,18 +61,18 @@ def _only_member(archive: zipfile.ZipFile, name: str) -> str:
     members = [m for m in archive.namelist() if not m.endswith("/") and not m.startswith("__MACOSX/")]
     if len(members) == 1:
         return members[0]
-    found = f"{len(members)} files inside: {listed(members)}" if members else "no file inside"
+    found = f"{len(members)} files inside: {join_names(members)}" if members else "no file inside"
     raise DataError(f"{name}: {found}", "a zip must hold one file: unpack it and name the file")
 
 
-def text(data: bytes, name: str, encoding: str = "utf-8") -> str:
+def decode_text(data: bytes, name: str, encoding: str = "utf-8") -> str:
     """`data` as text, without a byte order mark. Raises DataError naming each line that is not in `encoding`."""
-    decoded, faults = decode(data, name, encoding)
-    refuse(faults)
+    decoded, faults = try_decode_text(data, name, encoding)
+    raise_errors(faults)
     return decoded
 
 
-def decode(data: bytes, name: str, encoding: str = "utf-8") -> tuple[str, list[Fault]]:
+def try_decode_text(data: bytes, name: str, encoding: str = "utf-8") -> tuple[str, list[RowError]]:
     """`data` as text, or the faults of the lines that are not in `encoding`, hold a NUL or half a surrogate pair.
 
     `encoding` may be a list such as "utf-8,cp1252": then each line is read in the first that fits.
@@ -86,8 +86,8 @@ def decode(data: bytes, name: str, encoding: str = "utf-8") -> tuple[str, list[F
     return ("" if faults else decoded.removeprefix("\ufeff")), faults
 
 
-def _decode_whole(data: bytes, name: str, encoding: str) -> tuple[str, list[Fault]]:
-    codec = codec_name(encoding)
+def _decode_whole(data: bytes, name: str, encoding: str) -> tuple[str, list[RowError]]:
+    codec = get_codec_name(encoding)
     try:
         decoded = data.decode(codec)
         if codec != "utf-8":
@@ -96,12 +96,12 @@ def _decode_whole(data: bytes, name: str, encoding: str) -> tuple[str, list[Faul
         return "", _undecodable(data, name, encoding, codec, e)
     except UnicodeEncodeError as e:
         line = e.object.count("\n", 0, e.start) + 1
-        return "", [Fault(f"{name}:{line}", "half a surrogate pair", "write the whole character, or take it out")]
+        return "", [RowError(f"{name}:{line}", "half a surrogate pair", "write the whole character, or take it out")]
     return decoded, []
 
 
-def _decode_lines(data: bytes, name: str, encodings: str) -> tuple[str, list[Fault]]:
-    names = [codec_name(encoding.strip()) for encoding in encodings.split(",")]
+def _decode_lines(data: bytes, name: str, encodings: str) -> tuple[str, list[RowError]]:
+    names = [get_codec_name(encoding.strip()) for encoding in encodings.split(",")]
     wide = next((codec for codec in names if not has_byte_lines(codec)), None)
     if wide:
         raise RecipeError(
@@ -109,30 +109,30 @@ def _decode_lines(data: bytes, name: str, encodings: str) -> tuple[str, list[Fau
         )
     lines, faults = [], []
     for number, line in enumerate(data.split(b"\n"), start=1):
-        fitting = next((codec for codec in names if decodes(line, codec)), None)
+        fitting = next((codec for codec in names if can_decode(line, codec)), None)
         if fitting is None:
-            faults.append(Fault(f"{name}:{number}", f"bytes that are not {encodings}", "add the line's encoding"))
+            faults.append(RowError(f"{name}:{number}", f"bytes that are not {encodings}", "add the line's encoding"))
         else:
             lines.append(line.decode(fitting))
     return "\n".join(lines), faults
 
 
-def codec_name(encoding: str) -> str:
+def get_codec_name(encoding: str) -> str:
     """Python's own name for a text encoding. Raises RecipeError for an unknown one."""
     try:
         codec = codecs.lookup(encoding).name
         b"x".decode(codec, "ignore")  # refuses codecs from bytes to bytes, such as base64
     except (LookupError, ValueError):
         codec = "undefined"
-    if codec.replace("_", "-") in NO_FILE_ENCODINGS:
-        mend = did_you_mean(encoding, COMMON_ENCODINGS)
+    if codec.replace("_", "-") in NON_FILE_ENCODINGS:
+        mend = suggest_spelling(encoding, COMMON_ENCODINGS)
         raise RecipeError(f"data.encoding: no text encoding is called '{encoding}'", mend)
     return "utf-8" if codec == "utf-8-sig" else codec
 
 
-def _undecodable(data: bytes, name: str, encoding: str, codec: str, error: UnicodeDecodeError) -> list[Fault]:
+def _undecodable(data: bytes, name: str, encoding: str, codec: str, error: UnicodeDecodeError) -> list[RowError]:
     shown = "UTF-8" if codec == "utf-8" else encoding
-    likely = guess(data)
+    likely = detect_encoding(data)
     bad, good = [], 0
     for number, line in enumerate(data.split(b"\n") if has_byte_lines(codec) else [], start=1):
         try:
@@ -143,17 +143,17 @@ def _undecodable(data: bytes, name: str, encoding: str, codec: str, error: Unico
     wide = likely is not None and not has_byte_lines(likely)
     if wide or not bad:  # lines of wide or stateful characters cannot be told apart before decoding
         bad = [(data[: error.start].decode(codec, "ignore").count("\n") + 1, data[error.start])]
-    mend = advice(likely, codec, mixed=codec == "utf-8" and good * MIXED > len(bad))
-    return [Fault(f"{name}:{number}", f"byte 0x{byte:02x} is not {shown}", mend) for number, byte in bad]
+    mend = suggest_encoding(likely, codec, mixed=codec == "utf-8" and good * MIXED_ENCODING_RATIO > len(bad))
+    return [RowError(f"{name}:{number}", f"byte 0x{byte:02x} is not {shown}", mend) for number, byte in bad]
 
 
-def advice(likely: str | None, codec: str, mixed: bool) -> str:
+def suggest_encoding(likely: str | None, codec: str, mixed: bool) -> str:
     """The mend for bytes that `codec` does not read and `likely` does. mixed: other lines or files do hold UTF-8."""
-    if not likely or codec_name(likely) == codec:
+    if not likely or get_codec_name(likely) == codec:
         return "name its encoding with data.encoding=NAME"
     if mixed and has_byte_lines(likely):
         return f"it looks like {likely} among UTF-8: data.encoding=utf-8,{likely} reads each line in the one that fits"
-    return f"{LOOKS_LIKE}{likely}: data.encoding={likely} reads it"
+    return f"{GUESS_PREFIX}{likely}: data.encoding={likely} reads it"
 
 
 def has_byte_lines(codec: str) -> bool:
@@ -161,9 +161,9 @@ def has_byte_lines(codec: str) -> bool:
     return "\n".encode(codec) == b"\n" and codec != "utf-7"
 
 
-def _nul_lines(decoded: str, data: bytes, name: str) -> list[Fault]:
-    likely = guess(data)
+def _nul_lines(decoded: str, data: bytes, name: str) -> list[RowError]:
+    likely = detect_encoding(data)
     if likely and likely.startswith("utf-16"):
-        return [Fault(f"{name}:1", "a NUL byte", f"{LOOKS_LIKE}{likely}: data.encoding={likely} reads it")]
+        return [RowError(f"{name}:1", "a NUL byte", f"{GUESS_PREFIX}{likely}: data.encoding={likely} reads it")]
     numbers = [number for number, line in enumerate(decoded.split("\n"), start=1) if "\0" in line]
-    return [Fault(f"{name}:{number}", "a NUL byte", "no text holds one: take it out") for number in numbers]
+    return [RowError(f"{name}:{number}", "a NUL byte", "no text holds one: take it out") for number in numbers]

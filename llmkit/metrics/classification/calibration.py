@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmkit.metrics.intervals import RESAMPLES, Floats, Statistic, resample
-from llmkit.metrics.rows import Codes, Flags
+from llmkit.metrics.intervals import RESAMPLES, Floats, Statistic, draw_resamples
+from llmkit.metrics.rows import Codes, Indicators
 
-BINS = 15
-HALVINGS = 25
-PRIOR = 5  # cells; from 2 to 10 the intervals cover alike
+CALIBRATION_BINS = 15
+BISECTION_STEPS = 25
+PRIOR_CELLS = 5  # cells; from 2 to 10 the intervals cover alike
 
 
-def calibration_error(probabilities: Floats, happened: Flags) -> Statistic:
+def make_calibration_statistic(probabilities: Floats, happened: Indicators) -> Statistic:
     """The function from counts [B, n] to the expected calibration error [B] over the cells [n, C] of the rows.
 
     A cell of probability p is in bin b of `BINS` where (b - 1) / BINS < p <= b / BINS; 0 is in the first.
@@ -23,8 +23,8 @@ def calibration_error(probabilities: Floats, happened: Flags) -> Statistic:
     return lambda counts: np.abs(counts @ gaps).sum(axis=1) / (counts.sum(axis=1) * cells)
 
 
-def calibration_interval(
-    probabilities: Floats, happened: Flags, *, resamples: int = RESAMPLES, confidence: float = 0.95, seed: int = 0
+def compute_calibration_interval(
+    probabilities: Floats, happened: Indicators, *, resamples: int = RESAMPLES, confidence: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
     """The interval (low, high) of the expected calibration error of cells [n, C], the value between.
 
@@ -48,7 +48,7 @@ def calibration_interval(
     def crossing(level: float, seen: float) -> float:
         """The error at which this quantile of the values is the one seen; 0 where it always is more."""
         low, high = 0.0, far
-        for _ in range(HALVINGS):
+        for _ in range(BISECTION_STEPS):
             middle = (low + high) / 2
             below = np.quantile(np.abs(middle * shape + noise).sum(axis=1), level) < seen
             low, high = (middle, high) if below else (low, middle)
@@ -58,7 +58,7 @@ def calibration_interval(
     return min(low, value), max(high, value)
 
 
-def surprise(probabilities: Floats) -> Floats:
+def compute_log_loss(probabilities: Floats) -> Floats:
     """-log of the probability that what happened had been given, clipped as scikit-learn's log_loss clips float64."""
     eps = np.finfo(np.float64).eps
     return -np.log(np.clip(probabilities, eps, 1 - eps))
@@ -66,16 +66,16 @@ def surprise(probabilities: Floats) -> Floats:
 
 def _bins(probabilities: Floats) -> Codes:
     """Each cell's bin, [n, C]."""
-    return np.searchsorted(np.arange(1, BINS) / BINS, probabilities, side="left")
+    return np.searchsorted(np.arange(1, CALIBRATION_BINS) / CALIBRATION_BINS, probabilities, side="left")
 
 
-def _gaps(probabilities: Floats, happened: Flags) -> Floats:
+def _gaps(probabilities: Floats, happened: Indicators) -> Floats:
     """What happened less what was given in each row's cells, [n, BINS]."""
     n = len(probabilities)
-    place = (np.arange(n)[:, None] * BINS + _bins(probabilities)).ravel()
-    gaps = np.zeros(n * BINS)
+    place = (np.arange(n)[:, None] * CALIBRATION_BINS + _bins(probabilities)).ravel()
+    gaps = np.zeros(n * CALIBRATION_BINS)
     np.add.at(gaps, place, (happened - probabilities).ravel())
-    return gaps.reshape(n, BINS)
+    return gaps.reshape(n, CALIBRATION_BINS)
 
 
 def _noise(gaps: Floats, probabilities: Floats, resamples: int, seed: int) -> Floats:
@@ -85,9 +85,9 @@ def _noise(gaps: Floats, probabilities: Floats, resamples: int, seed: int) -> Fl
     `PRIOR` further cells that are as likely as said, and normal noise adds what that makes it more.
     """
     rows = np.ones(len(gaps), np.int64)
-    noise = np.concatenate([counts @ gaps for counts in resample(rows, resamples, seed)]) - gaps.sum(axis=0)
+    noise = np.concatenate([counts @ gaps for counts in draw_resamples(rows, resamples, seed)]) - gaps.sum(axis=0)
     bins, shown = _bins(probabilities).ravel(), noise.var(axis=0)
-    cells = np.bincount(bins, minlength=BINS)
-    likely = np.bincount(bins, (probabilities * (1 - probabilities)).ravel(), BINS) / probabilities.size**2
-    missing = np.sqrt(np.maximum(likely - shown, 0) * PRIOR / (cells + PRIOR))
-    return noise + missing * np.random.default_rng([seed, BINS]).normal(size=noise.shape)
+    cells = np.bincount(bins, minlength=CALIBRATION_BINS)
+    likely = np.bincount(bins, (probabilities * (1 - probabilities)).ravel(), CALIBRATION_BINS) / probabilities.size**2
+    missing = np.sqrt(np.maximum(likely - shown, 0) * PRIOR_CELLS / (cells + PRIOR_CELLS))
+    return noise + missing * np.random.default_rng([seed, CALIBRATION_BINS]).normal(size=noise.shape)

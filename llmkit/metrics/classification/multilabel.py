@@ -9,17 +9,17 @@ from llmkit.metrics.score import Score
 
 if TYPE_CHECKING:
     from llmkit.metrics.intervals import Floats, Statistic
-    from llmkit.metrics.rows import Flags
+    from llmkit.metrics.rows import Indicators
 
-AVERAGES = ("micro", "macro", "weighted", "samples")
-KINDS = ("precision", "recall", "f1")
-COUNTED = tuple(f"{average}_{kind}" for average in AVERAGES for kind in KINDS)
-OF_PROBABILITIES = ("roc_auc", "average_precision", "brier", "log_loss", "ece")
-NAMES = ("subset_accuracy", "hamming_loss", *COUNTED, *OF_PROBABILITIES)
-LOWER_IS_BETTER = ("hamming_loss", "brier", "log_loss", "ece")
-LIMITS = {"log_loss": (0.0, float("inf"))}
-VARIANTS = {
-    **{name: ("labels:present",) * name.startswith("macro_") + ("zero_division:0",) for name in COUNTED},
+MULTILABEL_AVERAGES = ("micro", "macro", "weighted", "samples")
+PRECISION_RECALL_F1 = ("precision", "recall", "f1")
+AVERAGED_METRICS = tuple(f"{average}_{kind}" for average in MULTILABEL_AVERAGES for kind in PRECISION_RECALL_F1)
+MULTILABEL_PROBABILITY_METRICS = ("roc_auc", "average_precision", "brier", "log_loss", "ece")
+MULTILABEL_METRICS = ("subset_accuracy", "hamming_loss", *AVERAGED_METRICS, *MULTILABEL_PROBABILITY_METRICS)
+MULTILABEL_LOWER_IS_BETTER = ("hamming_loss", "brier", "log_loss", "ece")
+MULTILABEL_LIMITS = {"log_loss": (0.0, float("inf"))}
+MULTILABEL_VARIANTS = {
+    **{name: ("labels:present",) * name.startswith("macro_") + ("zero_division:0",) for name in AVERAGED_METRICS},
     "roc_auc": ("average:macro", "labels:present"),
     "average_precision": ("average:macro", "labels:present"),
     "brier": ("over:cells",),
@@ -28,7 +28,7 @@ VARIANTS = {
 }
 
 
-def score_all(
+def score_multilabel(
     names: Sequence[str],
     references: Sequence[Collection[str]],
     answers: Sequence[Collection[str]],
@@ -49,14 +49,14 @@ def score_all(
     """
     import numpy as np
 
-    from llmkit.metrics.classification.calibration import calibration_interval
-    from llmkit.metrics.intervals import wilson
-    from llmkit.metrics.rows import by_content, check, score_rows
+    from llmkit.metrics.classification.calibration import compute_calibration_interval
+    from llmkit.metrics.intervals import compute_wilson_interval
+    from llmkit.metrics.rows import argsort_rows, check_metric_inputs, score_rows
 
-    check(names, NAMES, references, answers)
+    check_metric_inputs(names, MULTILABEL_METRICS, references, answers)
     true, said = _flags(references, labels), _flags(answers, labels)
     given = None if probabilities is None else np.asarray(probabilities, dtype=np.float64)
-    order = by_content(true, said, *([] if given is None else [given]))
+    order = argsort_rows(true, said, *([] if given is None else [given]))
     true, said, given = true[order], said[order], None if given is None else given[order]
     n = len(true)
 
@@ -69,18 +69,29 @@ def score_all(
 
     def inverted() -> tuple[float, float]:
         assert given is not None
-        return calibration_interval(given, true, seed=seed)
+        return compute_calibration_interval(given, true, seed=seed)
 
-    signatures = [signature(name, seed) for name in names]
+    signatures = [format_multilabel_signature(name, seed) for name in names]
     values = _from_flags(names, true, said, given)
-    scores = score_rows(names, values, n, signatures, limits=LIMITS, seed=seed, otherwise=otherwise, inverted=inverted)
+    scores = score_rows(
+        names,
+        values,
+        n,
+        signatures,
+        limits=MULTILABEL_LIMITS,
+        seed=seed,
+        flip_rows=otherwise,
+        compute_inverted=inverted,
+    )
     if "subset_accuracy" in scores:
         right = int((true == said).all(axis=1).sum())
-        scores["subset_accuracy"] = Score(right / n, *wilson(right, n), signature("subset_accuracy"))
+        scores["subset_accuracy"] = Score(
+            right / n, *compute_wilson_interval(right, n), format_multilabel_signature("subset_accuracy")
+        )
     return scores
 
 
-def statistic(
+def make_multilabel_statistic(
     names: Sequence[str],
     references: Sequence[Collection[str]],
     answers: Sequence[Collection[str]],
@@ -90,21 +101,21 @@ def statistic(
     """The function from counts [B, n] of the rows to the values [B, M] of the names; NaN where undefined."""
     import numpy as np
 
-    from llmkit.metrics.rows import check
+    from llmkit.metrics.rows import check_metric_inputs
 
-    check(names, NAMES, references, answers)
+    check_metric_inputs(names, MULTILABEL_METRICS, references, answers)
     given = None if probabilities is None else np.asarray(probabilities, dtype=np.float64)
     return _from_flags(names, _flags(references, labels), _flags(answers, labels), given)
 
 
-def signature(name: str, seed: int = 0) -> str:
+def format_multilabel_signature(name: str, seed: int = 0) -> str:
     """What computes a metric: its name, its variant, its interval and the library's version."""
-    from llmkit.metrics.rows import signed
+    from llmkit.metrics.rows import format_metric_signature
 
-    return signed(name, VARIANTS.get(name, ()), None if name == "subset_accuracy" else seed)
+    return format_metric_signature(name, MULTILABEL_VARIANTS.get(name, ()), None if name == "subset_accuracy" else seed)
 
 
-def _flags(rows: Sequence[Collection[str]], labels: Sequence[str]) -> Flags:
+def _flags(rows: Sequence[Collection[str]], labels: Sequence[str]) -> Indicators:
     """Whether a row [n, K] holds a label."""
     import numpy as np
 
@@ -115,21 +126,23 @@ def _flags(rows: Sequence[Collection[str]], labels: Sequence[str]) -> Flags:
     return flags
 
 
-def _from_flags(names: Sequence[str], true: Flags, said: Flags, given: Floats | None) -> Statistic:
+def _from_flags(names: Sequence[str], true: Indicators, said: Indicators, given: Floats | None) -> Statistic:
     """`statistic` of the cells [n, K] themselves."""
     import numpy as np
 
-    from llmkit.metrics.rows import mean_of
+    from llmkit.metrics.rows import make_mean_statistic
 
-    if given is None and (lacking := [name for name in names if name in OF_PROBABILITIES]):
+    if given is None and (lacking := [name for name in names if name in MULTILABEL_PROBABILITY_METRICS]):
         raise ValueError(f"{lacking[0]} without probabilities")
     parts: dict[str, Statistic] = {
-        "subset_accuracy": mean_of((true == said).all(axis=1).astype(np.float64)),
-        "hamming_loss": mean_of((true != said).mean(axis=1)),
+        "subset_accuracy": make_mean_statistic((true == said).all(axis=1).astype(np.float64)),
+        "hamming_loss": make_mean_statistic((true != said).mean(axis=1)),
     }
     if given is not None:
-        parts |= {name: _of_probabilities(name, true, given) for name in names if name in OF_PROBABILITIES}
-    counted = _counted(true, said) if set(names) & set(COUNTED) else None
+        parts |= {
+            name: _of_probabilities(name, true, given) for name in names if name in MULTILABEL_PROBABILITY_METRICS
+        }
+    counted = _counted(true, said) if set(names) & set(AVERAGED_METRICS) else None
 
     def values(counts: Floats) -> Floats:
         columns = {} if counted is None else counted(counts)
@@ -138,31 +151,31 @@ def _from_flags(names: Sequence[str], true: Flags, said: Flags, given: Floats | 
     return values
 
 
-def _of_probabilities(name: str, true: Flags, given: Floats) -> Statistic:
+def _of_probabilities(name: str, true: Indicators, given: Floats) -> Statistic:
     """The function from counts [B, n] to the values [B] of one of `OF_PROBABILITIES`."""
     import numpy as np
 
-    from llmkit.metrics.classification.calibration import calibration_error, surprise
-    from llmkit.metrics.classification.ranking import macro
-    from llmkit.metrics.rows import mean_of
+    from llmkit.metrics.classification.calibration import compute_log_loss, make_calibration_statistic
+    from llmkit.metrics.classification.ranking import make_ranking_statistic
+    from llmkit.metrics.rows import make_mean_statistic
 
     if name == "roc_auc":
-        return macro("roc_auc", given, true)
+        return make_ranking_statistic("roc_auc", given, true)
     if name == "average_precision":
-        return macro("average_precision", given, true, both=False)
+        return make_ranking_statistic("average_precision", given, true, need_negative=False)
     if name == "brier":
-        return mean_of(((given - true) ** 2).mean(axis=1))
+        return make_mean_statistic(((given - true) ** 2).mean(axis=1))
     if name == "log_loss":
-        return mean_of(surprise(np.where(true, given, 1 - given)).mean(axis=1))
-    return calibration_error(given, true)
+        return make_mean_statistic(compute_log_loss(np.where(true, given, 1 - given)).mean(axis=1))
+    return make_calibration_statistic(given, true)
 
 
-def _counted(true: Flags, said: Flags) -> Callable[[Floats], dict[str, Floats]]:
+def _counted(true: Indicators, said: Indicators) -> Callable[[Floats], dict[str, Floats]]:
     """The function from counts [B, n] to the values [B] of each of `COUNTED`."""
     import numpy as np
     from scipy.sparse import csr_array, vstack
 
-    from llmkit.metrics.rows import ratio
+    from llmkit.metrics.rows import divide_or_zero
 
     sides = (true, said, true & said)
     tally = vstack([csr_array(side.T, dtype=np.float64) for side in sides], format="csr")
@@ -175,14 +188,14 @@ def _counted(true: Flags, said: Flags) -> Callable[[Floats], dict[str, Floats]]:
         by_label = _shares(support, answered, hits)
         found = {
             "micro": _shares(rows, answered.sum(axis=0), hits.sum(axis=0)),
-            "macro": [ratio(share.sum(axis=0), present) for share in by_label],
-            "weighted": [ratio((share * support).sum(axis=0), rows) for share in by_label],
+            "macro": [divide_or_zero(share.sum(axis=0), present) for share in by_label],
+            "weighted": [divide_or_zero((share * support).sum(axis=0), rows) for share in by_label],
             "samples": list((counts @ of_row / counts.sum(axis=1, keepdims=True)).T),
         }
         return {
             f"{average}_{kind}": share
             for average, shares in found.items()
-            for kind, share in zip(KINDS, shares, strict=True)
+            for kind, share in zip(PRECISION_RECALL_F1, shares, strict=True)
         }
 
     return values
@@ -190,6 +203,6 @@ def _counted(true: Flags, said: Flags) -> Callable[[Floats], dict[str, Floats]]:
 
 def _shares(support: Floats, answered: Floats, hits: Floats) -> list[Floats]:
     """Precision, recall and F1, each of the shape of its parts."""
-    from llmkit.metrics.rows import ratio
+    from llmkit.metrics.rows import divide_or_zero
 
-    return [ratio(hits, answered), ratio(hits, support), ratio(2 * hits, support + answered)]
+    return [divide_or_zero(hits, answered), divide_or_zero(hits, support), divide_or_zero(2 * hits, support + answered)]

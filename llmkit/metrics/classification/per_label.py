@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from llmkit.metrics.score import Score
 
 
-def per_label(
+def score_labels(
     references: Sequence[str] | Sequence[Collection[str]],
     answers: Sequence[str] | Sequence[Collection[str]],
     labels: Sequence[str],
@@ -41,7 +41,7 @@ def per_label(
     }
 
 
-def confusions(references: Sequence[str], answers: Sequence[str]) -> list[tuple[str, str, int]]:
+def count_confusions(references: Sequence[str], answers: Sequence[str]) -> list[tuple[str, str, int]]:
     """Reference, wrong answer and number of rows of each pair that occurs: most frequent first, equals by name."""
     wrong = Counter((true, said) for true, said in zip(references, answers, strict=True) if true != said)
     return sorted(((true, said, count) for (true, said), count in wrong.items()), key=lambda one: (-one[2], one))
@@ -52,9 +52,9 @@ def _names(row: str | Collection[str]) -> set[str]:
 
 
 def _proportion(name: str, hits: int, rows: int) -> Score:
-    from llmkit.metrics.intervals import wilson
+    from llmkit.metrics.intervals import compute_wilson_interval
 
-    return Score(hits / rows if rows else 0.0, *wilson(hits, rows), _signature(name))
+    return Score(hits / rows if rows else 0.0, *compute_wilson_interval(hits, rows), _signature(name))
 
 
 def _f1(hits: int, either: int) -> Score:
@@ -65,6 +65,6 @@ def _f1(hits: int, either: int) -> Score:
 
 
 def _signature(name: str) -> str:
-    from llmkit.metrics.rows import signed
+    from llmkit.metrics.rows import format_metric_signature
 
-    return signed(name, ["of:label", "zero_division:0"], None)
+    return format_metric_signature(name, ["of:label", "zero_division:0"], None)

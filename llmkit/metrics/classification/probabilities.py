@@ -9,12 +9,12 @@ from llmkit.metrics.score import Score
 
 if TYPE_CHECKING:
     from llmkit.metrics.intervals import Floats, Statistic
-    from llmkit.metrics.rows import Codes, Flags
+    from llmkit.metrics.rows import Codes, Indicators
 
-NAMES = ("roc_auc", "average_precision", "brier", "log_loss", "ece")
-LOWER_IS_BETTER = ("brier", "log_loss", "ece")
-LIMITS = {"brier": (0.0, 2.0), "log_loss": (0.0, float("inf"))}
-VARIANTS = {
+PROBABILITY_METRICS = ("roc_auc", "average_precision", "brier", "log_loss", "ece")
+PROBABILITY_LOWER_IS_BETTER = ("brier", "log_loss", "ece")
+PROBABILITY_LIMITS = {"brier": (0.0, 2.0), "log_loss": (0.0, float("inf"))}
+PROBABILITY_VARIANTS = {
     "roc_auc": ("multi_class:ovr", "average:macro", "labels:present"),
     "average_precision": ("multi_class:ovr", "average:macro", "labels:present"),
     "brier": ("scale_by_half:auto",),
@@ -23,7 +23,7 @@ VARIANTS = {
 }
 
 
-def score_all(
+def score_probabilities(
     names: Sequence[str], references: Sequence[str], probabilities: Floats, labels: Sequence[str], seed: int = 0
 ) -> dict[str, Score]:
     """The named metrics (of `NAMES`) with 95 % intervals, by name; all intervals read the same resamples.
@@ -37,39 +37,48 @@ def score_all(
     """
     import numpy as np
 
-    from llmkit.metrics.classification.calibration import calibration_interval
-    from llmkit.metrics.rows import by_content, check, score_rows
+    from llmkit.metrics.classification.calibration import compute_calibration_interval
+    from llmkit.metrics.rows import argsort_rows, check_metric_inputs, score_rows
 
-    check(names, NAMES, references, probabilities)
+    check_metric_inputs(names, PROBABILITY_METRICS, references, probabilities)
     position = {label: k for k, label in enumerate(labels)}
-    order = by_content(np.array([position[label] for label in references]), probabilities)
+    order = argsort_rows(np.array([position[label] for label in references]), probabilities)
     true, given = [references[i] for i in order], np.asarray(probabilities, dtype=np.float64)[order]
     following = [labels[(position[label] + 1) % len(labels)] for label in true]
     n = len(true)
 
     def otherwise(share: float) -> Floats:
-        twice = statistic(names, [*true, *following], np.concatenate([given, given]), labels)
+        twice = make_probability_statistic(names, [*true, *following], np.concatenate([given, given]), labels)
         return twice(np.repeat([[1 - share, share]], n, axis=1))[0]
 
     def inverted() -> tuple[float, float]:
-        return calibration_interval(*_top(given, np.array([position[label] for label in true])), seed=seed)
+        return compute_calibration_interval(*_top(given, np.array([position[label] for label in true])), seed=seed)
 
-    signatures = [signature(name, seed) for name in names]
-    values = statistic(names, true, given, labels)
-    return score_rows(names, values, n, signatures, limits=LIMITS, seed=seed, otherwise=otherwise, inverted=inverted)
+    signatures = [format_probability_signature(name, seed) for name in names]
+    values = make_probability_statistic(names, true, given, labels)
+    return score_rows(
+        names,
+        values,
+        n,
+        signatures,
+        limits=PROBABILITY_LIMITS,
+        seed=seed,
+        flip_rows=otherwise,
+        compute_inverted=inverted,
+    )
 
 
-def statistic(
+def make_probability_statistic(
     names: Sequence[str], references: Sequence[str], probabilities: Floats, labels: Sequence[str]
 ) -> Statistic:
     """The function from counts [B, n] of the rows to the values [B, M] of the names; NaN where undefined."""
     import numpy as np
 
-    from llmkit.metrics.classification.calibration import calibration_error, surprise
-    from llmkit.metrics.classification.ranking import macro
-    from llmkit.metrics.rows import check, mean_of, side_by_side
+    from llmkit.metrics.classification.calibration import compute_log_loss, make_calibration_statistic
+    from llmkit.metrics.classification.ranking import make_ranking_statistic
+    from llmkit.metrics.rows import check_metric_inputs, make_mean_statistic, stack_statistics
 
-    check(names, NAMES, references, probabilities)
+    check_metric_inputs(names, PROBABILITY_METRICS, references, probabilities)
     given = np.asarray(probabilities, dtype=np.float64)
     position = {label: k for k, label in enumerate(labels)}
     true = np.array([position[label] for label in references])
@@ -77,22 +86,22 @@ def statistic(
     ranked = slice(1, None) if len(labels) == 2 else slice(None)
     half = 0.5 if len(labels) < 3 else 1.0
     makers = {
-        "roc_auc": lambda: macro("roc_auc", given[:, ranked], is_label[:, ranked]),
-        "average_precision": lambda: macro("average_precision", given, is_label),
-        "brier": lambda: mean_of(half * ((given - is_label) ** 2).sum(axis=1)),
-        "log_loss": lambda: mean_of(surprise(given[is_label])),
-        "ece": lambda: calibration_error(*_top(given, true)),
+        "roc_auc": lambda: make_ranking_statistic("roc_auc", given[:, ranked], is_label[:, ranked]),
+        "average_precision": lambda: make_ranking_statistic("average_precision", given, is_label),
+        "brier": lambda: make_mean_statistic(half * ((given - is_label) ** 2).sum(axis=1)),
+        "log_loss": lambda: make_mean_statistic(compute_log_loss(given[is_label])),
+        "ece": lambda: make_calibration_statistic(*_top(given, true)),
     }
-    return side_by_side([makers[name]() for name in names])
+    return stack_statistics([makers[name]() for name in names])
 
 
-def _top(given: Floats, true: Codes) -> tuple[Floats, Flags]:
+def _top(given: Floats, true: Codes) -> tuple[Floats, Indicators]:
     """The largest probability [n, 1] of each row, and whether it was the true label's."""
     return given.max(axis=1, keepdims=True), (given.argmax(axis=1) == true)[:, None]
 
 
-def signature(name: str, seed: int = 0) -> str:
+def format_probability_signature(name: str, seed: int = 0) -> str:
     """What computes a metric: its name, its variant, its interval and the library's version."""
-    from llmkit.metrics.rows import signed
+    from llmkit.metrics.rows import format_metric_signature
 
-    return signed(name, VARIANTS[name], seed)
+    return format_metric_signature(name, PROBABILITY_VARIANTS[name], seed)

@@ -9,14 +9,14 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from llmkit.metrics.intervals import Floats, Statistic
-from llmkit.metrics.rows import Flags
+from llmkit.metrics.rows import Indicators
 
 # The numbers of one label's rows in each group of equal scores, best first, and how many are positive: both [S, B].
-Curve = tuple[Floats, Floats]
+RankingCurve = tuple[Floats, Floats]
 
 
-def macro(
-    kind: Literal["roc_auc", "average_precision"], scores: Floats, positive: Flags, both: bool = True
+def make_ranking_statistic(
+    kind: Literal["roc_auc", "average_precision"], scores: Floats, positive: Indicators, need_negative: bool = True
 ) -> Statistic:
     """The function from counts [B, n] to the mean [B] over the labels of `scores` [n, K] where the metric is defined.
 
@@ -32,7 +32,7 @@ def macro(
         total, defined = np.zeros(len(counts)), np.zeros(len(counts))
         for weight, hits in (curve(drawn) for curve in curves):
             right = hits.sum(axis=0)
-            known = (right > 0) & (right < weight.sum(axis=0)) if both else right > 0
+            known = (right > 0) & (right < weight.sum(axis=0)) if need_negative else right > 0
             total += np.where(known, area(weight, hits), 0)
             defined += known
         return np.divide(total, defined, out=np.full(len(counts), np.nan), where=defined > 0)
@@ -56,7 +56,7 @@ def _average_precision(weight: Floats, hits: Floats) -> Floats:
     return np.divide((hits * precision).sum(axis=0), right, out=np.zeros_like(right), where=right > 0)
 
 
-def _curve(score: Floats, positive: Flags, ones: Floats) -> Callable[[Floats], Curve]:
+def _curve(score: Floats, positive: Indicators, ones: Floats) -> Callable[[Floats], RankingCurve]:
     """The function from counts [n, B] to one label's curve.
 
     Neighbouring groups without a positive row are one: neither metric tells them apart, and a rare label is cheap.

@@ -14,24 +14,26 @@ if TYPE_CHECKING:
 
     Codes = np.ndarray[tuple[int], np.dtype[np.int64]]
 
-AVERAGES = ("macro", "micro", "weighted")
-NAMES = (
+CLASSIFICATION_AVERAGES = ("macro", "micro", "weighted")
+CLASSIFICATION_METRICS = (
     "accuracy",
-    *(f"{average}_{kind}" for average in AVERAGES for kind in ("precision", "recall", "f1")),
+    *(f"{average}_{kind}" for average in CLASSIFICATION_AVERAGES for kind in ("precision", "recall", "f1")),
     "mcc",
 )
 # With one label a row a wrong answer is one false positive and one false negative, so that the micro averages are the
 # accuracy; the recalls weighted by their support add up to it too.
-PROPORTIONS = ("accuracy", "micro_precision", "micro_recall", "micro_f1", "weighted_recall")
-LOWER_IS_BETTER: tuple[str, ...] = ()
+PROPORTION_METRICS = ("accuracy", "micro_precision", "micro_recall", "micro_f1", "weighted_recall")
+CLASSIFICATION_LOWER_IS_BETTER: tuple[str, ...] = ()
 
 
-def score(name: str, references: Sequence[str], answers: Sequence[str], labels: Sequence[str], seed: int = 0) -> Score:
+def score_classification_metric(
+    name: str, references: Sequence[str], answers: Sequence[str], labels: Sequence[str], seed: int = 0
+) -> Score:
     """One metric of `NAMES`; the same as `score_all` gives it among others."""
-    return score_all([name], references, answers, labels, seed)[name]
+    return score_classification([name], references, answers, labels, seed)[name]
 
 
-def score_all(
+def score_classification(
     names: Sequence[str], references: Sequence[str], answers: Sequence[str], labels: Sequence[str], seed: int = 0
 ) -> dict[str, Score]:
     """The named metrics (of `NAMES`) with 95 % intervals, by name; all bootstrap intervals read the same resamples.
@@ -42,26 +44,28 @@ def score_all(
     Neither the order of the rows nor the other names change a bit of a score.
     Raises ValueError for no rows or unequal lengths and KeyError for an unknown name: callers check both.
     """
-    if unknown := [name for name in names if name not in NAMES]:
+    if unknown := [name for name in names if name not in CLASSIFICATION_METRICS]:
         raise KeyError(unknown[0])
     true, said = _codes(references, answers, labels)
     values, bounds = _values(true, said), _bounds(names, true, said, seed)
     return {
-        name: Score(values[name], min(low, values[name]), max(high, values[name]), signature(name, seed))
+        name: Score(
+            values[name], min(low, values[name]), max(high, values[name]), format_classification_signature(name, seed)
+        )
         for name, (low, high) in zip(names, bounds, strict=True)
     }
 
 
-def statistic(
+def make_classification_statistic(
     names: Sequence[str], references: Sequence[str], answers: Sequence[str], labels: Sequence[str]
 ) -> Statistic:
     """The function from counts [B, n] of the rows to the values [B, M] of the names; always defined."""
-    if unknown := [name for name in names if name not in NAMES]:
+    if unknown := [name for name in names if name not in CLASSIFICATION_METRICS]:
         raise KeyError(unknown[0])
-    return from_cells(names, *_codes(references, answers, labels))
+    return make_confusion_statistic(names, *_codes(references, answers, labels))
 
 
-def signature(name: str, seed: int = 0) -> str:
+def format_classification_signature(name: str, seed: int = 0) -> str:
     """What computes a metric: its name, its variant, its interval and the library's version."""
     from importlib.metadata import version
 
@@ -69,11 +73,11 @@ def signature(name: str, seed: int = 0) -> str:
 
     variant = ["labels:present"] if name.startswith("macro_") else []
     variant += ["zero_division:0"] if "_" in name else []
-    interval = "wilson" if name in PROPORTIONS else f"bca,{RESAMPLES},seed={seed}"
+    interval = "wilson" if name in PROPORTION_METRICS else f"bca,{RESAMPLES},seed={seed}"
     return "|".join([name, *variant, f"interval:{interval}", f"scikit-learn {version('scikit-learn')}"])
 
 
-def from_cells(names: Sequence[str], true: Codes, said: Codes) -> Callable[[Floats], Floats]:
+def make_confusion_statistic(names: Sequence[str], true: Codes, said: Codes) -> Callable[[Floats], Floats]:
     """The function from counts [B, G] of the cells (true[g], said[g]) to scikit-learn's values [B, M] of the names.
 
     Only occupied cells are needed: memory grows with them, not with the square of the number of labels.
@@ -81,7 +85,7 @@ def from_cells(names: Sequence[str], true: Codes, said: Codes) -> Callable[[Floa
     import numpy as np
     from scipy.sparse import csr_array
 
-    from llmkit.metrics.rows import ratio
+    from llmkit.metrics.rows import divide_or_zero
 
     right = np.flatnonzero(true == said)
     cell = np.arange(len(true))
@@ -92,9 +96,9 @@ def from_cells(names: Sequence[str], true: Codes, said: Codes) -> Callable[[Floa
     def values(counts: Floats) -> Floats:
         support, answered, hits = (tally @ counts.T).reshape(3, k, -1)
         found = {
-            "precision": ratio(hits, answered),
-            "recall": ratio(hits, support),
-            "f1": ratio(2 * hits, support + answered),
+            "precision": divide_or_zero(hits, answered),
+            "recall": divide_or_zero(hits, support),
+            "f1": divide_or_zero(2 * hits, support + answered),
         }
         n, correct = support.sum(axis=0), hits.sum(axis=0)
         columns = {"accuracy": correct / n, "mcc": _mcc(n, correct, support, answered)}
@@ -112,13 +116,13 @@ def _bounds(names: Sequence[str], true: Codes, said: Codes, seed: int) -> list[t
     """Low and high of every name, within the metric's range."""
     import numpy as np
 
-    from llmkit.metrics.intervals import bootstrap_all, wilson
+    from llmkit.metrics.intervals import bootstrap_intervals, compute_wilson_interval
 
     correct, n = int(np.sum(true == said)), len(true)
-    bounds = dict.fromkeys(PROPORTIONS, wilson(correct, n))
-    if sampled := [name for name in names if name not in PROPORTIONS]:
+    bounds = dict.fromkeys(PROPORTION_METRICS, compute_wilson_interval(correct, n))
+    if sampled := [name for name in names if name not in PROPORTION_METRICS]:
         (cell_true, cell_said), sizes = np.unique(np.stack([true, said]), axis=1, return_counts=True)
-        low, high = bootstrap_all(from_cells(sampled, cell_true, cell_said), sizes, seed=seed).T
+        low, high = bootstrap_intervals(make_confusion_statistic(sampled, cell_true, cell_said), sizes, seed=seed).T
         if correct in (0, n):
             share = 1 - bounds["accuracy"][0] if correct else bounds["accuracy"][1]
             other = _other_way(sampled, cell_true, cell_said, sizes, share)
@@ -140,18 +144,18 @@ def _other_way(names: Sequence[str], true: Codes, said: Codes, sizes: Codes, sha
     following = np.roll(true, -1) if len(true) > 1 else true + 1
     other = np.where(true == said, following, true)
     counts = np.concatenate([(1 - share) * sizes, share * sizes])
-    return from_cells(names, np.tile(true, 2), np.concatenate([said, other]))(counts[None])[0]
+    return make_confusion_statistic(names, np.tile(true, 2), np.concatenate([said, other]))(counts[None])[0]
 
 
 def _mcc(n: Floats, correct: Floats, support: Floats, answered: Floats) -> Floats:
     """Matthews' correlation [B] of any number of labels; 0 where one side has a single label. Source: Gorodkin 2004."""
     import numpy as np
 
-    from llmkit.metrics.rows import ratio
+    from llmkit.metrics.rows import divide_or_zero
 
     shared = correct * n - (support * answered).sum(axis=0)
     spread = (n**2 - (support**2).sum(axis=0)) * (n**2 - (answered**2).sum(axis=0))
-    return ratio(shared, np.sqrt(np.maximum(spread, 0)))
+    return divide_or_zero(shared, np.sqrt(np.maximum(spread, 0)))
 
 
 def _values(true: Codes, said: Codes) -> dict[str, float]:
@@ -164,7 +168,7 @@ def _values(true: Codes, said: Codes) -> dict[str, float]:
         # Many labels on few rows look like regression to scikit-learn, and one label like an oversight; both are meant.
         warnings.simplefilter("ignore", UserWarning)
         values = {"accuracy": float(accuracy_score(true, said)), "mcc": float(matthews_corrcoef(true, said))}
-        for average in AVERAGES:
+        for average in CLASSIFICATION_AVERAGES:
             found = precision_recall_fscore_support(true, said, average=average, zero_division=0)
             for kind, value in zip(("precision", "recall", "f1"), found, strict=False):
                 values[f"{average}_{kind}"] = float(value)

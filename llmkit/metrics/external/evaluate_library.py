@@ -21,54 +21,58 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from llmkit.errors import DataError, LlmkitError, MissingInputError, NetworkError, UsageError
-from llmkit.metrics.external.inputs import inputs
-from llmkit.metrics.intervals import RESAMPLES, Floats, Statistic, bootstrap_all
-from llmkit.metrics.paired import difference
-from llmkit.metrics.rows import mean_of, side_by_side
+from llmkit.metrics.external.inputs import convert_inputs
+from llmkit.metrics.intervals import RESAMPLES, Floats, Statistic, bootstrap_intervals
+from llmkit.metrics.paired import bootstrap_difference
+from llmkit.metrics.rows import make_mean_statistic, stack_statistics
 from llmkit.metrics.score import Score
-from llmkit.runs.manifest import file_hash
+from llmkit.runs.manifest import hash_file
 
-FAULTS = (Exception, SystemExit)  # what a script may raise; only Ctrl-C is not its own
-FEW = 200  # resamples of what must be computed anew each time: 3 ms each on 1,000 rows for the cheapest of metrics
-LOCAL = (".", "/", "~")  # what begins a path; any other name is the Hub's unless a folder here has it
+SCRIPT_ERRORS = (Exception, SystemExit)  # what a script may raise; only Ctrl-C is not its own
+SLOW_RESAMPLES = (
+    200  # resamples of what must be computed anew each time: 3 ms each on 1,000 rows for the cheapest of metrics
+)
+LOCAL_PREFIXES = (".", "/", "~")  # what begins a path; any other name is the Hub's unless a folder here has it
 
 
-class Measured(NamedTuple):
+class EvaluateResult(NamedTuple):
     """What a metric says of some answers, by score name: one number a row, or a number for all rows at once."""
 
     n: int
     by_row: Mapping[str, Floats]
-    whole: Mapping[str, float]
-    again: Statistic  # from counts [B, n] of the rows to the values [B, M] of `whole`
+    totals: Mapping[str, float]
+    recompute: Statistic  # from counts [B, n] of the rows to the values [B, M] of `whole`
     digest: str  # sha256 of the metric's script
 
 
-def script(name: str) -> Path | None:
+def find_metric_script(name: str) -> Path | None:
     """The local script that `evaluate:NAME` means, None for a name on the Hub. Raises MissingInputError for no such."""
-    given = place(name)
+    given = parse_metric_location(name)
     path = Path(given).expanduser()
     file = path if path.suffix == ".py" else path / f"{path.name}.py"
     if file.is_file():
         return file
-    if not given or given.startswith(LOCAL) or path.suffix == ".py":
+    if not given or given.startswith(LOCAL_PREFIXES) or path.suffix == ".py":
         raise MissingInputError(
             f"{name}: no metric script '{file}'", "name a .py file, or a folder with one of its name"
         )
     return None
 
 
-def place(name: str) -> str:
+def parse_metric_location(name: str) -> str:
     """The script that `evaluate:NAME?...` means: its name on the Hub or its path."""
     return name.partition(":")[2].partition("?")[0]
 
 
-def told(name: str) -> dict[str, Any]:
+def parse_metric_arguments(name: str) -> dict[str, Any]:
     """What stands behind the question mark: numbers, true and false as JSON has them, all else as text."""
     found: dict[str, Any] = {}
     for pair in filter(None, name.partition("?")[2].split("&")):
         key, sign, value = pair.partition("=")
         if not sign or not key.isidentifier():
-            raise UsageError(f"{name}: '{pair}' is no KEY=VALUE", f"write evaluate:{place(name)}?KEY=VALUE&KEY=VALUE")
+            raise UsageError(
+                f"{name}: '{pair}' is no KEY=VALUE", f"write evaluate:{parse_metric_location(name)}?KEY=VALUE&KEY=VALUE"
+            )
         try:
             found[key] = json.loads(value)
         except ValueError:
@@ -76,7 +80,9 @@ def told(name: str) -> dict[str, Any]:
     return found
 
 
-def measure(name: str, references: Sequence[Any], answers: Sequence[Any], labels: Sequence[str]) -> Measured:
+def run_evaluate_metric(
+    name: str, references: Sequence[Any], answers: Sequence[Any], labels: Sequence[str]
+) -> EvaluateResult:
     """What the metric `evaluate:NAME` says of `answers` (labels, lists of labels, numbers or texts).
 
     Beside texts, a reference may be a list of them.
@@ -84,22 +90,23 @@ def measure(name: str, references: Sequence[Any], answers: Sequence[Any], labels
     Runs the metric's script. Raises NetworkError for a name that the Hub does not give, MissingInputError for a missing
     path, DataError where the metric takes other things than these answers, fails, or gives no number.
     """
-    module, digest = load(name)
-    more = told(name)
+    module, digest = load_evaluate_metric(name)
+    more = parse_metric_arguments(name)
     true, said = (
-        np.array([*column, None], dtype=object)[:-1] for column in inputs(name, module, references, answers, labels)
+        np.array([*column, None], dtype=object)[:-1]
+        for column in convert_inputs(name, module, references, answers, labels)
     )
 
     def numbers(rows: Any) -> dict[str, float | Floats]:
-        with foreign():
+        with silence_metric_output():
             given = module.compute(predictions=said[rows].tolist(), references=true[rows].tolist(), **more)
-        return named(name, given, len(rows))
+        return name_metric_numbers(name, given, len(rows))
 
     n = len(true)
     try:
         found = numbers(np.arange(n))
-    except FAULTS as fault:
-        raise failure(name, fault) from fault
+    except SCRIPT_ERRORS as fault:
+        raise make_metric_error(name, fault) from fault
     if not found:
         raise DataError(f"{name}: gives no number", "name a metric that does")
     whole = {key: value for key, value in found.items() if isinstance(value, float)}
@@ -109,16 +116,16 @@ def measure(name: str, references: Sequence[Any], answers: Sequence[Any], labels
         for b, count in enumerate(counts.astype(np.int64)):
             try:
                 drawn = numbers(np.repeat(np.arange(n), count))
-            except FAULTS:  # undefined on these rows, as the metric sees it
+            except SCRIPT_ERRORS:  # undefined on these rows, as the metric sees it
                 continue
             values[b] = [drawn.get(key, np.nan) for key in whole]
         return values
 
     by_row = {key: value for key, value in found.items() if not isinstance(value, float)}
-    return Measured(n, by_row, whole, again, digest)
+    return EvaluateResult(n, by_row, whole, again, digest)
 
 
-def scores(measured: Measured, intervals: bool = True) -> dict[str, Score]:
+def score_evaluate_metric(measured: EvaluateResult, intervals: bool = True) -> dict[str, Score]:
     """The scores by name. One number a row: the mean with its BCa interval; else a percentile bootstrap of `FEW`,
     whose signature says how many resamples left the metric undefined.
 
@@ -127,33 +134,39 @@ def scores(measured: Measured, intervals: bool = True) -> dict[str, Score]:
     n, found = measured.n, {}
     for name, numbers in measured.by_row.items():
         bounds = (
-            bootstrap_all(side_by_side([mean_of(numbers)]), np.ones(n, np.int64))[0] if intervals else (np.nan,) * 2
+            bootstrap_intervals(stack_statistics([make_mean_statistic(numbers)]), np.ones(n, np.int64))[0]
+            if intervals
+            else (np.nan,) * 2
         )
-        found[name] = score(name, float(numbers.mean()), bounds, f"bca,{RESAMPLES}", measured.digest)
-    if measured.whole:
-        unknown = np.full((len(measured.whole), 2), np.nan), [0] * len(measured.whole)
-        bounds, lost = few(measured.again, n) if intervals else unknown
-        for (name, value), pair, times in zip(measured.whole.items(), bounds, lost, strict=True):
+        found[name] = make_evaluate_score(name, float(numbers.mean()), bounds, f"bca,{RESAMPLES}", measured.digest)
+    if measured.totals:
+        unknown = np.full((len(measured.totals), 2), np.nan), [0] * len(measured.totals)
+        bounds, lost = bootstrap_slow_statistic(measured.recompute, n) if intervals else unknown
+        for (name, value), pair, times in zip(measured.totals.items(), bounds, lost, strict=True):
             undefined = f",undefined:{times}" if times else ""
-            found[name] = score(name, value, pair, f"percentile,{FEW}{undefined}", measured.digest)
+            found[name] = make_evaluate_score(
+                name, value, pair, f"percentile,{SLOW_RESAMPLES}{undefined}", measured.digest
+            )
     return found
 
 
-def differences(first: Measured, second: Measured) -> dict[str, tuple[float, float, float]]:
+def compare_evaluate_metric(first: EvaluateResult, second: EvaluateResult) -> dict[str, tuple[float, float, float]]:
     """Value, low and high of `second - first` by score name: paired, over the same resamples of the same rows."""
     n, found = first.n, {}
     for name in first.by_row.keys() & second.by_row.keys():
-        one, other = (side_by_side([mean_of(some.by_row[name])]) for some in (first, second))
-        found[name] = tuple(difference(one, other, n)[0].tolist())
-    if first.whole and first.whole.keys() == second.whole.keys():
-        order = [list(second.whole).index(name) for name in first.whole]
-        bounds, _ = few(lambda counts: second.again(counts)[:, order] - first.again(counts), n)
-        for (name, value), (low, high) in zip(first.whole.items(), bounds.tolist(), strict=True):
-            found[name] = (second.whole[name] - value, low, high)
+        one, other = (stack_statistics([make_mean_statistic(some.by_row[name])]) for some in (first, second))
+        found[name] = tuple(bootstrap_difference(one, other, n)[0].tolist())
+    if first.totals and first.totals.keys() == second.totals.keys():
+        order = [list(second.totals).index(name) for name in first.totals]
+        bounds, _ = bootstrap_slow_statistic(
+            lambda counts: second.recompute(counts)[:, order] - first.recompute(counts), n
+        )
+        for (name, value), (low, high) in zip(first.totals.items(), bounds.tolist(), strict=True):
+            found[name] = (second.totals[name] - value, low, high)
     return found
 
 
-def few(statistic: Statistic, n: int) -> tuple[Floats, list[int]]:
+def bootstrap_slow_statistic(statistic: Statistic, n: int) -> tuple[Floats, list[int]]:
     """The percentile intervals [M, 2] of a statistic that is slow, and how many resamples left each undefined."""
     lost: list[Floats] = []
 
@@ -162,11 +175,11 @@ def few(statistic: Statistic, n: int) -> tuple[Floats, list[int]]:
         lost.append(np.isnan(values).sum(axis=0))
         return values
 
-    bounds = bootstrap_all(watched, np.ones(n, np.int64), resamples=FEW, method="percentile")
+    bounds = bootstrap_intervals(watched, np.ones(n, np.int64), resamples=SLOW_RESAMPLES, method="percentile")
     return bounds, np.sum(lost, axis=0).tolist()
 
 
-def score(name: str, value: float, bounds: Sequence[float], interval: str, digest: str) -> Score:
+def make_evaluate_score(name: str, value: float, bounds: Sequence[float], interval: str, digest: str) -> Score:
     """One number with its interval, and the signature of what computed it."""
     from importlib.metadata import version
 
@@ -175,27 +188,27 @@ def score(name: str, value: float, bounds: Sequence[float], interval: str, diges
     return Score(value, min(low, value), max(high, value), "|".join(signature))
 
 
-def load(name: str) -> tuple[Any, str]:
+def load_evaluate_metric(name: str) -> tuple[Any, str]:
     """The metric's module and the sha256 of its code. A script that has changed is loaded again."""
-    told(name)  # a slip in it is said before the long work
-    file = script(name)
+    parse_metric_arguments(name)  # a slip in it is said before the long work
+    file = find_metric_script(name)
     if file is None:
-        return loaded(name, place(name))
-    return loaded(name, str(file.resolve()), file_hash(file))
+        return load_cached_metric(name, parse_metric_location(name))
+    return load_cached_metric(name, str(file.resolve()), hash_file(file))
 
 
 @cache
-def loaded(name: str, where: str, _: str | None = None) -> tuple[Any, str]:
+def load_cached_metric(name: str, where: str, _: str | None = None) -> tuple[Any, str]:
     """As `load`, once for each name, place and content."""
-    with foreign():
+    with silence_metric_output():
         import evaluate
         from huggingface_hub import constants
 
         was_offline, evaluate.config.HF_EVALUATE_OFFLINE = evaluate.config.HF_EVALUATE_OFFLINE, constants.HF_HUB_OFFLINE
         try:
             module = evaluate.load(where, keep_in_memory=True, seed=0)
-        except FAULTS as fault:  # the script may raise anything, and so may a Hub client
-            raise (failure if Path(where).is_absolute() else refusal)(name, fault) from fault
+        except SCRIPT_ERRORS as fault:  # the script may raise anything, and so may a Hub client
+            raise (make_metric_error if Path(where).is_absolute() else make_hub_metric_error)(name, fault) from fault
         finally:
             evaluate.config.HF_EVALUATE_OFFLINE = was_offline
     # The library has copied the script, and beside it what it imports from its own folder.
@@ -204,11 +217,11 @@ def loaded(name: str, where: str, _: str | None = None) -> tuple[Any, str]:
     return module, hashlib.sha256(code).hexdigest()
 
 
-def refusal(name: str, fault: BaseException) -> LlmkitError:
+def make_hub_metric_error(name: str, fault: BaseException) -> LlmkitError:
     """What to say where the Hub gave no metric."""
     if not isinstance(fault, OSError):
-        return failure(name, fault)
-    given = place(name)
+        return make_metric_error(name, fault)
+    given = parse_metric_location(name)
     why = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
     local = f"evaluate:./{given.rpartition('/')[2]}"
     return NetworkError(
@@ -216,7 +229,7 @@ def refusal(name: str, fault: BaseException) -> LlmkitError:
     )
 
 
-def failure(name: str, fault: BaseException) -> LlmkitError:
+def make_metric_error(name: str, fault: BaseException) -> LlmkitError:
     """A metric's own words on what went wrong in it."""
     if isinstance(fault, LlmkitError):
         return fault
@@ -225,21 +238,21 @@ def failure(name: str, fault: BaseException) -> LlmkitError:
 
 
 @contextmanager
-def foreign() -> Iterator[None]:
+def silence_metric_output() -> Iterator[None]:
     """Keep what foreign code prints out of stdout, which holds results, and its warnings out of sight."""
     with redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def named(name: str, given: Any, n: int) -> dict[str, float | Floats]:
+def name_metric_numbers(name: str, given: Any, n: int) -> dict[str, float | Floats]:
     """The numbers, and the lists of one number a row, in a metric's result, by score name; all else is left out."""
-    own = Path(place(name)).stem
-    found = {str(key): number for key, value in dict(given).items() if (number := as_numbers(value, n)) is not None}
+    own = Path(parse_metric_location(name)).stem
+    found = {str(key): number for key, value in dict(given).items() if (number := coerce_numbers(value, n)) is not None}
     return {name if key == own or len(found) == 1 else f"{name}.{key}": number for key, number in found.items()}
 
 
-def as_numbers(value: Any, n: int) -> float | Floats | None:
+def coerce_numbers(value: Any, n: int) -> float | Floats | None:
     """`value` as a number or as one number a row, None where it is neither."""
     try:
         numbers = np.asarray(value)

@@ -7,47 +7,47 @@ from typing import Any
 
 from llmkit.errors import DataError
 
-INPUTS = {"predictions", "references"}
+INPUT_FEATURES = {"predictions", "references"}
 
 
-def inputs(
+def convert_inputs(
     name: str, module: Any, references: Sequence[Any], answers: Sequence[Any], labels: Sequence[str]
 ) -> tuple[list[Any], list[Any]]:
     """References and answers as the metric's features want them: names, positions in `labels`, numbers, or lists."""
-    kinds = kind_of(references[0], labels), kind_of(answers[0], labels)
+    kinds = describe_metric_value(references[0], labels), describe_metric_value(answers[0], labels)
     options = module.features if isinstance(module.features, list) else [module.features]
     for option in options:
-        if set(option) == INPUTS:
+        if set(option) == INPUT_FEATURES:
             makers = [
-                converter(option[word], kind, labels)
+                make_converter(option[word], kind, labels)
                 for word, kind in zip(("references", "predictions"), kinds, strict=True)
             ]
             if None not in makers:
                 of_references, of_answers = (maker or str for maker in makers)
                 return [of_references(one) for one in references], [of_answers(one) for one in answers]
     if kinds == ("lists of text", "text") and all(len(one) == 1 for one in references):
-        return inputs(name, module, [one[0] for one in references], answers, labels)
-    if set(options[0]) != INPUTS:
+        return convert_inputs(name, module, [one[0] for one in references], answers, labels)
+    if set(options[0]) != INPUT_FEATURES:
         wanted = " and ".join(sorted(options[0]))
         raise DataError(f"{name}: takes {wanted}, not references and predictions", "name another metric")
-    wanted = " and ".join(f"{word}: {described(options[0][word])}" for word in sorted(INPUTS))
+    wanted = " and ".join(f"{word}: {describe_feature(options[0][word])}" for word in sorted(INPUT_FEATURES))
     raise DataError(f"{name}: takes {wanted} (one a row), and these rows hold {kinds[0]}", "name a metric for these")
 
 
-def kind_of(value: Any, labels: Sequence[str]) -> str:
+def describe_metric_value(value: Any, labels: Sequence[str]) -> str:
     """What a reference is, in words."""
     if isinstance(value, str):
         return "labels" if labels else "text"
     return ("lists of labels" if labels else "lists of text") if isinstance(value, (list, tuple)) else "numbers"
 
 
-def converter(feature: Any, kind: str, labels: Sequence[str]) -> Callable[[Any], Any] | None:
+def make_converter(feature: Any, kind: str, labels: Sequence[str]) -> Callable[[Any], Any] | None:
     """What turns a value of `kind` into what `feature` holds; None where nothing does."""
-    inner = inside(feature)
+    inner = get_item_feature(feature)
     if kind.startswith("lists of "):
-        one = None if inner is None else converter(inner, kind.removeprefix("lists of "), labels)
+        one = None if inner is None else make_converter(inner, kind.removeprefix("lists of "), labels)
         return None if one is None else lambda some: [one(value) for value in some]
-    holds = described(feature)
+    holds = describe_feature(feature)
     if holds == "text" and kind in ("labels", "text"):
         return str
     if holds == "integers" and kind == "labels":
@@ -55,15 +55,15 @@ def converter(feature: Any, kind: str, labels: Sequence[str]) -> Callable[[Any],
     return float if holds == kind == "numbers" else None
 
 
-def inside(feature: Any) -> Any:
+def get_item_feature(feature: Any) -> Any:
     """What a feature of lists holds in them, None for any other."""
     return feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
 
 
-def described(feature: Any) -> str:
+def describe_feature(feature: Any) -> str:
     """What a feature holds, in words."""
-    if (inner := inside(feature)) is not None:
-        return f"lists of {described(inner)}"
+    if (inner := get_item_feature(feature)) is not None:
+        return f"lists of {describe_feature(inner)}"
     dtype = str(getattr(feature, "dtype", "something else"))
     words = {"int": "integers", "uint": "integers", "float": "numbers", "string": "text", "large_string": "text"}
     return words.get(dtype.rstrip("0123456789"), dtype)

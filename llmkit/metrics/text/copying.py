@@ -4,43 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llmkit.metrics.text.rouge import ngrams
+from llmkit.metrics.text.rouge import list_ngrams
 
-Words = Sequence[str]
+WordSequence = Sequence[str]
 
-REPEATED = 3  # words in a run that may be said twice: the length that no_repeat_ngram_size usually has
-NEW = 2
+REPETITION_NGRAM = 3  # words in a run that may be said twice: the length that no_repeat_ngram_size usually has
+NOVELTY_NGRAM = 2
 
 
-def repetition(answer: Words) -> float:
+def compute_repetition(answer: WordSequence) -> float:
     """The share of the answer's runs of three words that stood in it before; 0 for fewer words.
 
     Source: seq-rep-n of Welleck et al. 2020, arXiv:1908.04319.
     """
-    runs = ngrams(answer, REPEATED)
+    runs = list_ngrams(answer, REPETITION_NGRAM)
     return 1 - len(set(runs)) / len(runs) if runs else 0.0
 
 
-def novelty(source: Words, answer: Words) -> float:
+def compute_novelty(source: WordSequence, answer: WordSequence) -> float:
     """The share of the answer's pairs of neighbouring words that the source has not; 0 for fewer words.
 
     Source: novel bigrams of See, Liu and Manning 2017, arXiv:1704.04368.
     """
-    runs, known = ngrams(answer, NEW), set(ngrams(source, NEW))
+    runs, known = list_ngrams(answer, NOVELTY_NGRAM), set(list_ngrams(source, NOVELTY_NGRAM))
     return sum(run not in known for run in runs) / len(runs) if runs else 0.0
 
 
-def coverage(source: Words, answer: Words) -> float:
+def compute_coverage(source: WordSequence, answer: WordSequence) -> float:
     """The share of the answer's words that stand in a fragment of the source (see `fragments`); 0 without words."""
-    return sum(fragments(source, answer)) / len(answer) if answer else 0.0
+    return sum(find_fragments(source, answer)) / len(answer) if answer else 0.0
 
 
-def density(source: Words, answer: Words) -> float:
+def compute_density(source: WordSequence, answer: WordSequence) -> float:
     """The mean length of the fragment that a word of the answer stands in, 0 for a word of its own."""
-    return sum(size**2 for size in fragments(source, answer)) / len(answer) if answer else 0.0
+    return sum(size**2 for size in find_fragments(source, answer)) / len(answer) if answer else 0.0
 
 
-def fragments(source: Words, answer: Words) -> list[int]:
+def find_fragments(source: WordSequence, answer: WordSequence) -> list[int]:
     """The lengths of the runs of words that the answer shares with the source, each taken as long as it can be.
 
     Source: extractive fragments of Grusky, Naaman and Artzi 2018, arXiv:1804.11283, figure 3.

@@ -10,22 +10,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-Words = Sequence[str]
+WordSequence = Sequence[str]
 
 
-def rouge_n(reference: Words, answer: Words, n: int) -> float:
+def compute_rouge_n(reference: WordSequence, answer: WordSequence, n: int) -> float:
     """F1 of the runs of n words that both hold."""
-    mine, theirs = (Counter(ngrams(text, n)) for text in (reference, answer))
-    return f1((mine & theirs).total(), mine.total(), theirs.total())
+    mine, theirs = (Counter(list_ngrams(text, n)) for text in (reference, answer))
+    return compute_f1((mine & theirs).total(), mine.total(), theirs.total())
 
 
-def rouge_l(reference: Words, answer: Words) -> float:
+def compute_rouge_l(reference: WordSequence, answer: WordSequence) -> float:
     """F1 of the longest subsequence of words that both hold."""
-    rows = lcs_rows(reference, answer)
-    return f1(length(rows[-1], len(answer)), len(reference), len(answer))
+    rows = build_lcs_table(reference, answer)
+    return compute_f1(get_lcs_length(rows[-1], len(answer)), len(reference), len(answer))
 
 
-def rouge_lsum(reference: Sequence[Words], answer: Sequence[Words]) -> float:
+def compute_rouge_lsum(reference: Sequence[WordSequence], answer: Sequence[WordSequence]) -> float:
     """F1 over sentences: the words of each reference sentence that some answer's sentence has in the same order.
 
     No word counts more often than both texts have it.
@@ -33,17 +33,17 @@ def rouge_lsum(reference: Sequence[Words], answer: Sequence[Words]) -> float:
     mine, theirs = (Counter(word for sentence in text for word in sentence) for text in (reference, answer))
     sizes, hits = (mine.total(), theirs.total()), 0
     for sentence in reference:
-        shared = set[int]().union(*(common(sentence, other) for other in answer))
+        shared = set[int]().union(*(find_lcs_positions(sentence, other) for other in answer))
         for i in sorted(shared):
             word = sentence[i]
             if mine[word] > 0 and theirs[word] > 0:
                 hits += 1
                 mine[word] -= 1
                 theirs[word] -= 1
-    return f1(hits, *sizes)
+    return compute_f1(hits, *sizes)
 
 
-def f1(hits: int, reference: int, answer: int) -> float:
+def compute_f1(hits: int, reference: int, answer: int) -> float:
     """The harmonic mean of precision and recall."""
     if not hits:
         return 0.0
@@ -51,12 +51,12 @@ def f1(hits: int, reference: int, answer: int) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-def ngrams(words: Words, n: int) -> list[tuple[str, ...]]:
+def list_ngrams(words: WordSequence, n: int) -> list[tuple[str, ...]]:
     """The runs of n words."""
     return list(zip(*(words[start:] for start in range(n)), strict=False))
 
 
-def lcs_rows(reference: Words, answer: Words) -> list[int]:
+def build_lcs_table(reference: WordSequence, answer: WordSequence) -> list[int]:
     """The table of longest common subsequences, a row for each number of reference words from 0 on.
 
     Bit j of row i is 0 where the j-th word of the answer makes the subsequence with i reference words longer.
@@ -73,20 +73,20 @@ def lcs_rows(reference: Words, answer: Words) -> list[int]:
     return rows
 
 
-def length(row: int, columns: int) -> int:
+def get_lcs_length(row: int, columns: int) -> int:
     """The length of the longest common subsequence with the first `columns` words of the answer."""
     return columns - (row & ((1 << columns) - 1)).bit_count()
 
 
-def common(reference: Words, answer: Words) -> list[int]:
+def find_lcs_positions(reference: WordSequence, answer: WordSequence) -> list[int]:
     """The positions in `reference` of one longest common subsequence, of several the one that rouge_score finds."""
-    rows = lcs_rows(reference, answer)
+    rows = build_lcs_table(reference, answer)
     i, j, found = len(reference), len(answer), []
     while i and j:
         if reference[i - 1] == answer[j - 1]:
             i, j = i - 1, j - 1
             found.append(i)
-        elif length(rows[i], j - 1) > length(rows[i - 1], j):
+        elif get_lcs_length(rows[i], j - 1) > get_lcs_length(rows[i - 1], j):
             j -= 1
         else:
             i -= 1

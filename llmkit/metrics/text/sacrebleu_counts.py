@@ -16,16 +16,16 @@ import regex
 if TYPE_CHECKING:
     from llmkit.metrics.intervals import Floats, Statistic
 
-Tokenizer = Literal["13a", "zh", "char"]
+SacrebleuTokenizer = Literal["13a", "zh", "char"]
 
-BETA = 2  # chrF: recall counts so many times as much as precision
-ORDERS = 4  # of BLEU's runs of words
-OTHER = 0.05  # of the letters of scripts without spaces: Chinese may quote a の
-SPLIT_BY_ZH = regex.compile(r"\p{Han}")
-UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]")
+CHRF_BETA = 2  # chrF: recall counts so many times as much as precision
+BLEU_ORDERS = 4  # of BLEU's runs of words
+MAX_OTHER_SHARE = 0.05  # of the letters of scripts without spaces: Chinese may quote a の
+HAN_CHARACTER = regex.compile(r"\p{Han}")
+NON_SPACED_CHARACTER = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]")
 
 
-class Counted(NamedTuple):
+class CorpusCounts(NamedTuple):
     """What sacrebleu counts of each row [n, K], its formula from sums [B, K] to scores [B], and its signature."""
 
     rows: Floats
@@ -33,7 +33,7 @@ class Counted(NamedTuple):
     signature: str
 
 
-def tokenizer(references: Sequence[Sequence[str]], characters: bool) -> Tokenizer:
+def choose_sacrebleu_tokenizer(references: Sequence[Sequence[str]], characters: bool) -> SacrebleuTokenizer:
     """sacrebleu's tokenizer for the script of the references: zh, char for Japanese, Thai and their like, else 13a.
 
     ja-mecab is never taken, so that scores do not hang on what else is installed.
@@ -41,13 +41,15 @@ def tokenizer(references: Sequence[Sequence[str]], characters: bool) -> Tokenize
     if not characters:
         return "13a"
     text = "".join(text for row in references for text in row)
-    all_of_them, han = len(UNSPACED.findall(text)), len(SPLIT_BY_ZH.findall(text))
-    return "char" if all_of_them - han > OTHER * all_of_them else "zh"
+    all_of_them, han = len(NON_SPACED_CHARACTER.findall(text)), len(HAN_CHARACTER.findall(text))
+    return "char" if all_of_them - han > MAX_OTHER_SHARE * all_of_them else "zh"
 
 
-def counted(name: str, references: Sequence[Sequence[str]], answers: Sequence[str], words: Tokenizer) -> Counted:
+def count_corpus_statistics(
+    name: str, references: Sequence[Sequence[str]], answers: Sequence[str], words: SacrebleuTokenizer
+) -> CorpusCounts:
     """What the metric bleu, chrf or ter counts of these rows; each row has one reference or several."""
-    metric, before, formula = made(name, words)
+    metric, before, formula = make_sacrebleu_metric(name, words)
     rows = []
     for some, answer in zip(references, answers, strict=True):
         # No public method gives these counts for chrF. A row at a time: the n-grams of all rows would fill the memory.
@@ -58,36 +60,38 @@ def counted(name: str, references: Sequence[Sequence[str]], answers: Sequence[st
     said = metric.get_signature().format()
     if before is not str:
         said = said.replace("tok:tercom", "tok:char+tercom")
-    return Counted(np.array(rows, dtype=np.float64), formula, said)
+    return CorpusCounts(np.array(rows, dtype=np.float64), formula, said)
 
 
-def made(name: str, words: Tokenizer) -> tuple[Any, Callable[[str], str], Callable[[Floats], Floats]]:
+def make_sacrebleu_metric(
+    name: str, words: SacrebleuTokenizer
+) -> tuple[Any, Callable[[str], str], Callable[[Floats], Floats]]:
     """sacrebleu's metric, what is done to each text before, and the formula."""
     from sacrebleu.metrics import BLEU, CHRF, TER
 
     if name == "bleu":
         # force: texts of ours are what they are; sacrebleu warns where a hundred end in a full stop of its own.
-        return BLEU(tokenize=words, force=True), str, bleu
+        return BLEU(tokenize=words, force=True), str, compute_bleu
     if name == "chrf":
-        return CHRF(), str, chrf
+        return CHRF(), str, compute_chrf
     # TER's own words end at spaces. It can part Chinese characters; of other scripts we do.
     part = words == "zh"
-    return TER(normalized=part, asian_support=part), spaced if words == "char" else str, ter
+    return TER(normalized=part, asian_support=part), space_characters if words == "char" else str, compute_ter
 
 
-def spaced(text: str) -> str:
+def space_characters(text: str) -> str:
     """`text` with a space between all characters, as sacrebleu's tokenizer char has it."""
     return " ".join(text)
 
 
-def of_rows(found: Counted) -> Statistic:
+def make_corpus_statistic(found: CorpusCounts) -> Statistic:
     """The function from counts [B, n] of the rows to the scores [B]."""
     return lambda counts: found.formula(counts @ found.rows)
 
 
-def bleu(sums: Floats) -> Floats:
+def compute_bleu(sums: Floats) -> Floats:
     """BLEU with sacrebleu's exponential smoothing, from answers' and references' words, matches and runs by order."""
-    said, true, right, runs = sums[:, 0], sums[:, 1], sums[:, 2 : 2 + ORDERS], sums[:, 2 + ORDERS :]
+    said, true, right, runs = sums[:, 0], sums[:, 1], sums[:, 2 : 2 + BLEU_ORDERS], sums[:, 2 + BLEU_ORDERS :]
     # An order without any match counts as half a match, the next one as a quarter ...
     smooth = np.cumprod(np.where(right > 0, 1.0, 2.0), axis=1)
     hits = np.where(right > 0, right, 1 / smooth)
@@ -97,7 +101,7 @@ def bleu(sums: Floats) -> Floats:
     return np.where(defined, np.exp(np.minimum(1 - ratio, 0) + np.log(precision).mean(axis=1)), 0.0)
 
 
-def chrf(sums: Floats) -> Floats:
+def compute_chrf(sums: Floats) -> Floats:
     """chrF: precision and recall averaged over the orders that both sides have, then their F-score."""
     said, true, right = (sums[:, start::3] for start in range(3))
     both = (said > 0) & (true > 0)
@@ -105,11 +109,11 @@ def chrf(sums: Floats) -> Floats:
     precision, recall = (
         np.divide(right, whole, out=np.zeros_like(right), where=both).sum(axis=1) / orders for whole in (said, true)
     )
-    weighed = BETA**2 * precision + recall
-    return np.divide((1 + BETA**2) * precision * recall, weighed, out=np.zeros_like(weighed), where=weighed > 0)
+    weighed = CHRF_BETA**2 * precision + recall
+    return np.divide((1 + CHRF_BETA**2) * precision * recall, weighed, out=np.zeros_like(weighed), where=weighed > 0)
 
 
-def ter(sums: Floats) -> Floats:
+def compute_ter(sums: Floats) -> Floats:
     """Edits for a word of the references; 1 where they have none and the answers do, 0 where neither has."""
     edits, words = sums.T
     return np.divide(edits, words, out=(edits > 0).astype(np.float64), where=words > 0)

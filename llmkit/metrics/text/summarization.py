@@ -6,39 +6,41 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmkit.metrics.score import Score
-from llmkit.metrics.text.copying import coverage, density, novelty, repetition
-from llmkit.metrics.text.rouge import rouge_l, rouge_lsum, rouge_n
+from llmkit.metrics.text.copying import compute_coverage, compute_density, compute_novelty, compute_repetition
+from llmkit.metrics.text.rouge import compute_rouge_l, compute_rouge_lsum, compute_rouge_n
 
 if TYPE_CHECKING:
     from llmkit.metrics.intervals import Floats, Statistic
-    from llmkit.metrics.text.words import Cutter
+    from llmkit.metrics.text.words import MetricTokenizer
 
-Texts = Sequence[str]
-Part = tuple["Statistic", Sequence[str]]  # a metric's function from counts [B, n] to values [B], and its variant
+SummaryTexts = Sequence[str]
+SummaryMetric = tuple[
+    "Statistic", Sequence[str]
+]  # a metric's function from counts [B, n] to values [B], and its variant
 
-ROUGE: Mapping[str, Callable[..., float]] = {
-    "rougeL": rouge_l,
-    "rouge1": lambda reference, answer: rouge_n(reference, answer, 1),
-    "rouge2": lambda reference, answer: rouge_n(reference, answer, 2),
-    "rougeLsum": rouge_lsum,
+ROUGE_METRICS: Mapping[str, Callable[..., float]] = {
+    "rougeL": compute_rouge_l,
+    "rouge1": lambda reference, answer: compute_rouge_n(reference, answer, 1),
+    "rouge2": lambda reference, answer: compute_rouge_n(reference, answer, 2),
+    "rougeLsum": compute_rouge_lsum,
 }
 # Of the words of a source and its answer, and what a signature says.
-COPYING: Mapping[str, tuple[Callable[..., float], str]] = {
-    "repetition": (lambda _, answer: repetition(answer), "runs:3"),
-    "copy": (coverage, "fragments"),
-    "density": (density, "fragments"),
-    "novelty": (novelty, "runs:2"),
+COPYING_METRICS: Mapping[str, tuple[Callable[..., float], str]] = {
+    "repetition": (lambda _, answer: compute_repetition(answer), "runs:3"),
+    "copy": (compute_coverage, "fragments"),
+    "density": (compute_density, "fragments"),
+    "novelty": (compute_novelty, "runs:2"),
 }
-NAMES = (*ROUGE, "chrf", "length_ratio", *COPYING)
-LOWER_IS_BETTER = ("repetition",)
-LIMITS = {"length_ratio": (0.0, float("inf")), "density": (0.0, float("inf"))}
+SUMMARY_METRICS = (*ROUGE_METRICS, "chrf", "length_ratio", *COPYING_METRICS)
+SUMMARY_LOWER_IS_BETTER = ("repetition",)
+SUMMARY_LIMITS = {"length_ratio": (0.0, float("inf")), "density": (0.0, float("inf"))}
 
 
-def score_all(
+def score_summaries(
     names: Sequence[str],
-    references: Sequence[Texts],
-    answers: Texts,
-    sources: Texts,
+    references: Sequence[SummaryTexts],
+    answers: SummaryTexts,
+    sources: SummaryTexts,
     characters: bool,
     seed: int = 0,
 ) -> dict[str, Score]:
@@ -51,75 +53,87 @@ def score_all(
     Neither the order of the rows nor the other names change a bit of a score.
     Raises KeyError for an unknown name, ValueError for no rows or unequal lengths: callers check both.
     """
-    from llmkit.metrics.rows import other_end, score_rows, signed, sorted_texts
+    from llmkit.metrics.rows import format_metric_signature, make_flip_rows, score_rows, sort_text_rows
 
-    references, answers, sources = sorted_texts(names, NAMES, references, answers, sources)
-    found = parts(names, references, answers, sources, characters)
-    values = together(found)
-    signatures = [signed(name, variant, seed) for name, (_, variant) in zip(names, found, strict=True)]
-    otherwise = other_end(names, values, len(answers), LIMITS)
-    return score_rows(names, values, len(answers), signatures, limits=LIMITS, seed=seed, otherwise=otherwise)
+    references, answers, sources = sort_text_rows(names, SUMMARY_METRICS, references, answers, sources)
+    found = make_summary_metrics(names, references, answers, sources, characters)
+    values = stack_summary_metrics(found)
+    signatures = [format_metric_signature(name, variant, seed) for name, (_, variant) in zip(names, found, strict=True)]
+    otherwise = make_flip_rows(names, values, len(answers), SUMMARY_LIMITS)
+    return score_rows(names, values, len(answers), signatures, limits=SUMMARY_LIMITS, seed=seed, flip_rows=otherwise)
 
 
-def statistic(
-    names: Sequence[str], references: Sequence[Texts], answers: Texts, sources: Texts, characters: bool
+def make_summary_statistic(
+    names: Sequence[str],
+    references: Sequence[SummaryTexts],
+    answers: SummaryTexts,
+    sources: SummaryTexts,
+    characters: bool,
 ) -> Statistic:
     """The function from counts [B, n] of the rows to the values [B, M] of the names; NaN where undefined."""
-    from llmkit.metrics.rows import check
+    from llmkit.metrics.rows import check_metric_inputs
 
-    check(names, NAMES, references, answers)
-    return together(parts(names, references, answers, sources, characters))
+    check_metric_inputs(names, SUMMARY_METRICS, references, answers)
+    return stack_summary_metrics(make_summary_metrics(names, references, answers, sources, characters))
 
 
-def together(found: Sequence[Part]) -> Statistic:
+def stack_summary_metrics(found: Sequence[SummaryMetric]) -> Statistic:
     """The function to all values [B, M]."""
-    from llmkit.metrics.rows import side_by_side
+    from llmkit.metrics.rows import stack_statistics
 
-    return side_by_side([part for part, _ in found])
+    return stack_statistics([part for part, _ in found])
 
 
-def parts(
-    names: Sequence[str], references: Sequence[Texts], answers: Texts, sources: Texts, characters: bool
-) -> list[Part]:
+def make_summary_metrics(
+    names: Sequence[str],
+    references: Sequence[SummaryTexts],
+    answers: SummaryTexts,
+    sources: SummaryTexts,
+    characters: bool,
+) -> list[SummaryMetric]:
     """Each name's function and variant."""
     from llmkit.metrics.text import sacrebleu_counts
-    from llmkit.metrics.text.words import rouge_words, words
+    from llmkit.metrics.text.words import make_metric_tokenizer, make_rouge_tokenizer
 
-    own = words(characters)
-    of_rouge = rouge_words(references, characters) if set(names) & set(ROUGE) else own
+    own = make_metric_tokenizer(characters)
+    of_rouge = make_rouge_tokenizer(references, characters) if set(names) & set(ROUGE_METRICS) else own
 
-    def part(name: str) -> Part:
-        if name in ROUGE:
-            return rouge(name, references, answers, of_rouge)
+    def part(name: str) -> SummaryMetric:
+        if name in ROUGE_METRICS:
+            return make_rouge_metric(name, references, answers, of_rouge)
         if name == "chrf":
-            counted = sacrebleu_counts.counted(
-                name, references, answers, sacrebleu_counts.tokenizer(references, characters)
+            counted = sacrebleu_counts.count_corpus_statistics(
+                name, references, answers, sacrebleu_counts.choose_sacrebleu_tokenizer(references, characters)
             )
-            return sacrebleu_counts.of_rows(counted), [counted.signature]
+            return sacrebleu_counts.make_corpus_statistic(counted), [counted.signature]
         if name == "length_ratio":
-            return length_ratio(references, answers, own)
-        return copying(name, sources, answers, own)
+            return make_length_ratio_metric(references, answers, own)
+        return make_copying_metric(name, sources, answers, own)
 
     return [part(name) for name in names]
 
 
-def rouge(name: str, references: Sequence[Texts], answers: Texts, cutter: Cutter) -> Part:
+def make_rouge_metric(
+    name: str, references: Sequence[SummaryTexts], answers: SummaryTexts, cutter: MetricTokenizer
+) -> SummaryMetric:
     """One of `ROUGE`: the mean over rows of the best reference's F1."""
-    measure, variant = ROUGE[name], ["f1", *cutter.signature, how_many(references)]
-    cut: Callable[[str], Sequence] = cutter.cut
+    measure, variant = ROUGE_METRICS[name], ["f1", *cutter.signature, format_reference_count(references)]
+    cut: Callable[[str], Sequence] = cutter.tokenize
     if name == "rougeLsum":
         variant.append("sentences:lines")
-        cut = lambda text: [cutter.cut(line) for line in text.split("\n")]  # noqa: E731
+        cut = lambda text: [cutter.tokenize(line) for line in text.split("\n")]  # noqa: E731
     rows = zip(references, map(cut, answers), strict=True)
-    return mean([max(measure(cut(text), answer) for text in row) for row, answer in rows]), variant
+    return make_mean_metric([max(measure(cut(text), answer) for text in row) for row, answer in rows]), variant
 
 
-def length_ratio(references: Sequence[Texts], answers: Texts, cutter: Cutter) -> Part:
+def make_length_ratio_metric(
+    references: Sequence[SummaryTexts], answers: SummaryTexts, cutter: MetricTokenizer
+) -> SummaryMetric:
     """The words of all answers over the words of all references; of several a row the mean."""
     import numpy as np
 
-    said = np.array([len(cutter.cut(answer)) for answer in answers], dtype=np.float64)
-    true = np.array([sum(len(cutter.cut(text)) for text in row) / len(row) for row in references])
+    said = np.array([len(cutter.tokenize(answer)) for answer in answers], dtype=np.float64)
+    true = np.array([sum(len(cutter.tokenize(text)) for text in row) / len(row) for row in references])
 
     def ratio(counts: Floats) -> Floats:
         words = counts @ true
@@ -129,23 +143,25 @@ def length_ratio(references: Sequence[Texts], answers: Texts, cutter: Cutter) ->
     return ratio, [*variant, "references:mean"] if max(map(len, references)) > 1 else variant
 
 
-def copying(name: str, sources: Texts, answers: Texts, cutter: Cutter) -> Part:
+def make_copying_metric(
+    name: str, sources: SummaryTexts, answers: SummaryTexts, cutter: MetricTokenizer
+) -> SummaryMetric:
     """One of `COPYING`: a mean over rows."""
-    measure, variant = COPYING[name]
-    rows = zip(map(cutter.cut, sources), map(cutter.cut, answers), strict=True)
-    return mean([measure(*row) for row in rows]), [variant, *cutter.signature]
+    measure, variant = COPYING_METRICS[name]
+    rows = zip(map(cutter.tokenize, sources), map(cutter.tokenize, answers), strict=True)
+    return make_mean_metric([measure(*row) for row in rows]), [variant, *cutter.signature]
 
 
-def mean(values: Sequence[float]) -> Statistic:
+def make_mean_metric(values: Sequence[float]) -> Statistic:
     """The function from counts [B, n] to the mean [B] over rows."""
     import numpy as np
 
-    from llmkit.metrics.rows import mean_of
+    from llmkit.metrics.rows import make_mean_statistic
 
-    return mean_of(np.array(values, dtype=np.float64))
+    return make_mean_statistic(np.array(values, dtype=np.float64))
 
 
-def how_many(references: Sequence[Texts]) -> str:
+def format_reference_count(references: Sequence[SummaryTexts]) -> str:
     """What a signature says of the references of a row."""
     sizes = sorted({len(row) for row in references})
     if sizes == [1]:

@@ -10,12 +10,12 @@ from llmkit.metrics.score import Score
 if TYPE_CHECKING:
     from llmkit.metrics.intervals import Statistic
 
-NAMES = ("bleu", "chrf", "ter")
-LOWER_IS_BETTER = ("ter",)
-LIMITS = {"ter": (0.0, float("inf"))}
+TRANSLATION_METRICS = ("bleu", "chrf", "ter")
+TRANSLATION_LOWER_IS_BETTER = ("ter",)
+TRANSLATION_LIMITS = {"ter": (0.0, float("inf"))}
 
 
-def score_all(
+def score_translations(
     names: Sequence[str],
     references: Sequence[Sequence[str]],
     answers: Sequence[str],
@@ -30,15 +30,17 @@ def score_all(
     Neither the order of the rows nor the other names change a bit of a score.
     Raises KeyError for an unknown name, ValueError for no rows or unequal lengths: callers check both.
     """
-    from llmkit.metrics.rows import other_end, score_rows, sorted_texts
+    from llmkit.metrics.rows import make_flip_rows, score_rows, sort_text_rows
 
-    references, answers, sources = sorted_texts(names, NAMES, references, answers, sources)
-    values, signatures = parts(names, references, answers, characters, seed)
-    otherwise = other_end(names, values, len(answers), LIMITS)
-    return score_rows(names, values, len(answers), signatures, limits=LIMITS, seed=seed, otherwise=otherwise)
+    references, answers, sources = sort_text_rows(names, TRANSLATION_METRICS, references, answers, sources)
+    values, signatures = make_translation_metrics(names, references, answers, characters, seed)
+    otherwise = make_flip_rows(names, values, len(answers), TRANSLATION_LIMITS)
+    return score_rows(
+        names, values, len(answers), signatures, limits=TRANSLATION_LIMITS, seed=seed, flip_rows=otherwise
+    )
 
 
-def statistic(
+def make_translation_statistic(
     names: Sequence[str],
     references: Sequence[Sequence[str]],
     answers: Sequence[str],
@@ -46,20 +48,24 @@ def statistic(
     characters: bool,
 ) -> Statistic:
     """The function from counts [B, n] of the rows to the values [B, M] of the names; always defined."""
-    from llmkit.metrics.rows import check
+    from llmkit.metrics.rows import check_metric_inputs
 
-    check(names, NAMES, references, answers)
-    return parts(names, references, answers, characters, 0)[0]
+    check_metric_inputs(names, TRANSLATION_METRICS, references, answers)
+    return make_translation_metrics(names, references, answers, characters, 0)[0]
 
 
-def parts(
+def make_translation_metrics(
     names: Sequence[str], references: Sequence[Sequence[str]], answers: Sequence[str], characters: bool, seed: int
 ) -> tuple[Statistic, list[str]]:
     """The statistic, and the signature of each name."""
-    from llmkit.metrics.rows import side_by_side, signed
-    from llmkit.metrics.text.sacrebleu_counts import counted, of_rows, tokenizer
+    from llmkit.metrics.rows import format_metric_signature, stack_statistics
+    from llmkit.metrics.text.sacrebleu_counts import (
+        choose_sacrebleu_tokenizer,
+        count_corpus_statistics,
+        make_corpus_statistic,
+    )
 
-    words = tokenizer(references, characters)
-    found = [counted(name, references, answers, words) for name in names]
-    signatures = [signed(name, [one.signature], seed) for name, one in zip(names, found, strict=True)]
-    return side_by_side([of_rows(one) for one in found]), signatures
+    words = choose_sacrebleu_tokenizer(references, characters)
+    found = [count_corpus_statistics(name, references, answers, words) for name in names]
+    signatures = [format_metric_signature(name, [one.signature], seed) for name, one in zip(names, found, strict=True)]
+    return stack_statistics([make_corpus_statistic(one) for one in found]), signatures

@@ -12,142 +12,144 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQ_TO_SEQ_CAUSAL_L
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING as CLASSIFIERS
 from transformers.utils import GENERATION_CONFIG_NAME
 
-from llmkit.data.readers.pkg_uri import SCHEME
+from llmkit.data.readers.pkg_uri import PKG_SCHEME
 from llmkit.errors import LlmkitError, MissingInputError, ModelError
 from llmkit.models.sources import files
-from llmkit.models.sources.hub import source, speaking_of
-from llmkit.models.sources.model_ref import ADAPTER, ModelName, resolve
-from llmkit.runs.manifest import file_hash, write_json
+from llmkit.models.sources.hub import explain_loading_errors, get_source_kwargs
+from llmkit.models.sources.model_ref import ADAPTER_CONFIG_FILE, ModelRef, resolve_model
+from llmkit.runs.manifest import hash_file, write_json_file
 
-WEIGHTS = "adapter_model.safetensors"
-BASE = "base.json"  # which base it was trained on, by name and by the hash of its weights
-CONFIG = "model_config.json"  # the whole config of base and adapter: label names, thresholds, dropout
-KINDS = {"SEQ_CLS": CLASSIFIERS, "SEQ_2_SEQ_LM": WRITERS}  # PEFT's task types, and the class each means
-MEND = "put it back, or name where it is with --base FOLDER of eval and predict"
+ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
+BASE_RECORD_FILE = "base.json"  # which base it was trained on, by name and by the hash of its weights
+ADAPTED_CONFIG_FILE = "model_config.json"  # the whole config of base and adapter: label names, thresholds, dropout
+PEFT_MODEL_MAPPINGS = {"SEQ_CLS": CLASSIFIERS, "SEQ_2_SEQ_LM": WRITERS}  # PEFT's task types, and the class each means
+BASE_FIX = "put it back, or name where it is with --base FOLDER of eval and predict"
 
 
-def about(name: ModelName) -> dict[str, Any]:
+def read_peft_config(ref: ModelRef) -> dict[str, Any]:
     """What adapter_config.json says. Raises ModelError for an adapter that llmkit cannot open, or must not."""
-    found = files.content(name, ADAPTER)
+    found = files.read_model_json(ref, ADAPTER_CONFIG_FILE)
     if not isinstance(found, dict) or not isinstance(found.get("base_model_name_or_path"), str):
-        raise ModelError(f"{name.given}: an adapter that names no base", "merge it with PEFT, or name a whole model")
+        raise ModelError(f"{ref.name}: an adapter that names no base", "merge it with PEFT, or name a whole model")
     if found.get("peft_type") != "LORA":
-        what = f"{name.given}: an adapter of the type {found.get('peft_type')}"
+        what = f"{ref.name}: an adapter of the type {found.get('peft_type')}"
         raise ModelError(what, "llmkit opens LoRA; merge it with PEFT")
     if found.get("megatron_config"):  # PEFT imports a module that the file names
-        raise ModelError(f"{name.given}: an adapter of Megatron, which names code to import", "merge it with PEFT")
+        raise ModelError(f"{ref.name}: an adapter of Megatron, which names code to import", "merge it with PEFT")
     return found
 
 
-def recorded(name: ModelName) -> dict[str, Any]:
+def read_base_record(ref: ModelRef) -> dict[str, Any]:
     """What base.json says, empty for an adapter that llmkit did not make."""
-    found = files.content(name, BASE)
+    found = files.read_model_json(ref, BASE_RECORD_FILE)
     return found if isinstance(found, dict) else {}
 
 
-def base_of(name: ModelName) -> ModelName:
+def resolve_base_model(ref: ModelRef) -> ModelRef:
     """Where the base of the adapter `name` is: as the user says, else as the adapter does.
 
     Raises MissingInputError where it is gone, ModelError where it is an adapter itself.
     """
-    said, ours = about(name), recorded(name)
+    said, ours = read_peft_config(ref), read_base_record(ref)
     path, given = said["base_model_name_or_path"], str(ours.get("given") or "")
     # Of pkg:// another machine has another path; a path of this one may be relative to another folder. Never the Hub:
     # a local name may be somebody's there.
-    also = [given] if given.startswith(SCHEME) or (given and Path(given).expanduser().is_dir()) else []
-    places = [name.base] if name.base else [path, *also]
+    also = [given] if given.startswith(PKG_SCHEME) or (given and Path(given).expanduser().is_dir()) else []
+    places = [ref.base] if ref.base else [path, *also]
     fault: LlmkitError | None = None
     for place in places:
         try:
-            base = resolve(place, None if name.base else said.get("revision"))
+            base = resolve_model(place, None if ref.base else said.get("revision"))
         except LlmkitError as why:
             fault = fault or why
             continue
-        if base.adapter:
+        if base.is_adapter:
             mend = "merge that one first: train it with lora.merge=true"
-            raise ModelError(f"{name.given}: its base {place} is an adapter itself", mend)
+            raise ModelError(f"{ref.name}: its base {place} is an adapter itself", mend)
         return base
-    shown = name.base or given or path
+    shown = ref.base or given or path
     at = f" (it was at {path})" if path != shown else ""
-    raise MissingInputError(f"{name.given}: an adapter, and its base {shown} is not there{at}", MEND) from fault
+    raise MissingInputError(f"{ref.name}: an adapter, and its base {shown} is not there{at}", BASE_FIX) from fault
 
 
-def check_base(name: ModelName, base: ModelName) -> None:
+def check_base_weights(ref: ModelRef, base: ModelRef) -> None:
     """Raise ModelError where the base has other weights than the adapter was trained beside."""
-    known = recorded(name).get("weights")
+    known = read_base_record(ref).get("weights")
     if known is None:
         return
-    found = weight_hashes(base)
+    found = hash_weight_files(base)
     if found != known:
         others = sorted(file for file in found.keys() | known.keys() if found.get(file) != known.get(file))
-        what = f"{name.given}: {base.given} is not the base that it was trained on: {', '.join(others)} differs"
+        what = f"{ref.name}: {base.name} is not the base that it was trained on: {', '.join(others)} differs"
         raise ModelError(what, "put it back, or name it with --base FOLDER of eval and predict")
 
 
-def weight_hashes(base: ModelName) -> dict[str, str]:
+def hash_weight_files(base: ModelRef) -> dict[str, str]:
     """The sha256 of every file of weights of a model, by name."""
-    return {file: file_hash(path) for file, path in sorted(files.weights(base).items())}
+    return {file: hash_file(path) for file, path in sorted(files.find_weight_files(base).items())}
 
 
-def read_config(name: ModelName, changes: Mapping[str, Any]) -> PreTrainedConfig:
+def read_adapter_config(ref: ModelRef, overrides: Mapping[str, Any]) -> PreTrainedConfig:
     """The config of base and adapter together, with `changes`: llmkit's own, else the base's for as many labels."""
-    assert name.folder is not None
-    if (name.folder / CONFIG).is_file():
-        return AutoConfig.from_pretrained(name.folder / CONFIG, trust_remote_code=False, **changes)
-    base, said = base_of(name), about(name)
-    are_safe(name)
-    with speaking_of(base):
-        config = AutoConfig.from_pretrained(base.id, trust_remote_code=False, **source(base))
+    assert ref.folder is not None
+    if (ref.folder / ADAPTED_CONFIG_FILE).is_file():
+        return AutoConfig.from_pretrained(ref.folder / ADAPTED_CONFIG_FILE, trust_remote_code=False, **overrides)
+    base, said = resolve_base_model(ref), read_peft_config(ref)
+    check_adapter_weights(ref)
+    with explain_loading_errors(base):
+        config = AutoConfig.from_pretrained(base.id, trust_remote_code=False, **get_source_kwargs(base))
     kind = said.get("task_type")
-    if kind == "SEQ_CLS" and (labels := labels_held(name.folder)) not in (None, config.num_labels):
-        changes = {"num_labels": labels} | dict(changes)
-    config = AutoConfig.from_pretrained(base.id, trust_remote_code=False, **source(base), **changes)
-    if kind in KINDS and type(config) in KINDS[kind]:
-        config.architectures = [KINDS[kind][type(config)].__name__]
+    if kind == "SEQ_CLS" and (labels := infer_label_count(ref.folder)) not in (None, config.num_labels):
+        overrides = {"num_labels": labels} | dict(overrides)
+    config = AutoConfig.from_pretrained(base.id, trust_remote_code=False, **get_source_kwargs(base), **overrides)
+    if kind in PEFT_MODEL_MAPPINGS and type(config) in PEFT_MODEL_MAPPINGS[kind]:
+        config.architectures = [PEFT_MODEL_MAPPINGS[kind][type(config)].__name__]
     elif isinstance(auto := said.get("auto_mapping"), dict):
         config.architectures = [str(auto.get("base_model_class"))]
     return config
 
 
-def labels_held(folder: Path) -> int | None:
+def infer_label_count(folder: Path) -> int | None:
     """How many labels the head in the adapter's file tells apart: the rows of its one layer that is not square."""
     from safetensors import safe_open
 
-    with safe_open(folder / WEIGHTS, "pt") as file:
+    with safe_open(folder / ADAPTER_WEIGHTS_FILE, "pt") as file:
         shapes = [file.get_slice(key).get_shape() for key in file.keys() if ".lora_" not in key]  # noqa: SIM118
     rows = {shape[0] for shape in shapes if len(shape) == 2 and shape[0] != shape[1]}
     return rows.pop() if len(rows) == 1 else None
 
 
-def are_safe(name: ModelName) -> None:
+def check_adapter_weights(ref: ModelRef) -> None:
     """Raise ModelError where the adapter's weights lie in a pickle, or are not there."""
-    assert name.folder is not None
-    if not (name.folder / WEIGHTS).is_file():
-        pickle = (name.folder / "adapter_model.bin").is_file()
-        found = "only adapter_model.bin, which can run code" if pickle else f"no {WEIGHTS}"
-        raise ModelError(f"{name.given}: {found}", "save the adapter with safe_serialization=True")
+    assert ref.folder is not None
+    if not (ref.folder / ADAPTER_WEIGHTS_FILE).is_file():
+        pickle = (ref.folder / "adapter_model.bin").is_file()
+        found = "only adapter_model.bin, which can run code" if pickle else f"no {ADAPTER_WEIGHTS_FILE}"
+        raise ModelError(f"{ref.name}: {found}", "save the adapter with safe_serialization=True")
 
 
-def write(folder: Path, base: ModelName, model: PreTrainedModel, quantize: str, unquantized: Sequence[str]) -> None:
+def write_adapter_files(
+    folder: Path, base: ModelRef, model: PreTrainedModel, quantize: str, unquantized: Sequence[str]
+) -> None:
     """Write what PEFT's own files do not say: label names and the like, and which base it is."""
     own = copy.deepcopy(model.config)
     own.architectures = [type(model).__name__]  # the base's may be another
-    own.to_json_file(folder / CONFIG, use_diff=True)
+    own.to_json_file(folder / ADAPTED_CONFIG_FILE, use_diff=True)
     if model.can_generate():
         model.generation_config.save_pretrained(folder)
-    path, revision = place(base, model.config)
-    record = {"schema": 1, "given": base.given, "path": path, "revision": revision,
-              "weights": weight_hashes(base), "quantize": quantize, "unquantized": list(unquantized)}  # fmt: skip
-    write_json(folder / BASE, record)
+    path, revision = locate_base_model(base, model.config)
+    record = {"schema": 1, "given": base.name, "path": path, "revision": revision,
+              "weights": hash_weight_files(base), "quantize": quantize, "unquantized": list(unquantized)}  # fmt: skip
+    write_json_file(folder / BASE_RECORD_FILE, record)
 
 
-def answer_as_saved(model: PreTrainedModel, folder: Path) -> None:
+def load_generation_config(model: PreTrainedModel, folder: Path) -> None:
     """Let the model generate as the adapter's folder says, where it says how."""
     if model.can_generate() and (folder / GENERATION_CONFIG_NAME).is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
 
 
-def place(base: ModelName, config: PreTrainedConfig) -> tuple[str, str | None]:
+def locate_base_model(base: ModelRef, config: PreTrainedConfig) -> tuple[str, str | None]:
     """Where PEFT finds the base: its path on this machine, or its Hub id and commit."""
     if base.folder is not None:
         return str(base.folder.resolve()), None

@@ -24,42 +24,44 @@ from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from llmkit.errors import ModelError, RecipeError, did_you_mean
-from llmkit.models.adapters.folder import CONFIG, WEIGHTS
-from llmkit.models.heads import output_layers
-from llmkit.models.sources.model_ref import ModelName
-from llmkit.models.weight_names import modules
+from llmkit.errors import ModelError, RecipeError, suggest_spelling
+from llmkit.models.adapters.folder import ADAPTED_CONFIG_FILE, ADAPTER_WEIGHTS_FILE
+from llmkit.models.heads import find_output_layers
+from llmkit.models.sources.model_ref import ModelRef
+from llmkit.models.weight_names import summarize_modules
 from llmkit.schema import LoraSection
 
-ALL = "all-linear"
-PREFIX = "base_model.model."  # before the name of every weight in a PEFT file
-LABELS = "AutoModelForSequenceClassification"
+ALL_LINEAR = "all-linear"
+PEFT_PREFIX = "base_model.model."  # before the name of every weight in a PEFT file
+CLASSIFIER_AUTO_CLASS = "AutoModelForSequenceClassification"
 # What PEFT calls the kinds of model; it has no word for masked language models.
-TASK_TYPES = {LABELS: "SEQ_CLS", "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM"}
+PEFT_TASK_TYPES = {CLASSIFIER_AUTO_CLASS: "SEQ_CLS", "AutoModelForSeq2SeqLM": "SEQ_2_SEQ_LM"}
 # With SEQ_CLS, PEFT saves and loads a module whose name ends so as a whole, whatever its config lists.
-PEFT_HEADS = ("classifier", "score")
-LAYER = re.compile(r"(.*?\.\d+)\.")
+PEFT_HEAD_SUFFIXES = ("classifier", "score")
+LAYER_PATTERN = re.compile(r"(.*?\.\d+)\.")
 
 
-def wrap(model: PreTrainedModel, fresh: Collection[str], section: LoraSection, auto_class: str) -> str:
+def add_lora_adapter(
+    model: PreTrainedModel, new_weights: Collection[str], section: LoraSection, auto_class: str
+) -> str:
     """Freeze the model and put small matrices into it, in place; what was done, in words.
 
     `fresh` weights and the layer of one output a label stay trainable. Raises RecipeError for targets that it has not.
     """
-    if len(fresh) == len(model.state_dict()):
+    if len(new_weights) == len(model.state_dict()):
         raise RecipeError(
             f"lora: all weights of this {type(model).__name__} are fresh: there is nothing to adapt", "leave lora out"
         )
-    whole, weights = kept_trainable(model, fresh, labels=auto_class == LABELS)
-    names = targets(model, section.targets, whole)
+    whole, weights = find_trainable(model, new_weights, is_classifier=auto_class == CLASSIFIER_AUTO_CLASS)
+    names = select_target_modules(model, section.target_modules, whole)
     config = LoraConfig(
         r=section.r,
-        lora_alpha=section.alpha,
-        lora_dropout=section.dropout,
+        lora_alpha=section.lora_alpha,
+        lora_dropout=section.lora_dropout,
         target_modules=names,
-        use_dora=section.dora,
-        use_rslora=section.rslora,
-        task_type=TASK_TYPES.get(auto_class),
+        use_dora=section.use_dora,
+        use_rslora=section.use_rslora,
+        task_type=PEFT_TASK_TYPES.get(auto_class),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of layers and types that it has no word for
@@ -69,22 +71,22 @@ def wrap(model: PreTrainedModel, fresh: Collection[str], section: LoraSection, a
     for name, weight in model.named_parameters():
         if ".lora_" in name:  # small steps are lost in bf16
             weight.data = weight.data.float()
-    return described(section, names, whole)
+    return describe_adapter(section, names, whole)
 
 
-def unquantized(model: PreTrainedModel, whole: Sequence[str]) -> list[str]:
+def list_unquantized_modules(model: PreTrainedModel, whole: Sequence[str]) -> list[str]:
     """The modules that stay in full precision where the rest is quantized: what is trained whole, and the outputs."""
     outputs = model.get_output_embeddings()
     return [*whole, *(path for path, module in model.named_modules() if outputs is not None and module is outputs)]
 
 
-def is_adapted(model: nn.Module) -> bool:
+def has_lora_layers(model: nn.Module) -> bool:
     """Whether small matrices are in the model."""
     return any(isinstance(module, LoraLayer) for module in model.modules())
 
 
-def kept_trainable(
-    model: PreTrainedModel, fresh: Collection[str], labels: bool
+def find_trainable(
+    model: PreTrainedModel, new_weights: Collection[str], is_classifier: bool
 ) -> tuple[list[str], list[nn.Parameter]]:
     """The modules that are trained whole, and all weights that are trained beside the small matrices.
 
@@ -93,12 +95,12 @@ def kept_trainable(
     names: dict[nn.Parameter, list[str]] = {}
     for name, weight in model.named_parameters(remove_duplicate=False):
         names.setdefault(weight, []).append(name)
-    wanted = {weight for weight, held in names.items() if not set(held).isdisjoint(fresh)}
-    if labels:
-        wanted |= {weight for _, layer in output_layers(model) for weight in layer.parameters()}
-        wanted |= {weight for weight, held in names.items() if any(peft_head(name) for name in held)}
+    wanted = {weight for weight, held in names.items() if not set(held).isdisjoint(new_weights)}
+    if is_classifier:
+        wanted |= {weight for _, layer in find_output_layers(model) for weight in layer.parameters()}
+        wanted |= {weight for weight, held in names.items() if any(find_peft_head(name) for name in held)}
     whole = []
-    for path, module in leaves(model):
+    for path, module in iterate_leaf_modules(model):
         own = list(module.parameters())
         if not wanted.isdisjoint(own) and all(weight in wanted or len(names[weight]) == 1 for weight in own):
             whole.append(path)
@@ -106,23 +108,23 @@ def kept_trainable(
     return whole, [weight for weight in names if weight in wanted]
 
 
-def leaves(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def iterate_leaf_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """The modules without modules inside them that have weights."""
     for path, module in model.named_modules():
         if not any(True for _ in module.children()) and any(True for _ in module.parameters()):
             yield path, module
 
 
-def peft_head(name: str) -> str | None:
+def find_peft_head(name: str) -> str | None:
     """The module around the weight or module `name` that PEFT takes for a classifier's head, if any."""
     parts = name.split(".")
     for end in range(1, len(parts) + 1):
-        if parts[end - 1].endswith(PEFT_HEADS):
+        if parts[end - 1].endswith(PEFT_HEAD_SUFFIXES):
             return ".".join(parts[:end])
     return None
 
 
-def targets(model: PreTrainedModel, wanted: str | Sequence[str], whole: Collection[str]) -> list[str]:
+def select_target_modules(model: PreTrainedModel, wanted: str | Sequence[str], whole: Collection[str]) -> list[str]:
     """The names of the linear layers that get small matrices: all but the outputs and what is trained whole anyway."""
     outputs = model.get_output_embeddings()
     linear = [
@@ -132,42 +134,42 @@ def targets(model: PreTrainedModel, wanted: str | Sequence[str], whole: Collecti
     ]
     if not linear:
         raise RecipeError(f"lora: a {type(model).__name__} has no linear layer to adapt", "leave lora out")
-    if wanted == ALL:
+    if wanted == ALL_LINEAR:
         return linear
-    found = {path for name in wanted for path in named(name, linear)}
+    found = {path for name in wanted for path in match_target_modules(name, linear)}
     return [path for path in linear if path in found]
 
 
-def named(name: str, linear: Sequence[str]) -> list[str]:
+def match_target_modules(name: str, linear: Sequence[str]) -> list[str]:
     """Those of the layers that a name, the end of a name or a regular expression means."""
     try:
         found = [path for path in linear if f".{path}".endswith(f".{name}") or re.fullmatch(name, path)]
     except re.error as fault:
-        raise RecipeError(f"lora.targets: '{name}' is no regular expression ({fault})", "mend it") from None
+        raise RecipeError(f"lora.target_modules: '{name}' is no regular expression ({fault})", "mend it") from None
     if not found:
         known = list(dict.fromkeys(path.rpartition(".")[2] for path in linear))
-        raise RecipeError(f"lora.targets: no layer '{name}' to adapt", did_you_mean(name, known))
+        raise RecipeError(f"lora.target_modules: no layer '{name}' to adapt", suggest_spelling(name, known))
     return found
 
 
-def described(section: LoraSection, names: Sequence[str], whole: Sequence[str]) -> str:
+def describe_adapter(section: LoraSection, names: Sequence[str], whole: Sequence[str]) -> str:
     """`r 16 on query, key, value, dense (36 modules, 6 layers); trained whole: classifier`."""
     kinds = list(dict.fromkeys(name.rpartition(".")[2] for name in names))
-    layers = len({found[1] for name in names if (found := LAYER.match(name))})
-    how = "".join(word for word, on in ((", DoRA", section.dora), (", rsLoRA", section.rslora)) if on)
+    layers = len({found[1] for name in names if (found := LAYER_PATTERN.match(name))})
+    how = "".join(word for word, on in ((", DoRA", section.use_dora), (", rsLoRA", section.use_rslora)) if on)
     number = f"{len(names)} module{'s' if len(names) > 1 else ''}"
     where = f"{number}, {layers} layer{'s' if layers > 1 else ''}" if layers else number
-    also = f"; trained whole: {modules([f'{path}.weight' for path in whole])}" if whole else ""
+    also = f"; trained whole: {summarize_modules([f'{path}.weight' for path in whole])}" if whole else ""
     return f"r {section.r}{how} on {', '.join(kinds)} ({where}){also}"
 
 
-def share(model: nn.Module) -> tuple[int, int]:
+def count_trainable_parameters(model: nn.Module) -> tuple[int, int]:
     """How many weights are trained, and how many there are."""
     sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
     return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
 
 
-def merge(model: PreTrainedModel) -> None:
+def merge_adapter(model: PreTrainedModel) -> None:
     """Add the small matrices to the weights beside them, in place: a plain model, all of it trainable."""
     for path, module in list(model.named_modules()):
         if isinstance(module, LoraLayer):
@@ -180,16 +182,16 @@ def merge(model: PreTrainedModel) -> None:
     model.requires_grad_(True)
 
 
-def trained_whole(model: PreTrainedModel) -> list[str]:
+def list_fully_trained_modules(model: PreTrainedModel) -> list[str]:
     """The modules of a wrapped model that are trained whole."""
     return [
         path
-        for path, module in leaves(model)
+        for path, module in iterate_leaf_modules(model)
         if ".lora_" not in path and all(weight.requires_grad for weight in module.parameters())
     ]
 
 
-def save(model: PreTrainedModel, folder: Path, base: str, revision: str | None) -> None:
+def save_lora_adapter(model: PreTrainedModel, folder: Path, base: str, revision: str | None) -> None:
     """Write adapter_config.json and adapter_model.safetensors as PEFT does, with the path or id of the base."""
     folder.mkdir(parents=True, exist_ok=True)
     config = copy.deepcopy(model.peft_config["default"])
@@ -201,9 +203,9 @@ def save(model: PreTrainedModel, folder: Path, base: str, revision: str | None) 
         for name, weight in model.named_parameters(remove_duplicate=False)
         if weight.requires_grad and ".lora_" not in name
     }
-    whole = trained_whole(model)
-    labels = config.task_type == TASK_TYPES[LABELS]
-    config.modules_to_save = list(dict.fromkeys((labels and peft_head(path)) or path for path in whole)) or None
+    whole = list_fully_trained_modules(model)
+    labels = config.task_type == PEFT_TASK_TYPES[CLASSIFIER_AUTO_CLASS]
+    config.modules_to_save = list(dict.fromkeys((labels and find_peft_head(path)) or path for path in whole)) or None
     for path in whole:
         trained |= {f"{path}.{name}": value for name, value in model.get_submodule(path).state_dict().items()}
     config.inference_mode, config.base_model_name_or_path, config.revision = True, base, revision
@@ -211,13 +213,13 @@ def save(model: PreTrainedModel, folder: Path, base: str, revision: str | None) 
     kind = type(model)
     auto = None if config.task_type else {"base_model_class": kind.__name__, "parent_library": kind.__module__}
     config.save_pretrained(folder, auto_mapping_dict=auto)
-    tensors = {f"{PREFIX}{name}": value.detach().contiguous().clone() for name, value in (state | trained).items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    tensors = {f"{PEFT_PREFIX}{name}": value.detach().contiguous().clone() for name, value in (state | trained).items()}
+    save_file(tensors, folder / ADAPTER_WEIGHTS_FILE, metadata={"format": "pt"})
 
 
-def reopened(folder: Path, auto_class: str, dtype: str, **more: Any) -> PreTrainedModel:
+def load_with_peft(folder: Path, auto_class: str, dtype: str, **more: Any) -> PreTrainedModel:
     """The model of an adapter folder, loaded by transformers and PEFT alone as any user of it would."""
-    config = AutoConfig.from_pretrained(folder / CONFIG)
+    config = AutoConfig.from_pretrained(folder / ADAPTED_CONFIG_FILE)
     about = PeftConfig.from_pretrained(str(folder))
     base = getattr(transformers, auto_class).from_pretrained(
         about.base_model_name_or_path,
@@ -232,28 +234,28 @@ def reopened(folder: Path, auto_class: str, dtype: str, **more: Any) -> PreTrain
         return PeftModel.from_pretrained(base, str(folder)).get_base_model()
 
 
-def attach(model: PreTrainedModel, name: ModelName, fresh: Iterable[str]) -> tuple[PeftModel, list[str]]:
+def attach_adapter(model: PreTrainedModel, ref: ModelRef, new_weights: Iterable[str]) -> tuple[PeftModel, list[str]]:
     """The model with the adapter `name` in it, and those of the `fresh` weights that the adapter does not hold.
 
     Raises ModelError where the adapter's weights do not fit the model.
     """
-    assert name.folder is not None
-    with safe_open(name.folder / WEIGHTS, "pt") as file:
-        held = {key.removeprefix(PREFIX) for key in file.keys()}  # noqa: SIM118  it is no dict
+    assert ref.folder is not None
+    with safe_open(ref.folder / ADAPTER_WEIGHTS_FILE, "pt") as file:
+        held = {key.removeprefix(PEFT_PREFIX) for key in file.keys()}  # noqa: SIM118  it is no dict
     plain = dict(model.named_parameters(remove_duplicate=False))
     given = {plain[key] for key in held if key in plain}
-    missing = [key for key in fresh if key not in held and plain.get(key) not in given]
+    missing = [key for key in new_weights if key not in held and plain.get(key) not in given]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they say of missing weights is checked below
-            peft = PeftModel.from_pretrained(model, str(name.folder))
+            peft = PeftModel.from_pretrained(model, str(ref.folder))
             wanted = set(get_peft_model_state_dict(peft, save_embedding_layers=False))
     except (KeyError, RuntimeError, ValueError) as fault:
         said = " ".join(str(fault).split())[:200]
-        raise ModelError(f"{name.given}: the adapter does not fit its base: {said}", "name its own base") from fault
-    strange = sorted(held - {key.removeprefix(PREFIX) for key in wanted} - plain.keys())
-    lacking = sorted(key.removeprefix(PREFIX) for key in wanted if key.removeprefix(PREFIX) not in held)
+        raise ModelError(f"{ref.name}: the adapter does not fit its base: {said}", "name its own base") from fault
+    strange = sorted(held - {key.removeprefix(PEFT_PREFIX) for key in wanted} - plain.keys())
+    lacking = sorted(key.removeprefix(PEFT_PREFIX) for key in wanted if key.removeprefix(PEFT_PREFIX) not in held)
     if strange or lacking:
         what = f"has no place for {strange[0]}" if strange else f"asks for {lacking[0]}"
-        raise ModelError(f"{name.given}: the adapter does not fit its base, which {what}", "name its own base")
+        raise ModelError(f"{ref.name}: the adapter does not fit its base, which {what}", "name its own base")
     return peft, missing

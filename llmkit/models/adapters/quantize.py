@@ -11,7 +11,7 @@ import torch
 from llmkit.errors import RecipeError
 
 
-def check(bits: str) -> None:
+def check_quantization(bits: str) -> None:
     """Raise RecipeError where this machine cannot hold weights in so few `bits` (none, 8bit or 4bit)."""
     if bits == "none":
         return
@@ -22,7 +22,7 @@ def check(bits: str) -> None:
         raise RecipeError(what, "leave it out: the weights are then held as model.dtype says")
 
 
-def words(bits: str, unquantized: Sequence[str]) -> dict[str, Any]:
+def build_quantization_kwargs(bits: str, unquantized: Sequence[str]) -> dict[str, Any]:
     """What from_pretrained is told beside the rest; the modules `unquantized` stay as they are.
 
     Source of the 4-bit settings: Dettmers et al. 2023, arXiv:2305.14314.

@@ -9,30 +9,30 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.data.readers.pkg_uri import locate
+from llmkit.data.readers.pkg_uri import resolve_path
 from llmkit.errors import DataError, MissingInputError, RecipeError
 
-MEND = "a line is a word and its numbers, as in glove.6B.100d.txt; convert a binary file to text"
+VECTORS_FIX = "a line is a word and its numbers, as in glove.6B.100d.txt; convert a binary file to text"
 
 
-class Vectors(NamedTuple):
+class WordVectors(NamedTuple):
     """The vectors of the words that a file has: `values` [n, width] for the words of these `numbers` [n]."""
 
-    numbers: NDArray[np.int64]
+    token_ids: NDArray[np.int64]
     values: NDArray[np.float32]
 
 
-def file_of(given: str) -> Path:
-    """The file that `model.vectors` names. Raises MissingInputError where there is none."""
-    path = locate(given).expanduser()
+def locate_word_vectors(given: str) -> Path:
+    """The file that `model.word_vectors` names. Raises MissingInputError where there is none."""
+    path = resolve_path(given).expanduser()
     if not path.is_file():
         what = "a folder" if path.is_dir() else "no such file"
         mend = "name a text file of word vectors, such as glove.6B.100d.txt"
-        raise MissingInputError(f"model.vectors: {given}: {what}", mend)
+        raise MissingInputError(f"model.word_vectors: {given}: {what}", mend)
     return path
 
 
-def read_vectors(path: Path, words: Mapping[str, int]) -> Vectors:
+def read_word_vectors(path: Path, words: Mapping[str, int]) -> WordVectors:
     """The vectors of `words` (word: its number) in the file; of a repeated word the first. The file is streamed.
 
     A first line of two whole numbers (word2vec's count and width) is skipped. Raises DataError, with the line, for one
@@ -41,18 +41,18 @@ def read_vectors(path: Path, words: Mapping[str, int]) -> Vectors:
     wanted = {word.encode(errors="surrogatepass"): number for word, number in words.items()}
     found: dict[int, list[float]] = {}
     width = 0
-    for line, word, text in lines(path):
+    for line, word, text in iterate_vector_lines(path):
         width = width or len(text.split())
         number = wanted.get(word)
         if number is not None and number not in found:
-            found[number] = values(text.split(), path, line)
+            found[number] = parse_vector(text.split(), path, line)
     if not width:
-        raise DataError(f"{path}: no word vectors in it", MEND)
+        raise DataError(f"{path}: no word vectors in it", VECTORS_FIX)
     array = np.array(list(found.values()), dtype=np.float32).reshape(-1, width)
-    return Vectors(np.array(list(found), dtype=np.int64), array)
+    return WordVectors(np.array(list(found), dtype=np.int64), array)
 
 
-def lines(path: Path) -> Iterator[tuple[int, bytes, bytes]]:
+def iterate_vector_lines(path: Path) -> Iterator[tuple[int, bytes, bytes]]:
     """The number, the word and the rest of each line, all of the same width."""
     width = 0
     try:
@@ -66,24 +66,24 @@ def lines(path: Path) -> Iterator[tuple[int, bytes, bytes]]:
                 fields = text.split()
                 if not fields or (line == 1 and len(fields) == 2 and all(field.isdigit() for field in fields)):
                     continue
-                size = numbers_at_end(fields)
+                size = count_trailing_numbers(fields)
                 width = width or size
                 if not width:
-                    raise DataError(f"{path}:{line}: no word and its numbers", MEND)
+                    raise DataError(f"{path}:{line}: no word and its numbers", VECTORS_FIX)
                 if size != width:
                     said = f"{size} number{'' if size == 1 else 's'}, {width} in the lines before"
-                    raise DataError(f"{path}:{line}: {said}", MEND)
+                    raise DataError(f"{path}:{line}: {said}", VECTORS_FIX)
                 yield line, b" ".join(fields[:-width]), b" ".join(fields[-width:])
     except OSError as fault:
         raise MissingInputError(f"{path}: {fault.strerror}", "name a readable file") from fault
 
 
-def numbers_at_end(fields: Sequence[bytes]) -> int:
+def count_trailing_numbers(fields: Sequence[bytes]) -> int:
     """How many fields are numbers, counted from the last, never the first: a word may hold spaces, or be a number."""
-    return next((n for n, field in enumerate(reversed(fields[1:])) if not is_number(field)), len(fields) - 1)
+    return next((n for n, field in enumerate(reversed(fields[1:])) if not is_numeric_field(field)), len(fields) - 1)
 
 
-def is_number(field: bytes) -> bool:
+def is_numeric_field(field: bytes) -> bool:
     try:
         float(field)
     except ValueError:
@@ -91,16 +91,16 @@ def is_number(field: bytes) -> bool:
     return True
 
 
-def values(fields: Sequence[bytes], path: Path, line: int) -> list[float]:
+def parse_vector(fields: Sequence[bytes], path: Path, line: int) -> list[float]:
     """The fields as finite numbers."""
-    wrong = [field for field in fields if not is_number(field) or not np.isfinite(float(field))]
+    wrong = [field for field in fields if not is_numeric_field(field) or not np.isfinite(float(field))]
     if wrong:
         said = wrong[0].decode(errors="replace")
-        raise DataError(f"{path}:{line}: '{said}' is no finite number", MEND)
+        raise DataError(f"{path}:{line}: '{said}' is no finite number", VECTORS_FIX)
     return [float(field) for field in fields]
 
 
-def width_agreed(found: Vectors, given: str, asked: int | None) -> int:
+def check_vector_width(found: WordVectors, given: str, asked: int | None) -> int:
     """The width of the vectors. Raises RecipeError where the recipe asks for another embedding size."""
     width = int(found.values.shape[1])
     if asked not in (None, width):

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from llmkit.data.corpus.masking import IGNORED
+from llmkit.data.corpus.masking import IGNORE_INDEX
 from llmkit.errors import ModelError, RecipeError
 
-KEPT = ("num_beams", "max_length", "min_length", "length_penalty", "no_repeat_ngram_size", "early_stopping")
-KEYS = ("source_language", "target_language")
+GENERATION_KEYS = ("num_beams", "max_length", "min_length", "length_penalty", "no_repeat_ngram_size", "early_stopping")
+LANGUAGE_KEYS = ("source_language", "target_language")
 
 
-class Ends(NamedTuple):
+class DecoderTokens(NamedTuple):
     """The tokens that begin a text for the decoder, end it, and fill up."""
 
     start: int
@@ -24,7 +24,7 @@ class Ends(NamedTuple):
     pad: int
 
 
-def ends_of(tokenizer: PreTrainedTokenizerBase) -> Ends:
+def get_decoder_tokens(tokenizer: PreTrainedTokenizerBase) -> DecoderTokens:
     """The ends that a tokenizer can give a decoder: BERT-like ones have [CLS] and [SEP] in the place of bos and eos.
 
     Raises ModelError where a text could not be ended.
@@ -36,10 +36,10 @@ def ends_of(tokenizer: PreTrainedTokenizerBase) -> Ends:
         raise ModelError(f"the tokenizer has {'neither an ' if end is None else 'no '}{missing} token",
                          "answers could not end; name a model or tokenizer that has them")  # fmt: skip
     start = next((one for one in (tokenizer.bos_token_id, tokenizer.cls_token_id) if one is not None), pad)
-    return Ends(int(start), int(end), int(pad))
+    return DecoderTokens(int(start), int(end), int(pad))
 
 
-def shifted(model: PreTrainedModel, labels: Tensor) -> Tensor:
+def shift_tokens_right(model: PreTrainedModel, labels: Tensor) -> Tensor:
     """What the decoder reads to say `labels` [rows, length]: each token's predecessor, by the family's own rule.
 
     Padding in `labels` is IGNORED; no such number reaches the decoder.
@@ -52,16 +52,16 @@ def shifted(model: PreTrainedModel, labels: Tensor) -> Tensor:
     else:  # Blenderbot, M2M100 and NLLB shift in the forward only
         inputs = torch.roll(labels, 1, dims=1)
         inputs[:, 0] = config.decoder_start_token_id
-    return inputs.masked_fill(inputs == IGNORED, pad_of(config))
+    return inputs.masked_fill(inputs == IGNORE_INDEX, get_pad_token_id(config))
 
 
-def pad_of(config: PreTrainedConfig) -> int:
+def get_pad_token_id(config: PreTrainedConfig) -> int:
     """The padding token of a model."""
     own = config.pad_token_id
     return int(config.get_text_config(decoder=True).pad_token_id if own is None else own)
 
 
-def reading(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def select_encoder_inputs(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What the encoder reads of a batch."""
     read = {name: batch[name] for name in ("input_ids", "attention_mask")}
     if model.config.model_type == "led":  # its first token sees all and is seen by all, as in its pretraining
@@ -71,7 +71,7 @@ def reading(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Te
     return read
 
 
-def positions(config: PreTrainedConfig) -> int | None:
+def get_decoder_positions(config: PreTrainedConfig) -> int | None:
     """How many tokens the decoder has positions for; None where they are relative, as T5's."""
     text = config.decoder if config.model_type == "encoder-decoder" else config
     for word in ("max_decoder_position_embeddings", "max_position_embeddings"):
@@ -80,9 +80,9 @@ def positions(config: PreTrainedConfig) -> int | None:
     return None
 
 
-def set_ends(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def set_special_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Fill in what the config of a model leaves open of its special tokens, in its generation settings too."""
-    config, settings, ends = model.config, model.generation_config, ends_of(tokenizer)
+    config, settings, ends = model.config, model.generation_config, get_decoder_tokens(tokenizer)
     words = {"decoder_start_token_id": ends.start, "eos_token_id": ends.end, "pad_token_id": ends.pad}
     for word, token in words.items():
         if getattr(config, word, None) is None:
@@ -108,32 +108,32 @@ def set_languages(
         raise ModelError("FSMT's tokenizer reads sources only: targets would be numbered by the wrong vocabulary",
                          "name a Marian model of the same languages, such as Helsinki-NLP/opus-mt-en-de")  # fmt: skip
     if not hasattr(tokenizer, "tgt_lang"):
-        if key := next((key for key, code in zip(KEYS, given, strict=True) if code is not None), None):
+        if key := next((key for key, code in zip(LANGUAGE_KEYS, given, strict=True) if code is not None), None):
             raise RecipeError(f"{section}.{key}: the tokenizer has no languages to choose from", "leave it out")
         return given
     source, target = given
     if source is not None:
-        language_token(tokenizer, source, f"{section}.source_language")
+        get_language_token_id(tokenizer, source, f"{section}.source_language")
     source = source or tokenizer.src_lang
-    target = target or written(model, tokenizer) or tokenizer.tgt_lang or (source if same else None)
+    target = target or find_target_language(model, tokenizer) or tokenizer.tgt_lang or (source if same else None)
     if target is None and not same:
         raise RecipeError(f"{section}.target_language: the tokenizer knows many, and none is named",
                           "write the code of the language to translate into, as its model card spells it")  # fmt: skip
     if target is not None:
-        token = language_token(tokenizer, target, f"{section}.target_language")
-        tell(tokenizer, source, target)
-        begin_as_trained(model, tokenizer, token)
+        token = get_language_token_id(tokenizer, target, f"{section}.target_language")
+        set_tokenizer_languages(tokenizer, source, target)
+        set_decoder_start(model, tokenizer, token)
     return source, target
 
 
-def tell(tokenizer: PreTrainedTokenizerBase, source: str | None, target: str | None) -> None:
+def set_tokenizer_languages(tokenizer: PreTrainedTokenizerBase, source: str | None, target: str | None) -> None:
     """Set the two languages of a tokenizer of many."""
     for attribute, code in (("src_lang", source), ("tgt_lang", target)):
         if code is not None and hasattr(tokenizer, attribute):
             setattr(tokenizer, attribute, code)
 
 
-def written(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str | None:
+def find_target_language(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str | None:
     """The language that a model's settings have its answers begin with, as its tokenizer spells it."""
     settings = model.generation_config
     ends = {getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad", "unk", "cls", "sep")}
@@ -143,15 +143,15 @@ def written(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str |
     return None
 
 
-def begin_as_trained(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, language: int) -> None:
+def set_decoder_start(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, language: int) -> None:
     """Let answers begin as targets do: their language is what the decoder is given, or what it says first."""
     ids = tokenizer(text_target=["a"])["input_ids"]
     for settings in (model.config, model.generation_config):
-        settings.decoder_start_token_id = int(shifted(model, torch.tensor(ids))[0, 0])
+        settings.decoder_start_token_id = int(shift_tokens_right(model, torch.tensor(ids))[0, 0])
     model.generation_config.forced_bos_token_id = language if ids[0][0] == language else None
 
 
-def language_token(tokenizer: PreTrainedTokenizerBase, language: str, key: str) -> int:
+def get_language_token_id(tokenizer: PreTrainedTokenizerBase, language: str, key: str) -> int:
     """The token of a language. Raises RecipeError, with the recipe's `key`, where the tokenizer has none."""
     for spelled in (language, f"__{language}__"):
         token = tokenizer.convert_tokens_to_ids(spelled)
@@ -160,23 +160,23 @@ def language_token(tokenizer: PreTrainedTokenizerBase, language: str, key: str) 
     raise RecipeError(f"{key}: the tokenizer has no language '{language}'", "write its code, as its model card does")
 
 
-def of_task(config: PreTrainedConfig, section: str) -> dict[str, Any]:
+def get_task_params(config: PreTrainedConfig, section: str) -> dict[str, Any]:
     """What the config of a model says of one task."""
-    return sections(config).get(section, {})
+    return list_task_params(config).get(section, {})
 
 
-def sections(config: PreTrainedConfig) -> dict[str, dict[str, Any]]:
+def list_task_params(config: PreTrainedConfig) -> dict[str, dict[str, Any]]:
     """What a model's config says of tasks, by the names that its field task_specific_params has for them."""
     params = getattr(config, "task_specific_params", None)
     known = params.items() if isinstance(params, dict) else ()
     return {name: about for name, about in known if isinstance(about, dict)}
 
 
-def fill(settings: GenerationConfig, own: Mapping[str, Any]) -> list[str]:
+def fill_generation_config(settings: GenerationConfig, own: Mapping[str, Any]) -> list[str]:
     """Write what the first T5 and BART keep in their config's `own` words on a task into generation settings that are
     silent on it; gives the words."""
     usual, filled = GenerationConfig(), []
-    for word in KEPT:
+    for word in GENERATION_KEYS:
         silent = getattr(settings, word, None) in (None, getattr(usual, word, None))
         if silent and isinstance(own.get(word), int | float):
             setattr(settings, word, own[word])
@@ -184,7 +184,7 @@ def fill(settings: GenerationConfig, own: Mapping[str, Any]) -> list[str]:
     return filled
 
 
-def set_answers(model: PreTrainedModel, wanted: Mapping[str, Any], most: int, own: Mapping[str, Any]) -> str:
+def set_generation_config(model: PreTrainedModel, wanted: Mapping[str, Any], most: int, own: Mapping[str, Any]) -> str:
     """Write how answers are generated into the model's generation settings, and say it.
 
     `wanted` holds words of GenerationConfig; None: the model's own, or what its config says of the task in `own`.
@@ -192,7 +192,7 @@ def set_answers(model: PreTrainedModel, wanted: Mapping[str, Any], most: int, ow
     """
     settings = model.generation_config
     missing = {word: value for word, value in own.items() if wanted.get(word) is None and word != "max_length"}
-    filled = fill(settings, missing)
+    filled = fill_generation_config(settings, missing)
     chosen = {word: value for word, value in wanted.items() if value is not None}
     for word, value in chosen.items():
         setattr(settings, word, value)

@@ -7,38 +7,38 @@ from pathlib import Path
 from typing import Any
 
 from llmkit.errors import ModelError
-from llmkit.models.sources.hub import source
-from llmkit.models.sources.model_ref import ADAPTER, ModelName
+from llmkit.models.sources.hub import get_source_kwargs
+from llmkit.models.sources.model_ref import ADAPTER_CONFIG_FILE, ModelRef
 
-FIRST = ("config.json", "model_config.json", "tokenizer_config.json", "model.safetensors.index.json")
+ROOT_JSON_FILES = ("config.json", "model_config.json", "tokenizer_config.json", "model.safetensors.index.json")
 # Keys whose values transformers opens as files beside the one that names them.
-POINTERS = ("configuration_files", "transformers_weights", "fast_tokenizer_files", "weight_map")
+FILE_NAME_KEYS = ("configuration_files", "transformers_weights", "fast_tokenizer_files", "weight_map")
 
 
-def share(folder: Path) -> None:
+def match_weight_permissions(folder: Path) -> None:
     """Let those who may read the JSON files of a folder read its weights: safetensors writes them for their owner."""
     mode = min(path.stat().st_mode for path in folder.glob("*.json"))
     for path in folder.glob("*.safetensors"):
         path.chmod(mode)
 
 
-def stay_inside(name: ModelName) -> None:
+def check_referenced_files(ref: ModelRef) -> None:
     """Raise ModelError where a file of the model names one that is not beside it, in whatever folder that is."""
-    waiting, seen = list(FIRST), set()
+    waiting, seen = list(ROOT_JSON_FILES), set()
     while waiting:
         file = waiting.pop(0)
         seen.add(file)
-        for key, pointed in pointers(content(name, file)):
-            if not bare(pointed):
-                raise ModelError(f"{name.given}: {file}: {key} names {pointed!r}, which is no file beside it",
+        for key, pointed in list_referenced_files(read_model_json(ref, file)):
+            if not is_plain_file_name(pointed):
+                raise ModelError(f"{ref.name}: {file}: {key} names {pointed!r}, which is no file beside it",
                                  "do not use this model, or write plain file names there")  # fmt: skip
             if pointed.endswith(".json") and pointed not in seen:
                 waiting.append(pointed)
 
 
-def content(name: ModelName, file: str) -> Any:
+def read_model_json(ref: ModelRef, file: str) -> Any:
     """What a JSON file of the model holds; None where it has no such file, or a damaged one (the loader says so)."""
-    path: Path | str | None = name.folder / file if name.folder is not None else cached(name, file)
+    path: Path | str | None = ref.folder / file if ref.folder is not None else find_cached_file(ref, file)
     if path is None:
         return None
     try:
@@ -47,48 +47,48 @@ def content(name: ModelName, file: str) -> Any:
         return None
 
 
-def cached(name: ModelName, file: str) -> str | None:
+def find_cached_file(ref: ModelRef, file: str) -> str | None:
     """Where a file of the Hub lies on this disk, None where the Hub has or gives none."""
     from transformers.utils import cached_file
 
     try:
-        return cached_file(name.id, file, **source(name))
+        return cached_file(ref.id, file, **get_source_kwargs(ref))
     except OSError:
         return None
 
 
-def pointers(about: Any) -> list[tuple[str, Any]]:
+def list_referenced_files(about: Any) -> list[tuple[str, Any]]:
     """The file names in a JSON object, each with the key that names it."""
     found: list[tuple[str, Any]] = []
-    for key in POINTERS:
+    for key in FILE_NAME_KEYS:
         value = about.get(key) if isinstance(about, dict) else None
         several = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
         found += [(key, one) for one in several if one is not None]
     return found
 
 
-def bare(pointed: Any) -> bool:
+def is_plain_file_name(pointed: Any) -> bool:
     """Whether the value is the name of a file and no way to anywhere."""
     return isinstance(pointed, str) and pointed not in ("", ".", "..") and not set(pointed) & set("/\\\0")
 
 
-def weights(name: ModelName) -> dict[str, Path]:
+def find_weight_files(ref: ModelRef) -> dict[str, Path]:
     """The files of weights of a model, by name, where they lie on this disk."""
-    if name.folder is not None:
-        return {path.name: path for path in name.folder.glob("*.safetensors")}
-    index = content(name, "model.safetensors.index.json")
+    if ref.folder is not None:
+        return {path.name: path for path in ref.folder.glob("*.safetensors")}
+    index = read_model_json(ref, "model.safetensors.index.json")
     parts = set(index["weight_map"].values()) if isinstance(index, dict) else {"model.safetensors"}
-    found = {part: cached(name, part) for part in parts}
+    found = {part: find_cached_file(ref, part) for part in parts}
     return {part: Path(path) for part, path in found.items() if path is not None}
 
 
-def weights_are_safe(name: ModelName) -> None:
+def check_weight_files(ref: ModelRef) -> None:
     """Raise ModelError where a local folder has its weights in pickles only, none at all, or an adapter over them."""
-    if name.folder is None or name.adapter:
+    if ref.folder is None or ref.is_adapter:
         return
-    if (name.folder / ADAPTER).exists():  # transformers would put it over the weights unasked
-        raise ModelError(f"{name.given}: an adapter lies beside its weights", "merge it with PEFT, or remove it")
-    if not any(name.folder.glob("*.safetensors")):
-        pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in name.folder.glob(pattern))
+    if (ref.folder / ADAPTER_CONFIG_FILE).exists():  # transformers would put it over the weights unasked
+        raise ModelError(f"{ref.name}: an adapter lies beside its weights", "merge it with PEFT, or remove it")
+    if not any(ref.folder.glob("*.safetensors")):
+        pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in ref.folder.glob(pattern))
         found = f"only {', '.join(pickles)}, which can run code" if pickles else "no weights"
-        raise ModelError(f"{name.given}: {found}", "save the model as model.safetensors (save_pretrained does)")
+        raise ModelError(f"{ref.name}: {found}", "save the model as model.safetensors (save_pretrained does)")

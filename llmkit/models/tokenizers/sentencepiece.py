@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 from llmkit.errors import ModelError
-from llmkit.models.sources.model_ref import ModelName
+from llmkit.models.sources.model_ref import ModelRef
 
 # What transformers says where one of them is missing. Without the first two it takes such a file for one of tiktoken.
-SAID = {
+PACKAGE_HINTS = {
     "sentencepiece": ("sentencepiece", "tiktoken"), "protobuf": ("protobuf", "tiktoken"), "sacremoses": ("sacremoses",)
 }  # fmt: skip
-MODULES = {"protobuf": "google.protobuf"}
+IMPORT_NAMES = {"protobuf": "google.protobuf"}
 
 
 @contextmanager
-def packages(name: ModelName) -> Iterator[None]:
+def explain_missing_packages(name: ModelRef) -> Iterator[None]:
     """Turn what is said of a missing package into a sentence that says what to install.
 
     Marian's tokenizer only warns without sacremoses, which makes punctuation what it was in its training: other tokens
@@ -29,23 +29,23 @@ def packages(name: ModelName) -> Iterator[None]:
         try:
             yield
         except Exception as fault:
-            if package := lacking(str(fault)):
-                raise missing(name, package) from fault
+            if package := find_missing_package(str(fault)):
+                raise make_missing_package_error(name, package) from fault
             raise
     for one in warned:
-        if package := lacking(str(one.message)):
-            raise missing(name, package)
+        if package := find_missing_package(str(one.message)):
+            raise make_missing_package_error(name, package)
 
 
-def lacking(said: str) -> str | None:
+def find_missing_package(said: str) -> str | None:
     """The package that is said to be missing, and is."""
-    for package, words in SAID.items():
-        if any(word in said.lower() for word in words) and not there(MODULES.get(package, package)):
+    for package, words in PACKAGE_HINTS.items():
+        if any(word in said.lower() for word in words) and not has_module(IMPORT_NAMES.get(package, package)):
             return package
     return None
 
 
-def there(module: str) -> bool:
+def has_module(module: str) -> bool:
     """Whether a module is installed."""
     try:
         return find_spec(module) is not None
@@ -53,6 +53,6 @@ def there(module: str) -> bool:
         return False
 
 
-def missing(name: ModelName, package: str) -> ModelError:
+def make_missing_package_error(name: ModelRef, package: str) -> ModelError:
     """What to say of it."""
-    return ModelError(f"{name.given}: its tokenizer needs the package {package}", "pip install 'llmkit[sentencepiece]'")
+    return ModelError(f"{name.name}: its tokenizer needs the package {package}", "pip install 'llmkit[sentencepiece]'")

@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from llmkit.errors import DataError, MissingInputError, RecipeError
-from llmkit.runs.manifest import text_hash
+from llmkit.runs.manifest import hash_text
 
-CONTINUES = "##"  # WordPiece: what begins a token that continues a word
-BEGINS = ("Ġ", "▁", "Ċ")  # byte-level BPE and SentencePiece: what begins a token that begins one
+CONTINUATION_MARK = "##"  # WordPiece: what begins a token that continues a word
+WORD_START_MARKS = ("Ġ", "▁", "Ċ")  # byte-level BPE and SentencePiece: what begins a token that begins one
 # The letters of scripts that part no words: Thai, Lao, Burmese, Khmer, kana, Chinese.
 UNSPACED_LETTER = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
-UNSPACED = re.compile(f"{UNSPACED_LETTER}+")
+UNSPACED_TOKEN = re.compile(f"{UNSPACED_LETTER}+")
 
 Segmenter = Callable[[str], Iterable[str]]
 
 
-class Joiner:
+class WordBoundaries:
     """Tells of each token whether it belongs to the word before it.
 
     `words`: a file of words, one a line, or `jieba`, for scripts that part no words; without it each of their
@@ -34,46 +34,46 @@ class Joiner:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, words: str | None = None) -> None:
         spelled = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-        self.spelled = [token or "" for token in spelled]
-        pieces = any(token.startswith(CONTINUES) for token in self.spelled)
-        spaced = not pieces and any(token.startswith(BEGINS) for token in self.spelled)
+        self.token_texts = [token or "" for token in spelled]
+        pieces = any(token.startswith(CONTINUATION_MARK) for token in self.token_texts)
+        spaced = not pieces and any(token.startswith(WORD_START_MARKS) for token in self.token_texts)
         special = set(tokenizer.all_special_ids)
-        self.continues = np.array([i not in special and self.follows(token, pieces, spaced)
-                                   for i, token in enumerate(self.spelled)], dtype=bool)  # fmt: skip
-        self.unspaced = np.array([bool(UNSPACED.fullmatch(token)) for token in self.spelled], dtype=bool)
-        self.segment, self.name = segmenter(words)
+        self.continues = np.array([i not in special and self.is_continuation(token, pieces, spaced)
+                                   for i, token in enumerate(self.token_texts)], dtype=bool)  # fmt: skip
+        self.unspaced = np.array([bool(UNSPACED_TOKEN.fullmatch(token)) for token in self.token_texts], dtype=bool)
+        self.segment, self.name = load_segmenter(words)
 
     @staticmethod
-    def follows(token: str, pieces: bool, spaced: bool) -> bool:
+    def is_continuation(token: str, pieces: bool, spaced: bool) -> bool:
         """Whether a token of this spelling continues a word."""
         if pieces:
-            return token.startswith(CONTINUES)
-        return spaced and not token.startswith(BEGINS) and token[:1].isalnum()
+            return token.startswith(CONTINUATION_MARK)
+        return spaced and not token.startswith(WORD_START_MARKS) and token[:1].isalnum()
 
-    def joined(self, ids: NDArray[Any], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def mark_continuations(self, ids: NDArray[Any], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
         """For the tokens [T] of documents end to end: whether each continues the word before it."""
         flags: NDArray[np.bool_] = self.continues[ids]
         begins = np.cumsum(sizes) - sizes
         flags[begins[begins < len(flags)]] = False
         if self.segment is not None:
-            self.join_segments(ids, begins, flags)
+            self.mark_segments(ids, begins, flags)
         return flags
 
-    def join_segments(self, ids: NDArray[Any], begins: NDArray[np.int64], flags: NDArray[np.bool_]) -> None:
+    def mark_segments(self, ids: NDArray[Any], begins: NDArray[np.int64], flags: NDArray[np.bool_]) -> None:
         """Join the tokens of a word of a script without spaces, as the segmenter parts it."""
         assert self.segment is not None
         alone = self.unspaced[ids]
         edges = np.flatnonzero(np.diff(np.concatenate([[False], alone, [False]]).astype(np.int8)))
         borders = set(begins.tolist())
         for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            tokens = [self.spelled[i] for i in ids[start:end]]
-            inside = inner(tokens, list(self.segment("".join(tokens))))
+            tokens = [self.token_texts[i] for i in ids[start:end]]
+            inside = find_inner_tokens(tokens, list(self.segment("".join(tokens))))
             for place in inside:
                 if start + place not in borders:
                     flags[start + place] = True
 
 
-def inner(tokens: Sequence[str], words: Sequence[str]) -> list[int]:
+def find_inner_tokens(tokens: Sequence[str], words: Sequence[str]) -> list[int]:
     """The places of the tokens that begin where no word does; both spell the same text."""
     starts, at = set(), 0
     for word in words:
@@ -87,39 +87,41 @@ def inner(tokens: Sequence[str], words: Sequence[str]) -> list[int]:
     return places
 
 
-def segmenter(words: str | None) -> tuple[Segmenter | None, str]:
+def load_segmenter(words: str | None) -> tuple[Segmenter | None, str]:
     """What parts a run of characters into words, and a name that follows from what it does."""
     if words is None:
         return None, "tokens"
     if words == "jieba":
         if find_spec("jieba") is None:
-            raise RecipeError("mlm.words: jieba is not installed", "pip install jieba, or name a file of words")
+            raise RecipeError(
+                "mlm.word_segmenter: jieba is not installed", "pip install jieba, or name a file of words"
+            )
         import jieba
 
         jieba.setLogLevel(60)
         return jieba.lcut, f"jieba {jieba.__version__}"
-    text = text_of(words)
+    text = read_word_list(words)
     known = frozenset(line.split()[0] for line in text.split("\n") if line.strip())
     if not known:
-        raise DataError(f"mlm.words: {words}: no word in it", "write a word a line")
+        raise DataError(f"mlm.word_segmenter: {words}: no word in it", "write a word a line")
     longest = max(map(len, known))
-    return (lambda run: longest_match(run, known, longest)), text_hash(text)
+    return (lambda run: segment_longest_match(run, known, longest)), hash_text(text)
 
 
-def text_of(words: str) -> str:
+def read_word_list(words: str) -> str:
     """What the file of words holds."""
     try:
         return Path(words).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as fault:
         line = fault.object.count(b"\n", 0, fault.start) + 1
         mend = "convert it, for example with iconv -t utf-8"
-        raise DataError(f"mlm.words: {words}:{line}: not UTF-8", mend) from fault
+        raise DataError(f"mlm.word_segmenter: {words}:{line}: not UTF-8", mend) from fault
     except OSError as fault:
         mend = "name jieba, or a UTF-8 file with a word a line"
-        raise MissingInputError(f"mlm.words: {words}: cannot be read: {fault.strerror}", mend) from fault
+        raise MissingInputError(f"mlm.word_segmenter: {words}: cannot be read: {fault.strerror}", mend) from fault
 
 
-def longest_match(run: str, known: frozenset[str], longest: int) -> list[str]:
+def segment_longest_match(run: str, known: frozenset[str], longest: int) -> list[str]:
     """`run` cut from the left into the longest words of `known`, or single characters."""
     found, at = [], 0
     while at < len(run):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-LONGEST = 200  # characters of another library's message
+MAX_EXCEPTION_LENGTH = 200  # characters of another library's message
 
-Status = Literal["ok", "note", "fault"]
+FindingStatus = Literal["ok", "note", "fault"]
 
 
 @dataclass(frozen=True)
@@ -16,24 +16,24 @@ class Finding:
     """What was looked at, what was found, and what mends it. A note changes a run, a fault stops one."""
 
     what: str
-    status: Status
+    status: FindingStatus
     detail: str
-    mend: str = ""
+    fix: str = ""
 
 
-def said(fault: BaseException) -> str:
+def format_exception(fault: BaseException) -> str:
     """An exception in one line."""
     lines = str(fault).strip().splitlines()
-    return f"{type(fault).__name__}: {lines[0][:LONGEST]}" if lines else type(fault).__name__
+    return f"{type(fault).__name__}: {lines[0][:MAX_EXCEPTION_LENGTH]}" if lines else type(fault).__name__
 
 
-def short(path: Path | str) -> str:
+def shorten_path(path: Path | str) -> str:
     """A path with `~` for the home folder: shorter, and a bug report does not name its writer."""
     home = str(Path.home())
     text = str(path)
     return "~" + text.removeprefix(home) if text == home or text.startswith(home + "/") else text
 
 
-def gib(size: float) -> str:
+def format_gib(size: float) -> str:
     """A number of bytes as `1.5 GiB`."""
     return f"{size / 2**30:,.1f} GiB"

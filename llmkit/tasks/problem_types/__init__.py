@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmkit.tasks.base import Answer, Strata
+from llmkit.tasks.base import Prediction, Strata
 
 if TYPE_CHECKING:
     import torch
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from llmkit.metrics.intervals import Statistic
 
 
-class Kind:
+class ProblemType:
     """One kind of answer. `options` is the recipe's `classify:` section."""
 
-    problem_type: str  # transformers' word for it
+    name: str  # transformers' word for it
     section = "classify"  # of the recipe, for messages
     metrics: tuple[str, ...]
     known_metrics: tuple[str, ...]
     lower_is_better: tuple[str, ...]
     baselines: tuple[str, ...]
-    holds: Sequence[str]  # what a label cell may be
+    cell_types: Sequence[str]  # what a label cell may be
     labels: Sequence[str] = ()
-    units: tuple[float, float] | None = None
-    tunes = False
+    target_scale: tuple[float, float] | None = None
+    needs_calibration = False
 
     def __init__(self, options: Any) -> None:
         self.options = options
 
-    def strata(self, rows: Rows) -> Strata | None:
+    def stratify_by(self, rows: Rows) -> Strata | None:
         """As `Task.strata`."""
         return None
 
@@ -41,27 +41,27 @@ class Kind:
         """As `Task.fit`."""
         raise NotImplementedError
 
-    def adopt(self, config: PreTrainedConfig) -> None:
+    def load_config(self, config: PreTrainedConfig) -> None:
         """As `Task.adopt`; the config's problem type is this kind's."""
         raise NotImplementedError
 
-    def config(self) -> dict[str, Any]:
+    def config_fields(self) -> dict[str, Any]:
         """What the model's config must say."""
         raise NotImplementedError
 
-    def start(self) -> list[float] | None:
+    def output_bias_init(self) -> list[float] | None:
         """As `Head.start`."""
         return None
 
-    def targets(self, references: Sequence[Any]) -> list[Any]:
+    def encode_targets(self, references: Sequence[Any]) -> list[Any]:
         """What the loss compares with, one a row: a class number, a row of zeros and ones, or a number."""
         raise NotImplementedError
 
-    def tensor(self, targets: Sequence[Any]) -> torch.Tensor:
+    def to_tensor(self, targets: Sequence[Any]) -> torch.Tensor:
         """The targets of a batch."""
         raise NotImplementedError
 
-    def count(self, targets: torch.Tensor) -> float:
+    def num_items(self, targets: torch.Tensor) -> float:
         """As `Task.count`."""
         return float(targets.numel())
 
@@ -69,15 +69,15 @@ class Kind:
         """As `Task.loss`."""
         raise NotImplementedError
 
-    def outputs(self, logits: torch.Tensor) -> torch.Tensor:
+    def activate(self, logits: torch.Tensor) -> torch.Tensor:
         """Probabilities [rows, labels], or numbers [rows, 1]."""
         raise NotImplementedError
 
-    def decode(self, outputs: Sequence[Any]) -> list[Answer]:
+    def decode(self, outputs: Sequence[Any]) -> list[Prediction]:
         """As `Task.decode`."""
         raise NotImplementedError
 
-    def tune(self, references: Sequence[Any], answers: Sequence[Answer]) -> Sequence[Answer]:
+    def calibrate(self, references: Sequence[Any], answers: Sequence[Prediction]) -> Sequence[Prediction]:
         """As `Task.tune`."""
         return answers
 
@@ -85,16 +85,16 @@ class Kind:
         """As `Task.references`."""
         raise NotImplementedError
 
-    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]) -> dict[str, Score]:
+    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]) -> dict[str, Score]:
         """As `Task.score`."""
         raise NotImplementedError
 
-    def statistic(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]) -> Statistic:
+    def statistic(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]) -> Statistic:
         """As `Task.statistic`."""
         raise NotImplementedError
 
 
-def named(labels: Sequence[str], problem_type: str) -> dict[str, Any]:
+def build_output_config(labels: Sequence[str], problem_type: str) -> dict[str, Any]:
     """The config fields that name a model's outputs."""
     return {
         "num_labels": len(labels),
@@ -104,12 +104,12 @@ def named(labels: Sequence[str], problem_type: str) -> dict[str, Any]:
     }
 
 
-def spelled(row: Any) -> list[float]:
+def to_shortest_floats(row: Any) -> list[float]:
     """float32 numbers as the shortest decimals that mean them: what is scored is what predictions.jsonl says."""
     return [float(digits) for digits in row.astype(str)]
 
 
-def matrix(answers: Sequence[Answer], labels: Sequence[str]) -> Any:
+def stack_probabilities(answers: Sequence[Prediction], labels: Sequence[str]) -> Any:
     """The answers' probabilities as float64 [rows, labels]; None where an answer has none."""
     import numpy as np
 

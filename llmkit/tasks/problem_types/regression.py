@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from llmkit.errors import DataError, InternalError
 from llmkit.metrics import Score, regression
-from llmkit.tasks.base import Answer
-from llmkit.tasks.problem_types import Kind, named, spelled
+from llmkit.tasks.base import Prediction
+from llmkit.tasks.problem_types import ProblemType, build_output_config, to_shortest_floats
 
 if TYPE_CHECKING:
     import torch
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from llmkit.data.rows import Rows
 
 
-SMALLEST, LARGEST = 1e-30, 1e37  # spreads that float32 weights can carry into the last layer
-TOLD_APART = 1e-6  # of the mean: float32 has seven digits, and the answers share them with it
+MIN_SPREAD, MAX_SPREAD = 1e-30, 1e37  # spreads that float32 weights can carry into the last layer
+MIN_RELATIVE_SPREAD = 1e-6  # of the mean: float32 has seven digits, and the answers share them with it
 
 
-class Regression(Kind):
+class Regression(ProblemType):
     """Each text has a number."""
 
-    problem_type = "regression"
+    name = "regression"
     metrics = ("pearson", "spearman", "rmse")
-    known_metrics = regression.NAMES
-    lower_is_better = regression.LOWER_IS_BETTER
+    known_metrics = regression.REGRESSION_METRICS
+    lower_is_better = regression.REGRESSION_LOWER_IS_BETTER
     baselines = ("mean", "tfidf")
-    holds = ("a number", "text")
+    cell_types = ("a number", "text")
 
     column = "number"
 
@@ -38,24 +38,24 @@ class Regression(Kind):
         from llmkit.data.labels import cells
 
         notes = cells.check_numbers(train, others)
-        numbers, self.column = self.references(train), train.column("label")
+        numbers, self.column = self.references(train), train.column_name("label")
         mean = math.fsum(numbers) / len(numbers)
         spread = math.sqrt(math.fsum((number - mean) ** 2 for number in numbers) / len(numbers))
-        check_size(train.name, numbers, mean, spread)
-        self.units = (mean, spread)
+        check_spread(train.name, numbers, mean, spread)
+        self.target_scale = (mean, spread)
         return notes
 
-    def adopt(self, config: PreTrainedConfig) -> None:
-        self.column, self.units = str(config.id2label[0]), None
+    def load_config(self, config: PreTrainedConfig) -> None:
+        self.column, self.target_scale = str(config.id2label[0]), None
 
-    def config(self) -> dict[str, Any]:
-        return named([self.column], self.problem_type)
+    def config_fields(self) -> dict[str, Any]:
+        return build_output_config([self.column], self.name)
 
-    def targets(self, references: Sequence[Any]) -> list[Any]:
-        mean, spread = self.units or (0.0, 1.0)
+    def encode_targets(self, references: Sequence[Any]) -> list[Any]:
+        mean, spread = self.target_scale or (0.0, 1.0)
         return [(number - mean) / spread for number in references]
 
-    def tensor(self, targets: Sequence[Any]) -> torch.Tensor:
+    def to_tensor(self, targets: Sequence[Any]) -> torch.Tensor:
         import torch
 
         return torch.tensor(targets, dtype=torch.float32)
@@ -63,35 +63,35 @@ class Regression(Kind):
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return (logits[:, 0] - targets).square().sum()
 
-    def outputs(self, logits: torch.Tensor) -> torch.Tensor:
+    def activate(self, logits: torch.Tensor) -> torch.Tensor:
         return logits
 
-    def decode(self, outputs: Sequence[Any]) -> list[Answer]:
-        mean, spread = self.units or (0.0, 1.0)
+    def decode(self, outputs: Sequence[Any]) -> list[Prediction]:
+        mean, spread = self.target_scale or (0.0, 1.0)
         if any(not math.isfinite(row[0]) for row in outputs):
             raise InternalError("the model's answers are no numbers", "its weights are damaged: train it again")
-        return [Answer(spelled(mean + spread * row)[0]) for row in outputs]
+        return [Prediction(to_shortest_floats(mean + spread * row)[0]) for row in outputs]
 
     def references(self, rows: Rows) -> list[float]:
         from llmkit.data.labels import cells
 
-        return cells.numbers(rows)
+        return cells.parse_numbers(rows)
 
-    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]) -> dict[str, Score]:
-        return regression.score_all(names, references, [one.answer for one in answers])
+    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]) -> dict[str, Score]:
+        return regression.score_regression(names, references, [one.value for one in answers])
 
     def statistic(
-        self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]
+        self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]
     ) -> Callable[[Any], Any]:
-        return regression.statistic(names, references, [one.answer for one in answers])
+        return regression.make_regression_statistic(names, references, [one.value for one in answers])
 
 
-def check_size(name: str, numbers: Sequence[float], mean: float, spread: float) -> None:
+def check_spread(name: str, numbers: Sequence[float], mean: float, spread: float) -> None:
     """Raise DataError where a float32 model could not say the numbers of the rows `name`."""
     what = f"{name}: the numbers {min(numbers):.15g} to {max(numbers):.15g} of train"
-    if spread < SMALLEST:
+    if spread < MIN_SPREAD:
         raise DataError(f"{what} are too small for a model", "write them in another unit")
-    if spread > LARGEST:
+    if spread > MAX_SPREAD:
         raise DataError(f"{what} are too large for a model", "write them in another unit")
-    if spread < TOLD_APART * abs(mean):
+    if spread < MIN_RELATIVE_SPREAD * abs(mean):
         raise DataError(f"{what} differ by less than a model can tell apart", "subtract one number from all")

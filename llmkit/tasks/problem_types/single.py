@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llmkit.errors import DataError, InternalError, ModelError, did_you_mean
+from llmkit.errors import DataError, InternalError, ModelError, suggest_spelling
 from llmkit.metrics import Score
 from llmkit.metrics.classification import probabilities, single_label
-from llmkit.tasks.base import Answer, Strata
-from llmkit.tasks.problem_types import Kind, matrix, named, spelled
+from llmkit.tasks.base import Prediction, Strata
+from llmkit.tasks.problem_types import ProblemType, build_output_config, stack_probabilities, to_shortest_floats
 
 if TYPE_CHECKING:
     import torch
@@ -19,39 +19,39 @@ if TYPE_CHECKING:
     from llmkit.data.rows import Rows
 
 
-class Single(Kind):
+class SingleLabel(ProblemType):
     """Each text has exactly one class."""
 
-    problem_type = "single_label_classification"
+    name = "single_label_classification"
     metrics = ("accuracy", "macro_f1")
-    known_metrics = single_label.NAMES + probabilities.NAMES
-    lower_is_better = probabilities.LOWER_IS_BETTER
+    known_metrics = single_label.CLASSIFICATION_METRICS + probabilities.PROBABILITY_METRICS
+    lower_is_better = probabilities.PROBABILITY_LOWER_IS_BETTER
     baselines = ("majority", "tfidf")
-    holds = ("text", "a number", "a boolean")
+    cell_types = ("text", "a number", "a boolean")
 
     weights: list[float] | None = None
 
-    def strata(self, rows: Rows) -> Strata:
+    def stratify_by(self, rows: Rows) -> Strata:
         from llmkit.data.labels import single
 
-        single.plausible(rows, "label")
+        single.check_distinct_labels(rows, "label")
         return Strata(rows.texts("label"))
 
     def fit(self, train: Rows, others: Mapping[str, Rows]) -> list[str]:
         from llmkit.data.labels import single
 
-        self.labels = self.names(train)
-        notes = single.check(train, others)
-        self.weights = self.class_weights(Counter(train.texts("label")))
+        self.labels = self.order_labels(train)
+        notes = single.check_single_labels(train, others)
+        self.weights = self.compute_class_weights(Counter(train.texts("label")))
         return notes
 
-    def names(self, train: Rows) -> list[str]:
+    def order_labels(self, train: Rows) -> list[str]:
         """The classes in the order of the model's outputs."""
         from llmkit.data.labels import single
 
-        return single.label_names(train)
+        return single.collect_label_names(train)
 
-    def class_weights(self, counts: Mapping[str, int]) -> list[float] | None:
+    def compute_class_weights(self, counts: Mapping[str, int]) -> list[float] | None:
         """One weight a label, or None where all count the same."""
         wanted = self.options.class_weights
         if wanted == "none":
@@ -59,26 +59,26 @@ class Single(Kind):
         if wanted == "balanced":
             total = sum(counts.values())
             return [total / (len(self.labels) * counts[label]) for label in self.labels]
-        return given_weights(wanted, self.labels, self.section)
+        return list_class_weights(wanted, self.labels, self.section)
 
-    def adopt(self, config: PreTrainedConfig) -> None:
-        self.labels = label_names_of(config)
+    def load_config(self, config: PreTrainedConfig) -> None:
+        self.labels = read_label_names(config)
 
-    def config(self) -> dict[str, Any]:
-        return named(self.labels, self.problem_type)
+    def config_fields(self) -> dict[str, Any]:
+        return build_output_config(self.labels, self.name)
 
-    def targets(self, references: Sequence[Any]) -> list[Any]:
+    def encode_targets(self, references: Sequence[Any]) -> list[Any]:
         position = {label: i for i, label in enumerate(self.labels)}
         return [position[label] for label in references]
 
-    def tensor(self, targets: Sequence[Any]) -> torch.Tensor:
+    def to_tensor(self, targets: Sequence[Any]) -> torch.Tensor:
         import torch
 
         return torch.tensor(targets)
 
-    def count(self, targets: torch.Tensor) -> float:
+    def num_items(self, targets: torch.Tensor) -> float:
         if self.weights is None:
-            return super().count(targets)
+            return super().num_items(targets)
         return float(sum(self.weights[label] for label in targets.tolist()))
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -89,47 +89,54 @@ class Single(Kind):
             logits, targets, weight=weight, reduction="sum", label_smoothing=self.options.label_smoothing
         )
 
-    def outputs(self, logits: torch.Tensor) -> torch.Tensor:
+    def activate(self, logits: torch.Tensor) -> torch.Tensor:
         return logits.softmax(dim=-1)
 
-    def decode(self, outputs: Sequence[Any]) -> list[Answer]:
-        refuse_no_numbers(outputs)
+    def decode(self, outputs: Sequence[Any]) -> list[Prediction]:
+        check_probabilities(outputs)
         return [
-            Answer(self.labels[int(row.argmax())], dict(zip(self.labels, spelled(row), strict=True))) for row in outputs
+            Prediction(self.labels[int(row.argmax())], dict(zip(self.labels, to_shortest_floats(row), strict=True)))
+            for row in outputs
         ]
 
     def references(self, rows: Rows) -> list[str]:
         return rows.texts("label")
 
-    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]) -> dict[str, Score]:
-        said = [one.answer for one in answers]
-        by_class, by_chance = divided(names, single_label.NAMES)
-        scores = single_label.score_all(by_class, references, said, self.labels) if by_class else {}
+    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]) -> dict[str, Score]:
+        said = [one.value for one in answers]
+        by_class, by_chance = partition_names(names, single_label.CLASSIFICATION_METRICS)
+        scores = single_label.score_classification(by_class, references, said, self.labels) if by_class else {}
         if by_chance:
-            chances = matrix(answers, self.labels)
-            scores |= probabilities.score_all(by_chance, references, chances, self.labels)
+            chances = stack_probabilities(answers, self.labels)
+            scores |= probabilities.score_probabilities(by_chance, references, chances, self.labels)
         return {name: scores[name] for name in names}
 
     def statistic(
-        self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Answer]
+        self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]
     ) -> Callable[[Any], Any]:
-        by_class, by_chance = divided(names, single_label.NAMES)
-        said = [one.answer for one in answers]
+        by_class, by_chance = partition_names(names, single_label.CLASSIFICATION_METRICS)
+        said = [one.value for one in answers]
         parts = []
         if by_class:
-            parts.append((by_class, single_label.statistic(by_class, references, said, self.labels)))
+            parts.append(
+                (by_class, single_label.make_classification_statistic(by_class, references, said, self.labels))
+            )
         if by_chance:
-            chances = matrix(answers, self.labels)
-            parts.append((by_chance, probabilities.statistic(by_chance, references, chances, self.labels)))
-        return joined(names, parts)
+            chances = stack_probabilities(answers, self.labels)
+            parts.append(
+                (by_chance, probabilities.make_probability_statistic(by_chance, references, chances, self.labels))
+            )
+        return join_statistics(names, parts)
 
 
-def divided(names: Sequence[str], first: Sequence[str]) -> tuple[list[str], list[str]]:
+def partition_names(names: Sequence[str], first: Sequence[str]) -> tuple[list[str], list[str]]:
     """The names that are among `first`, and the others."""
     return [name for name in names if name in first], [name for name in names if name not in first]
 
 
-def joined(names: Sequence[str], parts: Sequence[tuple[list[str], Callable[[Any], Any]]]) -> Callable[[Any], Any]:
+def join_statistics(
+    names: Sequence[str], parts: Sequence[tuple[list[str], Callable[[Any], Any]]]
+) -> Callable[[Any], Any]:
     """One statistic of several, its columns in the order of `names`."""
     import numpy as np
 
@@ -137,16 +144,16 @@ def joined(names: Sequence[str], parts: Sequence[tuple[list[str], Callable[[Any]
     return lambda counts: np.concatenate([values(counts) for _, values in parts], axis=1)[:, order]
 
 
-def given_weights(wanted: Mapping[str, float], labels: Sequence[str], section: str = "classify") -> list[float]:
+def list_class_weights(wanted: Mapping[str, float], labels: Sequence[str], section: str = "classify") -> list[float]:
     """One weight a label, 1 where none is given. Raises DataError for a label that is not there."""
     for label in wanted:
         if label not in labels:
             what = f"{section}.class_weights: no class '{label}' in the training rows"
-            raise DataError(what, did_you_mean(label, labels))
+            raise DataError(what, suggest_spelling(label, labels))
     return [float(wanted.get(label, 1.0)) for label in labels]
 
 
-def label_names_of(config: PreTrainedConfig) -> list[str]:
+def read_label_names(config: PreTrainedConfig) -> list[str]:
     """The names of a model's outputs in their order."""
     labels = [str(config.id2label[i]) for i in range(config.num_labels)]
     if len(set(labels)) < len(labels):
@@ -155,7 +162,7 @@ def label_names_of(config: PreTrainedConfig) -> list[str]:
     return labels
 
 
-def refuse_no_numbers(outputs: Sequence[Any]) -> None:
+def check_probabilities(outputs: Sequence[Any]) -> None:
     """Raise InternalError where a probability is NaN or negative."""
     if any(not (row >= 0).all() for row in outputs):
         raise InternalError("the model's probabilities are no numbers", "its weights are damaged: train it again")

@@ -9,36 +9,36 @@ from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
-HALF = 0.5
-ENOUGH = 20  # rows of each class: with fewer a tuned threshold would be chance, and 0.5 stays
-MOST_CUTS = 400  # that a band is looked for among; all pairs of them are tried
+EVEN_THRESHOLD = 0.5
+MIN_CLASS_ROWS = 20  # rows of each class: with fewer a tuned threshold would be chance, and 0.5 stays
+MAX_BAND_CUTS = 400  # that a band is looked for among; all pairs of them are tried
 
 
-def classes(chances: Any, cuts: Sequence[float]) -> Any:
+def assign_classes(chances: Any, cuts: Sequence[float]) -> Any:
     """-1, 0 or 1 for what is said of each row by the probability of the positive class."""
     return (chances >= cuts[-1]).astype(int) - (chances < cuts[0])
 
 
-def enough(truth: Any) -> bool:
-    return bool(min((truth == -1).sum(), (truth == 1).sum()) >= ENOUGH)
+def has_enough_rows(truth: Any) -> bool:
+    return bool(min((truth == -1).sum(), (truth == 1).sum()) >= MIN_CLASS_ROWS)
 
 
-def macro_f1(truth: Any, found: Any) -> float:
+def compute_macro_f1(truth: Any, found: Any) -> float:
     """The mean F1 of the classes that occur on either side."""
     each = [2 * ((truth == one) & (found == one)).sum() / n for one in (-1, 0, 1)
             if (n := (truth == one).sum() + (found == one).sum())]  # fmt: skip
     return float(sum(each) / len(each))
 
 
-def between(chances: Any) -> Any:
+def list_candidate_cuts(chances: Any) -> Any:
     """0.5 and the middles between neighbouring probabilities, rising."""
     import numpy as np
 
     rising = np.unique(chances)
-    return np.unique(np.append((rising[1:] + rising[:-1]) / 2, HALF))
+    return np.unique(np.append((rising[1:] + rising[:-1]) / 2, EVEN_THRESHOLD))
 
 
-def best_threshold(truth: Any, chances: Any) -> float:
+def find_sentiment_threshold(truth: Any, chances: Any) -> float:
     """The cut nearest to 0.5 whose macro F1 of the two classes is within a standard error of the best.
 
     The best itself follows the chance of few rows: on SST-2 it was worse on test than 0.5, where this one was not.
@@ -47,27 +47,29 @@ def best_threshold(truth: Any, chances: Any) -> float:
     """
     import numpy as np
 
-    if not enough(truth):
-        return HALF
+    if not has_enough_rows(truth):
+        return EVEN_THRESHOLD
     firm = truth != 0
     truth, chances = truth[firm], chances[firm]
-    cuts = between(chances)
+    cuts = list_candidate_cuts(chances)
     below = {one: np.searchsorted(np.sort(chances[truth == one]), cuts) for one in (-1, 1)}
     positives, said = (truth == 1).sum(), below[-1] + below[1]
     hits = positives - below[1]
     f1 = below[-1] / ((truth == -1).sum() + said) + hits / (positives + len(truth) - said)
     error = sqrt(f1.max() * (1 - f1.max()) / len(truth))
     good = cuts[f1 >= f1.max() - max(error, 1e-12)]
-    return float(good[np.abs(good - HALF).argmin()])
+    return float(good[np.abs(good - EVEN_THRESHOLD).argmin()])
 
 
-def best_band(truth: Any, chances: Any) -> list[float]:
+def find_neutral_band(truth: Any, chances: Any) -> list[float]:
     """The two cuts with the best macro F1 of negative, neutral and positive, of equals the narrowest band."""
     import numpy as np
 
-    cuts = between(chances)
-    if len(cuts) > MOST_CUTS:
-        cuts = np.unique(np.append(np.quantile(cuts, np.linspace(0, 1, MOST_CUTS - 1), method="nearest"), HALF))
+    cuts = list_candidate_cuts(chances)
+    if len(cuts) > MAX_BAND_CUTS:
+        cuts = np.unique(
+            np.append(np.quantile(cuts, np.linspace(0, 1, MAX_BAND_CUTS - 1), method="nearest"), EVEN_THRESHOLD)
+        )
     below = {one: np.searchsorted(np.sort(chances[truth == one]), cuts) for one in (-1, 0, 1)}
     total, n = {one: int((truth == one).sum()) for one in (-1, 0, 1)}, sum(below.values())
     low, high = np.triu_indices(len(cuts))
@@ -79,7 +81,7 @@ def best_band(truth: Any, chances: Any) -> list[float]:
     return [float(cuts[low[at]]), float(cuts[high[at]])]
 
 
-def around(threshold: float, chances: Any, share: float) -> list[float]:
+def find_band_of_share(threshold: float, chances: Any, share: float) -> list[float]:
     """The two cuts, equally far from the threshold, that have this share of the probabilities between them."""
     import numpy as np
 

@@ -7,19 +7,19 @@ from typing import NamedTuple
 
 from torch.utils.data import Dataset, Sampler
 
-from llmkit.data.batching import Steps
+from llmkit.data.batching import StepSampler
 from llmkit.tasks.base import Feature
 
 
-class Item(NamedTuple):
+class IndexedFeature(NamedTuple):
     """A feature, its number, and the epoch that asks for it: all that chance may follow from, and what names it."""
 
     epoch: int
-    number: int
+    feature_index: int
     feature: Feature
 
 
-class Numbered(Dataset[Item]):
+class IndexedDataset(Dataset[IndexedFeature]):
     """Features with their numbers, so that a bad step can name its rows."""
 
     def __init__(self, features: Sequence[Feature]) -> None:
@@ -28,14 +28,14 @@ class Numbered(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.features)
 
-    def __getitem__(self, at: tuple[int, int]) -> Item:
-        return Item(*at, self.features[at[1]])
+    def __getitem__(self, at: tuple[int, int]) -> IndexedFeature:
+        return IndexedFeature(*at, self.features[at[1]])
 
 
-class Keyed(Sampler[list[tuple[int, int]]]):
+class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
     """The steps of an epoch, each feature's number with the epoch: loader processes outlive epochs."""
 
-    def __init__(self, steps: Steps) -> None:
+    def __init__(self, steps: StepSampler) -> None:
         self.steps, self.epoch = steps, 0
 
     def set_epoch(self, epoch: int) -> None:

@@ -9,65 +9,65 @@ from typing import Any, Literal
 
 from transformers import PreTrainedModel, TrainingArguments
 
-from llmkit.data.corpus.masking import IGNORED
-from llmkit.models.fast.dropout import draw_as_torch, draw_many
-from llmkit.models.fast.embedding_grad import collect_as_torch, collect_in_place
-from llmkit.models.fast.padding_free import Packing, packing_for
-from llmkit.models.fast.sparse_head import Sparse, can_be_sparse
+from llmkit.data.corpus.masking import IGNORE_INDEX
+from llmkit.models.fast.dropout import install_fast_dropout, remove_fast_dropout
+from llmkit.models.fast.embedding_grad import install_embedding_gradient, remove_embedding_gradient
+from llmkit.models.fast.padding_free import PaddingFree, try_padding_free
+from llmkit.models.fast.sparse_head import SparseHead, has_positionwise_head
 from llmkit.models.networks import NetworkConfig
 from llmkit.tasks.base import Batch, Feature
 
-BY_BOTH = "steps are cut by source and target length (same gradient); an encoder-decoder has no others"
-PROBE = 64  # features among which a long and a short one are looked for
+LENGTH_CUT_REASON = "steps are cut by source and target length (same gradient); an encoder-decoder has no others"
+PROBE_FEATURES = 64  # features among which a long and a short one are looked for
 
 
 @dataclass
-class Shortcuts:
+class FastPath:
     """The shortcuts of one model: none where neither `packing` nor `sparse` is there."""
 
     model: PreTrainedModel
-    packing: Packing | None
-    why_not: str = ""
-    sparse: Sparse | None = None  # where there is no packing, which does the same and more
-    collects: bool = True  # whether the embedding's gradient is collected in place
+    padding_free: PaddingFree | None
+    reason: str = ""
+    sparse_head: SparseHead | None = None  # where there is no packing, which does the same and more
+    in_place_embedding_grad: bool = True  # whether the embedding's gradient is collected in place
     installed: bool = False
 
-    def said(self) -> str:
+    def describe(self) -> str:
         """One line for the user."""
-        off = "(same gradient; train.shortcuts=off)"
-        if self.packing is not None:
-            last = ", the last layer only where it is read" if self.packing.last is not None else ""
-            head = ", the head only where a label is" if self.packing.reads == "labels" else ""
+        off = "(same gradient; train.fast_path=off)"
+        if self.padding_free is not None:
+            last = ", the last layer only where it is read" if self.padding_free.last_layer is not None else ""
+            head = ", the head only where a label is" if self.padding_free.positions == "labels" else ""
             return f"shortcuts: texts without padding{last}{head} {off}"
-        if self.sparse is not None:
-            return f"shortcuts: the head only where a label is {off}; batches are padded ({self.why_not})"
-        if self.why_not == BY_BOTH:
-            return f"shortcuts: {BY_BOTH}"
-        return f"shortcuts: none ({self.why_not}); batches are padded"
+        if self.sparse_head is not None:
+            return f"shortcuts: the head only where a label is {off}; batches are padded ({self.reason})"
+        if self.reason == LENGTH_CUT_REASON:
+            return f"shortcuts: {LENGTH_CUT_REASON}"
+        return f"shortcuts: none ({self.reason}); batches are padded"
 
     def install(self) -> None:
         """Begin."""
-        if self.packing is not None:
-            self.packing.install()
-            if self.collects:
-                collect_in_place(self.model)
-            draw_many(self.model)
-        if self.sparse is not None:
-            self.sparse.install()
+        if self.padding_free is not None:
+            self.padding_free.install()
+            if self.in_place_embedding_grad:
+                install_embedding_gradient(self.model)
+            install_fast_dropout(self.model)
+        if self.sparse_head is not None:
+            self.sparse_head.install()
         self.installed = True
 
     def remove(self) -> None:
         """Make the model what it was."""
-        if self.packing is not None:
-            self.packing.remove()
-            collect_as_torch(self.model)
-            draw_as_torch(self.model)
-        if self.sparse is not None:
-            self.sparse.remove()
+        if self.padding_free is not None:
+            self.padding_free.remove()
+            remove_embedding_gradient(self.model)
+            remove_fast_dropout(self.model)
+        if self.sparse_head is not None:
+            self.sparse_head.remove()
         self.installed = False
 
     @contextmanager
-    def removed(self) -> Iterator[None]:
+    def disable(self) -> Iterator[None]:
         """The plain model for a while."""
         was_installed = self.installed
         self.remove()
@@ -77,37 +77,37 @@ class Shortcuts:
             if was_installed:
                 self.install()
 
-    def batch(self, padded: Batch, plain: Batch) -> dict[str, Any]:
+    def transform_batch(self, padded: Batch, plain: Batch) -> dict[str, Any]:
         """What the model reads of a batch that would read `plain` of it without shortcuts."""
-        if self.packing is not None:
-            return self.packing.pack(padded)
-        if self.sparse is not None:
-            self.sparse.wanted = padded["labels"] != IGNORED
+        if self.padding_free is not None:
+            return self.padding_free.pack(padded)
+        if self.sparse_head is not None:
+            self.sparse_head.position_mask = padded["labels"] != IGNORE_INDEX
         return plain
 
-    def sent(self, padded: Batch) -> int:
+    def count_sent_tokens(self, padded: Batch) -> int:
         """The tokens of the batch that go through the model."""
-        return padded["input_ids"].numel() if self.packing is None else self.packing.size(padded)
+        return padded["input_ids"].numel() if self.padding_free is None else self.padding_free.count_tokens(padded)
 
 
-def shortcuts_for(
+def build_fast_path(
     model: PreTrainedModel,
     args: TrainingArguments,
     wanted: str,
     features: Sequence[Feature],
     collate: Callable[[Sequence[Feature]], Batch],
     reads: Literal["first", "labels", "all"] = "first",
-) -> Shortcuts:
+) -> FastPath:
     """The shortcuts that this model, machine and recipe allow; tried on two of the features."""
-    by_length = sorted(features[:PROBE], key=lambda feature: -len(feature["input_ids"]))
+    by_length = sorted(features[:PROBE_FEATURES], key=lambda feature: -len(feature["input_ids"]))
     probe = collate([by_length[0], by_length[-1]])
     if reads == "labels":  # of every token: a drawn mask may hide one alone, which nothing can be compared with
-        probe["labels"] = probe["input_ids"].masked_fill(~probe["attention_mask"].bool(), IGNORED)
+        probe["labels"] = probe["input_ids"].masked_fill(~probe["attention_mask"].bool(), IGNORE_INDEX)
     why = ""
     if wanted == "off":
-        why = "train.shortcuts=off"
+        why = "train.fast_path=off"
     elif reads == "all":
-        why = BY_BOTH
+        why = LENGTH_CUT_REASON
     elif isinstance(model.config, NetworkConfig):
         why = "a network without attention has no use for them"
     elif args.device.type != "cpu":
@@ -115,14 +115,14 @@ def shortcuts_for(
     elif args.gradient_checkpointing:
         why = "beside gradient checkpointing"
     if reads != "all" and not why:
-        packing, why = packing_for(model, probe, reads)
+        packing, why = try_padding_free(model, probe, reads)
         if packing is not None:
             # Several processes average the gradients that torch made, and this one it does not see.
-            return Shortcuts(model, packing, collects=args.world_size == 1)
+            return FastPath(model, packing, in_place_embedding_grad=args.world_size == 1)
     if (
         reads == "labels"
         and wanted != "off"
-        and can_be_sparse(model, {k: v.to(model.device) for k, v in probe.items()})
+        and has_positionwise_head(model, {k: v.to(model.device) for k, v in probe.items()})
     ):
-        return Shortcuts(model, None, why, Sparse(model))
-    return Shortcuts(model, None, why)
+        return FastPath(model, None, why, SparseHead(model))
+    return FastPath(model, None, why)

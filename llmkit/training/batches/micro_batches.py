@@ -10,26 +10,30 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, TrainingArguments
 
-from llmkit.data.batching import divided, micro_batches, packs
+from llmkit.data.batching import group_micro_batches, group_unpadded, partition_balanced
 from llmkit.models.networks import NetworkConfig
 from llmkit.runs import distributed
 from llmkit.tasks.base import Batch, Feature, Task
-from llmkit.training.batches.dataset import Item
-from llmkit.training.batches.fast_path import Shortcuts
+from llmkit.training.batches.dataset import IndexedFeature
+from llmkit.training.batches.fast_path import FastPath
 
 # What one more pass costs, in tokens: on a CPU it touches the gradients of all weights again (benchmarks/passes.py:
 # 50 to 63 in fp32, 182 to 198 in bf16). A GPU idles on a pass of few tokens; its values are guesses, not measured.
-OVERHEAD = {"cpu": {"fp32": 56, "bf16": 192}, "cuda": {"fp32": 4096, "bf16": 8192, "fp16": 8192}, "mps": {"fp32": 1024}}
+PASS_OVERHEAD = {
+    "cpu": {"fp32": 56, "bf16": 192},
+    "cuda": {"fp32": 4096, "bf16": 8192, "fp16": 8192},
+    "mps": {"fp32": 1024},
+}
 # A recurrent network takes a pass for each word of the longest text, however many texts there are; packed padding costs
 # nothing. On SST-2 a step of an LSTM takes a quarter fewer CPU seconds than with the numbers above.
-NETWORK_OVERHEAD = 400
+NETWORK_PASS_OVERHEAD = 400
 ROWS_MULTIPLE = 8
 
 
-def overhead_of(model: PreTrainedModel, args: TrainingArguments) -> int:
+def get_pass_overhead(model: PreTrainedModel, args: TrainingArguments) -> int:
     """What one more pass through this model costs, in tokens."""
-    found = OVERHEAD[args.device.type]["bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"]
-    return max(found, NETWORK_OVERHEAD) if isinstance(model.config, NetworkConfig) else found
+    found = PASS_OVERHEAD[args.device.type]["bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"]
+    return max(found, NETWORK_PASS_OVERHEAD) if isinstance(model.config, NetworkConfig) else found
 
 
 class StepLoader(DataLoader[Any]):
@@ -40,42 +44,44 @@ class StepLoader(DataLoader[Any]):
 
 
 @dataclass(frozen=True)
-class Cutter:
+class StepCollator:
     """Cuts steps for a model that takes `rows_at_once` rows of `longest` tokens."""
 
     task: Task
     collate: Callable[[Sequence[Feature]], Batch]
-    shortcuts: Shortcuts
+    fast_path: FastPath
     seed: int
-    rows_at_once: int
-    longest: int
-    overhead: int
+    micro_batch_rows: int
+    max_length: int
+    pass_overhead: int
 
-    def cut(self, items: Sequence[Item]) -> dict[str, Any]:
+    def collate_step(self, items: Sequence[IndexedFeature]) -> dict[str, Any]:
         """This process's part of a step: its micro-batches, what their summed loss counts for, and their tokens; and
         the numbers of all features of the step. A process without a part has one batch that counts for nothing."""
-        part = divided([sum(self.task.lengths(item.feature)) for item in items], distributed.size())[distributed.rank()]
-        mine = items if distributed.size() == 1 else [items[i] for i in part] or items[:1]
+        part = partition_balanced([sum(self.task.lengths(item.feature)) for item in items], distributed.world_size())[
+            distributed.rank()
+        ]
+        mine = items if distributed.world_size() == 1 else [items[i] for i in part] or items[:1]
         pieces = [
-            piece for epoch, number, feature in mine for piece in self.task.drawn(feature, (self.seed, epoch, number))
+            piece for epoch, number, feature in mine for piece in self.task.augment(feature, (self.seed, epoch, number))
         ]
         lengths = [self.task.lengths(piece) for piece in pieces]
-        most = self.rows_at_once * self.longest
-        if self.shortcuts.packing is not None:
-            groups = packs([sum(one) for one in lengths], most)
+        most = self.micro_batch_rows * self.max_length
+        if self.fast_path.padding_free is not None:
+            groups = group_unpadded([sum(one) for one in lengths], most)
         else:
-            groups = micro_batches(lengths, most, self.overhead, min(ROWS_MULTIPLE, self.rows_at_once))
+            groups = group_micro_batches(lengths, most, self.pass_overhead, min(ROWS_MULTIPLE, self.micro_batch_rows))
         batches = [self.collate([pieces[i] for i in group]) for group in groups]
         weight = float(bool(part))
         return {
             "batches": batches,
             "weights": [weight] * len(batches),
-            "count": weight * sum(self.task.count(batch) for batch in batches),
-            "rows": [item.number for item in items],
+            "count": weight * sum(self.task.num_items(batch) for batch in batches),
+            "rows": [item.feature_index for item in items],
             "tokens": int(weight) * sum(map(sum, lengths)),
-            "padded": int(weight) * sum(self.sent(batch) for batch in batches),
+            "padded": int(weight) * sum(self.count_sent_tokens(batch) for batch in batches),
         }
 
-    def sent(self, batch: dict[str, torch.Tensor]) -> int:
+    def count_sent_tokens(self, batch: dict[str, torch.Tensor]) -> int:
         """The tokens of a batch that go through the model, of source and target."""
-        return self.shortcuts.sent(batch) + (batch["labels"].numel() if self.task.longest_target else 0)
+        return self.fast_path.count_sent_tokens(batch) + (batch["labels"].numel() if self.task.max_target_length else 0)

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
-class Place(TrainerCallback):
+class DataPosition(TrainerCallback):
     """So many steps into an epoch. `over`: the epoch was ended before its last step, because training was.
 
     The order of rows, and all that is drawn for them, follow from the numbers of epoch and row: no generator of data
@@ -16,34 +16,34 @@ class Place(TrainerCallback):
     """
 
     def __init__(self, ready: Callable[[], None], set_epoch: Callable[[int], None], begin: Callable[[], None]) -> None:
-        self.ready, self.set_epoch, self.begin = ready, set_epoch, begin
+        self.restore_rng_state, self.set_epoch, self.restore_progress = ready, set_epoch, begin
         self.epoch = self.step = 0
-        self.in_an_epoch = 0  # steps; of a stream, whose end nobody knows, more than there are
-        self.over = False
+        self.steps_per_epoch = 0  # steps; of a stream, whose end nobody knows, more than there are
+        self.epoch_cut_short = False
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {"epoch": self.epoch, "step": self.step, "over": self.over}
+        return {"epoch": self.epoch, "step": self.step, "over": self.epoch_cut_short}
 
-    def go_on(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Be where `state` says."""
-        self.epoch, self.step, self.over = state["epoch"], state["step"], state["over"]
+        self.epoch, self.step, self.epoch_cut_short = state["epoch"], state["step"], state["over"]
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.begin()
+        self.restore_progress()
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.set_epoch(self.epoch)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.ready()
+        self.restore_rng_state()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.step, self.over = self.step + 1, False
+        self.step, self.epoch_cut_short = self.step + 1, False
 
     def on_epoch_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.ready()
-        if control.should_training_stop and self.step < self.in_an_epoch:
-            self.over = True
+        self.restore_rng_state()
+        if control.should_training_stop and self.step < self.steps_per_epoch:
+            self.epoch_cut_short = True
         else:
             self.epoch, self.step = self.epoch + 1, 0

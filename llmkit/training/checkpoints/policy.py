@@ -9,27 +9,27 @@ from typing import Any
 
 from llmkit.errors import DiskError
 from llmkit.runs import checkpoint
-from llmkit.runs.checkpoint import Commit
-from llmkit.training.processes.signals import Stop
+from llmkit.runs.checkpoint import Checkpoint
+from llmkit.training.processes.signals import StopRequest
 
 
 @dataclass
-class Keeper:
+class CheckpointPolicy:
     """Where the checkpoints of a run go, what they are of, how many stay, and the one to go on from."""
 
     root: Path
-    about: Mapping[str, Any]  # for each manifest: the run's id, processes, fingerprints
-    limit: int
-    stop: Stop
-    resumed: Commit | None = None
-    said: bool = False
+    manifest_fields: Mapping[str, Any]  # for each manifest: the run's id, processes, fingerprints
+    save_total_limit: int
+    stop: StopRequest
+    resumed_checkpoint: Checkpoint | None = None
+    size_reported: bool = False
 
 
-def still_sound(path: Path) -> None:
+def verify_or_quarantine(path: Path) -> None:
     """Raise DiskError where the checkpoint at `path` is not what was written."""
     try:
-        checkpoint.verified(path)
-    except checkpoint.DamagedError as why:
-        aside = checkpoint.set_aside(path)
+        checkpoint.verify_checkpoint(path)
+    except checkpoint.DamagedCheckpointError as why:
+        aside = checkpoint.quarantine_checkpoint(path)
         what = f"{path}: damaged: {why}; set aside as {aside.name}"
         raise DiskError(what, "give the same command again: it goes on before it") from None

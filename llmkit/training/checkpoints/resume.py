@@ -9,73 +9,75 @@ from pathlib import Path
 from typing import Any
 
 from llmkit import console
-from llmkit.data.readers.pkg_uri import locate
+from llmkit.data.readers.pkg_uri import resolve_path
 from llmkit.errors import MissingInputError, OutputError, RecipeError, UsageError
-from llmkit.inference.load_saved import doubt
-from llmkit.recipe.load import of_values
+from llmkit.inference.load_saved import find_task_file_problem
+from llmkit.recipe.load import build_recipe
 from llmkit.runs import checkpoint, distributed, manifest, recipe_diff
-from llmkit.runs.checkpoint import Commit
-from llmkit.runs.folder import CHECKPOINTS
-from llmkit.runs.recipe_diff import Asked, Differences
+from llmkit.runs.checkpoint import Checkpoint
+from llmkit.runs.folder import CHECKPOINTS_FOLDER
+from llmkit.runs.recipe_diff import RecipeDiff, RequestedRecipe
 from llmkit.schema import Recipe
 from llmkit.training.processes import strategies
 
 
-def place_of(resume: str | Path) -> tuple[Path, int | None]:
+def parse_resume_path(resume: str | Path) -> tuple[Path, int | None]:
     """The run folder that `--resume` names, and the step where it names a checkpoint of it.
 
     Raises MissingInputError where it names neither.
     """
     path = Path(resume).expanduser()
-    step = checkpoint.NAMED.fullmatch(path.resolve().name)
+    step = checkpoint.CHECKPOINT_NAME.fullmatch(path.resolve().name)
     run = path.resolve().parent.parent if step else path
     if not path.exists() or not (run / "run.json").is_file():
         raise MissingInputError(f"--resume {path}: no run", "name a run folder, or a checkpoint in its checkpoints/")
     return (Path(os.path.relpath(run)) if step else path, int(step[1]) if step else None)
 
 
-def recipe_of(run: Path) -> Recipe:
+def load_run_recipe(run: Path) -> Recipe:
     """The recipe of an earlier run's command. Raises OutputError where the run has not kept it."""
-    about = manifest.read(run)
+    about = manifest.read_manifest(run)
     if "given" not in about:
         raise OutputError(f"{run}: was begun by an older llmkit", "give the command that began it, with -o")
-    if doubt(run, name := about["given"].get("task"), about.get("task_file")):
+    if find_task_file_problem(run, name := about["given"].get("task"), about.get("task_file")):
         what = f"{run}: its task file {name} lies in it, or is gone or changed"
         raise RecipeError(what, "read it, then give the command that began the run, with -o")
-    return of_values(about["given"], str(run / "run.json"), output_dir=str(run))
+    return build_recipe(about["given"], str(run / "run.json"), output_dir=str(run))
 
 
-def refuse_two_folders(run: Path, output_dir: str | None) -> None:
+def check_output_dir_matches(run: Path, output_dir: str | None) -> None:
     """Raise UsageError where another folder is named beside the run to go on with."""
     if output_dir is not None and run.resolve() != Path(output_dir).expanduser().resolve():
         raise UsageError(f"--resume {run} and --output-dir {output_dir} name two runs", "leave one out")
 
 
-def refuse_other_data(path: Path) -> None:
+def check_data_unchanged(path: Path) -> None:
     """Raise OutputError where a file that a finished run has read is another one now."""
-    for one in manifest.read(path).get("data", []):
-        file = locate(one["name"])
-        if file.is_file() and manifest.file_hash(file) != one["sha256"]:
+    for one in manifest.read_manifest(path).get("data", []):
+        file = resolve_path(one["name"])
+        if file.is_file() and manifest.hash_file(file) != one["sha256"]:
             why = f"{path}: holds a finished run, and {one['name']} has changed since"
             raise OutputError(why, "name another --output-dir, or remove the folder")
 
 
-def compared(path: Path, asked: Asked, facts: Mapping[str, Any]) -> Differences:
+def compare_with_unfinished_run(path: Path, asked: RequestedRecipe, facts: Mapping[str, Any]) -> RecipeDiff:
     """What is allowed to differ from the unfinished run at `path`. Raises OutputError with a table of what is not.
 
     `facts` are those of its manifest: files and their hashes. A folder without a run differs in nothing.
     """
     if not (path / "run.json").exists():
         return []
-    about = manifest.read(path)
-    now = manifest.without_secrets(dict(asked.keys))
-    found = recipe_diff.differences(about["recipe"], now) if "recipe" in about else []
-    found += recipe_diff.differences(files_of(about), files_of(manifest.without_secrets(dict(facts))))
-    recipe_diff.refuse(path, found, asked.allowed)
+    about = manifest.read_manifest(path)
+    now = manifest.redact_nested_secrets(dict(asked.keys))
+    found = recipe_diff.diff_recipes(about["recipe"], now) if "recipe" in about else []
+    found += recipe_diff.diff_recipes(
+        list_file_hashes(about), list_file_hashes(manifest.redact_nested_secrets(dict(facts)))
+    )
+    recipe_diff.check_recipe_diff(path, found, asked.allowed)
     return found
 
 
-def files_of(facts: Mapping[str, Any]) -> dict[str, Any]:
+def list_file_hashes(facts: Mapping[str, Any]) -> dict[str, Any]:
     """What a run is made of beside its recipe, by a name for the table."""
     found = {f"data {one['name']}": one["sha256"] for one in facts["data"]}
     model, tokenizer, vectors = (facts.get(what) or {} for what in ("model", "tokenizer", "vectors"))
@@ -88,45 +90,45 @@ def files_of(facts: Mapping[str, Any]) -> dict[str, Any]:
     return found | {"task file": (facts.get("task_file") or {}).get("sha256"), "processes": facts.get("processes", 1)}
 
 
-def checkpoint_of(path: Path, step: int | None, strategy: str = "ddp") -> Commit | None:
+def find_resume_checkpoint(path: Path, step: int | None, strategy: str = "ddp") -> Checkpoint | None:
     """The checkpoint that the run at `path` goes on from, that of `step` or the newest; None where it begins.
 
     It is said, and what is to be removed for it; nothing is yet. Raises OutputError where that of `step` is not whole.
     """
     if not (path / "run.json").exists():
         return None
-    root = path / CHECKPOINTS
-    if strategy in strategies.BEGINS_ANEW:
+    root = path / CHECKPOINTS_FOLDER
+    if strategy in strategies.NON_RESUMABLE_STRATEGIES:
         why = f"{strategy} keeps its optimizer in a form that llmkit does not save"
-        console.note(f"{path}: the run there did not finish; it starts again from its first step: {why}")
+        console.print_message(f"{path}: the run there did not finish; it starts again from its first step: {why}")
         return None
-    found = checkpoint.newest(root, manifest.read(path).get("id", ""), step)
+    found = checkpoint.find_newest_checkpoint(root, manifest.read_manifest(path).get("id", ""), step)
     if found is None and step is not None:
         mend = f"--resume {shlex.quote(str(path))} takes another"
-        raise OutputError(f"{checkpoint.named(root, step)}: cannot be gone on from", mend)
-    there = checkpoint.steps(root)
+        raise OutputError(f"{checkpoint.get_checkpoint_path(root, step)}: cannot be gone on from", mend)
+    there = checkpoint.list_checkpoint_steps(root)
     if found is None:
         others = "; the checkpoints that are not taken are removed" if there else ""
-        console.note(f"{path}: the run there did not finish; it starts again from its first step{others}")
+        console.print_message(f"{path}: the run there did not finish; it starts again from its first step{others}")
         return None
     which = "the newest checkpoint that is whole" if step is None else "the checkpoint that is named"
     others = "; later ones are removed" if there[0] > found.step else ""
-    console.note(f"{path}: goes on after step {found.step:,}, {which}{others}")
+    console.print_message(f"{path}: goes on after step {found.step:,}, {which}{others}")
     return found
 
 
-def note_other_libraries(then: Mapping[str, Any], now: Mapping[str, str]) -> None:
+def report_library_changes(then: Mapping[str, Any], now: Mapping[str, str]) -> None:
     """Say where libraries are others than when the run began: the weights may differ in their last bits."""
-    found = recipe_diff.differences(then["versions"], dict(now))
+    found = recipe_diff.diff_recipes(then["versions"], dict(now))
     if found:
         said = ", ".join(f"{name} {new} (then {old})" for name, old, new in found)
-        console.note(f"goes on with {said}: the last bits may differ from an unbroken run's")
+        console.print_message(f"goes on with {said}: the last bits may differ from an unbroken run's")
 
 
-def how(path: Path) -> str:
+def format_resume_hint(path: Path) -> str:
     """What to say of a run that was ended before its end."""
-    done = next(iter(checkpoint.steps(path / CHECKPOINTS)), None)
-    several = f" --processes {distributed.size()}" if distributed.size() > 1 else ""
+    done = next(iter(checkpoint.list_checkpoint_steps(path / CHECKPOINTS_FOLDER)), None)
+    several = f" --processes {distributed.world_size()}" if distributed.world_size() > 1 else ""
     again = f"`llmkit train --resume {shlex.quote(str(path))}{several}`"
     if done is None:
         return f"{path}: unfinished, no checkpoint yet; {again} starts it again"

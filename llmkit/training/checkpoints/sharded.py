@@ -16,50 +16,54 @@ from llmkit.runs import distributed
 from llmkit.training.checkpoints import state_dict as states
 
 
-def weights_of(trainer: Trainer, shared: bool) -> states.Tensors:
+def collect_weights(trainer: Trainer, sharded: bool) -> states.Tensors:
     """What training changes; in the first process at least."""
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if not shared:
-        return states.kept(model)
+    if not sharded:
+        return states.select_checkpoint_weights(model)
     if not trainer.is_deepspeed_enabled:
-        return gathered_weights(trainer.model)
+        return gather_weights(trainer.model)
     full = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    return {name: full[name] for name in states.names_kept(model)} if distributed.first() else {}
+    return {name: full[name] for name in states.list_checkpoint_weights(model)} if distributed.is_main_process() else {}
 
 
-def put_back_weights(trainer: Trainer, path: Path, shared: bool) -> None:
+def restore_weights(trainer: Trainer, path: Path, sharded: bool) -> None:
     """Give every process the weights of a file, or its share of them."""
-    if shared:
-        divide_weights(trainer.model, states.read_tensors(path))
+    if sharded:
+        scatter_weights(trainer.model, states.read_tensors(path))
     else:
-        states.put_back_weights(trainer.accelerator.unwrap_model(trainer.model), path)
+        states.load_checkpoint_weights(trainer.accelerator.unwrap_model(trainer.model), path)
 
 
-def optimizer_of(trainer: Trainer, shared: bool) -> dict[str, Any] | None:
+def collect_optimizer_state(trainer: Trainer, sharded: bool) -> dict[str, Any] | None:
     """The optimizer's state; in the first process at least. None for DeepSpeed's, which only a pickle could hold."""
     if trainer.is_deepspeed_enabled:
         return None
-    return gathered_optimizer(trainer.model, trainer.optimizer) if shared else states.optimizer_of(trainer.optimizer)
+    return (
+        gather_optimizer_state(trainer.model, trainer.optimizer)
+        if sharded
+        else states.get_optimizer_state(trainer.optimizer)
+    )
 
 
-def put_back_optimizer(trainer: Trainer, state: dict[str, Any], shared: bool) -> None:
+def restore_optimizer(trainer: Trainer, state: dict[str, Any], sharded: bool) -> None:
     """Give every process the optimizer's state, or its share of it."""
-    if shared:
-        divide_optimizer(trainer.model, trainer.optimizer, state)
+    if sharded:
+        scatter_optimizer_state(trainer.model, trainer.optimizer, state)
     else:
-        states.put_back_optimizer(trainer.optimizer, state)
+        states.load_optimizer_state(trainer.optimizer, state)
 
 
-def gathered_weights(model: nn.Module) -> states.Tensors:
+def gather_weights(model: nn.Module) -> states.Tensors:
     """What `states.kept` gives of the whole model, in the first process; nothing in the others."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-    names = states.names_kept(model)
+    names = states.list_checkpoint_weights(model)
     full = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     return {name: tensor for name, tensor in full.items() if name in names}
 
 
-def divide_weights(model: nn.Module, tensors: states.Tensors) -> None:
+def scatter_weights(model: nn.Module, tensors: states.Tensors) -> None:
     """Give each process its share of what `gathered_weights` gave in the first."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
@@ -68,18 +72,18 @@ def divide_weights(model: nn.Module, tensors: states.Tensors) -> None:
     set_model_state_dict(model, dict(tensors), options=options)
 
 
-def gathered_optimizer(model: nn.Module, optimizer: Any) -> dict[str, Any]:
+def gather_optimizer_state(model: nn.Module, optimizer: Any) -> dict[str, Any]:
     """The whole state by the names of the weights, in the first process."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    return dict(get_optimizer_state_dict(model, states.bare(optimizer), options=options))
+    return dict(get_optimizer_state_dict(model, states.unwrap_optimizer(optimizer), options=options))
 
 
-def divide_optimizer(model: nn.Module, optimizer: Any, state: dict[str, Any]) -> None:
+def scatter_optimizer_state(model: nn.Module, optimizer: Any, state: dict[str, Any]) -> None:
     """Give each process its share of what `gathered_optimizer` gave in the first."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
-    with states.rates_as_made(states.bare(optimizer)):
-        set_optimizer_state_dict(model, states.bare(optimizer), state, options=options)
+    with states.keep_initial_rates(states.unwrap_optimizer(optimizer)):
+        set_optimizer_state_dict(model, states.unwrap_optimizer(optimizer), state, options=options)

@@ -20,18 +20,21 @@ from llmkit.errors import InternalError, RecipeError
 Tensors = dict[str, Tensor]
 
 
-def packed(value: Any, name: str, tensors: Tensors) -> Any:
+def flatten_state(value: Any, name: str, tensors: Tensors) -> Any:
     """`value` as JSON; its tensors go into `tensors` by the name of their place. Raises TypeError for other things."""
     if isinstance(value, (Tensor, np.ndarray)):
         tensors[name] = torch.as_tensor(value).detach()
         return {"$tensor" if isinstance(value, Tensor) else "$array": name}
     if isinstance(value, dict):
         if all(isinstance(key, str) and not key.startswith("$") for key in value):
-            return {key: packed(one, f"{name}.{key}", tensors) for key, one in value.items()}
-        items = [[packed(key, name, tensors), packed(one, f"{name}.{key}", tensors)] for key, one in value.items()]
+            return {key: flatten_state(one, f"{name}.{key}", tensors) for key, one in value.items()}
+        items = [
+            [flatten_state(key, name, tensors), flatten_state(one, f"{name}.{key}", tensors)]
+            for key, one in value.items()
+        ]
         return {"$items": items}
     if isinstance(value, (list, tuple)):
-        parts = [packed(one, f"{name}.{at}", tensors) for at, one in enumerate(value)]
+        parts = [flatten_state(one, f"{name}.{at}", tensors) for at, one in enumerate(value)]
         return {"$tuple": parts} if isinstance(value, tuple) else parts
     if isinstance(value, np.generic):
         value = value.item()
@@ -42,10 +45,10 @@ def packed(value: Any, name: str, tensors: Tensors) -> Any:
     raise TypeError(f"{name}: a {type(value).__name__}")
 
 
-def unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+def unflatten_state(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     """What `packed` was given."""
     if isinstance(value, list):
-        return [unpacked(one, tensors) for one in value]
+        return [unflatten_state(one, tensors) for one in value]
     if not isinstance(value, dict):
         return value
     match next(iter(value.items()), None):
@@ -56,10 +59,10 @@ def unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         case ("$float", text):
             return float(text)
         case ("$tuple", parts):
-            return tuple(unpacked(parts, tensors))
+            return tuple(unflatten_state(parts, tensors))
         case ("$items", items):
-            return {unpacked(key, tensors): unpacked(one, tensors) for key, one in items}
-    return {key: unpacked(one, tensors) for key, one in value.items()}
+            return {unflatten_state(key, tensors): unflatten_state(one, tensors) for key, one in items}
+    return {key: unflatten_state(one, tensors) for key, one in value.items()}
 
 
 def write_tensors(tensors: Tensors, path: Path) -> None:
@@ -79,12 +82,12 @@ def read_tensors(path: Path) -> Tensors:
     return found
 
 
-def write_json(value: Any, path: Path) -> None:
+def write_state_json(value: Any, path: Path) -> None:
     """Write what `packed` gave."""
     path.write_text(json.dumps(value, allow_nan=False), encoding="utf-8")
 
 
-def chance() -> dict[str, Any]:
+def get_rng_state() -> dict[str, Any]:
     """The state of every generator that this process may draw from in training."""
     found = {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()}
     if torch.cuda.is_available():
@@ -94,7 +97,7 @@ def chance() -> dict[str, Any]:
     return found
 
 
-def put_back_chance(found: Mapping[str, Any]) -> None:
+def restore_rng_state(found: Mapping[str, Any]) -> None:
     """Let every generator go on from there; a device that is not here any more is left out."""
     torch.set_rng_state(found["torch"])
     np.random.set_state(found["numpy"])
@@ -105,21 +108,21 @@ def put_back_chance(found: Mapping[str, Any]) -> None:
         torch.mps.set_rng_state(found["mps"])
 
 
-def names_kept(model: nn.Module) -> set[str]:
+def list_checkpoint_weights(model: nn.Module) -> set[str]:
     """The names of the weights and buffers that training may change. Tied weights have one."""
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     return trained | {name for name, _ in model.named_buffers()}
 
 
-def kept(model: nn.Module) -> Tensors:
+def select_checkpoint_weights(model: nn.Module) -> Tensors:
     """The weights and buffers that a checkpoint holds."""
-    names = names_kept(model)
+    names = list_checkpoint_weights(model)
     return {name: tensor for name, tensor in model.state_dict().items() if name in names}
 
 
-def put_back_weights(model: nn.Module, path: Path) -> None:
+def load_checkpoint_weights(model: nn.Module, path: Path) -> None:
     """Give the model the weights of a file that `kept` made, in place."""
-    saved, held = read_tensors(path), kept(model)
+    saved, held = read_tensors(path), select_checkpoint_weights(model)
     if saved.keys() != held.keys():
         odd = sorted(saved.keys() ^ held.keys())
         raise InternalError(f"{path}: its weights are not the model's ({', '.join(odd[:5])})", "report this as a bug")
@@ -128,21 +131,21 @@ def put_back_weights(model: nn.Module, path: Path) -> None:
             tensor.copy_(saved[name])
 
 
-def optimizer_of(optimizer: Any) -> dict[str, Any]:
+def get_optimizer_state(optimizer: Any) -> dict[str, Any]:
     """The optimizer's state. Raises RecipeError where it keeps something that only a pickle could hold."""
     state: dict[str, Any] = optimizer.state_dict()
     try:
-        packed(state, "optimizer", {})
+        flatten_state(state, "optimizer", {})
     except TypeError as fault:
         what = f"train.optim: its state cannot be saved without a pickle ({fault})"
         raise RecipeError(what, "name another, such as adamw_torch_fused") from fault
     return state
 
 
-def put_back_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
+def load_optimizer_state(optimizer: Any, state: dict[str, Any]) -> None:
     """Give the optimizer its state. The learning rate that it was made with stays."""
-    inner = bare(optimizer)
-    with rates_as_made(inner):
+    inner = unwrap_optimizer(optimizer)
+    with keep_initial_rates(inner):
         optimizer.load_state_dict(state)
     for group, saved in zip(inner.param_groups, state["param_groups"], strict=True):
         for weight, number in zip(group["params"], saved["params"], strict=True):
@@ -152,13 +155,13 @@ def put_back_optimizer(optimizer: Any, state: dict[str, Any]) -> None:
                     inner.state[weight][name] = value.to(weight.device)
 
 
-def bare(optimizer: Any) -> Any:
+def unwrap_optimizer(optimizer: Any) -> Any:
     """The optimizer without what Accelerate has put around it."""
     return getattr(optimizer, "optimizer", optimizer)
 
 
 @contextmanager
-def rates_as_made(optimizer: Any) -> Iterator[None]:
+def keep_initial_rates(optimizer: Any) -> Iterator[None]:
     """A while in which the optimizer is given its state; its rates are then scaled to what it was made with: a run may
     go on at another one."""
     made_with = [group.get("initial_lr") for group in optimizer.param_groups]
@@ -169,7 +172,7 @@ def rates_as_made(optimizer: Any) -> Iterator[None]:
             group["initial_lr"], group["lr"] = rate, group["lr"] * rate / before
 
 
-def put_back_schedule(schedule: Any, state: dict[str, Any]) -> None:
+def load_lr_scheduler_state(schedule: Any, state: dict[str, Any]) -> None:
     """Let the schedule go on from its step, at the rates of its optimizer."""
     schedule.load_state_dict(state)
     if hasattr(schedule, "base_lrs"):

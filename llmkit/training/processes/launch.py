@@ -19,39 +19,48 @@ from typing import Any
 from llmkit import console, tasks
 from llmkit.errors import UsageError
 from llmkit.recipe import catalog
-from llmkit.recipe.load import as_given
+from llmkit.recipe.load import dump_given_keys
 from llmkit.runs import distributed, launch_env
-from llmkit.runs.launch_env import Places
+from llmkit.runs.launch_env import ProcessGrid
 from llmkit.schema import Recipe
 from llmkit.training.processes import strategies
 from llmkit.training.setup import model as starting
 
-SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1")  # what every process hears when the launcher does
-SAVING = 300  # seconds that a process has to save after a signal, before it is killed
-STOPPED, KILLED = 75, 70  # exit codes: by a signal to the launcher, and of a process that was killed
+FORWARDED_SIGNALS = (
+    "SIGTERM",
+    "SIGINT",
+    "SIGHUP",
+    "SIGQUIT",
+    "SIGUSR1",
+)  # what every process hears when the launcher does
+SHUTDOWN_SECONDS = 300  # seconds that a process has to save after a signal, before it is killed
+STOPPED_EXIT_CODE, KILLED_EXIT_CODE = (
+    75,
+    70,
+)  # exit codes: by a signal to the launcher, and of a process that was killed
 
 
-def start(recipe: Recipe, places: Places, flags: Sequence[str] = ()) -> int:
+def launch_processes(recipe: Recipe, places: ProcessGrid, flags: Sequence[str] = ()) -> int:
     """The exit code of the run that this starts on all processes; `flags` are those of the command beside the recipe.
 
     Raises what is wrong with the recipe or the machine before anything starts.
     """
-    from llmkit.models.device import device
+    from llmkit.models.device import get_device
 
-    on = device().type
-    check(recipe, places, on)
-    recipe, _ = starting.name_model(recipe, tasks.load(recipe.task)(recipe.options))
+    on = get_device().type
+    check_launch(recipe, places, on)
+    recipe, _ = starting.choose_model(recipe, tasks.load_task(recipe.task)(recipe.options))
     with TemporaryDirectory(prefix="llmkit-launch-") as scratch:
         resolved, shown = Path(scratch) / "recipe.yaml", Path(scratch) / "shown.json"
-        resolved.write_text(as_given(recipe), encoding="utf-8")
+        resolved.write_text(dump_given_keys(recipe), encoding="utf-8")
         words = ["-m", "llmkit", "train", str(resolved), *flags]
-        with told(places, on, shown), quiet():
-            return ending(runner(recipe.train.strategy, places, on, words), places, shown)
+        with export_launch_environment(places, on, shown), silence_launcher_logs():
+            return run_launcher(build_launcher(recipe.train.strategy, places, on, words), places, shown)
 
 
-def check(recipe: Recipe, places: Places, on: str) -> None:
+def check_launch(recipe: Recipe, places: ProcessGrid, on: str) -> None:
     """Raise RecipeError or UsageError where this machine cannot carry so many processes, or not by this strategy."""
-    strategies.check(recipe.train.strategy, on, places.size)
+    strategies.check_strategy(recipe.train.strategy, on, places.world_size)
     if on == "mps":
         raise UsageError(f"--processes {places.processes}: one process drives the GPU of a Mac", "leave it out")
     if on == "cuda":
@@ -63,51 +72,51 @@ def check(recipe: Recipe, places: Places, on: str) -> None:
             raise UsageError(what, "one process drives one GPU")
 
 
-def runner(strategy: str, places: Places, on: str, words: Sequence[str]) -> Callable[[], None]:
+def build_launcher(strategy: str, places: ProcessGrid, on: str, words: Sequence[str]) -> Callable[[], None]:
     """What starts the processes and returns when all are done; it raises where one fails."""
     if on == "cpu":
         from torch.distributed import run
 
-        arguments = run.get_args_parser().parse_args([*of_torchrun(places), *words])
+        arguments = run.get_args_parser().parse_args([*build_torchrun_args(places), *words])
         return lambda: run.run(arguments)
     from accelerate.commands.launch import launch_command, launch_command_parser
 
-    profile = catalog.home() / "profiles" / f"{strategy}.yaml"
-    chosen = launch_command_parser().parse_args([*of_accelerate(places, profile), *words])
+    profile = catalog.get_recipes_folder() / "profiles" / f"{strategy}.yaml"
+    chosen = launch_command_parser().parse_args([*build_accelerate_args(places, profile), *words])
     return lambda: launch_command(chosen)
 
 
-def of_torchrun(places: Places) -> list[str]:
+def build_torchrun_args(places: ProcessGrid) -> list[str]:
     """The words of torchrun."""
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    heard = [name for name in SIGNALS if name != "SIGHUP" or not nohup]
+    heard = [name for name in FORWARDED_SIGNALS if name != "SIGHUP" or not nohup]
     words = [f"--nproc-per-node={places.processes}", f"--signals-to-handle={','.join(heard)}"]
     if places.machines == 1:
         return [*words, "--standalone", "--local-addr=127.0.0.1"]
-    host, port = places.main()
-    return [*words, f"--nnodes={places.machines}", f"--node-rank={places.rank}", f"--master-addr={host}",
+    host, port = places.resolve_main_address()
+    return [*words, f"--nnodes={places.machines}", f"--node-rank={places.machine_rank}", f"--master-addr={host}",
             f"--master-port={port}"]  # fmt: skip
 
 
-def of_accelerate(places: Places, profile: Path) -> list[str]:
+def build_accelerate_args(places: ProcessGrid, profile: Path) -> list[str]:
     """The words of `accelerate launch`. Precision is llmkit's to choose, and the profile is not the user's default."""
-    host, port = places.main()
-    return ["--config_file", str(profile), "--num_processes", str(places.size),
-            "--num_machines", str(places.machines), "--machine_rank", str(places.rank),
+    host, port = places.resolve_main_address()
+    return ["--config_file", str(profile), "--num_processes", str(places.world_size),
+            "--num_machines", str(places.machines), "--machine_rank", str(places.machine_rank),
             "--main_process_ip", host, "--main_process_port", str(port if places.machines > 1 else 0),
             "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
 
 
 @contextmanager
-def told(places: Places, on: str, shown: Path) -> Iterator[None]:
+def export_launch_environment(places: ProcessGrid, on: str, shown: Path) -> Iterator[None]:
     """The environment with what the processes are to know, for a while; what the user has set there stays."""
     cores = os.cpu_count() or 1
     new = {
-        distributed.MEANT: str(places.size),
-        launch_env.COMMAND: json.dumps(sys.argv),
-        distributed.SHOWN: str(shown),
+        distributed.PROCESSES_VARIABLE: str(places.world_size),
+        launch_env.COMMAND_VARIABLE: json.dumps(sys.argv),
+        distributed.ERROR_FILE_VARIABLE: str(shown),
     }
-    defaults = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SAVING)}
+    defaults = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_SECONDS)}
     if on == "cpu":
         defaults["OMP_NUM_THREADS"] = str(max(1, cores // places.processes))
     if places.machines == 1 and sys.platform == "linux":
@@ -126,7 +135,7 @@ def told(places: Places, on: str, shown: Path) -> Iterator[None]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_launcher_logs() -> Iterator[None]:
     """No log lines of the launcher: what they say, llmkit says in a sentence."""
     logging.disable(logging.CRITICAL)
     try:
@@ -135,7 +144,7 @@ def quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def ending(run: Callable[[], None], places: Places, shown: Path) -> int:
+def run_launcher(run: Callable[[], None], places: ProcessGrid, shown: Path) -> int:
     """Start and wait; the exit code of the process that failed, whose error stands on the terminal once."""
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -143,38 +152,40 @@ def ending(run: Callable[[], None], places: Places, shown: Path) -> int:
     try:
         run()
     except SignalException as stop:
-        note = note_in(shown)
-        if note and note["code"] not in distributed.BY_SIGNAL:
+        note = read_error_note(shown)
+        if note and note["code"] not in distributed.SIGNAL_EXIT_CODES:
             return int(note["code"])
-        return by_signal(
-            f"stopped by {signal.Signals(stop.sigval).name}", 130 if stop.sigval == signal.SIGINT else STOPPED
+        return report_signal_exit(
+            f"stopped by {signal.Signals(stop.sigval).name}", 130 if stop.sigval == signal.SIGINT else STOPPED_EXIT_CODE
         )
     except ChildFailedError as fault:
-        return failing({rank: one.exitcode for rank, one in fault.failures.items()}, places.size, note_in(shown))
+        return report_failed_processes(
+            {rank: one.exitcode for rank, one in fault.failures.items()}, places.world_size, read_error_note(shown)
+        )
     return 0
 
 
-def by_signal(what: str, code: int) -> int:
+def report_signal_exit(what: str, code: int) -> int:
     """The exit code of a job that a signal has ended, which is said; of Ctrl-C the command line says it itself."""
     if code != 130:
-        console.error(what)
+        console.print_error(what)
     return code
 
 
-def failing(codes: Mapping[int, int], size: int, note: Mapping[str, Any] | None) -> int:
+def report_failed_processes(codes: Mapping[int, int], size: int, note: Mapping[str, Any] | None) -> int:
     """The exit code of a job by those of its failed processes and what one of them noted; says what is still unsaid."""
-    if note and note["code"] not in distributed.BY_SIGNAL:
+    if note and note["code"] not in distributed.SIGNAL_EXIT_CODES:
         return int(note["code"])
     # The launcher sends SIGTERM to those that are left when one is gone, and SIGKILL to those that do not leave.
     gone = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
     if note and not (gone and note["sentence"] == f"stopped by {signal.SIGTERM.name}"):
-        return by_signal(note["sentence"], int(note["code"]))
+        return report_signal_exit(note["sentence"], int(note["code"]))
     rank = gone[0] if gone else min(codes, key=lambda one: codes[one] == -signal.SIGTERM)
-    console.error(sentence(rank, size, codes[rank]))
-    return codes[rank] if codes[rank] > 0 else KILLED
+    console.print_error(describe_failed_rank(rank, size, codes[rank]))
+    return codes[rank] if codes[rank] > 0 else KILLED_EXIT_CODE
 
 
-def note_in(shown: Path) -> dict[str, Any] | None:
+def read_error_note(shown: Path) -> dict[str, Any] | None:
     """What the first process that ended with an error has noted, None where none did."""
     if not shown.exists():
         return None
@@ -182,7 +193,7 @@ def note_in(shown: Path) -> dict[str, Any] | None:
     return found
 
 
-def sentence(rank: int, size: int, code: int) -> str:
+def describe_failed_rank(rank: int, size: int, code: int) -> str:
     """What to say of a process that said nothing itself."""
     if code >= 0:
         return f"rank {rank} of {size}: left with code {code} and said nothing; run it with --debug"

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from llmkit.errors import UsageError
 
-WARNING = 120  # seconds before the time limit in which a run saves and leaves
-TIME = re.compile(r"\d+|(\d+-)?\d{1,2}(:\d{2}){1,2}|\d+-\d{1,2}|\d+:\d{2}")
+WARNING_SECONDS = 120  # seconds before the time limit in which a run saves and leaves
+TIME_LIMIT_PATTERN = re.compile(r"\d+|(\d+-)?\d{1,2}(:\d{2}){1,2}|\d+-\d{1,2}|\d+:\d{2}")
 
 
 @dataclass(frozen=True)
-class Cluster:
+class SlurmResources:
     """What is asked of Slurm."""
 
     machines: int = 1
@@ -25,10 +25,10 @@ class Cluster:
     gpus: bool = True
 
 
-def script(words: Sequence[str], cluster: Cluster, name: str) -> str:
+def build_slurm_script(words: Sequence[str], cluster: SlurmResources, name: str) -> str:
     """The batch script that runs `llmkit train` with these words on the cluster. Raises UsageError for what Slurm
     would refuse. No word is read by the shell: each is quoted."""
-    check(cluster)
+    check_slurm_resources(cluster)
     asked = {
         "job-name": re.sub(r"[^\w.-]+", "-", name).strip("-") or "llmkit",
         "nodes": cluster.machines,
@@ -37,7 +37,7 @@ def script(words: Sequence[str], cluster: Cluster, name: str) -> str:
         "gpus-per-node": cluster.processes if cluster.gpus else None,
         "time": cluster.time,
         "partition": cluster.partition,
-        "signal": f"USR1@{WARNING}",
+        "signal": f"USR1@{WARNING_SECONDS}",
         "open-mode": "append",  # the log of the job goes on when it runs again
         "output": "%x-%j.log",
     }
@@ -62,12 +62,12 @@ def script(words: Sequence[str], cluster: Cluster, name: str) -> str:
     ])  # fmt: skip
 
 
-def check(cluster: Cluster) -> None:
+def check_slurm_resources(cluster: SlurmResources) -> None:
     """Raise UsageError for what is no number of machines, no time limit, or no partition's name."""
     for what, number in (("machines", cluster.machines), ("processes", cluster.processes), ("cpus", cluster.cpus)):
         if number < 1:
             raise UsageError(f"--{what} {number}: at least 1")
-    if not TIME.fullmatch(cluster.time):
+    if not TIME_LIMIT_PATTERN.fullmatch(cluster.time):
         raise UsageError(f"--time {cluster.time}: no time limit of Slurm", "write HH:MM:SS, D-HH:MM:SS or minutes")
     if cluster.partition is not None and not re.fullmatch(r"[\w.,-]+", cluster.partition):
         raise UsageError(f"--partition {cluster.partition}: no name of a partition", "`sinfo` lists them")

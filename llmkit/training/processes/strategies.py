@@ -10,19 +10,19 @@ from llmkit.errors import InternalError, RecipeError
 from llmkit.recipe import catalog
 
 # What each strategy wraps the model in, by the class's name.
-WRAPPERS = {
+STRATEGY_WRAPPERS = {
     "ddp": "DistributedDataParallel",
     "fsdp2": "FSDPModule",
     "deepspeed-zero2": "DeepSpeedEngine",
     "deepspeed-zero3": "DeepSpeedEngine",
 }
 # Those whose weights lie in shares: all processes must go through the model together.
-SHARED = ("fsdp2", "deepspeed-zero3")
+SHARDED_STRATEGIES = ("fsdp2", "deepspeed-zero3")
 # Those whose optimizer only a pickle could hold: a run that was ended begins anew.
-BEGINS_ANEW = ("deepspeed-zero2", "deepspeed-zero3")
+NON_RESUMABLE_STRATEGIES = ("deepspeed-zero2", "deepspeed-zero3")
 
 
-def check(strategy: str, on: str, size: int) -> None:
+def check_strategy(strategy: str, on: str, size: int) -> None:
     """Raise RecipeError where the strategy is none for this machine (`on`: its kind of device) or for one process."""
     if strategy == "ddp":
         return
@@ -40,25 +40,25 @@ def check(strategy: str, on: str, size: int) -> None:
         raise RecipeError(f"train.strategy: {strategy}: deepspeed is not installed", "pip install deepspeed")
 
 
-def profile(strategy: str) -> dict[str, Any]:
+def load_strategy_profile(strategy: str) -> dict[str, Any]:
     """The profile as Accelerate's launcher reads it."""
     from ruamel.yaml import YAML
 
-    path = catalog.home() / "profiles" / f"{strategy}.yaml"
+    path = catalog.get_recipes_folder() / "profiles" / f"{strategy}.yaml"
     found: dict[str, Any] = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     return found
 
 
-def arguments(strategy: str) -> dict[str, Any]:
+def build_strategy_arguments(strategy: str) -> dict[str, Any]:
     """What TrainingArguments is told of the strategy: the same as the profile says, whatever started the processes."""
     if strategy == "fsdp2":
-        return {"fsdp": True, "fsdp_config": dict(profile(strategy)["fsdp_config"])}
+        return {"fsdp": True, "fsdp_config": dict(load_strategy_profile(strategy)["fsdp_config"])}
     if strategy.startswith("deepspeed"):
-        return {"deepspeed": of_deepspeed(profile(strategy)["deepspeed_config"])}
+        return {"deepspeed": build_deepspeed_config(load_strategy_profile(strategy)["deepspeed_config"])}
     return {}
 
 
-def of_deepspeed(about: Mapping[str, Any]) -> dict[str, Any]:
+def build_deepspeed_config(about: Mapping[str, Any]) -> dict[str, Any]:
     """DeepSpeed's own config; `auto` is what the Trainer fills in from the recipe."""
     return {
         "zero_optimization": {
@@ -76,9 +76,9 @@ def of_deepspeed(about: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_wrapper(model: Any, strategy: str, size: int) -> None:
+def check_strategy_wrapper(model: Any, strategy: str, size: int) -> None:
     """Raise InternalError where several processes do not train by the strategy that was asked for."""
     names = [one.__name__ for one in type(model).__mro__]
-    if size > 1 and WRAPPERS[strategy] not in names:
+    if size > 1 and STRATEGY_WRAPPERS[strategy] not in names:
         what = f"train.strategy: {strategy} was asked for, and {names[0]} is what runs"
         raise InternalError(what, "report this as a bug")

@@ -14,45 +14,45 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from llmkit import console
 from llmkit.errors import DiskError
 from llmkit.runs import durable, manifest
-from llmkit.training.progress.throughput import Meter, Totals
+from llmkit.training.progress.throughput import ThroughputMeter, Totals
 
-SAID = 3  # scores in a line on an evaluation; log.jsonl has all
+SCORES_PER_LINE = 3  # scores in a line on an evaluation; log.jsonl has all
 
 
-class Journal(TrainerCallback):
+class ProgressCallback(TrainerCallback):
     """Shows progress on the terminal and appends every logging event to log.jsonl."""
 
-    def __init__(self, path: Path, meter: Meter) -> None:
+    def __init__(self, path: Path, meter: ThroughputMeter) -> None:
         self.path, self.meter = path, meter
         self.stack = ExitStack()
         self.advance: Callable[..., None] = lambda *_, **__: None
-        self.evaluations, self.scored_until = 0, Totals()
+        self.evaluations, self.totals_at_evaluation = 0, Totals()
         self.best: float | None = None
-        self.unfinished = ""  # what to say when training ends before its end
+        self.unfinished_message = ""  # what to say when training ends before its end
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.meter.begin()  # again: a tracker may have taken seconds to start
-        self.advance = self.stack.enter_context(console.progress("training", state.max_steps))
+        self.meter.reset()  # again: a tracker may have taken seconds to start
+        self.advance = self.stack.enter_context(console.show_progress("training", state.max_steps))
         if state.global_step:
             self.advance(state.global_step)
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """What it remembers, as JSON."""
-        return {"evaluations": self.evaluations, "scored_until": list(self.scored_until), "best": self.best}
+        return {"evaluations": self.evaluations, "scored_until": list(self.totals_at_evaluation), "best": self.best}
 
-    def go_on(self, remembered: dict[str, Any], state: TrainerState) -> None:
+    def load_state_dict(self, remembered: dict[str, Any], state: TrainerState) -> None:
         """Remember that again, and let log.jsonl end where the checkpoint does."""
         self.evaluations, self.best = remembered["evaluations"], remembered["best"]
-        self.scored_until = Totals(*remembered["scored_until"])
-        manifest.write_text(self.path, "".join(map(line, state.log_history)))
+        self.totals_at_evaluation = Totals(*remembered["scored_until"])
+        manifest.write_text_file(self.path, "".join(map(format_log_event, state.log_history)))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.unfinished = f"stopped after step {state.global_step:,} of {state.max_steps:,}"
-        late = self.meter.late()
+        self.unfinished_message = f"stopped after step {state.global_step:,} of {state.max_steps:,}"
+        late = self.meter.recent_totals()
         left = late.seconds_per_step * (state.max_steps - state.global_step)
         if self.evaluations:  # with the saving that belongs to it
-            left += self.meter.apart / self.evaluations * evaluations_left(args, state)
-        self.advance(1, facts(state, late), left)
+            left += self.meter.paused_seconds / self.evaluations * count_remaining_evaluations(args, state)
+        self.advance(1, format_step_stats(state, late), left)
 
     def on_evaluate(
         self,
@@ -63,14 +63,16 @@ class Journal(TrainerCallback):
         **_: Any,
     ) -> None:
         scores = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items()}
-        loss = self.meter.at_last_step.since(self.scored_until).mean_loss
-        self.evaluations, self.scored_until = self.evaluations + 1, self.meter.at_last_step
+        loss = self.meter.step_totals.diff(self.totals_at_evaluation).mean_loss
+        self.evaluations, self.totals_at_evaluation = self.evaluations + 1, self.meter.step_totals
         said = [] if loss is None else [f"loss {loss:.4f}"]
-        first = list(scores.items())[:SAID]
-        said.append("validation " + ", ".join(f"{name} {score(value)}" for name, value in first))
-        took = f" ({console.duration(self.meter.last_pause)})"
+        first = list(scores.items())[:SCORES_PER_LINE]
+        said.append("validation " + ", ".join(f"{name} {format_logged_score(value)}" for name, value in first))
+        took = f" ({console.format_duration(self.meter.last_pause_seconds)})"
         mark = ", best so far" if self.is_best(args, scores) else ""
-        console.note(f"step {state.global_step:,} (epoch {state.epoch or 0:.2f}): {', '.join(said)}{took}{mark}")
+        console.print_message(
+            f"step {state.global_step:,} (epoch {state.epoch or 0:.2f}): {', '.join(said)}{took}{mark}"
+        )
 
     def is_best(self, args: TrainingArguments, scores: dict[str, float]) -> bool:
         """Whether these are the best scores so far, as the Trainer chooses; never where it does not choose."""
@@ -83,16 +85,16 @@ class Journal(TrainerCallback):
         return True
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.unfinished = ""
+        self.unfinished_message = ""
         self.close()
-        console.note(summary(self.meter))
+        console.print_message(format_run_summary(self.meter))
 
     def close(self) -> None:
         """Take the bar away; harmless when there is none."""
         self.stack.close()
-        if self.unfinished:
-            console.note(self.unfinished)
-            self.unfinished = ""
+        if self.unfinished_message:
+            console.print_message(self.unfinished_message)
+            self.unfinished_message = ""
 
     def on_log(
         self,
@@ -103,28 +105,28 @@ class Journal(TrainerCallback):
         **_: Any,
     ) -> None:
         try:
-            durable.before("append", self.path)
+            durable.before_disk_change("append", self.path)
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(line({"step": state.global_step, **(logs or {})}))
+                file.write(format_log_event({"step": state.global_step, **(logs or {})}))
         except OSError as fault:
             raise DiskError(f"{self.path}: {fault.strerror}", "free some space and run again") from fault
 
 
-def line(event: dict[str, Any]) -> str:
+def format_log_event(event: dict[str, Any]) -> str:
     """An event as log.jsonl has it."""
     return json.dumps({"step": event["step"], **event}, allow_nan=False) + "\n"
 
 
-def facts(state: TrainerState, late: Totals) -> list[str]:
+def format_step_stats(state: TrainerState, late: Totals) -> list[str]:
     """What stands behind the bar; the first are the ones that a narrow terminal can do without."""
     said = [f"epoch {state.epoch or 0:.2f}"]
     if late.mean_loss is not None:
         said.append(f"loss {late.mean_loss:.3f}" if late.mean_loss >= 0.01 else f"loss {late.mean_loss:.1e}")
-    said.append(f"{console.short(late.tokens_per_second)} tokens/s")
+    said.append(f"{console.format_short_number(late.tokens_per_second)} tokens/s")
     return said + ([f"pad {late.padding:.0%}"] if late.padding >= 0.005 else [])
 
 
-def evaluations_left(args: TrainingArguments, state: TrainerState) -> int:
+def count_remaining_evaluations(args: TrainingArguments, state: TrainerState) -> int:
     """How many evaluations are still to come, with the one that this very step asks for."""
     if args.eval_strategy == "epoch":
         return state.num_train_epochs - math.ceil(state.epoch or 1) + 1
@@ -133,16 +135,20 @@ def evaluations_left(args: TrainingArguments, state: TrainerState) -> int:
     return 0
 
 
-def score(value: float) -> str:
+def format_logged_score(value: float) -> str:
     """A score with four digits; where there is none, `undefined`."""
     return f"{value:.4f}" if math.isfinite(value) else "undefined"
 
 
-def summary(meter: Meter) -> str:
+def format_run_summary(meter: ThroughputMeter) -> str:
     """One line on a run that has ended."""
-    whole = meter.whole()
-    apart = f" ({console.duration(meter.apart)} of it evaluating and saving)" if meter.apart else ""
+    whole = meter.run_totals()
+    apart = (
+        f" ({console.format_duration(meter.paused_seconds)} of it evaluating and saving)"
+        if meter.paused_seconds
+        else ""
+    )
     padding = f"{whole.padding:.1%} padding" if whole.sent > whole.tokens else "no padding"
     steps = f"{whole.steps:,} step{'s' if whole.steps != 1 else ''}"
-    took = f"{steps} in {console.duration(whole.seconds + meter.apart)}{apart}"
-    return f"trained {took}: {console.short(whole.tokens_per_second)} tokens/s, {padding}"
+    took = f"{steps} in {console.format_duration(whole.seconds + meter.paused_seconds)}{apart}"
+    return f"trained {took}: {console.format_short_number(whole.tokens_per_second)} tokens/s, {padding}"

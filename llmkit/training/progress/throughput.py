@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 # How far back "of late" reaches: so many steps or seconds, whichever is longer.
-STEPS, SECONDS = 50, 30.0
+RECENT_STEPS, RECENT_SECONDS = 50, 30.0
 
 
 class Totals(NamedTuple):
@@ -22,7 +22,7 @@ class Totals(NamedTuple):
     loss: float = 0.0
     seconds: float = 0.0
 
-    def since(self, earlier: Totals) -> Totals:
+    def diff(self, earlier: Totals) -> Totals:
         """What has come since `earlier`."""
         return Totals(
             self.steps - earlier.steps,
@@ -54,51 +54,51 @@ class Totals(NamedTuple):
         return self.loss / self.steps if self.steps else None
 
 
-class Meter:
+class ThroughputMeter:
     """Counts steps. Its stopwatch stands still while something else than stepping is done, such as an evaluation."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        self.begin()
+        self.reset()
 
-    def begin(self) -> None:
+    def reset(self) -> None:
         """Start from nothing."""
-        self.began = self.clock()
-        self.apart = self.last_pause = 0.0  # seconds in all pauses, and in the last one
-        self.at_last_step = self.logged = Totals()
-        self.recent = deque([self.at_last_step])
+        self.started_at = self.clock()
+        self.paused_seconds = self.last_pause_seconds = 0.0  # seconds in all pauses, and in the last one
+        self.step_totals = self.logged_totals = Totals()
+        self.recent = deque([self.step_totals])
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """What has been counted, as JSON."""
-        return {"totals": list(self.whole()), "apart": self.apart, "logged": list(self.logged)}
+        return {"totals": list(self.run_totals()), "apart": self.paused_seconds, "logged": list(self.logged_totals)}
 
-    def go_on(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Count on from there; what is "of late" begins anew."""
-        totals, self.apart = Totals(*state["totals"]), state["apart"]
-        self.began = self.clock() - totals.seconds - self.apart
-        self.at_last_step, self.logged = totals, Totals(*state["logged"])
+        totals, self.paused_seconds = Totals(*state["totals"]), state["apart"]
+        self.started_at = self.clock() - totals.seconds - self.paused_seconds
+        self.step_totals, self.logged_totals = totals, Totals(*state["logged"])
         self.recent = deque([totals])
 
-    def padding_since_logged(self) -> float:
+    def pop_padding(self) -> float:
         """The share of padding since this was last asked."""
-        since, self.logged = self.at_last_step.since(self.logged), self.at_last_step
+        since, self.logged_totals = self.step_totals.diff(self.logged_totals), self.step_totals
         return since.padding
 
     @contextmanager
-    def paused(self) -> Iterator[None]:
+    def pause(self) -> Iterator[None]:
         """Leave out the seconds of what is done meanwhile."""
         began = self.clock()
         try:
             yield
         finally:
-            self.last_pause = self.clock() - began
-            self.apart += self.last_pause
+            self.last_pause_seconds = self.clock() - began
+            self.paused_seconds += self.last_pause_seconds
 
-    def step(self, rows: int, tokens: int, sent: int, loss: float) -> None:
+    def record_step(self, rows: int, tokens: int, sent: int, loss: float) -> None:
         """Count one step that has just been computed."""
-        before = self.at_last_step
-        seconds = self.clock() - self.began - self.apart
-        self.at_last_step = now = Totals(
+        before = self.step_totals
+        seconds = self.clock() - self.started_at - self.paused_seconds
+        self.step_totals = now = Totals(
             before.steps + 1,
             before.rows + rows,
             before.tokens + tokens,
@@ -107,18 +107,18 @@ class Meter:
             seconds,
         )
         self.recent.append(now)
-        while self.reaches_far_enough(self.recent[1]):
+        while self.is_window_full(self.recent[1]):
             self.recent.popleft()
 
-    def reaches_far_enough(self, start: Totals) -> bool:
+    def is_window_full(self, start: Totals) -> bool:
         """Whether a window that begins at `start` is long enough."""
-        window = self.at_last_step.since(start)
-        return window.steps >= STEPS and window.seconds >= SECONDS
+        window = self.step_totals.diff(start)
+        return window.steps >= RECENT_STEPS and window.seconds >= RECENT_SECONDS
 
-    def late(self) -> Totals:
+    def recent_totals(self) -> Totals:
         """The steps of late."""
-        return self.at_last_step.since(self.recent[0])
+        return self.step_totals.diff(self.recent[0])
 
-    def whole(self) -> Totals:
+    def run_totals(self) -> Totals:
         """All steps so far, with the seconds until now."""
-        return self.at_last_step._replace(seconds=self.clock() - self.began - self.apart)
+        return self.step_totals._replace(seconds=self.clock() - self.started_at - self.paused_seconds)

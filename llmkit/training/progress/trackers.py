@@ -13,18 +13,18 @@ from typing import Any
 from transformers import TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 
-from llmkit.console import redacted
+from llmkit.console import redact_secrets
 from llmkit.errors import RecipeError
 
 
-def failed(names: Sequence[str], fault: BaseException) -> RecipeError:
+def build_tracker_error(names: Sequence[str], fault: BaseException) -> RecipeError:
     """What a tracker raised when it was to start, as a mistake in the recipe."""
-    said = " ".join(f"{type(fault).__name__}: {redacted(str(fault))}".split())[:300].rstrip(".")
+    said = " ".join(f"{type(fault).__name__}: {redact_secrets(str(fault))}".split())[:300].rstrip(".")
     mend = "set it up first (nothing is asked here), or leave it out"
     return RecipeError(f"train.hf.report_to: {', '.join(names)}: {said}", mend)
 
 
-class Board(TensorBoardCallback):
+class TensorBoardFolderCallback(TensorBoardCallback):
     """TensorBoard's files, in `folder` unless TENSORBOARD_LOGGING_DIR names another. No token gets into them."""
 
     def __init__(self, folder: Path) -> None:
@@ -44,7 +44,7 @@ class Board(TensorBoardCallback):
     def _init_summary_writer(self, args: TrainingArguments) -> None:
         super()._init_summary_writer(args)
         add_text = self.tb_writer.add_text
-        self.tb_writer.add_text = lambda tag, text, *more: add_text(tag, redacted(text), *more)
+        self.tb_writer.add_text = lambda tag, text, *more: add_text(tag, redact_secrets(text), *more)
 
     def close(self) -> None:
         """Let go of the files, however training ended."""
@@ -54,7 +54,7 @@ class Board(TensorBoardCallback):
 
 
 @contextmanager
-def asking_nobody() -> Iterator[None]:
+def disable_stdin() -> Iterator[None]:
     """Take stdin away for a while: a tracker that wants to ask for a key fails instead of waiting for an answer."""
     kept = sys.stdin
     with Path(os.devnull).open() as nothing:

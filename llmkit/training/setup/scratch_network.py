@@ -7,62 +7,69 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from llmkit import console
-from llmkit.data.row_errors import counted
+from llmkit.data.row_errors import pluralize
 from llmkit.data.rows import Rows
 from llmkit.errors import RecipeError
 from llmkit.models.scratch import word_vectors
-from llmkit.models.scratch.sizes import NETWORK_LEARNING, NETWORK_TYPES, NETWORKS, rate
+from llmkit.models.scratch.sizes import (
+    NETWORK_NAMES,
+    NETWORK_TRAIN_DEFAULTS,
+    NETWORK_TYPE_PREFIX,
+    get_preset_learning_rate,
+)
 from llmkit.models.sources import files
-from llmkit.models.sources.model_ref import ModelName, resolve
+from llmkit.models.sources.model_ref import ModelRef, resolve_model
 from llmkit.schema import Recipe, VocabularySection
 from llmkit.tasks.base import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from llmkit.models.load import Loaded
+    from llmkit.models.load import LoadedModel
 
-ONLY_FRESH = ("vocabulary", "vectors")  # keys of `model` that count for a fresh network alone
+SCRATCH_NETWORK_KEYS = ("vocabulary", "vectors")  # keys of `model` that count for a fresh network alone
 
 
-def is_fresh(recipe: Recipe) -> bool:
+def is_scratch_network(recipe: Recipe) -> bool:
     """Whether the recipe asks for a network with fresh weights."""
-    return recipe.model.from_config is None and recipe.model.name in NETWORKS
+    return recipe.model.from_config is None and recipe.model.name in NETWORK_NAMES
 
 
-def settled(recipe: Recipe, name: ModelName) -> Recipe:
+def apply_scratch_defaults(recipe: Recipe, name: ModelRef) -> Recipe:
     """The recipe with what a network, or a fresh model, needs where it names nothing else, which is said.
 
     That of weights from files is left as it is.
 
     Raises RecipeError for keys that are no network's, MissingInputError for vectors that are not there.
     """
-    fresh = is_fresh(recipe)
-    beside = [key for key in ONLY_FRESH if getattr(recipe.model, key) is not None]
+    fresh = is_scratch_network(recipe)
+    beside = [key for key in SCRATCH_NETWORK_KEYS if getattr(recipe.model, key) is not None]
     if beside and not fresh:
-        why = f"counts only for a fresh network, and the model is {name.given}"
-        raise RecipeError(f"model.{beside[0]}: {why}", f"leave it out, or name one of {', '.join(NETWORKS)}")
+        why = f"counts only for a fresh network, and the model is {name.name}"
+        raise RecipeError(f"model.{beside[0]}: {why}", f"leave it out, or name one of {', '.join(NETWORK_NAMES)}")
     if fresh and recipe.model.revision is not None:
-        raise RecipeError(f"model.revision: fresh weights have none, and the model is {name.given}", "leave it out")
-    if recipe.model.vectors is not None:
-        word_vectors.file_of(recipe.model.vectors)
+        raise RecipeError(f"model.revision: fresh weights have none, and the model is {name.name}", "leave it out")
+    if recipe.model.word_vectors is not None:
+        word_vectors.locate_word_vectors(recipe.model.word_vectors)
     if recipe.model.from_config is not None:
-        return with_learning(recipe, name, {"learning_rate": rate(recipe.model.from_config)}, "fresh weights need")
-    if not fresh and not was_saved(name):
+        return apply_train_defaults(
+            recipe, name, {"learning_rate": get_preset_learning_rate(recipe.model.from_config)}, "fresh weights need"
+        )
+    if not fresh and not is_saved_network(name):
         return recipe
     if fresh and recipe.model.tokenizer is None and recipe.model.vocabulary is None:
         section = recipe.model.model_copy(update={"vocabulary": VocabularySection()})
         recipe = recipe.model_copy(update={"model": section})
-    return with_learning(recipe, name, NETWORK_LEARNING, "networks need")
+    return apply_train_defaults(recipe, name, NETWORK_TRAIN_DEFAULTS, "networks need")
 
 
-def was_saved(name: ModelName) -> bool:
+def is_saved_network(name: ModelRef) -> bool:
     """Whether the folder of that name holds such a network."""
-    about = files.content(name, "config.json") if name.folder is not None else None
-    return isinstance(about, dict) and str(about.get("model_type")).startswith(NETWORK_TYPES)
+    about = files.read_model_json(name, "config.json") if name.folder is not None else None
+    return isinstance(about, dict) and str(about.get("model_type")).startswith(NETWORK_TYPE_PREFIX)
 
 
-def with_learning(recipe: Recipe, name: ModelName, needed: Mapping[str, float], why: str) -> Recipe:
+def apply_train_defaults(recipe: Recipe, name: ModelRef, needed: Mapping[str, float], why: str) -> Recipe:
     """The recipe with the keys of `train` that are `needed`, where it names none; says so, and why."""
     train = recipe.train
     own = {key: value for key, value in needed.items() if key not in train.model_fields_set}
@@ -70,56 +77,60 @@ def with_learning(recipe: Recipe, name: ModelName, needed: Mapping[str, float], 
         return recipe
     chosen = " and ".join(f"train.{key} {value:g}" for key, value in own.items())
     usual = " and ".join(f"{getattr(train, key):g}" for key in own)
-    console.note(f"{name.given}: {chosen}, as {why}, not {usual}; a recipe or KEY=VALUE names another")
+    console.print_message(f"{name.name}: {chosen}, as {why}, not {usual}; a recipe or KEY=VALUE names another")
     return recipe.model_copy(update={"train": train.model_copy(update=own)})
 
 
-def load(recipe: Recipe, task: Task, name: ModelName, train: Rows) -> Loaded:
+def load_scratch_network(recipe: Recipe, task: Task, name: ModelRef, train: Rows) -> LoadedModel:
     """The fresh network: its tokenizer as named, or with the words of the training rows; its vectors, where named."""
     from transformers import set_seed
 
-    from llmkit.models.scratch.from_config import fresh_network
+    from llmkit.models.scratch.from_config import build_scratch_network
 
-    section, head = recipe.model, task.model()
-    tokenizer = tokenizer_of(recipe, task, train)
+    section, head = recipe.model, task.head()
+    tokenizer = get_network_tokenizer(recipe, task, train)
     changes: dict[str, Any] = dict(section.config)
     known = None
-    if section.vectors is not None:
-        words = words_of(tokenizer)
-        known = word_vectors.read_vectors(word_vectors.file_of(section.vectors), words)
-        changes["embedding_size"] = word_vectors.width_agreed(
-            known, section.vectors, section.config.get("embedding_size")
+    if section.word_vectors is not None:
+        words = get_vocabulary_words(tokenizer)
+        known = word_vectors.read_word_vectors(word_vectors.locate_word_vectors(section.word_vectors), words)
+        changes["embedding_size"] = word_vectors.check_vector_width(
+            known, section.word_vectors, section.config.get("embedding_size")
         )
-        share = f"{len(known.numbers) / len(words):.0%} of the {counted(len(words), 'word')}"
-        console.note(f"vectors: {share} are in {section.vectors}, the others are drawn")
+        share = f"{len(known.token_ids) / len(words):.0%} of the {pluralize(len(words), 'word')}"
+        console.print_message(f"vectors: {share} are in {section.word_vectors}, the others are drawn")
     set_seed(recipe.train.seed)
-    return fresh_network(
+    return build_scratch_network(
         name, head.auto_class, changes, tokenizer, section.max_length, section.dtype, head.config, known
     )
 
 
-def tokenizer_of(recipe: Recipe, task: Task, train: Rows) -> PreTrainedTokenizerBase:
+def get_network_tokenizer(recipe: Recipe, task: Task, train: Rows) -> PreTrainedTokenizerBase:
     """The tokenizer that the recipe names, or one of the words of the training rows."""
     from llmkit.models.load import load_tokenizer
-    from llmkit.models.tokenizer_training.wordlevel import learned_words
+    from llmkit.models.tokenizer_training.wordlevel import train_word_tokenizer
 
     section = recipe.model
     if section.tokenizer is not None:
-        return load_tokenizer(resolve(section.tokenizer, what="tokenizer"), task.needs)
+        return load_tokenizer(resolve_model(section.tokenizer, kind="tokenizer"), task.required_special_tokens)
     wanted = section.vocabulary or VocabularySection()
-    tokenizer = learned_words(texts_of(task, train), wanted)
+    tokenizer = train_word_tokenizer(iter_input_texts(task, train), wanted)
     case = ", in lower case" if wanted.lowercase else ""
     often = f" that occur at least {wanted.min_frequency} times" if wanted.min_frequency > 1 else ""
-    console.note(f"vocabulary: {counted(len(words_of(tokenizer)), 'word')} of the training rows{often}{case}")
+    console.print_message(
+        f"vocabulary: {pluralize(len(get_vocabulary_words(tokenizer)), 'word')} of the training rows{often}{case}"
+    )
     return tokenizer
 
 
-def words_of(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+def get_vocabulary_words(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     """The words that the tokenizer knows, each with its number; special tokens are none."""
     special = set(tokenizer.all_special_ids)
     return {word: number for word, number in tokenizer.get_vocab().items() if number not in special}
 
 
-def texts_of(task: Task, rows: Rows) -> Iterator[str]:
+def iter_input_texts(task: Task, rows: Rows) -> Iterator[str]:
     """All that the model reads of the rows."""
-    return chain.from_iterable(rows.texts(word) for word in task.columns if word != task.target and word in rows.words)
+    return chain.from_iterable(
+        rows.texts(word) for word in task.columns if word != task.target and word in rows.column_mapping
+    )

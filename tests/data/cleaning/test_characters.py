@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
-from llmkit.data.cleaning.characters import composed, lowered, mended, spaced, without_control
+from llmkit.data.cleaning.characters import (
+    fix_mojibake,
+    lowercase_text,
+    normalize_unicode,
+    normalize_whitespace,
+    remove_control_characters,
+)
 
 from .conftest import texts
 
@@ -25,7 +31,7 @@ from .conftest import texts
     ],
 )
 def test_what_spells_words_and_pictures_stays(text: str) -> None:
-    assert without_control(text) == text
+    assert remove_control_characters(text) == text
 
 
 @pytest.mark.parametrize(
@@ -41,7 +47,7 @@ def test_what_spells_words_and_pictures_stays(text: str) -> None:
     ],
 )
 def test_what_nobody_sees_goes(text: str, clean: str) -> None:
-    assert without_control(text) == clean
+    assert remove_control_characters(text) == clean
 
 
 @pytest.mark.parametrize(
@@ -56,21 +62,28 @@ def test_what_nobody_sees_goes(text: str, clean: str) -> None:
     ],
 )
 def test_broken_characters_are_mended_and_nothing_else(text: str, clean: str) -> None:
-    assert mended(text) == clean
+    assert fix_mojibake(text) == clean
 
 
 def test_forms() -> None:
-    assert composed("e\u0301 ﬁ Ａ", "NFC") == "é ﬁ Ａ"
-    assert composed("e\u0301 ﬁ Ａ", "NFKC") == "é fi A"
+    assert normalize_unicode("e\u0301 ﬁ Ａ", "NFC") == "é ﬁ Ａ"
+    assert normalize_unicode("e\u0301 ﬁ Ａ", "NFKC") == "é fi A"
 
 
 def test_spaces() -> None:
-    assert spaced(" a \t\u3000b\u00a0\r\n\r\r\n \n c\u2028d\n") == "a b\n\nc\nd"
+    assert normalize_whitespace(" a \t\u3000b\u00a0\r\n\r\r\n \n c\u2028d\n") == "a b\n\nc\nd"
 
 
 @given(texts())
 def test_each_step_finds_nothing_left_to_do(text: str) -> None:
-    for step in (without_control, mended, spaced, lowered, lambda t: composed(t, "NFC"), lambda t: composed(t, "NFKC")):
+    for step in (
+        remove_control_characters,
+        fix_mojibake,
+        normalize_whitespace,
+        lowercase_text,
+        lambda t: normalize_unicode(t, "NFC"),
+        lambda t: normalize_unicode(t, "NFKC"),
+    ):
         once = step(text)
         assert step(once) == once
 
@@ -80,5 +93,5 @@ def test_nothing_seen_is_lost_with_control_and_space(text: str) -> None:
     def seen(text: str) -> str:
         return "".join(c for c in text if c.isalnum() or c in "<>&;.,#'’你好🏽👩")
 
-    assert seen(without_control(text)) == seen(text)
-    assert seen(spaced(text)) == seen(text)
+    assert seen(remove_control_characters(text)) == seen(text)
+    assert seen(normalize_whitespace(text)) == seen(text)

@@ -8,21 +8,24 @@ from types import SimpleNamespace
 import pytest
 
 from llmkit.data.cleaning import duplicates
-from llmkit.data.cleaning.duplicates import Seen, digest, shingles, signature
-from llmkit.data.cleaning.filters import units
+from llmkit.data.cleaning.duplicates import DuplicateIndex, compute_minhash, hash_normalized_text, hash_shingles
+from llmkit.data.cleaning.filters import split_word_units
 from llmkit.data.corpus.documents import Document
 from llmkit.errors import OutOfMemoryError
 
 
 def dropped(texts: list[str], near: float = 0.8) -> list[tuple[str | None, str]]:
     """What each of the texts meets among those before it."""
-    seen = Seen(near, equal=True, similar=True)
-    return [seen.twin(digest(t), signature(t), Document(t, "c.txt", n)) for n, t in enumerate(texts, start=1)]
+    seen = DuplicateIndex(near, equal=True, similar=True)
+    return [
+        seen.match_or_add(hash_normalized_text(t), compute_minhash(t), Document(t, "c.txt", n))
+        for n, t in enumerate(texts, start=1)
+    ]
 
 
 def jaccard(one: str, other: str) -> float:
     """The similarity that the signatures estimate."""
-    a, b = set(shingles(units(one)).tolist()), set(shingles(units(other)).tolist())
+    a, b = set(hash_shingles(split_word_units(one)).tolist()), set(hash_shingles(split_word_units(other)).tolist())
     return len(a & b) / len(a | b)
 
 
@@ -32,7 +35,7 @@ def test_equal_texts_are_equal_after_case_space_and_composition() -> None:
 
 
 def test_short_texts_are_compared_as_equal_only() -> None:
-    assert signature("only four words here") == b""
+    assert compute_minhash("only four words here") == b""
     assert [step for step, _ in dropped(["Oh, yes! No.", "Oh yes no"])] == [None, None]
 
 
@@ -72,7 +75,7 @@ def test_the_estimate_is_close_to_the_similarity() -> None:
     words = [f"w{i}" for i in range(1000)]
     for kept in (900, 600, 300):
         other = words[:kept] + [f"v{i}" for i in range(1000 - kept)]
-        a, b = (signature(" ".join(one)) for one in (words, other))
+        a, b = (compute_minhash(" ".join(one)) for one in (words, other))
         alike = sum(a[i : i + 4] == b[i : i + 4] for i in range(0, len(a), 4)) / 128
         assert alike == pytest.approx(jaccard(" ".join(words), " ".join(other)), abs=0.13)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from llmkit.data.cleaning.filters import foreign, of_scripts, too_short_or_long, units
+from llmkit.data.cleaning.filters import compile_script_pattern, reject_by_length, reject_by_script, split_word_units
 from llmkit.errors import UsageError
 
 
 def test_a_unit_is_a_word_or_a_character_of_a_script_without_spaces() -> None:
-    assert units("Don't say 你好, naïve e\u0301a!") == ["Don't", "say", "你", "好", "naïve", "e\u0301a"]
-    assert len(units("どうもありがとう")) == 8
+    assert split_word_units("Don't say 你好, naïve e\u0301a!") == ["Don't", "say", "你", "好", "naïve", "e\u0301a"]
+    assert len(split_word_units("どうもありがとう")) == 8
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_a_unit_is_a_word_or_a_character_of_a_script_without_spaces() -> None:
     ],
 )
 def test_length(least: int | None, most: int | None, why: str | None) -> None:
-    assert too_short_or_long(3, least, most, "word") == why
+    assert reject_by_length(3, least, most, "word") == why
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_length(least: int | None, most: int | None, why: str | None) -> None:
     ],
 )
 def test_scripts(text: str, scripts: list[str], why: str | None) -> None:
-    assert foreign(text, scripts, 0.5) == why
+    assert reject_by_script(text, scripts, 0.5) == why
 
 
 @pytest.mark.parametrize(
@@ -52,5 +52,5 @@ def test_scripts(text: str, scripts: list[str], why: str | None) -> None:
 )
 def test_a_script_that_is_none(script: str, mend: str) -> None:
     with pytest.raises(UsageError) as caught:
-        of_scripts((script,))
+        compile_script_pattern((script,))
     assert str(caught.value).startswith(f"--script {script}: no script has that name; {mend}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
-from llmkit.data.cleaning.markup import to_text
+from llmkit.data.cleaning.markup import strip_html
 
 from .conftest import texts
 
@@ -26,7 +26,7 @@ from .conftest import texts
     ],
 )
 def test_what_is_no_html_stays_as_it_is(text: str) -> None:
-    assert to_text(text) == text
+    assert strip_html(text) == text
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_what_is_no_html_stays_as_it_is(text: str) -> None:
     ],
 )  # fmt: skip
 def test_html_becomes_text(markup: str, text: str) -> None:
-    assert to_text(markup) == text
+    assert strip_html(markup) == text
 
 
 def test_a_page_is_its_title_and_what_a_browser_shows() -> None:
@@ -63,14 +63,14 @@ def test_a_page_is_its_title_and_what_a_browser_shows() -> None:
     <h1>Old
        ships</h1><svg><title>icon</title><path d="M0 0"/></svg>
     <p>They sailed&nbsp;far &mdash; to <custom-word>China</custom-word>.<noscript>Turn it on</noscript></p></body></html>"""
-    assert to_text(page) == "Ships\nHome | B\nOld ships\nThey sailed\u00a0far — to China."
+    assert strip_html(page) == "Ships\nHome | B\nOld ships\nThey sailed\u00a0far — to China."
 
 
 def test_a_deep_page_needs_no_deep_stack() -> None:
-    assert to_text("<div>" * 5000 + "<b>in</b>" + "</div>" * 5000) == "in"
+    assert strip_html("<div>" * 5000 + "<b>in</b>" + "</div>" * 5000) == "in"
 
 
 @given(texts())
 def test_text_is_text_already(text: str) -> None:
-    once = to_text(text)
-    assert to_text(once) == once
+    once = strip_html(text)
+    assert strip_html(once) == once

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import llmkit
 from llmkit.data.cleaning import output, pool, run
 from llmkit.data.cleaning.run import clean
-from llmkit.data.corpus.documents import documents
+from llmkit.data.corpus.documents import read_documents
 from llmkit.errors import LlmkitError
 
 from .conftest import texts
@@ -89,7 +89,7 @@ def test_the_folder_reads_back_to_the_same_documents() -> None:
         *(json.dumps({"text": text}) for text in ["one\n\ntwo\nlines", '"quoted" \\ 你好\u2029x', "# three"]),
     )
     clean("in.jsonl", "clean", only=["duplicates"])
-    back = [(one.text, one.name, one.number) for one in documents("clean")]
+    back = [(one.text, one.name, one.number) for one in read_documents("clean")]
     assert back == [
         ("one\n\ntwo\nlines", "clean/text-00001.jsonl", 1),
         ('"quoted" \\ 你好\u2029x', "clean/text-00001.jsonl", 2),
@@ -105,7 +105,7 @@ def test_cleaning_again_changes_nothing(tmp_path: Path, parts: list[str]) -> Non
     (home / "in.jsonl").write_text("".join(json.dumps({"text": f"begin {p}"}) + "\n" for p in parts), encoding="utf-8")
     first = clean(home / "in.jsonl", home / "one")
     second = clean(home / "one", home / "two")
-    assert [d.text for d in documents(home / "two")] == [d.text for d in documents(home / "one")]
+    assert [d.text for d in read_documents(home / "two")] == [d.text for d in read_documents(home / "one")]
     assert second["documents"]["read"] == second["documents"]["kept"] == first["documents"]["kept"]
     assert all(one["documents_changed"] == 0 for one in second["steps"])
 
@@ -151,11 +151,11 @@ def test_filters_and_added_steps() -> None:
 
 
 def test_a_large_corpus_is_cut_into_files(monkeypatch: pytest.MonkeyPatch, corpus: list[str]) -> None:
-    monkeypatch.setattr(output.Texts.__init__, "__defaults__", (1000,))
+    monkeypatch.setattr(output.TextWriter.__init__, "__defaults__", (1000,))
     write("in.txt", *corpus)
     clean("in.txt", "clean")
     assert len(list(Path("clean").glob("text-000*.jsonl"))) == 7
-    assert [one.text for one in documents("clean")] == corpus
+    assert [one.text for one in read_documents("clean")] == corpus
 
 
 def test_packed_files_and_other_encodings() -> None:
@@ -223,7 +223,7 @@ def test_ctrl_c_leaves_nothing_and_says_so(monkeypatch: pytest.MonkeyPatch, caps
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(output.Texts, "write", interrupted)
+    monkeypatch.setattr(output.TextWriter, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         clean("in.txt", "clean")
     assert capsys.readouterr().err == "nothing was written to clean\n"

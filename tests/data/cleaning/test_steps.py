@@ -8,29 +8,37 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from llmkit.data.cleaning.steps import CHANGES, DEFAULTS, NAMES, Settings, chosen, cleaned, rewritten
+from llmkit.data.cleaning.steps import (
+    CHANGE_STEPS,
+    DEFAULT_STEPS,
+    STEP_NAMES,
+    CleaningSettings,
+    apply_changes,
+    choose_steps,
+    clean_document,
+)
 from llmkit.errors import UsageError
 
 from .conftest import texts
 
 LAWS: list[tuple[str, dict[str, Any]]] = [
-    ("the defaults", {"steps": DEFAULTS}),
-    ("all of them", {"steps": NAMES, "form": "NFKC", "stop_words": frozenset({"the", "b", "don't"})}),
-    *((step.name, {"steps": (step.name,), "stop_words": frozenset({"the", "b", "don't"})}) for step in CHANGES),
+    ("the defaults", {"steps": DEFAULT_STEPS}),
+    ("all of them", {"steps": STEP_NAMES, "form": "NFKC", "stop_words": frozenset({"the", "b", "don't"})}),
+    *((step.name, {"steps": (step.name,), "stop_words": frozenset({"the", "b", "don't"})}) for step in CHANGE_STEPS),
 ]
 
 
 @pytest.mark.parametrize("told", [told for _, told in LAWS], ids=[name for name, _ in LAWS])
 @given(texts())
 def test_cleaned_text_is_clean(told: dict[str, Any], text: str) -> None:
-    settings = Settings(**told)
-    once, removed = rewritten(text, settings)
-    assert rewritten(once, settings) == (once, {})
+    settings = CleaningSettings(**told)
+    once, removed = apply_changes(text, settings)
+    assert apply_changes(once, settings) == (once, {})
     assert len(text) - len(once) == sum(removed.values())
 
 
 def test_each_step_counts_what_it_took() -> None:
-    done = cleaned("<p>schÃ¶n\u200b</p>  e\u0301", Settings(steps=DEFAULTS))
+    done = clean_document("<p>schÃ¶n\u200b</p>  e\u0301", CleaningSettings(steps=DEFAULT_STEPS))
     assert done.text == "schön\né"
     assert done.removed == {"html": 7, "broken": 1, "control": 1, "form": 1, "whitespace": 1}
 
@@ -38,7 +46,7 @@ def test_each_step_counts_what_it_took() -> None:
 @pytest.mark.parametrize(
     ("text", "told", "dropped", "why"),
     [
-        ("<p> </p>", {"steps": DEFAULTS}, "empty", "nothing is left"),
+        ("<p> </p>", {"steps": DEFAULT_STEPS}, "empty", "nothing is left"),
         ("one two", {"steps": ("words",), "words": (3, None)}, "words", "2 words, fewer than 3"),
         ("one two", {"steps": ("chars",), "chars": (None, 5)}, "chars", "7 characters, more than 5"),
         ("Привет", {"steps": ("script",), "script": ("latin",)}, "script", "0 % of the letters are latin"),
@@ -46,13 +54,13 @@ def test_each_step_counts_what_it_took() -> None:
     ],
 )
 def test_why_a_document_goes(text: str, told: dict[str, Any], dropped: str | None, why: str) -> None:
-    done = cleaned(text, Settings(**told))
-    assert (done.dropped, done.why) == (dropped, why)
+    done = clean_document(text, CleaningSettings(**told))
+    assert (done.dropped, done.reason) == (dropped, why)
 
 
 def test_what_one_step_uncovers_the_others_see() -> None:
-    assert cleaned("<\u200bb>bold</b>", Settings(steps=DEFAULTS)).text == "bold"
-    assert cleaned("＜b＞bold＜/b＞", Settings(steps=DEFAULTS, form="NFKC")).text == "bold"
+    assert clean_document("<\u200bb>bold</b>", CleaningSettings(steps=DEFAULT_STEPS)).text == "bold"
+    assert clean_document("＜b＞bold＜/b＞", CleaningSettings(steps=DEFAULT_STEPS, form="NFKC")).text == "bold"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +74,7 @@ def test_what_one_step_uncovers_the_others_see() -> None:
 def test_steps_are_chosen_by_name(
     only: Sequence[str], skip: Sequence[str], also: Sequence[str], needed: Sequence[str], steps: str
 ) -> None:
-    assert " ".join(chosen(only, skip, also, needed)) == steps
+    assert " ".join(choose_steps(only, skip, also, needed)) == steps
 
 
 @pytest.mark.parametrize(
@@ -79,5 +87,5 @@ def test_steps_are_chosen_by_name(
 )  # fmt: skip
 def test_a_name_that_is_no_step(names: dict[str, list[str]], sentence: str) -> None:
     with pytest.raises(UsageError) as caught:
-        chosen(names.get("only", ()), names.get("skip", ()), names.get("also", ()), ())
+        choose_steps(names.get("only", ()), names.get("skip", ()), names.get("also", ()), ())
     assert str(caught.value) == sentence

@@ -7,27 +7,27 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from llmkit.data.cleaning.words import stop_words, without_punctuation, without_words
+from llmkit.data.cleaning.words import load_stop_words, remove_punctuation, remove_words
 from llmkit.errors import LlmkitError
 
 from .conftest import texts
 
 
 def test_punctuation_goes_and_words_stay_whole() -> None:
-    assert without_punctuation("Don't stop, it's 'fun'!").split() == ["Dont", "stop", "its", "fun"]
-    assert without_punctuation("你好，世界。").split() == ["你好", "世界"]
-    assert without_punctuation("a_b $5 x=1 #️⃣ 🙂").split() == ["a", "b", "5", "x", "1", "#️⃣", "🙂"]
+    assert remove_punctuation("Don't stop, it's 'fun'!").split() == ["Dont", "stop", "its", "fun"]
+    assert remove_punctuation("你好，世界。").split() == ["你好", "世界"]
+    assert remove_punctuation("a_b $5 x=1 #️⃣ 🙂").split() == ["a", "b", "5", "x", "1", "#️⃣", "🙂"]
 
 
 def test_stop_words_go_as_whole_words() -> None:
     words = frozenset({"the", "isn't", "on"})
-    assert without_words("The cat isn’t on the other carton", words).split() == ["cat", "other", "carton"]
+    assert remove_words("The cat isn’t on the other carton", words).split() == ["cat", "other", "carton"]
 
 
 def test_the_list_is_a_file_or_english() -> None:
     Path("words.txt").write_text("Der\n\n die \nisn’t\n", encoding="utf-8")
-    assert stop_words("words.txt") == {"der", "die", "isn't"}
-    assert "the" in stop_words("english")
+    assert load_stop_words("words.txt") == {"der", "die", "isn't"}
+    assert "the" in load_stop_words("english")
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,11 @@ def test_a_list_that_is_none(data: bytes | None, sentence: str) -> None:
     if data is not None:
         Path("w.txt").write_bytes(data)
     with pytest.raises(LlmkitError) as caught:
-        stop_words("w.txt")
+        load_stop_words("w.txt")
     assert str(caught.value) == sentence
 
 
 @given(texts())
 def test_both_find_nothing_left_to_do(text: str) -> None:
-    once = without_punctuation(text)
-    assert without_punctuation(once) == once
+    once = remove_punctuation(text)
+    assert remove_punctuation(once) == once

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmkit.data.corpus.documents import Document, documents, gathered, of_lines
+from llmkit.data.corpus.documents import Document, collect_documents, read_documents, read_line_documents
 from llmkit.data.readers.decode import ReadOptions
 from llmkit.errors import LlmkitError
 
@@ -21,7 +21,7 @@ TEXT = "\none\ntwo\n\n \nthree\r\n"
 
 
 def found(source: Any, **how: Any) -> list[tuple[str, int]]:
-    return [(one.text, one.number) for one in documents(source, **how)]
+    return [(one.text, one.number) for one in read_documents(source, **how)]
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,10 @@ def test_a_document_is_a_line_a_block_or_a_file(unit: Any, expected: list[Any], 
 def test_lines_and_blocks_hold_all_the_text_that_is_not_blank(text: str) -> None:
     lines = list(enumerate(text.split("\n"), start=1))
     kept = [line for _, line in lines if line.strip()]
-    assert [one.text for one in of_lines(lines, "x", "line")] == kept
-    blocks = [one.text for one in of_lines(lines, "x", "block")]
+    assert [one.text for one in read_line_documents(lines, "x", "line")] == kept
+    blocks = [one.text for one in read_line_documents(lines, "x", "block")]
     assert [line for block in blocks for line in block.split("\n")] == kept
-    files = [one.text for one in of_lines(lines, "x", "file")]
+    files = [one.text for one in read_line_documents(lines, "x", "file")]
     assert [line for whole in files for line in whole.split("\n") if line.strip()] == kept
     assert len(files) <= 1
 
@@ -56,7 +56,7 @@ def test_a_folder_gives_its_files_in_order_at_any_depth_and_leaves_hidden_ones_o
     for name in ("c/b/2.txt", "c/a.txt", "c/.hidden/x.txt", "c/b/1.txt", "c/z.bin"):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(f"text of {name}\n")
-    assert [one.name for one in documents("c/")] == ["c/a.txt", "c/b/1.txt", "c/b/2.txt"]
+    assert [one.name for one in read_documents("c/")] == ["c/a.txt", "c/b/1.txt", "c/b/2.txt"]
 
 
 def test_tables_give_the_column_of_texts_row_by_row() -> None:
@@ -107,20 +107,20 @@ def test_of_several_columns_each_cell_is_a_document_and_lines_of_text_stay_one()
 def test_what_is_wrong_is_said_with_its_place(name: str, content: bytes, sentence: str) -> None:
     Path(name).write_bytes(content)
     with pytest.raises(LlmkitError) as error:
-        list(documents(name))
+        list(read_documents(name))
     assert str(error.value).split("\n")[0] == sentence
 
 
 def test_empty_corpora_are_refused() -> None:
     Path("blank.txt").write_text("\n \n")
     with pytest.raises(LlmkitError) as error:
-        gathered(documents("blank.txt"), "text", "blank.txt")
+        collect_documents(read_documents("blank.txt"), "text", "blank.txt")
     assert str(error.value) == "blank.txt: no text in it; name a file with texts"
     Path("empty").mkdir()
     with pytest.raises(LlmkitError, match="empty: a folder without a text in it: empty"):
-        list(documents("empty"))
+        list(read_documents("empty"))
     with pytest.raises(LlmkitError, match="a corpus is named by a mapping label: file; write a list of files"):
-        list(documents({"a": "b.txt"}))
+        list(read_documents({"a": "b.txt"}))
 
 
 def test_wide_encodings_and_lists_of_encodings_are_read() -> None:
@@ -132,6 +132,6 @@ def test_wide_encodings_and_lists_of_encodings_are_read() -> None:
 
 def test_gathered_documents_are_rows_that_know_their_places() -> None:
     some = [Document("a", "x.txt", 3), Document("b", "y.parquet", 1), Document("c", "x.txt", 9)]
-    rows = gathered(some, "body", "x")
+    rows = collect_documents(some, "body", "x")
     assert rows.texts("body") == ["a", "b", "c"]
-    assert [rows.where(i) for i in range(3)] == ["x.txt:3", "y.parquet: row 1", "x.txt:9"]
+    assert [rows.location(i) for i in range(3)] == ["x.txt:3", "y.parquet: row 1", "x.txt:9"]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmkit.data.corpus.scripts import unspaced
+from llmkit.data.corpus.scripts import is_unspaced_script
 
 
 @pytest.mark.parametrize(
@@ -11,4 +11,4 @@ from llmkit.data.corpus.scripts import unspaced
      (["Привет мир"], False), (["ภาษาไทย"], True), (["12 34"], False)],
 )  # fmt: skip
 def test_scripts_without_spaces_are_cut_into_characters(texts: list[str], without_spaces: bool) -> None:
-    assert unspaced(texts) is without_spaces
+    assert is_unspaced_script(texts) is without_spaces

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmkit.data.corpus.sentences import first, sentences, spans
+from llmkit.data.corpus.sentences import find_sentence_spans, split_sentences, take_first_sentences
 
 TEXT = st.text(st.sampled_from('aB1 .!?\n"”。！很e.g,'), max_size=40)
 
@@ -33,13 +33,13 @@ TEXT = st.text(st.sampled_from('aB1 .!?\n"”。！很e.g,'), max_size=40)
     ],
 )  # fmt: skip
 def test_sentences(text: str, wanted: list[str]) -> None:
-    assert sentences(text) == wanted
+    assert split_sentences(text) == wanted
 
 
 @given(TEXT)
 def test_spans_are_in_order_and_leave_out_white_space_alone(text: str) -> None:
     at = 0
-    for start, end in spans(text):
+    for start, end in find_sentence_spans(text):
         assert not text[at:start].strip()
         assert text[start:end] == text[start:end].strip() != ""
         at = end
@@ -48,9 +48,9 @@ def test_spans_are_in_order_and_leave_out_white_space_alone(text: str) -> None:
 
 @given(TEXT, st.integers(1, 5))
 def test_the_first_ones_are_the_beginning_of_the_text(text: str, number: int) -> None:
-    assert text.lstrip().startswith(first(text, number))
-    assert sentences(first(text, number))[:1] == sentences(text)[:1]
-    assert first(text, len(sentences(text)) + 1) == text.strip()
+    assert text.lstrip().startswith(take_first_sentences(text, number))
+    assert split_sentences(take_first_sentences(text, number))[:1] == split_sentences(text)[:1]
+    assert take_first_sentences(text, len(split_sentences(text)) + 1) == text.strip()
 
 
 @pytest.mark.parametrize(
@@ -65,4 +65,4 @@ def test_the_first_ones_are_the_beginning_of_the_text(text: str, number: int) ->
 )
 def test_long_and_strange_texts(text: str, number: int) -> None:
     """A rule that costs the square of a text's length does not come back from these."""
-    assert len(sentences(text)) == number
+    assert len(split_sentences(text)) == number

@@ -13,11 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmkit.data.columns import need
-from llmkit.data.labels.cells import WRITTEN_LIST, check_numbers, is_number, label_sets, numbers, rarest
-from llmkit.data.readers.parquet import from_table
-from llmkit.data.readers.read import ReadOptions, read
-from llmkit.data.rows import Rows, build
+from llmkit.data.columns import apply_column_mapping
+from llmkit.data.labels.cells import (
+    LIST_AS_TEXT,
+    check_numbers,
+    find_rarest_labels,
+    is_plain_number,
+    parse_label_sets,
+    parse_numbers,
+)
+from llmkit.data.readers.parquet import convert_table
+from llmkit.data.readers.read import ReadOptions, read_rows
+from llmkit.data.rows import Rows, build_rows
 from llmkit.errors import DataError, LlmkitError, RecipeError
 
 ODD = [
@@ -40,7 +47,7 @@ few = settings(max_examples=60, deadline=None)
 
 
 def cells(*labels: str) -> Rows:
-    return build({"label": labels}, "a.csv", range(2, len(labels) + 2))
+    return build_rows({"label": labels}, "a.csv", range(2, len(labels) + 2))
 
 
 def sentence(call, *args, **options) -> str:
@@ -53,43 +60,45 @@ def read_bytes(ending: str, data: bytes) -> Rows:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "a" + ending)
         path.write_bytes(data)
-        return read(path, options=ReadOptions())
+        return read_rows(path, options=ReadOptions())
 
 
 def test_a_cell_is_split_at_the_separator():
-    assert label_sets(cells("b|a", "", "a", " ", "01|1|1.0", "NA|null")) == [
+    assert parse_label_sets(cells("b|a", "", "a", " ", "01|1|1.0", "NA|null")) == [
         ["b", "a"], [], ["a"], [], ["01", "1", "1.0"], ["NA", "null"],
     ]  # fmt: skip
-    assert label_sets(cells("a, b", "a|c"), separator=", ") == [["a", "b"], ["a|c"]]
-    assert label_sets(cells("a b"), separator=" ") == [["a", "b"]]
-    assert label_sets(cells(" a|b\n")) == [[" a", "b\n"]]
+    assert parse_label_sets(cells("a, b", "a|c"), separator=", ") == [["a", "b"], ["a|c"]]
+    assert parse_label_sets(cells("a b"), separator=" ") == [["a", "b"]]
+    assert parse_label_sets(cells(" a|b\n")) == [[" a", "b\n"]]
 
 
 def test_a_json_list_keeps_spellings(rows_of):
     lines = '{"label": ["b", 1.0, 1e5, -0, true, "a|b", " x"]}\n{"label": [ ]}\n{"label": ["01", 9007199254740993]}\n'
-    rows, _ = need(rows_of("a.jsonl", lines), {"label": "label"}, kinds={"label": ("a list", "text")})
-    assert label_sets(rows) == [["b", "1.0", "1e5", "-0", "true", "a|b", " x"], [], ["01", "9007199254740993"]]
+    rows, _ = apply_column_mapping(
+        rows_of("a.jsonl", lines), {"label": "label"}, cell_types={"label": ("a list", "text")}
+    )
+    assert parse_label_sets(rows) == [["b", "1.0", "1e5", "-0", "true", "a|b", " x"], [], ["01", "9007199254740993"]]
 
 
 def test_a_label_that_stands_twice_comes_twice(rows_of):
-    assert label_sets(cells("joy|fear|joy")) == [["joy", "fear", "joy"]]
-    assert label_sets(rows_of("a.jsonl", '{"label": ["1", 1]}\n{"label": ["true", true]}\n')) == [
+    assert parse_label_sets(cells("joy|fear|joy")) == [["joy", "fear", "joy"]]
+    assert parse_label_sets(rows_of("a.jsonl", '{"label": ["1", 1]}\n{"label": ["true", true]}\n')) == [
         ["1", "1"], ["true", "true"],
     ]  # fmt: skip
 
 
 def test_json_text_is_split_too(rows_of):
     rows = rows_of("a.jsonl", '{"label": "a|b"}\n{"label": ""}\n')
-    assert label_sets(rows) == [["a", "b"], []]
-    beside_a_list = build({"label": ["a|b"]}, "a.csv", [2]), rows_of("b.jsonl", '{"label": ["x"]}\n')
-    assert [label_sets(part) for part in beside_a_list] == [[["a", "b"]], [["x"]]]
+    assert parse_label_sets(rows) == [["a", "b"], []]
+    beside_a_list = build_rows({"label": ["a|b"]}, "a.csv", [2]), rows_of("b.jsonl", '{"label": ["x"]}\n')
+    assert [parse_label_sets(part) for part in beside_a_list] == [[["a", "b"]], [["x"]]]
 
 
 def test_parquet_lists():
     table = pa.table({"label": pa.array([[1, 10], [], [2]])})
-    assert label_sets(from_table(table, "a.parquet")) == [["1", "10"], [], ["2"]]
+    assert parse_label_sets(convert_table(table, "a.parquet")) == [["1", "10"], [], ["2"]]
     table = pa.table({"label": pa.array([[1.0], [float("nan")]])})
-    assert sentence(label_sets, from_table(table, "a.parquet")) == (
+    assert sentence(parse_label_sets, convert_table(table, "a.parquet")) == (
         "a.parquet: row 2: 'label' has NaN or an infinity among its labels; write each label as text, a number or a boolean"
     )
 
@@ -136,12 +145,12 @@ def test_parquet_lists():
     ],
 )  # fmt: skip
 def test_cells_that_are_no_labels(labels, said):
-    assert sentence(label_sets, cells(*labels)) == said
+    assert sentence(parse_label_sets, cells(*labels)) == said
 
 
 @pytest.mark.parametrize("label", ["[other]", "[a]|[b]", "[27] ways", "a[0]"])
 def test_brackets_alone_make_no_list(label):
-    assert label_sets(cells(label)) == [label.split("|")]
+    assert parse_label_sets(cells(label)) == [label.split("|")]
 
 
 @pytest.mark.parametrize(
@@ -157,21 +166,21 @@ def test_brackets_alone_make_no_list(label):
     ],
 )
 def test_lists_that_hold_no_labels(rows_of, value, said):
-    assert sentence(label_sets, rows_of("a.jsonl", f'{{"label": ["x"]}}\n{{"label": {value}}}\n')) == (
+    assert sentence(parse_label_sets, rows_of("a.jsonl", f'{{"label": ["x"]}}\n{{"label": {value}}}\n')) == (
         f"a.jsonl:2: 'label' {said}"
     )
 
 
 def test_lists_beside_text_are_refused_by_need(rows_of):
     rows = rows_of("a.jsonl", '{"label": ["x"]}\n{"label": "x|y"}\n')
-    assert sentence(need, rows, {"label": "label"}, kinds={"label": ("a list", "text")}) == (
+    assert sentence(apply_column_mapping, rows, {"label": "label"}, kinds={"label": ("a list", "text")}) == (
         "a.jsonl:2: 'label' is text here, a list at a.jsonl:1; write one kind in all rows"
     )
 
 
 def test_an_empty_separator():
     with pytest.raises(RecipeError) as caught:
-        label_sets(cells("a"), separator="")
+        parse_label_sets(cells("a"), separator="")
     assert str(caught.value) == "classify.separator: empty; write what stands between two labels"
 
 
@@ -184,17 +193,17 @@ in_cells = st.lists(ANY.map(str.strip).filter(lambda label: label and "|" not in
 @given(st.lists(lists, min_size=1), st.booleans(), st.sampled_from([".jsonl", ".json"]))
 def test_json_lists_come_back(sets, ascii_only, ending):
     data = "\n".join(json.dumps({"label": labels}, ensure_ascii=ascii_only) for labels in sets)
-    assert label_sets(read_bytes(ending, data.encode())) == sets
+    assert parse_label_sets(read_bytes(ending, data.encode())) == sets
 
 
 @few
-@given(st.lists(in_cells.filter(lambda labels: not WRITTEN_LIST.fullmatch("|".join(labels))), min_size=1))
+@given(st.lists(in_cells.filter(lambda labels: not LIST_AS_TEXT.fullmatch("|".join(labels))), min_size=1))
 def test_csv_cells_come_back(sets):
     stream = io.StringIO(newline="")
     csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(
         [("text", "label"), *(("t", "|".join(labels)) for labels in sets)]
     )
-    assert label_sets(read_bytes(".csv", stream.getvalue().encode())) == sets
+    assert parse_label_sets(read_bytes(".csv", stream.getvalue().encode())) == sets
 
 
 @few
@@ -204,21 +213,28 @@ def test_csv_cells_come_back(sets):
 )
 def test_any_cell_is_labels_or_a_named_mistake(written, separator):
     try:
-        sets = label_sets(cells(*written), separator)
+        sets = parse_label_sets(cells(*written), separator)
     except DataError:  # `refuse` names its line; which sentence is the tables' matter
         return
     assert [separator.join(labels) for labels in sets] == [cell if cell.strip() else "" for cell in written]
 
 
 def test_rarest():
-    assert rarest([["a", "b"], ["a"], ["b", "c"], [], ["a", "c"], ["b", "a"]]) == ["b", "a", "c", "", "c", "b"]
-    assert rarest([["x", "y"], ["y", "x"]]) == ["x", "x"]
+    assert find_rarest_labels([["a", "b"], ["a"], ["b", "c"], [], ["a", "c"], ["b", "a"]]) == [
+        "b",
+        "a",
+        "c",
+        "",
+        "c",
+        "b",
+    ]
+    assert find_rarest_labels([["x", "y"], ["y", "x"]]) == ["x", "x"]
 
 
 def test_many_rows():
     many = cells(*(f"label {i % 50}|{ODD[i % 8]}" for i in range(10_000)))
-    assert len(set(rarest(label_sets(many)))) == 50
-    assert sum(numbers(cells(*map(str, range(10_000))))) == 49_995_000
+    assert len(set(find_rarest_labels(parse_label_sets(many)))) == 50
+    assert sum(parse_numbers(cells(*map(str, range(10_000))))) == 49_995_000
 
 
 @pytest.mark.parametrize(
@@ -226,13 +242,13 @@ def test_many_rows():
     [("1", 1.0), ("-1.5", -1.5), ("+2.", 2.0), (".5", 0.5), ("2e-3", 0.002), ("007", 7.0), (" 4.5 ", 4.5), ("-0", 0.0), ("1e-999", 0.0)],
 )  # fmt: skip
 def test_numbers_in_text(cell, value):
-    assert numbers(cells(cell)) == [value]
+    assert parse_numbers(cells(cell)) == [value]
 
 
 def test_numbers_in_json_and_parquet(rows_of):
-    assert numbers(rows_of("a.jsonl", '{"label": 1.50}\n{"label": -2e1}\n')) == [1.5, -20.0]
-    assert numbers(rows_of("b.jsonl", '{"label": "1.50"}\n{"label": 3}\n')) == [1.5, 3.0]
-    assert numbers(from_table(pa.table({"label": [1.5, 2.0]}), "a.parquet")) == [1.5, 2.0]
+    assert parse_numbers(rows_of("a.jsonl", '{"label": 1.50}\n{"label": -2e1}\n')) == [1.5, -20.0]
+    assert parse_numbers(rows_of("b.jsonl", '{"label": "1.50"}\n{"label": 3}\n')) == [1.5, 3.0]
+    assert parse_numbers(convert_table(pa.table({"label": [1.5, 2.0]}), "a.parquet")) == [1.5, 2.0]
 
 
 SUCH = f"write a number such as 1.5, or {OTHER}"
@@ -262,7 +278,7 @@ SUCH = f"write a number such as 1.5, or {OTHER}"
     ],
 )
 def test_cells_that_are_no_numbers(cell, said):
-    assert sentence(numbers, cells("1", cell)) == f"a.csv:3: 'label' {said}"
+    assert sentence(parse_numbers, cells("1", cell)) == f"a.csv:3: 'label' {said}"
 
 
 @pytest.mark.parametrize(
@@ -277,13 +293,14 @@ def test_cells_that_are_no_numbers(cell, said):
 )
 def test_values_that_are_no_numbers(rows_of, value, said):
     assert (
-        sentence(numbers, rows_of("a.jsonl", f'{{"label": 1}}\n{{"label": {value}}}\n')) == f"a.jsonl:2: 'label' {said}"
+        sentence(parse_numbers, rows_of("a.jsonl", f'{{"label": 1}}\n{{"label": {value}}}\n'))
+        == f"a.jsonl:2: 'label' {said}"
     )
 
 
 def test_nan_and_infinity_in_parquet():
     table = pa.table({"label": [1.0, float("nan"), float("inf")]})
-    assert sentence(numbers, from_table(table, "a.parquet")) == (
+    assert sentence(parse_numbers, convert_table(table, "a.parquet")) == (
         f"a.parquet: row 2: 'label' is NaN, not a number (the first of 2 bad rows); write a number, or {OTHER}\n"
         "  a.parquet: row 2: 'label' is NaN, not a number\n"
         "  a.parquet: row 3: 'label' is 'Infinity', not a number"
@@ -291,7 +308,7 @@ def test_nan_and_infinity_in_parquet():
 
 
 def test_all_bad_numbers_are_counted():
-    said = sentence(numbers, cells(*["good"] * 7))
+    said = sentence(parse_numbers, cells(*["good"] * 7))
     assert said.startswith(f"a.csv:2: 'label' is 'good', not a number (the first of 7 bad rows); {SUCH}\n")
     assert said.endswith("\n  ... and 2 more")
 
@@ -299,19 +316,19 @@ def test_all_bad_numbers_are_counted():
 @few
 @given(st.lists(st.floats(-3e38, 3e38) | st.integers(-(10**20), 10**20), min_size=1))
 def test_numbers_come_back(values):
-    assert numbers(cells(*map(repr, values))) == [float(value) for value in values]
+    assert parse_numbers(cells(*map(repr, values))) == [float(value) for value in values]
     data = "\n".join(json.dumps({"label": value}) for value in values)
-    assert numbers(read_bytes(".jsonl", data.encode())) == [float(value) for value in values]
+    assert parse_numbers(read_bytes(".jsonl", data.encode())) == [float(value) for value in values]
 
 
 @few
 @given(ANY | st.text("0123456789.,eE+-_ xnaif", max_size=8))
 def test_any_text_is_a_number_or_a_named_mistake(text):
-    rows = build({"label": [text]}, "a.csv", [2])
-    if is_number(text) and abs(float(text)) < 3.4e38:
-        assert numbers(rows) == [float(text)]
+    rows = build_rows({"label": [text]}, "a.csv", [2])
+    if is_plain_number(text) and abs(float(text)) < 3.4e38:
+        assert parse_numbers(rows) == [float(text)]
     else:
-        assert sentence(numbers, rows).startswith("a.csv:2: 'label' is ")
+        assert sentence(parse_numbers, rows).startswith("a.csv:2: 'label' is ")
 
 
 def test_numbers_to_learn_from():

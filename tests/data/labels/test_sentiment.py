@@ -7,20 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmkit.data.labels.sentiment import (
-    IN_ORDER,
-    MEANING,
-    SCALES,
-    WORDS,
-    fold,
-    learned,
-    mend,
-    relabelled,
-    said,
-    stars,
-    truth,
-    word_of,
+    RATING_SCALES,
+    SENTIMENT_BY_SPELLING,
+    SENTIMENTS,
+    SENTIMENTS_BY_COUNT,
+    fold_spelling,
+    format_label_map,
+    infer_boolean_map,
+    infer_label_map,
+    look_up_sentiment,
+    parse_stars,
+    replace_labels,
+    suggest_label_map,
 )
-from llmkit.data.rows import build
+from llmkit.data.rows import build_rows
 
 KNOWN = ["pos", "Negative", "NEU", "very_positive", "very-negative", "好评", "差评", "5 stars", "★★", "负面", "P+"]
 STRANGE = ["meh", "maybe", "6 stars", "01", "1.5", "", "10"]
@@ -29,8 +29,8 @@ SPELLINGS = st.lists(st.sampled_from(KNOWN + STRANGE + NUMBERS + ["true", "False
 
 
 def meanings(*spellings: str, column: str = "label", **given_too: str) -> dict[str, str | None]:
-    known = learned(spellings, given_too, column)
-    return {one: word_of(one, known) for one in spellings}
+    known = infer_label_map(spellings, given_too, column)
+    return {one: look_up_sentiment(one, known) for one in spellings}
 
 
 @pytest.mark.parametrize(
@@ -57,9 +57,9 @@ def test_usual_spellings_mean_the_same_beside_any_others(word: str, spellings: l
         ("-1 +1", "negative positive"),
         ("-1 0 1", "negative neutral positive"),
         ("-1 0", "negative neutral"),
-        ("-2 -1 0 1 2", " ".join(word.replace(" ", "_") for word in WORDS)),
-        ("0 1 2 3 4", " ".join(word.replace(" ", "_") for word in WORDS)),
-        ("1 2 3 4 5", " ".join(word.replace(" ", "_") for word in WORDS)),
+        ("-2 -1 0 1 2", " ".join(word.replace(" ", "_") for word in SENTIMENTS)),
+        ("0 1 2 3 4", " ".join(word.replace(" ", "_") for word in SENTIMENTS)),
+        ("1 2 3 4 5", " ".join(word.replace(" ", "_") for word in SENTIMENTS)),
         ("1 5", "very_negative very_positive"),
         ("0 4", "negative positive"),
         ("0 2 4", "negative neutral positive"),
@@ -78,8 +78,13 @@ def test_other_numbers_are_not_guessed(spellings: str) -> None:
 
 def test_a_scale_is_known_as_a_whole() -> None:
     """A number that the training rows lack may stand in the test rows."""
-    known = learned(["1", "2", "5"], {}, "stars")
-    assert [word_of(number, known) for number in ("3", "4", "4.0", "6")] == ["neutral", "positive", "positive", None]
+    known = infer_label_map(["1", "2", "5"], {}, "stars")
+    assert [look_up_sentiment(number, known) for number in ("3", "4", "4.0", "6")] == [
+        "neutral",
+        "positive",
+        "positive",
+        None,
+    ]
 
 
 def test_the_users_own_mapping_wins_and_stands_for_itself() -> None:
@@ -92,32 +97,32 @@ def test_the_users_own_mapping_wins_and_stands_for_itself() -> None:
 @pytest.mark.parametrize(("column", "word"), [("is_positive", "positive"), ("negative", "negative"), ("label", None),
                                               ("pos_or_neg", None)])  # fmt: skip
 def test_true_means_what_the_column_says(column: str, word: str | None) -> None:
-    assert truth(column).get("true") == word
+    assert infer_boolean_map(column).get("true") == word
     assert meanings("True", "False", column=column)["True"] == word
 
 
 def test_tables_agree_with_themselves() -> None:
-    assert [fold(spelling) for spelling in MEANING] == list(MEANING)
-    assert all(stars(spelling) is None for spelling in MEANING)
-    for scale in [*SCALES.values(), *(dict(enumerate(words)) for words in IN_ORDER.values())]:
-        assert [WORDS.index(scale[number]) for number in sorted(scale)] == sorted(
-            WORDS.index(w) for w in scale.values()
+    assert [fold_spelling(spelling) for spelling in SENTIMENT_BY_SPELLING] == list(SENTIMENT_BY_SPELLING)
+    assert all(parse_stars(spelling) is None for spelling in SENTIMENT_BY_SPELLING)
+    for scale in [*RATING_SCALES.values(), *(dict(enumerate(words)) for words in SENTIMENTS_BY_COUNT.values())]:
+        assert [SENTIMENTS.index(scale[number]) for number in sorted(scale)] == sorted(
+            SENTIMENTS.index(w) for w in scale.values()
         )
 
 
 @given(
     SPELLINGS,
     st.randoms(use_true_random=False),
-    st.dictionaries(st.sampled_from(KNOWN + NUMBERS), st.sampled_from(WORDS), max_size=2),
+    st.dictionaries(st.sampled_from(KNOWN + NUMBERS), st.sampled_from(SENTIMENTS), max_size=2),
 )
 def test_meaning_is_a_function_of_the_set(spellings: list[str], chance: object, own: dict[str, str]) -> None:
     """Neither order nor repetition matters, and equal numbers in two spellings mean the same."""
-    known = learned(spellings, own, "label")
+    known = infer_label_map(spellings, own, "label")
     again = [*spellings, *spellings]
     chance.shuffle(again)  # type: ignore[attr-defined]
-    assert learned(again, own, "label") == known
+    assert infer_label_map(again, own, "label") == known
     if {"1.0", "+1"} <= set(spellings) and not own:
-        assert word_of("1.0", known) == word_of("+1", known)
+        assert look_up_sentiment("1.0", known) == look_up_sentiment("+1", known)
 
 
 @given(SPELLINGS)
@@ -125,7 +130,7 @@ def test_every_spelling_that_means_something_is_said(spellings: list[str]) -> No
     """No two spellings become one word in silence."""
     found = {one: word for one, word in meanings(*spellings).items() if word}
     again, spelled = {}, []
-    for part in said(found).split(", "):
+    for part in format_label_map(found).split(", "):
         left, _, word = part.partition(" = ")
         spelled += left.split(" and ")
         if word:
@@ -139,7 +144,7 @@ def test_larger_numbers_are_never_less_positive(numbers: set[str]) -> None:
     words = [meanings(*numbers)[number] for number in sorted(numbers, key=int)]
     assert words.count(None) in (0, len(words))  # all of them, or none
     if None not in words:
-        assert [WORDS.index(str(word)) for word in words] == sorted(WORDS.index(str(word)) for word in words)
+        assert [SENTIMENTS.index(str(word)) for word in words] == sorted(SENTIMENTS.index(str(word)) for word in words)
 
 
 @pytest.mark.parametrize(
@@ -163,13 +168,15 @@ def test_larger_numbers_are_never_less_positive(numbers: set[str]) -> None:
     ],
 )  # fmt: skip
 def test_the_mend_can_be_typed(spellings: list[str], sentence: str) -> None:
-    assert mend(spellings) == sentence
+    assert suggest_label_map(spellings) == sentence
 
 
 def test_relabelled_rows_keep_everything_else() -> None:
-    rows = build({"text": ["a", "b"], "y": ["0", "1"]}, "r.csv", [2, 3]).rename({"text": "text", "label": "y"})
-    found = relabelled(rows, ["negative", "positive"])
-    assert (found.texts("label"), found.texts("text"), found.where(1)) == (
+    rows = build_rows({"text": ["a", "b"], "y": ["0", "1"]}, "r.csv", [2, 3]).with_column_mapping(
+        {"text": "text", "label": "y"}
+    )
+    found = replace_labels(rows, ["negative", "positive"])
+    assert (found.texts("label"), found.texts("text"), found.location(1)) == (
         ["negative", "positive"],
         ["a", "b"],
         "r.csv:3",

@@ -2,13 +2,19 @@ from __future__ import annotations
 
 import pytest
 
-from llmkit.data.labels.single import check, check_sets, label_names, plausible, set_names
-from llmkit.data.rows import Rows, build
+from llmkit.data.labels.single import (
+    check_distinct_labels,
+    check_label_sets,
+    check_single_labels,
+    collect_label_names,
+    collect_set_label_names,
+)
+from llmkit.data.rows import Rows, build_rows
 from llmkit.errors import DataError
 
 
 def rows(name: str, *labels: str) -> Rows:
-    return build({"label": labels}, name, range(2, len(labels) + 2))
+    return build_rows({"label": labels}, name, range(2, len(labels) + 2))
 
 
 @pytest.mark.parametrize(
@@ -22,11 +28,11 @@ def rows(name: str, *labels: str) -> Rows:
     ],
 )
 def test_label_names(labels, names):
-    assert label_names(rows("a.csv", *labels)) == names
+    assert collect_label_names(rows("a.csv", *labels)) == names
 
 
 def test_nothing_to_say():
-    assert check(rows("a.csv", "x", "y", "y", "x"), {"test": rows("t.csv", "y")}) == []
+    assert check_single_labels(rows("a.csv", "x", "y", "y", "x"), {"test": rows("t.csv", "y")}) == []
 
 
 @pytest.mark.parametrize(
@@ -44,7 +50,7 @@ def test_nothing_to_say():
 )
 def test_one_row_or_one_class(labels, sentence):
     with pytest.raises(DataError) as caught:
-        check(rows("a.csv", *labels), {})
+        check_single_labels(rows("a.csv", *labels), {})
     assert str(caught.value) == sentence
 
 
@@ -66,12 +72,12 @@ def test_one_row_or_one_class(labels, sentence):
 )
 def test_a_label_that_train_has_not(labels, sentence):
     with pytest.raises(DataError) as caught:
-        check(rows("a.csv", "spam", "ham"), {"test": rows("test.csv", *labels)})
+        check_single_labels(rows("a.csv", "spam", "ham"), {"test": rows("test.csv", *labels)})
     assert str(caught.value) == sentence
 
 
 def test_labels_that_look_alike_and_classes_of_one_row():
-    assert check(rows("a.csv", "Spam", "spam ", "ham", "spam ", "ham"), {}) == [
+    assert check_single_labels(rows("a.csv", "Spam", "spam ", "ham", "spam ", "ham"), {}) == [
         "labels 'Spam' (1 row) and 'spam ' (2 rows) differ only by case or space; they are kept apart",
         "1 label with one row only: 'Spam' (a.csv:2)",
     ]
@@ -79,14 +85,14 @@ def test_labels_that_look_alike_and_classes_of_one_row():
 
 def test_a_label_with_line_ends_forges_no_line():
     with pytest.raises(DataError) as caught:
-        check(rows("a.csv", "a", "b"), {"test": rows("t.csv", "bad\nok: 0 errors")})
+        check_single_labels(rows("a.csv", "a", "b"), {"test": rows("t.csv", "bad\nok: 0 errors")})
     assert str(caught.value).splitlines()[0].count("label 'bad\ufffdok: 0 errors' does not occur in train") == 1
     assert len(str(caught.value).splitlines()) == 1
 
 
 def test_names_of_rows_with_several_labels():
-    assert set_names([["10", "2"], [], ["-1", "2"]]) == ["-1", "2", "10"]
-    assert set_names([["b", "A"], ["a,\n</b>"]]) == ["A", "a,\n</b>", "b"]
+    assert collect_set_label_names([["10", "2"], [], ["-1", "2"]]) == ["-1", "2", "10"]
+    assert collect_set_label_names([["b", "A"], ["a,\n</b>"]]) == ["A", "a,\n</b>", "b"]
 
 
 def of_sets(name: str, *sets: list[str]) -> tuple[list[list[str]], Rows]:
@@ -94,7 +100,7 @@ def of_sets(name: str, *sets: list[str]) -> tuple[list[list[str]], Rows]:
 
 
 def test_nothing_to_say_of_several_labels():
-    assert check_sets(*of_sets("a.csv", ["x", "y"], ["y"], ["x"]), {"test": of_sets("t.csv", ["y", "x"])}) == []
+    assert check_label_sets(*of_sets("a.csv", ["x", "y"], ["y"], ["x"]), {"test": of_sets("t.csv", ["y", "x"])}) == []
 
 
 @pytest.mark.parametrize(
@@ -112,7 +118,7 @@ def test_nothing_to_say_of_several_labels():
 )
 def test_one_row_or_no_label(sets, sentence):
     with pytest.raises(DataError) as caught:
-        check_sets(*of_sets("a.csv", *sets), {})
+        check_label_sets(*of_sets("a.csv", *sets), {})
     assert str(caught.value) == sentence
 
 
@@ -134,13 +140,15 @@ def test_one_row_or_no_label(sets, sentence):
 )
 def test_one_of_several_labels_that_train_has_not(sets, sentence):
     with pytest.raises(DataError) as caught:
-        check_sets(*of_sets("a.csv", ["spam", "ham"], ["ham"]), {"test": of_sets("t.csv", *sets)})
+        check_label_sets(*of_sets("a.csv", ["spam", "ham"], ["ham"]), {"test": of_sets("t.csv", *sets)})
     assert str(caught.value) == sentence
 
 
 def test_notes_on_several_labels():
     train = of_sets("a.csv", ["Joy", "fear"], ["joy", "fear"], [], ["fear", "joy"])
-    assert check_sets(*train, {"validation": of_sets("v.csv", [], ["joy"], []), "test": of_sets("t.csv", ["joy"])}) == [
+    assert check_label_sets(
+        *train, {"validation": of_sets("v.csv", [], ["joy"], []), "test": of_sets("t.csv", ["joy"])}
+    ) == [
         "labels 'Joy' (1 row) and 'joy' (2 rows) differ only by case or space; they are kept apart",
         "1 label with one row only: 'Joy' (a.csv:2)",
         "1 of 4 rows of train without any label",
@@ -149,17 +157,17 @@ def test_notes_on_several_labels():
 
 
 def test_one_label_in_all_is_allowed_and_a_label_everywhere_is_said():
-    assert check_sets(*of_sets("a.csv", ["x"], [], ["x"]), {}) == [
+    assert check_label_sets(*of_sets("a.csv", ["x"], [], ["x"]), {}) == [
         "no row of train has two labels",
         "1 of 3 rows of train without any label",
     ]
-    assert check_sets(*of_sets("a.csv", ["x", "y"], ["x"], ["x", "y"]), {}) == [
+    assert check_label_sets(*of_sets("a.csv", ["x", "y"], ["x"], ["x", "y"]), {}) == [
         "every row of train has 'x': no row shows its absence"
     ]
 
 
 def test_labels_that_another_separator_would_split():
-    assert check_sets(*of_sets("a.csv", ["x;y"], ["x"], ["z;y"], ["x"], ["x;y"], ["z;y"]), {}) == [
+    assert check_label_sets(*of_sets("a.csv", ["x;y"], ["x"], ["z;y"], ["x"], ["x;y"], ["z;y"]), {}) == [
         "no row of train has two labels, and 4 labels hold ';': classify.separator='\";\"' splits there"
     ]
 
@@ -177,13 +185,13 @@ IS_IT = "is it the label? data.columns.label=COLUMN or --label COLUMN names anot
 )
 def test_a_column_without_classes(labels, mend):
     with pytest.raises(DataError) as caught:
-        plausible(rows("a.csv", *labels), "label")
+        check_distinct_labels(rows("a.csv", *labels), "label")
     assert str(caught.value) == f"a.csv: column 'label' holds 20 different labels in 20 rows; {mend}"
 
 
 def test_many_combinations_of_few_labels_are_plausible():
     sets = [[str(i % 5), str(5 + i // 5)] for i in range(20)]
     train = rows("a.csv", *("|".join(labels) for labels in sets))
-    plausible(train, "label", sets)
+    check_distinct_labels(train, "label", sets)
     with pytest.raises(DataError):
-        plausible(train, "label")
+        check_distinct_labels(train, "label")

@@ -6,8 +6,8 @@ import zipfile
 
 import pytest
 
-from llmkit.data.readers.decode import text
-from llmkit.data.readers.detect_encoding import guess
+from llmkit.data.readers.decode import decode_text
+from llmkit.data.readers.detect_encoding import detect_encoding
 from llmkit.errors import RecipeError
 
 CHINESE = "text,label\n这部电影非常好看,我喜欢\n很好吃,下次还来\n"
@@ -85,15 +85,15 @@ def test_half_a_surrogate_pair_is_refused(refusal):
 
 
 def test_a_byte_order_mark_is_no_text():
-    assert text(b"\xef\xbb\xbfabc", "a.txt") == "abc"
-    assert text("abc".encode("utf-16"), "a.txt", "utf-16") == "abc"
-    assert text("\ufeffabc".encode("utf-16-le"), "a.txt", "utf-16-le") == "abc"
+    assert decode_text(b"\xef\xbb\xbfabc", "a.txt") == "abc"
+    assert decode_text("abc".encode("utf-16"), "a.txt", "utf-16") == "abc"
+    assert decode_text("\ufeffabc".encode("utf-16-le"), "a.txt", "utf-16-le") == "abc"
 
 
 @pytest.mark.parametrize("name", ["idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "", "\0"])
 def test_codecs_that_are_no_encodings_of_files_are_unknown(name):
     with pytest.raises(RecipeError):
-        text(b"abc", "a.txt", name)
+        decode_text(b"abc", "a.txt", name)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_codecs_that_are_no_encodings_of_files_are_unknown(name):
     ],
 )
 def test_guess_knows_the_common_encodings(written, encoding):
-    assert guess(written.encode(encoding)) == encoding
+    assert detect_encoding(written.encode(encoding)) == encoding
 
 
 def packed(*members: str) -> bytes:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from llmkit.data.readers import hub
-from llmkit.data.readers.read import read
-from llmkit.data.rows import Rows, parsed
+from llmkit.data.readers.read import read_rows
+from llmkit.data.rows import Rows, parse_raw_json
 from llmkit.errors import DataError, NetworkError
 
 datasets = pytest.importorskip("datasets")
@@ -31,26 +31,26 @@ RECORDS = [
 
 
 def as_python(rows: Rows) -> list[dict[str, Any]]:
-    return [parsed(record) for record in rows.records()]
+    return [parse_raw_json(record) for record in rows.records()]
 
 
 def test_a_saved_set_gives_names_for_class_numbers():
     example().save_to_disk("saved")
-    rows = read("saved")
+    rows = read_rows("saved")
     assert as_python(rows) == RECORDS
-    assert rows.where(2) == "saved: row 3"
+    assert rows.location(2) == "saved: row 3"
 
 
 def test_a_saved_selection_keeps_its_order():
     example().select([1, 0]).save_to_disk("saved")
-    assert as_python(read("saved")) == [RECORDS[1], RECORDS[0]]
+    assert as_python(read_rows("saved")) == [RECORDS[1], RECORDS[0]]
 
 
 def test_a_saved_set_of_splits_gives_the_one_of_the_role():
     datasets.DatasetDict(train=example(), test=example().select([2])).save_to_disk("saved")
-    assert as_python(read("saved", split_role="test")) == RECORDS[2:]
+    assert as_python(read_rows("saved", split_role="test")) == RECORDS[2:]
     with pytest.raises(DataError) as caught:
-        read("saved", split_role="validation")
+        read_rows("saved", split_role="validation")
     assert str(caught.value) == (
         "saved: no split 'validation'; it has train, test; leave data.validation out, or name a file"
     )
@@ -61,7 +61,7 @@ def test_a_damaged_saved_set_is_refused():
     for file in Path("saved").glob("*.arrow"):
         file.write_bytes(b"nonsense")
     with pytest.raises(DataError, match=r"^saved: not a readable datasets folder: .*; save it again$"):
-        read("saved")
+        read_rows("saved")
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[Any]:
@@ -81,9 +81,9 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[Any]:
 
 def test_a_hub_id_names_owner_config_and_revision(monkeypatch):
     calls = answering(monkeypatch, example())
-    rows = read("owner/name:plain@v1.0", split_role="test")
+    rows = read_rows("owner/name:plain@v1.0", split_role="test")
     assert as_python(rows) == RECORDS
-    assert rows.where(0) == "owner/name:plain@v1.0: row 1"
+    assert rows.location(0) == "owner/name:plain@v1.0: row 1"
     assert calls == [(("owner/name",), {"name": "plain", "revision": "v1.0", "split": "test"})]
 
 
@@ -126,7 +126,7 @@ def test_what_the_hub_refuses(monkeypatch, error, raised, sentence):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     answering(monkeypatch, error)
     with pytest.raises(raised) as caught:
-        read("owner/name")
+        read_rows("owner/name")
     assert str(caught.value) == sentence
 
 
@@ -139,7 +139,7 @@ def test_offline_the_hub_is_not_asked(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets, "load_dataset", offline)
     with pytest.raises(NetworkError) as caught:
-        read("owner/name")
+        read_rows("owner/name")
     assert str(caught.value) == (
         "owner/name: no such file, and no copy of a Hub data set while HF_HUB_OFFLINE is set; unset HF_HUB_OFFLINE, or "
         "name a local file"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmkit.data.rows import parsed
+from llmkit.data.rows import parse_raw_json
 
 LINES = "write one JSON object a line"
 
@@ -105,12 +105,12 @@ def test_values_keep_their_spelling(rows_of):
     assert rows.texts("v") == spelled
     values = [1e5, 1.0, 0, True, False, None, [1.5, "é"], {"k": 1}]
     assert [record["v"] for record in rows.records()] == spelled
-    assert [parsed(record)["v"] for record in rows.records()] == values
+    assert [parse_raw_json(record)["v"] for record in rows.records()] == values
 
 
 def test_mixed_columns_and_absent_keys_come_back_as_they_were(rows_of):
     rows = rows_of("a.jsonl", '{"a": "x", "b": "é"}\n{"b": 2}\n\n{"a": "y", "c": []}\n')
-    records = [parsed(record) for record in rows.records()]
+    records = [parse_raw_json(record) for record in rows.records()]
     assert records == [{"a": "x", "b": "é"}, {"b": 2}, {"a": "y", "c": []}]
     assert rows.lines.tolist() == [1, 2, 4]
     assert rows.cells("b") == ['"é"', "2", None]

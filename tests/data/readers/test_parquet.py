@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from llmkit.data.readers.parquet import from_table
-from llmkit.data.readers.read import read
-from llmkit.data.rows import json_line, parsed
+from llmkit.data.readers.parquet import convert_table
+from llmkit.data.readers.read import read_rows
+from llmkit.data.rows import format_json_line, parse_raw_json
 from llmkit.errors import DataError
 
 
@@ -19,7 +19,7 @@ def written(name: str, **columns: object) -> str:
 
 
 def test_parquet_strings_stay_and_other_values_become_json():
-    rows = read(
+    rows = read_rows(
         written(
             "a.parquet",
             text=pa.array(["NA", "b"]),
@@ -30,12 +30,12 @@ def test_parquet_strings_stay_and_other_values_become_json():
             day=[datetime.date(2026, 1, 2), None],
         )
     )
-    assert [parsed(record) for record in rows.records()] == [
+    assert [parse_raw_json(record) for record in rows.records()] == [
         {"text": "NA", "label": 1, "kind": "x", "raw": "é", "tags": ["a"], "day": "2026-01-02"},
         {"text": "b", "label": 0, "kind": "y", "raw": "a", "tags": [], "day": None},
     ]
     assert rows.texts("label") == ["1", "0"]
-    assert rows.where(1) == "a.parquet: row 2"
+    assert rows.location(1) == "a.parquet: row 2"
 
 
 def test_a_file_that_is_not_parquet(refusal):
@@ -47,7 +47,7 @@ def test_a_file_that_is_not_parquet(refusal):
 
 def test_bytes_that_are_no_text():
     with pytest.raises(DataError) as caught:
-        read(written("a.parquet", text=["a"], image=pa.array([b"\xff\xd8"])))
+        read_rows(written("a.parquet", text=["a"], image=pa.array([b"\xff\xd8"])))
     assert str(caught.value) == (
         "a.parquet: column 'image' holds bytes that are not UTF-8; write it as text, or leave the column out"
     )
@@ -55,26 +55,26 @@ def test_bytes_that_are_no_text():
 
 def test_no_rows():
     with pytest.raises(DataError) as caught:
-        read(written("a.parquet", text=pa.array([], pa.string())))
+        read_rows(written("a.parquet", text=pa.array([], pa.string())))
     assert str(caught.value) == "a.parquet: no rows; name a file that has some"
 
 
 def test_a_repeated_column():
     table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
     with pytest.raises(DataError) as caught:
-        from_table(table, "a.parquet")
+        convert_table(table, "a.parquet")
     assert str(caught.value) == "a.parquet: column 'text' is there 2 times; give each column a name of its own"
 
 
 def test_a_nul_character():
     with pytest.raises(DataError) as caught:
-        read(written("a.parquet", text=["a", "b\0"]))
+        read_rows(written("a.parquet", text=["a", "b\0"]))
     assert str(caught.value) == "a.parquet: row 2: 'text' holds a NUL character; take it out"
 
 
 def test_decimals_and_dates_are_spelled_plainly():
     utc = datetime.UTC
-    rows = read(
+    rows = read_rows(
         written(
             "a.parquet",
             price=[Decimal("1.50"), Decimal("-0.05")],
@@ -89,16 +89,18 @@ def test_decimals_and_dates_are_spelled_plainly():
     assert rows.texts("day") == ["2026-01-02", "0001-01-01"]
     assert rows.texts("at") == ["1970-01-01T00:00:00.000000001", "1970-01-01T00:00:01"]
     assert rows.texts("zoned")[0] == "2026-01-02T03:04:05+00:00"
-    assert [name for name, kind in rows.kinds.items() if kind == "text"] == ["day", "at", "zoned"]
-    assert json_line(next(rows.records())) == (
+    assert [name for name, kind in rows.formats.items() if kind == "text"] == ["day", "at", "zoned"]
+    assert format_json_line(next(rows.records())) == (
         '{"price": 1.50, "many": 100, "day": "2026-01-02", "at": "1970-01-01T00:00:00.000000001", '
         '"zoned": "2026-01-02T03:04:05+00:00", "deep": {"price": 2.0, "days": ["2026-01-02"]}}'
     )
 
 
 def test_numbers_that_json_lacks_are_kept_as_words():
-    rows = read(written("a.parquet", text=["a", "b"], score=[float("nan"), float("-inf")], deep=[[float("inf")], []]))
-    assert [json_line(record) for record in rows.records()] == [
+    rows = read_rows(
+        written("a.parquet", text=["a", "b"], score=[float("nan"), float("-inf")], deep=[[float("inf")], []])
+    )
+    assert [format_json_line(record) for record in rows.records()] == [
         '{"text": "a", "score": "NaN", "deep": ["Infinity"]}',
         '{"text": "b", "score": "-Infinity", "deep": []}',
     ]
@@ -117,7 +119,7 @@ def test_numbers_that_json_lacks_are_kept_as_words():
 )
 def test_a_value_that_has_no_plain_spelling_is_refused(values, shown):
     with pytest.raises(DataError) as caught:
-        from_table(pa.table({"text": ["a"], "odd": values}), "a.parquet")
+        convert_table(pa.table({"text": ["a"], "odd": values}), "a.parquet")
     assert str(caught.value) == (
         f"a.parquet: column 'odd' holds a {shown} that has no plain spelling; write it as text, or leave the column out"
     )

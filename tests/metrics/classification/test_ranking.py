@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from llmkit.metrics.classification.ranking import macro
+from llmkit.metrics.classification.ranking import make_ranking_statistic
 
 
 def of_one_label(kind: str, score: np.ndarray, positive: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    return macro(kind, score[:, None], positive[:, None])(counts.astype(float))  # type: ignore[arg-type]
+    return make_ranking_statistic(kind, score[:, None], positive[:, None])(counts.astype(float))  # type: ignore[arg-type]
 
 
 def looped_auc(score: np.ndarray, positive: np.ndarray, weight: np.ndarray) -> float:
@@ -73,10 +73,12 @@ def test_the_mean_goes_over_the_labels_that_have_rows_of_both_kinds() -> None:
         looped_auc(scores[:, 1], positive[:, 1], np.ones(3)),
     )
     # Without the middle row only the second label has both kinds; the first row alone has none.
-    np.testing.assert_allclose(macro("roc_auc", scores, positive)(counts), [(first + second) / 2, 1, np.nan])
+    np.testing.assert_allclose(
+        make_ranking_statistic("roc_auc", scores, positive)(counts), [(first + second) / 2, 1, np.nan]
+    )
 
 
 def test_average_precision_may_do_without_a_negative_row() -> None:
     scores, positive, counts = np.array([[0.3], [0.6]]), np.array([[True], [True]]), np.ones((1, 2))
-    assert np.isnan(macro("average_precision", scores, positive)(counts)).all()
-    assert macro("average_precision", scores, positive, both=False)(counts) == [1.0]
+    assert np.isnan(make_ranking_statistic("average_precision", scores, positive)(counts)).all()
+    assert make_ranking_statistic("average_precision", scores, positive, need_negative=False)(counts) == [1.0]

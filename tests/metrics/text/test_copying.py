@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmkit.metrics.text.copying import coverage, density, fragments, novelty, repetition
+from llmkit.metrics.text.copying import (
+    compute_coverage,
+    compute_density,
+    compute_novelty,
+    compute_repetition,
+    find_fragments,
+)
 
 WORDS = st.lists(st.sampled_from("abcd"), max_size=10)
 
@@ -26,29 +32,29 @@ def naive(source: list[str], answer: list[str]) -> list[int]:
 
 @given(WORDS, WORDS)
 def test_fragments_are_those_of_the_paper(source: list[str], answer: list[str]) -> None:
-    assert fragments(source, answer) == naive(source, answer)
+    assert find_fragments(source, answer) == naive(source, answer)
 
 
 @given(WORDS, WORDS)
 def test_what_is_copied_whole_is_all_fragment_and_nothing_new(source: list[str], answer: list[str]) -> None:
     whole = [*source, *answer, *source]
-    assert coverage(whole, answer) == bool(answer)
-    assert density(whole, answer) == len(answer)
-    assert novelty(whole, answer) == 0
-    assert 0 <= coverage(source, answer) <= 1
-    assert coverage(source, answer) <= density(source, answer) <= len(answer)
+    assert compute_coverage(whole, answer) == bool(answer)
+    assert compute_density(whole, answer) == len(answer)
+    assert compute_novelty(whole, answer) == 0
+    assert 0 <= compute_coverage(source, answer) <= 1
+    assert compute_coverage(source, answer) <= compute_density(source, answer) <= len(answer)
 
 
 def test_by_hand() -> None:
     source, answer = ["the", "cat", "sat", "on", "the", "mat"], ["the", "cat", "lay", "on", "the", "red", "mat"]
-    assert fragments(source, answer) == [2, 2, 1]
-    assert coverage(source, answer) == pytest.approx(5 / 7)
-    assert density(source, answer) == pytest.approx(9 / 7)
-    assert novelty(source, answer) == pytest.approx(4 / 6)
+    assert find_fragments(source, answer) == [2, 2, 1]
+    assert compute_coverage(source, answer) == pytest.approx(5 / 7)
+    assert compute_density(source, answer) == pytest.approx(9 / 7)
+    assert compute_novelty(source, answer) == pytest.approx(4 / 6)
 
 
 @pytest.mark.parametrize(
     ("answer", "share"), [("", 0), ("a b", 0), ("a b c", 0), ("a a a a", 1 / 2), ("a b c a b c", 1 / 4), ("a b c d", 0)]
 )
 def test_repetition_is_the_share_of_runs_that_stood_before(answer: str, share: float) -> None:
-    assert repetition(answer.split()) == pytest.approx(share)
+    assert compute_repetition(answer.split()) == pytest.approx(share)

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from llmkit.metrics.text.rouge import common, lcs_rows, length, rouge_l, rouge_lsum, rouge_n
+from llmkit.metrics.text.rouge import (
+    build_lcs_table,
+    compute_rouge_l,
+    compute_rouge_lsum,
+    compute_rouge_n,
+    find_lcs_positions,
+    get_lcs_length,
+)
 
 WORDS = st.lists(st.sampled_from("abcde"), max_size=12)
 TYPES = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
@@ -18,7 +25,12 @@ SCORER = RougeScorer(TYPES)
 
 def ours(reference: list[list[str]], answer: list[list[str]]) -> list[float]:
     one, other = ([word for line in text for word in line] for text in (reference, answer))
-    return [rouge_n(one, other, 1), rouge_n(one, other, 2), rouge_l(one, other), rouge_lsum(reference, answer)]
+    return [
+        compute_rouge_n(one, other, 1),
+        compute_rouge_n(one, other, 2),
+        compute_rouge_l(one, other),
+        compute_rouge_lsum(reference, answer),
+    ]
 
 
 def theirs(reference: list[list[str]], answer: list[list[str]]) -> list[float]:
@@ -36,16 +48,16 @@ def test_thousands_of_random_texts_score_as_the_package_scores_them() -> None:
 
 @given(WORDS, WORDS)
 def test_the_common_words_stand_in_both_in_that_order(reference: list[str], answer: list[str]) -> None:
-    found = [reference[i] for i in reversed(common(reference, answer))]
+    found = [reference[i] for i in reversed(find_lcs_positions(reference, answer))]
     rest = iter(answer)
     assert all(word in rest for word in found)
-    assert len(found) == length(lcs_rows(reference, answer)[-1], len(answer))
+    assert len(found) == get_lcs_length(build_lcs_table(reference, answer)[-1], len(answer))
 
 
 @given(WORDS, WORDS)
 def test_scores_are_shares_and_the_same_text_scores_1(reference: list[str], answer: list[str]) -> None:
     for score in ours([reference], [answer]):
         assert 0 <= score <= 1
-    assert rouge_l(answer, answer) == bool(answer)
-    assert rouge_lsum([answer, answer], [answer, answer]) == bool(answer)
-    assert rouge_l(reference, answer) == pytest.approx(rouge_l(answer, reference))
+    assert compute_rouge_l(answer, answer) == bool(answer)
+    assert compute_rouge_lsum([answer, answer], [answer, answer]) == bool(answer)
+    assert compute_rouge_l(reference, answer) == pytest.approx(compute_rouge_l(answer, reference))

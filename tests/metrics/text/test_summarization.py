@@ -11,8 +11,16 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import CHRF
 
-from llmkit.metrics.rows import signed
-from llmkit.metrics.text.summarization import COPYING, LOWER_IS_BETTER, NAMES, ROUGE, Texts, score_all, statistic
+from llmkit.metrics.rows import format_metric_signature
+from llmkit.metrics.text.summarization import (
+    COPYING_METRICS,
+    ROUGE_METRICS,
+    SUMMARY_LOWER_IS_BETTER,
+    SUMMARY_METRICS,
+    SummaryTexts,
+    make_summary_statistic,
+    score_summaries,
+)
 from llmkit.version import __version__
 
 ENGLISH = ["the", "running", "cats", "sat", "on", "a", "mat's", "2024", "U.S.", "--", "dogs", "ran"]
@@ -34,10 +42,12 @@ def rows(n: int, seed: int, vocabulary: list[str] = ENGLISH) -> tuple[list[list[
 
 def test_rouge_of_each_row_is_rouge_scores_with_its_stemmer_and_the_best_reference() -> None:
     references, answers, sources = rows(2000, seed=0)
-    found = statistic(list(ROUGE), references, answers, sources, False)(np.eye(2000))
-    scorer = RougeScorer(list(ROUGE), use_stemmer=True)
+    found = make_summary_statistic(list(ROUGE_METRICS), references, answers, sources, False)(np.eye(2000))
+    scorer = RougeScorer(list(ROUGE_METRICS), use_stemmer=True)
     wanted = [scorer.score_multi(*pair) for pair in zip(references, answers, strict=True)]
-    assert found == pytest.approx(np.array([[one[name].fmeasure for name in ROUGE] for one in wanted]), abs=1e-9)
+    assert found == pytest.approx(
+        np.array([[one[name].fmeasure for name in ROUGE_METRICS] for one in wanted]), abs=1e-9
+    )
 
 
 def test_chrf_is_sacrebleus_of_the_corpus() -> None:
@@ -45,7 +55,7 @@ def test_chrf_is_sacrebleus_of_the_corpus() -> None:
         references, answers, sources = rows(1 + seed % 7, seed, CHINESE if seed % 2 else ENGLISH)
         most = max(map(len, references))
         streams = [[row[i] if i < len(row) else None for row in references] for i in range(most)]
-        found = score_all(["chrf"], references, answers, sources, bool(seed % 2))["chrf"].value
+        found = score_summaries(["chrf"], references, answers, sources, bool(seed % 2))["chrf"].value
         assert found == pytest.approx(CHRF().corpus_score(answers, streams).score / 100, abs=1e-9)
 
 
@@ -53,11 +63,13 @@ def test_chrf_is_sacrebleus_of_the_corpus() -> None:
 def test_scores_lie_in_their_intervals_and_the_order_of_rows_changes_no_bit(characters: bool) -> None:
     for seed in range(4):
         columns = rows(1 + 8 * seed, seed, CHINESE if characters else ENGLISH)
-        found = score_all(NAMES, *columns, characters)
-        assert list(found) == list(NAMES)
+        found = score_summaries(SUMMARY_METRICS, *columns, characters)
+        assert list(found) == list(SUMMARY_METRICS)
         order = random.Random(seed).sample(range(len(columns[0])), len(columns[0]))
-        assert repr(found) == repr(score_all(NAMES, *([column[i] for i in order] for column in columns), characters))
-        values = statistic(NAMES, *columns, characters)(np.ones((1, len(columns[0]))))[0]
+        assert repr(found) == repr(
+            score_summaries(SUMMARY_METRICS, *([column[i] for i in order] for column in columns), characters)
+        )
+        values = make_summary_statistic(SUMMARY_METRICS, *columns, characters)(np.ones((1, len(columns[0]))))[0]
         for score, value in zip(found.values(), values, strict=True):
             assert score.value == pytest.approx(value, abs=1e-12, nan_ok=True)
             assert score.low <= score.value <= score.high or math.isnan(score.value)
@@ -65,23 +77,28 @@ def test_scores_lie_in_their_intervals_and_the_order_of_rows_changes_no_bit(char
 
 def test_one_metric_alone_is_the_same_as_among_others() -> None:
     columns = rows(20, seed=3)
-    together = score_all(NAMES, *columns, False, seed=4)
-    assert {name: score_all([name], *columns, False, seed=4)[name] for name in NAMES} == together
+    together = score_summaries(SUMMARY_METRICS, *columns, False, seed=4)
+    assert {name: score_summaries([name], *columns, False, seed=4)[name] for name in SUMMARY_METRICS} == together
 
 
-def values(references: list[list[str]], answers: Texts, sources: Texts, characters: bool = False) -> dict[str, float]:
-    return {name: score.value for name, score in score_all(NAMES, references, answers, sources, characters).items()}
+def values(
+    references: list[list[str]], answers: SummaryTexts, sources: SummaryTexts, characters: bool = False
+) -> dict[str, float]:
+    return {
+        name: score.value
+        for name, score in score_summaries(SUMMARY_METRICS, references, answers, sources, characters).items()
+    }
 
 
 def test_an_answer_without_words_scores_nothing() -> None:
     for answer in ("", " ", "?!"):
         found = values([["the cat sat"]], [answer], ["the cat sat on a mat"])
-        assert found == dict.fromkeys(NAMES, 0.0)
+        assert found == dict.fromkeys(SUMMARY_METRICS, 0.0)
 
 
 def test_an_answer_like_its_reference_scores_1_and_its_interval_says_how_little_one_row_knows() -> None:
-    found = score_all(NAMES, [["the cat sat"]], ["the cat sat"], ["dogs ran"], False)
-    for name in (*ROUGE, "chrf"):
+    found = score_summaries(SUMMARY_METRICS, [["the cat sat"]], ["the cat sat"], ["dogs ran"], False)
+    for name in (*ROUGE_METRICS, "chrf"):
         assert found[name].value == found[name].high == pytest.approx(1)
         assert found[name].low == pytest.approx(0.2065, abs=1e-4)  # Wilson's of one row of one
     assert found["length_ratio"].value == found["novelty"].value == 1
@@ -99,7 +116,7 @@ def test_copying_is_a_mean_over_rows() -> None:
     assert found["copy"] == pytest.approx((5 / 7 + 1) / 2)
     assert found["density"] == pytest.approx((9 / 7 + 3) / 2)
     assert found["novelty"] == pytest.approx((4 / 6 + 0) / 2)
-    assert COPYING.keys() == {"repetition", "copy", "density", "novelty"}
+    assert COPYING_METRICS.keys() == {"repetition", "copy", "density", "novelty"}
 
 
 def test_chinese_is_scored_by_its_characters_never_as_nothing() -> None:
@@ -125,13 +142,15 @@ def test_spaces_between_chinese_characters_change_no_value() -> None:
 
 
 def test_accented_and_foreign_words_are_whole_words() -> None:
-    found = score_all(["rouge1"], [["Кошка сидела дома"]], ["кошка спала дома"], [""], False)["rouge1"]
+    found = score_summaries(["rouge1"], [["Кошка сидела дома"]], ["кошка спала дома"], [""], False)["rouge1"]
     assert found.value == pytest.approx(2 / 3)
     assert "|tok:words|stemmer:none|" in found.signature
 
 
 def test_signatures_name_metric_variant_library_and_interval() -> None:
-    found = score_all(NAMES, [["a cat", "cats"], ["dogs"]], ["cat", "dog"], ["a cat", "dogs"], False, seed=7)
+    found = score_summaries(
+        SUMMARY_METRICS, [["a cat", "cats"], ["dogs"]], ["cat", "dog"], ["a cat", "dogs"], False, seed=7
+    )
     rouge = f"f1|tok:rouge_score {version('rouge_score')}|stemmer:porter|references:best of 1-2"
     rest = f"interval:bca,2000,seed=7|llmkit {__version__}"
     chrf = f"nrefs:var|case:mixed|eff:yes|nc:6|nw:0|space:no|version:{version('sacrebleu')}"
@@ -147,20 +166,22 @@ def test_signatures_name_metric_variant_library_and_interval() -> None:
         "density": f"density|fragments|tok:words|{rest}",
         "novelty": f"novelty|runs:2|tok:words|{rest}",
     }
-    (one,) = score_all(["rouge1"], [["一"]], ["一"], [""], True).values()
-    assert one.signature == signed("rouge1", ["f1", "tok:characters", "stemmer:none", "references:1"], 0)
+    (one,) = score_summaries(["rouge1"], [["一"]], ["一"], [""], True).values()
+    assert one.signature == format_metric_signature(
+        "rouge1", ["f1", "tok:characters", "stemmer:none", "references:1"], 0
+    )
 
 
 def test_worse_answers_move_repetition_up_and_rouge_down() -> None:
     better = values([["the cat sat on a mat"]], ["the cat sat on a mat"], [""])
     worse = values([["the cat sat on a mat"]], ["the mat the mat the mat"], [""])
-    assert LOWER_IS_BETTER == ("repetition",)
+    assert SUMMARY_LOWER_IS_BETTER == ("repetition",)
     assert better["repetition"] < worse["repetition"]
     assert better["rougeL"] > worse["rougeL"]
 
 
 def test_faults_of_the_caller_are_no_silent_score() -> None:
     with pytest.raises(KeyError, match="rouge3"):
-        score_all(["rouge3"], [["a"]], ["a"], ["a"], False)
+        score_summaries(["rouge3"], [["a"]], ["a"], ["a"], False)
     with pytest.raises(ValueError, match=r"^2 references and 1 answers: one of each a row is needed$"):
-        statistic(["rougeL"], [["a"], ["a"]], ["a"], ["a"], False)
+        make_summary_statistic(["rougeL"], [["a"], ["a"]], ["a"], ["a"], False)

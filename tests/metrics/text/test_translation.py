@@ -11,8 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU, CHRF, TER
 
-from llmkit.metrics.text.sacrebleu_counts import tokenizer
-from llmkit.metrics.text.translation import LOWER_IS_BETTER, NAMES, score_all, statistic
+from llmkit.metrics.text.sacrebleu_counts import choose_sacrebleu_tokenizer
+from llmkit.metrics.text.translation import (
+    TRANSLATION_LOWER_IS_BETTER,
+    TRANSLATION_METRICS,
+    make_translation_statistic,
+    score_translations,
+)
 from llmkit.version import __version__
 
 TEXT = st.lists(st.sampled_from(["the", "cat", "sat", "on", "a", "mat", "It's", "3.5", "."]), max_size=8).map(" ".join)
@@ -36,7 +41,7 @@ def test_values_on_any_resample_are_sacrebleus(rows: list[tuple[list[str], str]]
     references, answers = [row[0] for row in rows], [row[1] for row in rows]
     drawn = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, max_size=6))
     counts = np.bincount(drawn, minlength=len(rows))[None].astype(float)
-    found = statistic(NAMES, references, answers, answers, False)(counts)[0]
+    found = make_translation_statistic(TRANSLATION_METRICS, references, answers, answers, False)(counts)[0]
     assert found == pytest.approx(expected([references[i] for i in drawn], [answers[i] for i in drawn]), abs=1e-9)
 
 
@@ -55,7 +60,9 @@ def test_a_thousand_corpora_of_real_matches() -> None:
     metrics = [BLEU(), CHRF()]
     for seed in range(1000):
         references, answers = corpus(1 + seed % 4, seed, ["the", "cat", "sat", "on", "a", "mat."])
-        found = statistic(NAMES[:2], references, answers, answers, False)(np.ones((1, len(answers))))[0]
+        found = make_translation_statistic(TRANSLATION_METRICS[:2], references, answers, answers, False)(
+            np.ones((1, len(answers)))
+        )[0]
         assert found == pytest.approx(expected(references, answers, metrics), abs=1e-9)
 
 
@@ -68,14 +75,14 @@ def test_a_thousand_corpora_of_real_matches() -> None:
 )
 def test_scripts_without_spaces_have_sacrebleus_own_tokenizer(vocabulary: str, words: str, metrics: list) -> None:
     references, answers = corpus(40, 1, vocabulary, space="")
-    assert tokenizer(references, True) == words
-    found = score_all(NAMES[: len(metrics)], references, answers, answers, True)
+    assert choose_sacrebleu_tokenizer(references, True) == words
+    found = score_translations(TRANSLATION_METRICS[: len(metrics)], references, answers, answers, True)
     assert [score.value for score in found.values()] == pytest.approx(expected(references, answers, metrics), abs=1e-9)
     assert f"|tok:{words}|" in found["bleu"].signature
 
 
 def test_edits_of_japanese_are_of_characters() -> None:
-    found = score_all(["ter"], [["これはペンです"]], ["これは猫です"], [""], True)["ter"]
+    found = score_translations(["ter"], [["これはペンです"]], ["これは猫です"], [""], True)["ter"]
     assert found.value == pytest.approx(2 / 7)
     assert "|tok:char+tercom|" in found.signature
 
@@ -91,32 +98,34 @@ def test_edits_of_japanese_are_of_characters() -> None:
     ],
 )
 def test_the_tokenizer_follows_the_script(texts: list[str], characters: bool, words: str) -> None:
-    assert tokenizer([texts], characters) == words
+    assert choose_sacrebleu_tokenizer([texts], characters) == words
 
 
 def test_scores_lie_in_their_intervals_and_the_order_of_rows_changes_no_bit() -> None:
     for seed in range(4):
         references, answers = corpus(2 + 10 * seed, seed, ["the", "cat", "sat", "on"])
-        found = score_all(NAMES, references, answers, answers, False)
-        assert repr(found) == repr(score_all(NAMES, references[::-1], answers[::-1], answers[::-1], False))
+        found = score_translations(TRANSLATION_METRICS, references, answers, answers, False)
+        assert repr(found) == repr(
+            score_translations(TRANSLATION_METRICS, references[::-1], answers[::-1], answers[::-1], False)
+        )
         for name, score in found.items():
             assert score.low <= score.value <= score.high
-            assert score_all([name], references, answers, answers, False)[name] == score
+            assert score_translations([name], references, answers, answers, False)[name] == score
 
 
 def test_empty_answers_and_faultless_ones() -> None:
-    empty = score_all(NAMES, [["a cat sat here"]] * 3, [""] * 3, [""] * 3, False)
+    empty = score_translations(TRANSLATION_METRICS, [["a cat sat here"]] * 3, [""] * 3, [""] * 3, False)
     assert {name: score.value for name, score in empty.items()} == {"bleu": 0, "chrf": 0, "ter": 1}
-    same = score_all(NAMES, [["a cat sat here"]] * 3, ["a cat sat here"] * 3, [""] * 3, False)
+    same = score_translations(TRANSLATION_METRICS, [["a cat sat here"]] * 3, ["a cat sat here"] * 3, [""] * 3, False)
     assert {name: score.value for name, score in same.items()} == pytest.approx({"bleu": 1, "chrf": 1, "ter": 0})
     # Three rows without a fault: Wilson's bound.
     assert same["bleu"].low == same["chrf"].low == pytest.approx(0.4385, abs=1e-4)
     assert same["ter"].high == pytest.approx(1 - 0.4385, abs=1e-4)
-    assert LOWER_IS_BETTER == ("ter",)
+    assert TRANSLATION_LOWER_IS_BETTER == ("ter",)
 
 
 def test_signatures_are_sacrebleus_with_the_interval() -> None:
-    found = score_all(NAMES, [["a"], ["b", "c"]], ["a", "b"], ["", ""], False, seed=3)
+    found = score_translations(TRANSLATION_METRICS, [["a"], ["b", "c"]], ["a", "b"], ["", ""], False, seed=3)
     rest = f"version:{version('sacrebleu')}|interval:bca,2000,seed=3|llmkit {__version__}"
     assert {name: score.signature for name, score in found.items()} == {
         "bleu": f"bleu|nrefs:var|case:mixed|eff:no|tok:13a|smooth:exp|{rest}",
@@ -127,6 +136,6 @@ def test_signatures_are_sacrebleus_with_the_interval() -> None:
 
 def test_faults_of_the_caller_are_no_silent_score() -> None:
     with pytest.raises(KeyError, match="meteor"):
-        score_all(["meteor"], [["a"]], ["a"], ["a"], False)
+        score_translations(["meteor"], [["a"]], ["a"], ["a"], False)
     with pytest.raises(ValueError, match=r"^1 references and 2 answers: one of each a row is needed$"):
-        statistic(["bleu"], [["a"]], ["a", "b"], ["a", "b"], False)
+        make_translation_statistic(["bleu"], [["a"]], ["a", "b"], ["a", "b"], False)

@@ -7,26 +7,35 @@ from importlib.metadata import version
 import pytest
 from rouge_score.tokenizers import DefaultTokenizer
 
-from llmkit.metrics.text.words import foreign, rouge_words, words
+from llmkit.metrics.text.words import has_non_ascii_letters, make_metric_tokenizer, make_rouge_tokenizer
 
 
 def test_words_are_runs_of_letters_marks_and_digits_of_any_script() -> None:
     text = "Don't  stop: Кошка сидела, नमस्ते 3.5 — ２０２４!"
-    assert list(words(False).cut(text)) == ["don't", "stop", "кошка", "сидела", "नमस्ते", "3", "5", "2024"]
-    assert words(False).signature == ("tok:words",)
+    assert list(make_metric_tokenizer(False).tokenize(text)) == [
+        "don't",
+        "stop",
+        "кошка",
+        "сидела",
+        "नमस्ते",
+        "3",
+        "5",
+        "2024",
+    ]
+    assert make_metric_tokenizer(False).signature == ("tok:words",)
 
 
 def test_in_character_mode_only_scripts_without_spaces_are_cut_into_characters() -> None:
-    assert list(words(True).cut("基于BERT模型的2020年,カタ Test-case")) == [
+    assert list(make_metric_tokenizer(True).tokenize("基于BERT模型的2020年,カタ Test-case")) == [
         *"基于", "bert", *"模型的", "2020", "年", *"カタ", "test", "case",
     ]  # fmt: skip
-    assert words(True).signature == ("tok:characters",)
+    assert make_metric_tokenizer(True).signature == ("tok:characters",)
 
 
 @pytest.mark.parametrize("text", ["Running cats' U.S. 3.5 naïve", "", "--", "A\nb"])
 def test_english_is_cut_as_rouge_score_cuts_it(text: str) -> None:
-    cutter = rouge_words([["plain english"]], False)
-    assert list(cutter.cut(text)) == DefaultTokenizer(use_stemmer=True).tokenize(text)
+    cutter = make_rouge_tokenizer([["plain english"]], False)
+    assert list(cutter.tokenize(text)) == DefaultTokenizer(use_stemmer=True).tokenize(text)
     assert cutter.signature == (f"tok:rouge_score {version('rouge_score')}", "stemmer:porter")
 
 
@@ -43,5 +52,5 @@ def test_english_is_cut_as_rouge_score_cuts_it(text: str) -> None:
     ],
 )
 def test_letters_that_rouge_score_drops_are_noticed(reference: str, other: bool) -> None:
-    assert foreign([reference]) is other
-    assert (rouge_words([[reference]], False).signature == ("tok:words", "stemmer:none")) is other
+    assert has_non_ascii_letters([reference]) is other
+    assert (make_rouge_tokenizer([[reference]], False).signature == ("tok:words", "stemmer:none")) is other

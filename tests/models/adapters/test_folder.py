@@ -11,7 +11,7 @@ import pytest
 from llmkit.errors import MissingInputError, ModelError, NetworkError
 from llmkit.models.adapters import folder
 from llmkit.models.load import load_config
-from llmkit.models.sources.model_ref import resolve
+from llmkit.models.sources.model_ref import resolve_model
 
 Refused = Callable[..., str]
 
@@ -28,20 +28,20 @@ def test_an_adapter_that_names_no_base_is_refused(text: str, refused: Refused) -
     Path("a").mkdir()
     Path("a/adapter_config.json").write_text(text)
     said = "a: an adapter that names no base; merge it with PEFT, or name a whole model"
-    assert refused(lambda: load_config(resolve("a")), ModelError) == said
+    assert refused(lambda: load_config(resolve_model("a")), ModelError) == said
 
 
 def test_a_base_that_the_hub_does_not_give_is_named(refused: Refused) -> None:
     adapter(base_model_name_or_path="some/base", task_type="SEQ_CLS")
     Path("a/adapter_model.safetensors").touch()
-    said = refused(lambda: load_config(resolve("a")), NetworkError)
+    said = refused(lambda: load_config(resolve_model("a")), NetworkError)
     assert said.startswith("some/base: no such local folder, and the Hub did not give it: ")
 
 
 def test_a_base_that_is_gone_is_named_as_it_was_given(refused: Refused) -> None:
     adapter(base_model_name_or_path="/gone/far/base")
     Path("a/base.json").write_text(json.dumps({"given": "../models/base"}))
-    assert refused(lambda: load_config(resolve("a")), MissingInputError) == (
+    assert refused(lambda: load_config(resolve_model("a")), MissingInputError) == (
         "a: an adapter, and its base ../models/base is not there (it was at /gone/far/base); "
         "put it back, or name where it is with --base FOLDER of eval and predict"
     )
@@ -50,7 +50,7 @@ def test_a_base_that_is_gone_is_named_as_it_was_given(refused: Refused) -> None:
 def test_a_base_of_this_machine_is_never_looked_for_on_the_hub(refused: Refused) -> None:
     adapter(base_model_name_or_path="/gone/bert")
     Path("a/base.json").write_text(json.dumps({"given": "bert"}))
-    said = refused(lambda: load_config(resolve("a")), MissingInputError)
+    said = refused(lambda: load_config(resolve_model("a")), MissingInputError)
     assert said.startswith("a: an adapter, and its base bert is not there (it was at /gone/bert); ")
 
 
@@ -59,13 +59,13 @@ def test_no_file_of_the_folder_points_out_of_it(tiny: str, refused: Refused) -> 
     Path("a/model_config.json").write_text(
         json.dumps({"model_type": "bert", "transformers_weights": "../x.safetensors"})
     )
-    assert refused(lambda: load_config(resolve("a")), ModelError) == (
+    assert refused(lambda: load_config(resolve_model("a")), ModelError) == (
         "a: model_config.json: transformers_weights names '../x.safetensors', which is no file beside it; "
         "do not use this model, or write plain file names there"
     )
 
 
 def test_the_hash_is_of_every_file_of_weights(tiny: str) -> None:
-    found = folder.weight_hashes(resolve(tiny))
+    found = folder.hash_weight_files(resolve_model(tiny))
     assert list(found) == ["model.safetensors"]
     assert len(found["model.safetensors"]) == 64

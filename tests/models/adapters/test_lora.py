@@ -20,14 +20,14 @@ from transformers import AutoConfig
 from llmkit.errors import LlmkitError, MissingInputError, ModelError, RecipeError
 from llmkit.models.adapters import folder as adapter_folder
 from llmkit.models.adapters import lora
-from llmkit.models.load import load_config, load_model, load_tokenizer, quiet, save, save_tokenizer
-from llmkit.models.sources.model_ref import resolve
+from llmkit.models.load import load_config, load_model, load_tokenizer, save_model, save_tokenizer, silence_transformers
+from llmkit.models.sources.model_ref import resolve_model
 from llmkit.schema import LoraSection
-from llmkit.testing import FAMILIES, tiny_model, tiny_tokenizer
+from llmkit.testing import ENCODER_CONFIGS, make_tiny_model, make_tiny_tokenizer
 
 LABELS, MASKED, WRITER = "AutoModelForSequenceClassification", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM"
 NAMES = {"id2label": {0: "low", 1: "mid", 2: "high"}, "label2id": {"low": 0, "mid": 1, "high": 2}}
-BERT = FAMILIES["bert"]
+BERT = ENCODER_CONFIGS["bert"]
 SEQ2SEQ = {
     "t5": {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2, "decoder_start_token_id": 0},
     "bart": {
@@ -57,13 +57,13 @@ CASES = {
 
 def base_model(folder: Path, family: str, auto_class: str, **config: Any) -> str:
     """A tiny model of the family on disk."""
-    if family in FAMILIES:
-        return tiny_model(folder, family, auto_class=auto_class, **config)
-    tokenizer = tiny_tokenizer(folder)
+    if family in ENCODER_CONFIGS:
+        return make_tiny_model(folder, family, auto_class=auto_class, **config)
+    tokenizer = make_tiny_tokenizer(folder)
     fields = SEQ2SEQ.get(family, DEBERTA) | {"vocab_size": len(tokenizer), "max_position_embeddings": 130}
     ids = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
     about = AutoConfig.for_model(family, **fields | ids | config)
-    with torch.random.fork_rng(), quiet():
+    with torch.random.fork_rng(), silence_transformers():
         torch.manual_seed(0)
         getattr(transformers, auto_class).from_config(about).save_pretrained(folder)
     return str(folder)
@@ -73,8 +73,8 @@ def learned(base: str, auto_class: str, section: LoraSection | None = None) -> A
     """A loaded model with small matrices, and every trainable weight moved as if it had learned."""
     changes = NAMES if auto_class == LABELS else {}
     torch.manual_seed(1)
-    loaded = load_model(resolve(base), auto_class, changes)
-    lora.wrap(loaded.model, loaded.fresh, section or LoraSection(), auto_class)
+    loaded = load_model(resolve_model(base), auto_class, changes)
+    lora.add_lora_adapter(loaded.model, loaded.new_weights, section or LoraSection(), auto_class)
     with torch.no_grad():
         for weight in loaded.model.parameters():
             if weight.requires_grad:
@@ -84,10 +84,10 @@ def learned(base: str, auto_class: str, section: LoraSection | None = None) -> A
 
 def kept(loaded: Any, base: str, folder: Path) -> Path:
     """The adapter on disk, as a run writes it."""
-    path, revision = adapter_folder.place(resolve(base), loaded.model.config)
-    lora.save(loaded.model, folder, path, revision)
+    path, revision = adapter_folder.locate_base_model(resolve_model(base), loaded.model.config)
+    lora.save_lora_adapter(loaded.model, folder, path, revision)
     save_tokenizer(loaded.tokenizer, folder, 64)
-    adapter_folder.write(folder, resolve(base), loaded.model, "none", [])
+    adapter_folder.write_adapter_files(folder, resolve_model(base), loaded.model, "none", [])
     return folder
 
 
@@ -122,9 +122,9 @@ def same(one: Tensor, other: Tensor, within: float = 1e-6) -> bool:
 
 
 def test_the_adapter_answers_as_the_model_that_learned_it(case: dict[str, Any]) -> None:
-    again = load_model(resolve(str(case["folder"])), case["auto"], {}, strict=True)
+    again = load_model(resolve_model(str(case["folder"])), case["auto"], {}, strict=True)
     assert same(logits(again.model), case["logits"])
-    base = load_model(resolve(case["base"]), case["auto"], NAMES if case["auto"] == LABELS else {})
+    base = load_model(resolve_model(case["base"]), case["auto"], NAMES if case["auto"] == LABELS else {})
     assert not same(logits(base.model), case["logits"], 1e-2)
     if case["auto"] == LABELS:
         assert again.model.config.id2label == NAMES["id2label"]
@@ -132,14 +132,14 @@ def test_the_adapter_answers_as_the_model_that_learned_it(case: dict[str, Any]) 
 
 
 def test_so_does_plain_peft(case: dict[str, Any]) -> None:
-    with quiet():
-        again = lora.reopened(case["folder"], case["auto"], "float32")
+    with silence_transformers():
+        again = lora.load_with_peft(case["folder"], case["auto"], "float32")
     assert same(logits(again), case["logits"])
 
 
 def test_so_does_plain_transformers(case: dict[str, Any]) -> None:
     folder = case["folder"]
-    with quiet():
+    with silence_transformers():
         config = AutoConfig.from_pretrained(folder / "model_config.json")
         again = getattr(transformers, case["auto"]).from_pretrained(folder, config=config)
     assert same(logits(again), case["logits"])
@@ -148,12 +148,12 @@ def test_so_does_plain_transformers(case: dict[str, Any]) -> None:
 
 
 def test_merged_it_is_a_plain_model_that_answers_the_same(case: dict[str, Any], tmp_path: Path) -> None:
-    again = load_model(resolve(str(case["folder"])), case["auto"], {}, strict=True)
-    lora.merge(again.model)
-    assert not lora.is_adapted(again.model)
-    save(again.model, again.tokenizer, tmp_path / "merged", 64)
+    again = load_model(resolve_model(str(case["folder"])), case["auto"], {}, strict=True)
+    lora.merge_adapter(again.model)
+    assert not lora.has_lora_layers(again.model)
+    save_model(again.model, again.tokenizer, tmp_path / "merged", 64)
     assert not (tmp_path / "merged" / "adapter_config.json").exists()
-    with quiet():
+    with silence_transformers():
         plain = getattr(transformers, case["auto"]).from_pretrained(tmp_path / "merged")
     assert {*plain.state_dict()} == {*again.model.state_dict()}
     assert same(logits(plain), case["logits"], 1e-5)
@@ -170,7 +170,7 @@ def test_its_weights_are_the_small_ones_alone(case: dict[str, Any]) -> None:
 
 
 def test_all_that_was_fresh_is_trained_and_saved(case: dict[str, Any]) -> None:
-    held = {key.removeprefix(lora.PREFIX) for key in load_file(case["folder"] / "adapter_model.safetensors")}
+    held = {key.removeprefix(lora.PEFT_PREFIX) for key in load_file(case["folder"] / "adapter_model.safetensors")}
     assert set(case["loaded"].fresh) <= held
 
 
@@ -188,8 +188,8 @@ def refusal() -> Callable[..., str]:
 
 def wrapped(tiny: str, **keys: Any) -> tuple[Any, str]:
     """The tiny BERT with a head, wrapped, and what was said."""
-    loaded = load_model(resolve(tiny), LABELS, NAMES)
-    return loaded, lora.wrap(loaded.model, loaded.fresh, LoraSection(**keys), LABELS)
+    loaded = load_model(resolve_model(tiny), LABELS, NAMES)
+    return loaded, lora.add_lora_adapter(loaded.model, loaded.new_weights, LoraSection(**keys), LABELS)
 
 
 def test_what_was_done_is_said(tiny: str) -> None:
@@ -202,25 +202,30 @@ def test_what_was_done_is_said(tiny: str) -> None:
     )
     loaded, said = wrapped(tiny, targets=["attention.output.dense"])
     assert said == "r 16 on dense (2 modules, 2 layers); trained whole: classifier"
-    assert lora.share(loaded.model) == (2 * 2 * 16 * 32 + 3 * 32 + 3, sum(p.numel() for p in loaded.model.parameters()))
+    assert lora.count_trainable_parameters(loaded.model) == (
+        2 * 2 * 16 * 32 + 3 * 32 + 3,
+        sum(p.numel() for p in loaded.model.parameters()),
+    )
 
 
 def test_targets_that_are_not_there_are_refused(tiny: str, refusal: Callable[..., str]) -> None:
     assert refusal(lambda: wrapped(tiny, targets=["query", "valeu"])) == (
-        "lora.targets: no layer 'valeu' to adapt; did you mean 'value'?"
+        "lora.target_modules: no layer 'valeu' to adapt; did you mean 'value'?"
     )
     assert refusal(lambda: wrapped(tiny, targets=["c_attn"])) == (
-        "lora.targets: no layer 'c_attn' to adapt; known: query, key, value, dense"
+        "lora.target_modules: no layer 'c_attn' to adapt; known: query, key, value, dense"
     )
     assert refusal(lambda: wrapped(tiny, targets=["(query"])) == (
-        "lora.targets: '(query' is no regular expression (missing ), unterminated subpattern at position 0); mend it"
+        "lora.target_modules: '(query' is no regular expression (missing ), unterminated subpattern at position 0); mend it"
     )
-    assert refusal(lambda: wrapped(tiny, targets=["classifier"])).startswith("lora.targets: no layer 'classifier'")
+    assert refusal(lambda: wrapped(tiny, targets=["classifier"])).startswith(
+        "lora.target_modules: no layer 'classifier'"
+    )
 
 
 def test_a_model_of_fresh_weights_has_nothing_to_adapt(tiny: str, refusal: Callable[..., str]) -> None:
-    model = load_model(resolve(tiny), LABELS, {}).model
-    assert refusal(lambda: lora.wrap(model, tuple(model.state_dict()), LoraSection(), LABELS)) == (
+    model = load_model(resolve_model(tiny), LABELS, {}).model
+    assert refusal(lambda: lora.add_lora_adapter(model, tuple(model.state_dict()), LoraSection(), LABELS)) == (
         "lora: all weights of this BertForSequenceClassification are fresh: there is nothing to adapt; leave lora out"
     )
 
@@ -229,15 +234,15 @@ def test_a_model_of_fresh_weights_has_nothing_to_adapt(tiny: str, refusal: Calla
 def test_every_switch_survives_saving(tiny: str, tmp_path: Path, keys: dict[str, Any]) -> None:
     loaded = learned(tiny, LABELS, LoraSection(**keys))
     folder = kept(loaded, tiny, tmp_path / "a")
-    again = load_model(resolve(str(folder)), LABELS, {}, strict=True).model
+    again = load_model(resolve_model(str(folder)), LABELS, {}, strict=True).model
     assert same(logits(again), logits(loaded.model))
-    lora.merge(again)
+    lora.merge_adapter(again)
     assert same(logits(again), logits(loaded.model), 1e-5)
 
 
 def test_weights_in_bf16_get_small_matrices_in_fp32(tiny: str) -> None:
-    loaded = load_model(resolve(tiny), LABELS, NAMES, dtype="bfloat16")
-    lora.wrap(loaded.model, loaded.fresh, LoraSection(), LABELS)
+    loaded = load_model(resolve_model(tiny), LABELS, NAMES, dtype="bfloat16")
+    lora.add_lora_adapter(loaded.model, loaded.new_weights, LoraSection(), LABELS)
     types = {weight.dtype for name, weight in loaded.model.named_parameters() if ".lora_" in name}
     assert types == {torch.float32}
     assert loaded.model.dtype == torch.bfloat16
@@ -246,11 +251,11 @@ def test_weights_in_bf16_get_small_matrices_in_fp32(tiny: str) -> None:
 def test_a_head_that_is_not_fresh_is_trained_with_it(tiny_classifier: str, tmp_path: Path) -> None:
     """PEFT's own loader saves and expects `classifier` whatever is written."""
     torch.manual_seed(1)
-    loaded = load_model(resolve(tiny_classifier), LABELS, {})
-    assert loaded.fresh == ()
-    assert lora.wrap(loaded.model, (), LoraSection(), LABELS).endswith("trained whole: classifier")
+    loaded = load_model(resolve_model(tiny_classifier), LABELS, {})
+    assert loaded.new_weights == ()
+    assert lora.add_lora_adapter(loaded.model, (), LoraSection(), LABELS).endswith("trained whole: classifier")
     kept(loaded, tiny_classifier, tmp_path / "a")
-    with quiet(), warnings.catch_warnings():
+    with silence_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         plain = AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "a")
     assert same(logits(plain.get_base_model()), logits(loaded.model))
@@ -259,7 +264,7 @@ def test_a_head_that_is_not_fresh_is_trained_with_it(tiny_classifier: str, tmp_p
 
 def test_without_the_config_another_number_of_labels_is_refused_not_drawn(tiny: str, tmp_path: Path) -> None:
     folder = kept(learned(tiny, LABELS), tiny, tmp_path / "a")
-    with quiet(), pytest.raises(RuntimeError):
+    with silence_transformers(), pytest.raises(RuntimeError):
         transformers.AutoModelForSequenceClassification.from_pretrained(folder)
 
 
@@ -267,7 +272,7 @@ def foreign(tiny: str, folder: Path, labels: int = 3) -> Path:
     """An adapter folder as a PEFT script leaves it: no tokenizer, no file of llmkit."""
     from peft import LoraConfig, get_peft_model
 
-    with quiet(), warnings.catch_warnings():
+    with silence_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.manual_seed(3)
         base = transformers.AutoModelForSequenceClassification.from_pretrained(tiny, num_labels=labels)
@@ -280,12 +285,12 @@ def foreign(tiny: str, folder: Path, labels: int = 3) -> Path:
 
 def test_an_adapter_of_a_peft_script_opens(tiny: str, tmp_path: Path) -> None:
     folder = foreign(tiny, tmp_path / "a")
-    name = resolve(str(folder))
+    name = resolve_model(str(folder))
     again = load_model(name, LABELS, {}, strict=True)
     assert same(logits(again.model), torch.tensor(json.loads((tmp_path / "a.pt").read_text())))
     assert again.model.config.num_labels == 3
     assert load_config(name).architectures == ["BertForSequenceClassification"]
-    assert load_tokenizer(name).get_vocab() == load_tokenizer(resolve(tiny)).get_vocab()
+    assert load_tokenizer(name).get_vocab() == load_tokenizer(resolve_model(tiny)).get_vocab()
 
 
 def changed(folder: Path, **fields: Any) -> None:
@@ -295,7 +300,7 @@ def changed(folder: Path, **fields: Any) -> None:
 
 def test_what_a_strange_adapter_may_not_do(tiny: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
     folder = foreign(tiny, tmp_path / "a")
-    opened = lambda: load_model(resolve(str(folder)), LABELS, {}, strict=True)  # noqa: E731
+    opened = lambda: load_model(resolve_model(str(folder)), LABELS, {}, strict=True)  # noqa: E731
     changed(folder, peft_type="IA3")
     assert refusal(opened, ModelError) == (
         f"{folder}: an adapter of the type IA3; llmkit opens LoRA; merge it with PEFT"
@@ -319,11 +324,11 @@ def test_no_random_weight_answers(tiny: str, tmp_path: Path, refusal: Callable[.
     folder = kept(learned(tiny, LABELS), tiny, tmp_path / "a")
     file = folder / "adapter_model.safetensors"
     whole = load_file(file)
-    opened = lambda: load_model(resolve(str(folder)), LABELS, {}, strict=True)  # noqa: E731
+    opened = lambda: load_model(resolve_model(str(folder)), LABELS, {}, strict=True)  # noqa: E731
     for gone in ("classifier.weight", "bert.encoder.layer.0.attention.self.query.lora_A.weight"):
         save_file({key: value for key, value in whole.items() if not key.endswith(gone)}, file)
         assert refusal(opened, ModelError).startswith(f"{folder}: the adapter does not fit its base")
-    save_file(whole | {f"{lora.PREFIX}bert.other.lora_A.weight": torch.zeros(2)}, file)
+    save_file(whole | {f"{lora.PEFT_PREFIX}bert.other.lora_A.weight": torch.zeros(2)}, file)
     assert refusal(opened, ModelError) == (
         f"{folder}: the adapter does not fit its base, which has no place for bert.other.lora_A.weight; "
         "name its own base"
@@ -332,8 +337,8 @@ def test_no_random_weight_answers(tiny: str, tmp_path: Path, refusal: Callable[.
 
 def test_another_base_is_refused(tiny: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
     folder = kept(learned(tiny, LABELS), tiny, tmp_path / "a")
-    other = tiny_model(tmp_path / "other", seed=5)
-    name = adapter_folder.ModelName(str(folder), str(folder), folder, base=other)
+    other = make_tiny_model(tmp_path / "other", seed=5)
+    name = adapter_folder.ModelRef(str(folder), str(folder), folder, base=other)
     assert refusal(lambda: load_model(name, LABELS, {}, strict=True), ModelError) == (
         f"{folder}: {other} is not the base that it was trained on: model.safetensors differs; "
         "put it back, or name it with --base FOLDER of eval and predict"
@@ -341,16 +346,16 @@ def test_another_base_is_refused(tiny: str, tmp_path: Path, refusal: Callable[..
 
 
 def test_a_base_that_moved_is_asked_for_and_may_be_named(tmp_path: Path, refusal: Callable[..., str]) -> None:
-    base = tiny_model(tmp_path / "base")
+    base = make_tiny_model(tmp_path / "base")
     loaded = learned(base, LABELS)
     folder = kept(loaded, base, tmp_path / "a")
     shutil.move(base, tmp_path / "elsewhere")
     with pytest.raises(MissingInputError) as caught:
-        load_model(resolve(str(folder)), LABELS, {}, strict=True)
+        load_model(resolve_model(str(folder)), LABELS, {}, strict=True)
     assert str(caught.value) == (
         f"{folder}: an adapter, and its base {base} is not there; put it back, or name where it is with --base FOLDER of eval and predict"
     )
-    name = adapter_folder.ModelName(str(folder), str(folder), folder, base=str(tmp_path / "elsewhere"))
+    name = adapter_folder.ModelRef(str(folder), str(folder), folder, base=str(tmp_path / "elsewhere"))
     assert same(logits(load_model(name, LABELS, {}, strict=True).model), logits(loaded.model))
 
 
@@ -360,18 +365,18 @@ def test_a_packaged_base_is_found_by_its_name_on_another_machine(
     monkeypatch.syspath_prepend(tmp_path / "site")
     (tmp_path / "site" / "packed_base").mkdir(parents=True)
     (tmp_path / "site" / "packed_base" / "__init__.py").touch()
-    tiny_model(tmp_path / "site" / "packed_base" / "model")
+    make_tiny_model(tmp_path / "site" / "packed_base" / "model")
     loaded = learned("pkg://packed_base/model", LABELS)
     folder = kept(loaded, "pkg://packed_base/model", tmp_path / "a")
     changed(folder, base_model_name_or_path="/of/another/machine")
-    assert same(logits(load_model(resolve(str(folder)), LABELS, {}, strict=True).model), logits(loaded.model))
+    assert same(logits(load_model(resolve_model(str(folder)), LABELS, {}, strict=True).model), logits(loaded.model))
 
 
 def test_an_adapter_of_an_adapter_is_refused(tiny: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
     first = kept(learned(tiny, LABELS), tiny, tmp_path / "a")
     second = Path(shutil.copytree(first, tmp_path / "b"))
     changed(second, base_model_name_or_path=str(first))
-    assert refusal(lambda: load_config(resolve(str(second))), ModelError) == (
+    assert refusal(lambda: load_config(resolve_model(str(second))), ModelError) == (
         f"{second}: its base {first} is an adapter itself; merge that one first: train it with lora.merge=true"
     )
 
@@ -381,12 +386,12 @@ def test_another_fine_tune_begins_with_base_and_adapter_merged(tiny: str, tmp_pa
     loaded = learned(tiny, LABELS)
     folder = kept(loaded, tiny, tmp_path / "a")
     names = {"id2label": {0: "x", 1: "y"}, "label2id": {"x": 0, "y": 1}} if auto == LABELS else {}
-    again = load_model(resolve(str(folder)), auto, names)
-    assert not lora.is_adapted(again.model)
+    again = load_model(resolve_model(str(folder)), auto, names)
+    assert not lora.has_lora_layers(again.model)
     assert all(weight.requires_grad for weight in again.model.parameters())
     heads = ("classifier.",) if auto == LABELS else ("cls.",)
-    assert again.fresh
-    assert all(name.startswith(heads) for name in again.fresh)
-    lora.merge(loaded.model)
+    assert again.new_weights
+    assert all(name.startswith(heads) for name in again.new_weights)
+    lora.merge_adapter(loaded.model)
     query = "bert.encoder.layer.1.attention.self.query.weight"
     assert torch.allclose(again.model.get_parameter(query), loaded.model.get_parameter(query), atol=1e-6)

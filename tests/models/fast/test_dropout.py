@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from llmkit.models.fast.dropout import dropped_out
-from llmkit.models.fast.padding_free import weighed
+from llmkit.models.fast.dropout import apply_dropout
+from llmkit.models.fast.padding_free import masked_attention
 
 
 def test_the_rate_and_the_scale() -> None:
     torch.manual_seed(0)
-    out = dropped_out(torch.ones(400, 1000), 0.3)
+    out = apply_dropout(torch.ones(400, 1000), 0.3)
     kept = out != 0
     assert float(kept.float().mean()) == pytest.approx(0.7, abs=5 * (0.3 * 0.7 / 400_000) ** 0.5)
     rounded = round(0.3 * 65_536) / 65_536
@@ -24,23 +24,23 @@ def test_the_rate_and_the_scale() -> None:
 def test_the_draw_follows_from_torchs_generator() -> None:
     ones = torch.ones(64)
     state = torch.get_rng_state()
-    first, second = dropped_out(ones, 0.5), dropped_out(ones, 0.5)
+    first, second = apply_dropout(ones, 0.5), apply_dropout(ones, 0.5)
     torch.set_rng_state(state)
-    assert torch.equal(dropped_out(ones, 0.5), first)
+    assert torch.equal(apply_dropout(ones, 0.5), first)
     assert not torch.equal(first, second)
 
 
 def test_no_rate_draws_nothing_and_all_of_it_leaves_nothing() -> None:
     values, state = torch.randn(5), torch.get_rng_state()
-    assert dropped_out(values, 0.0) is values
+    assert apply_dropout(values, 0.0) is values
     assert torch.equal(torch.get_rng_state(), state)
-    assert dropped_out(values, 1.0).tolist() == [0.0] * 5
+    assert apply_dropout(values, 1.0).tolist() == [0.0] * 5
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_gradient_passes_where_the_value_did(dtype: torch.dtype) -> None:
     values = torch.randn(3, 200, dtype=dtype, requires_grad=True)
-    out = dropped_out(values, 0.25)
+    out = apply_dropout(values, 0.25)
     out.sum().backward()
     assert values.grad is not None
     assert out.dtype == values.grad.dtype == dtype
@@ -55,8 +55,8 @@ def test_attention_with_dropout_is_expected_to_be_attention_without() -> None:
     padding = torch.tensor([False, False, False, True, False])[None, None, None]
     copies = 20_000
     many = [one.expand(copies, -1, -1, -1) for one in (query, key, value)]
-    out = weighed(many[0], many[1], many[2], padding, 0.3, None)
-    plain = weighed(query, key, value, padding, 0.0, None)
+    out = masked_attention(many[0], many[1], many[2], padding, 0.3, None)
+    plain = masked_attention(query, key, value, padding, 0.0, None)
     error = out.std(0) / copies**0.5
     assert bool(((out.mean(0) - plain[0]).abs() <= 5 * error).all())
     assert len(out.flatten(1).unique(dim=0)) > 100

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
 
-from llmkit.models.fast.embedding_grad import collect_as_torch, collect_in_place
-from llmkit.testing import FAMILIES
+from llmkit.models.fast.embedding_grad import install_embedding_gradient, remove_embedding_gradient
+from llmkit.testing import ENCODER_CONFIGS
 
 
 class Reader(nn.Module):
@@ -40,7 +40,7 @@ def word_batches(steps: int) -> list[list[Tensor]]:
 @pytest.mark.parametrize("to_none", [True, False])
 def test_it_is_torchs_step_after_step(to_none: bool) -> None:
     plain, ours = Reader(), Reader()
-    collect_in_place(ours)  # type: ignore[arg-type]
+    install_embedding_gradient(ours)  # type: ignore[arg-type]
     assert "forward" in ours.table.__dict__
     for batches in word_batches(4):
         for model in (plain, ours):
@@ -56,7 +56,7 @@ def test_it_is_torchs_step_after_step(to_none: bool) -> None:
 
 def test_it_is_one_tensor_that_is_made_once() -> None:
     ours, seen = Reader(), set()
-    collect_in_place(ours)  # type: ignore[arg-type]
+    install_embedding_gradient(ours)  # type: ignore[arg-type]
     for batches in word_batches(3):
         ours.zero_grad()
         ours(batches[0]).backward()
@@ -67,7 +67,7 @@ def test_it_is_one_tensor_that_is_made_once() -> None:
 
 def test_a_gradient_that_was_there_is_added_to() -> None:
     plain, ours = Reader(), Reader()
-    collect_in_place(ours)  # type: ignore[arg-type]
+    install_embedding_gradient(ours)  # type: ignore[arg-type]
     (words,) = word_batches(1)[0][:1]
     for model in (plain, ours):
         model.table.weight.grad = torch.full((30, 4), 0.5)
@@ -78,7 +78,7 @@ def test_a_gradient_that_was_there_is_added_to() -> None:
 @pytest.mark.parametrize("clip", [0.05, None])
 def test_an_optimizer_with_decay_makes_the_same_weights(clip: float | None) -> None:
     plain, ours = Reader(), Reader()
-    collect_in_place(ours)  # type: ignore[arg-type]
+    install_embedding_gradient(ours)  # type: ignore[arg-type]
     optimizers = [torch.optim.AdamW(model.parameters(), lr=0.05, weight_decay=0.1) for model in (plain, ours)]
     for batches in word_batches(5):
         for model, optimizer in zip((plain, ours), optimizers, strict=True):
@@ -93,19 +93,19 @@ def test_an_optimizer_with_decay_makes_the_same_weights(clip: float | None) -> N
 
 
 def test_tied_frozen_and_special_tables_are_left_alone() -> None:
-    config = AutoConfig.for_model("bert", vocab_size=90, **FAMILIES["bert"])
+    config = AutoConfig.for_model("bert", vocab_size=90, **ENCODER_CONFIGS["bert"])
     tied, frozen = AutoModelForMaskedLM.from_config(config), AutoModelForSequenceClassification.from_config(config)
     frozen.get_input_embeddings().weight.requires_grad_(False)
     special = [Reader(sparse=True), Reader(max_norm=1.0), Reader(scale_grad_by_freq=True)]
     for model in (tied, frozen, *special):
-        collect_in_place(model)
+        install_embedding_gradient(model)
         assert "forward" not in model.get_input_embeddings().__dict__
-        collect_as_torch(model)  # harmless
+        remove_embedding_gradient(model)  # harmless
 
 
 def test_an_inference_between_two_steps_changes_nothing() -> None:
     ours = Reader()
-    collect_in_place(ours)  # type: ignore[arg-type]
+    install_embedding_gradient(ours)  # type: ignore[arg-type]
     with torch.inference_mode():
         ours(torch.tensor([[2, 3]]))
     assert ours.table.weight.grad is None

@@ -11,45 +11,45 @@ import pytest
 import torch
 
 from llmkit.errors import RecipeError
-from llmkit.models.load import longest
+from llmkit.models.load import get_position_limit
 from llmkit.models.networks import NetworkConfig
 from llmkit.models.scratch import sizes as model_sizes
-from llmkit.models.scratch.from_config import config_of, fresh_model, fresh_network
-from llmkit.models.scratch.word_vectors import Vectors
-from llmkit.models.sources.model_ref import ModelName
-from llmkit.testing import tiny_tokenizer
+from llmkit.models.scratch.from_config import build_preset_config, build_scratch_model, build_scratch_network
+from llmkit.models.scratch.word_vectors import WordVectors
+from llmkit.models.sources.model_ref import ModelRef
+from llmkit.testing import make_tiny_tokenizer
 
 HEAD = "AutoModelForMaskedLM"
-FAMILIES = sorted(model_sizes.WORDS)
+FAMILIES = sorted(model_sizes.SIZE_FIELDS)
 
 
 @pytest.fixture
 def tokenizer(own_folder: Path) -> Any:
-    return tiny_tokenizer(own_folder / "t")
+    return make_tiny_tokenizer(own_folder / "t")
 
 
 def fresh(shape: str, tokenizer: Any, max_length: int = 128, **changes: Any) -> Any:
     torch.manual_seed(0)
-    head = "AutoModelForSeq2SeqLM" if shape.partition("-")[0] in model_sizes.DECODERS else HEAD
-    return fresh_model(ModelName(shape, ""), head, changes, tokenizer, max_length, "float32")
+    head = "AutoModelForSeq2SeqLM" if shape.partition("-")[0] in model_sizes.DECODER_SIZE_FIELDS else HEAD
+    return build_scratch_model(ModelRef(shape, ""), head, changes, tokenizer, max_length, "float32")
 
 
-@pytest.mark.parametrize("size", model_sizes.SIZES)
+@pytest.mark.parametrize("size", model_sizes.MODEL_SIZES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_name_is_a_shape(family: str, size: str, tokenizer: Any) -> None:
-    config = config_of(f"{family}-{size}", tokenizer, 128, {})
-    layers, width = model_sizes.SIZES[size]
+    config = build_preset_config(f"{family}-{size}", tokenizer, 128, {})
+    layers, width = model_sizes.MODEL_SIZES[size]
     assert (config.num_hidden_layers, config.hidden_size, config.num_attention_heads) == (layers, width, width // 64)
     assert (config.vocab_size, config.pad_token_id) == (len(tokenizer), tokenizer.pad_token_id)
-    assert longest(config, tokenizer) == (None if family == "t5" else 512)  # T5's positions are relative
-    assert f"{family}-{size}" in model_sizes.names()
+    assert get_position_limit(config, tokenizer) == (None if family == "t5" else 512)  # T5's positions are relative
+    assert f"{family}-{size}" in model_sizes.list_presets()
 
 
 def test_small_shapes_are_those_that_were_published(tokenizer: Any) -> None:
     """Turc et al. 2019: 4.4M, 11.3M, 29.1M, 41.7M and 110.1M parameters with 30,522 words and two segments."""
     sizes = {"tiny": 4.4, "mini": 11.2, "small": 28.8, "medium": 41.4, "base": 109.5}  # without the pooler
     for size, millions in sizes.items():
-        config = config_of(f"bert-{size}", tokenizer, 128, {"vocab_size": 30522})
+        config = build_preset_config(f"bert-{size}", tokenizer, 128, {"vocab_size": 30522})
         width = config.hidden_size
         layer = 4 * width * (width + 1) + 2 * 4 * width * width + 5 * width + 4 * width
         embeddings = (30522 + 512 + 2 + 2) * width
@@ -66,7 +66,7 @@ def test_a_fresh_model_reads_texts_of_its_whole_length(family: str, tokenizer: A
     loaded = fresh(f"{family}-tiny", tokenizer, max_length=600)
     ids = torch.full((1, 600), 9)
     with torch.inference_mode():
-        both = {"decoder_input_ids": ids} if family in model_sizes.DECODERS else {}
+        both = {"decoder_input_ids": ids} if family in model_sizes.DECODER_SIZE_FIELDS else {}
         logits = loaded.model(ids, attention_mask=torch.ones_like(ids), **both).logits
         assert logits.shape == (1, 600, len(tokenizer))
 
@@ -99,21 +99,23 @@ def test_a_change_that_is_no_field_is_refused(tokenizer: Any, refused: Callable[
 
 def test_a_fresh_encoder_has_the_labels_of_its_task(tokenizer: Any, refused: Callable[..., str]) -> None:
     classifier, labels = "AutoModelForSequenceClassification", {"num_labels": 3}
-    name = ModelName("bert-tiny", "")
-    model = fresh_model(name, classifier, {}, tokenizer, 128, "float32", by_task=labels).model
+    name = ModelRef("bert-tiny", "")
+    model = build_scratch_model(name, classifier, {}, tokenizer, 128, "float32", task_fields=labels).model
     assert model.classifier.out_features == 3
     mine = "model.config.num_labels: the task decides it; leave it out"
-    assert refused(lambda: fresh_model(name, classifier, labels, tokenizer, 128, "float32"), RecipeError) == mine
+    assert (
+        refused(lambda: build_scratch_model(name, classifier, labels, tokenizer, 128, "float32"), RecipeError) == mine
+    )
 
 
 def network(kind: str, tokenizer: Any, auto_class: str = "AutoModelForSequenceClassification", **changes: Any) -> Any:
     torch.manual_seed(0)
     vectors = changes.pop("vectors", None)
-    name, labels = ModelName(kind, ""), {"num_labels": 3}
-    return fresh_network(name, auto_class, changes, tokenizer, 128, "float32", labels, vectors)
+    name, labels = ModelRef(kind, ""), {"num_labels": 3}
+    return build_scratch_network(name, auto_class, changes, tokenizer, 128, "float32", labels, vectors)
 
 
-@pytest.mark.parametrize("kind", model_sizes.NETWORKS)
+@pytest.mark.parametrize("kind", model_sizes.NETWORK_NAMES)
 def test_a_fresh_network_is_as_large_as_its_vocabulary(kind: str, tokenizer: Any) -> None:
     loaded = network(kind, tokenizer, embedding_size=9)
     assert loaded.model.get_input_embeddings().weight.shape == (len(tokenizer), 9)
@@ -125,7 +127,7 @@ def test_a_fresh_network_is_as_large_as_its_vocabulary(kind: str, tokenizer: Any
 def test_words_with_vectors_begin_with_them_and_others_as_widely_spread(tokenizer: Any) -> None:
     known = np.arange(5, len(tokenizer), 2)
     values = np.random.default_rng(0).normal(0, 3.0, (len(known), 40)).astype(np.float32)
-    table = network("bag", tokenizer, embedding_size=40, vectors=Vectors(known, values)).model.network.words.weight
+    table = network("bag", tokenizer, embedding_size=40, vectors=WordVectors(known, values)).model.network.words.weight
     assert torch.equal(table[torch.from_numpy(known)], torch.from_numpy(values))
     drawn = [i for i in range(1, len(tokenizer)) if i not in set(known.tolist())]
     assert float(table[drawn].detach().std()) == pytest.approx(3.0, rel=0.1)
@@ -133,7 +135,7 @@ def test_words_with_vectors_begin_with_them_and_others_as_widely_spread(tokenize
 
 
 def test_no_vector_found_is_a_plain_fresh_network(tokenizer: Any) -> None:
-    none = Vectors(np.zeros(0, dtype=np.int64), np.zeros((0, 40), dtype=np.float32))
+    none = WordVectors(np.zeros(0, dtype=np.int64), np.zeros((0, 40), dtype=np.float32))
     tables = [
         network("bag", tokenizer, embedding_size=40, vectors=some).model.network.words.weight for some in (None, none)
     ]
@@ -170,8 +172,10 @@ def test_networks_classify_and_nothing_else(tokenizer: Any, refused: Callable[..
         ("bert-tinny", "did you mean 'bert-tiny'?"),
         ("modernbert", "did you mean 'modernbert-tiny'?"),
         ("BERT-Base", "did you mean 'bert-base'?"),
-        ("gpt2", f"known: {', '.join(model_sizes.names())}"),
+        ("gpt2", f"known: {', '.join(model_sizes.list_presets())}"),
     ],
 )
 def test_an_unknown_shape_is_refused(name: str, mend: str, refused: Callable[..., str]) -> None:
-    assert refused(lambda: model_sizes.check(name), RecipeError) == f"model.from_config: no shape '{name}'; {mend}"
+    assert (
+        refused(lambda: model_sizes.check_preset(name), RecipeError) == f"model.from_config: no shape '{name}'; {mend}"
+    )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmkit.errors import DataError, MissingInputError, RecipeError
-from llmkit.models.scratch.word_vectors import file_of, read_vectors, width_agreed
+from llmkit.models.scratch.word_vectors import check_vector_width, locate_word_vectors, read_word_vectors
 
 WORDS = {"the": 3, "film": 4, ". .": 5, "3": 6, "é": 7}
 MEND = "a line is a word and its numbers, as in glove.6B.100d.txt; convert a binary file to text"
@@ -25,8 +25,8 @@ def written(text: str | bytes) -> Path:
 
 
 def found(text: str | bytes) -> dict[int, list[float]]:
-    vectors = read_vectors(written(text), WORDS)
-    return dict(zip(vectors.numbers.tolist(), vectors.values.tolist(), strict=True))
+    vectors = read_word_vectors(written(text), WORDS)
+    return dict(zip(vectors.token_ids.tolist(), vectors.values.tolist(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_words_with_spaces_and_words_that_are_numbers() -> None:
 
 
 def test_no_word_of_ours_is_no_mistake() -> None:
-    vectors = read_vectors(written("other 1 2 3\n"), WORDS)
+    vectors = read_word_vectors(written("other 1 2 3\n"), WORDS)
     assert vectors.values.shape == (0, 3)
 
 
@@ -82,14 +82,17 @@ def test_what_is_refused(text: str | bytes, said: str, refused: Callable[..., st
 
 def test_files_that_are_not_there(refused: Callable[..., str], own_folder: Path) -> None:
     mend = "name a text file of word vectors, such as glove.6B.100d.txt"
-    assert refused(lambda: file_of("none.txt"), MissingInputError) == f"model.vectors: none.txt: no such file; {mend}"
-    assert refused(lambda: file_of("."), MissingInputError) == f"model.vectors: .: a folder; {mend}"
+    assert (
+        refused(lambda: locate_word_vectors("none.txt"), MissingInputError)
+        == f"model.word_vectors: none.txt: no such file; {mend}"
+    )
+    assert refused(lambda: locate_word_vectors("."), MissingInputError) == f"model.word_vectors: .: a folder; {mend}"
 
 
 def test_the_width_is_the_files(refused: Callable[..., str]) -> None:
-    vectors = read_vectors(written("the 1 2\n"), WORDS)
-    assert width_agreed(vectors, "v.txt", None) == width_agreed(vectors, "v.txt", 2) == 2
-    assert refused(lambda: width_agreed(vectors, "v.txt", 300), RecipeError) == (
+    vectors = read_word_vectors(written("the 1 2\n"), WORDS)
+    assert check_vector_width(vectors, "v.txt", None) == check_vector_width(vectors, "v.txt", 2) == 2
+    assert refused(lambda: check_vector_width(vectors, "v.txt", 300), RecipeError) == (
         "model.config.embedding_size: 300, and the vectors of v.txt have 2 numbers; leave it out"
     )
     assert vectors.values.dtype == np.float32

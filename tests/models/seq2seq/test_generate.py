@@ -9,11 +9,13 @@ import torch
 
 from llmkit.models.load import load_model
 from llmkit.models.seq2seq import generate
-from llmkit.models.seq2seq.inputs import reading
-from llmkit.models.sources.model_ref import resolve
-from llmkit.testing import WRITERS, tiny_model
+from llmkit.models.seq2seq.inputs import select_encoder_inputs
+from llmkit.models.sources.model_ref import resolve_model
+from llmkit.testing import SEQ2SEQ_CONFIGS, make_tiny_model
 
-OWN = sorted((generate.FAMILIES - {"encoder-decoder", "blenderbot", "blenderbot-small"}) & WRITERS.keys())
+OWN = sorted(
+    (generate.GREEDY_MODEL_TYPES - {"encoder-decoder", "blenderbot", "blenderbot-small"}) & SEQ2SEQ_CONFIGS.keys()
+)
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "no_repeat": {"no_repeat_ngram_size": 1},
@@ -25,7 +27,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def made(family: str, folder: Any) -> Any:
-    loaded = load_model(resolve(tiny_model(folder, family)), "AutoModelForSeq2SeqLM", {})
+    loaded = load_model(resolve_model(make_tiny_model(folder, family)), "AutoModelForSeq2SeqLM", {})
     head = loaded.model.get_output_embeddings()
     torch.manual_seed(1)  # tied to the embeddings it would say the same token again and again
     head.weight = torch.nn.Parameter(torch.randn_like(head.weight))
@@ -43,10 +45,12 @@ def batch(rows: int = 24) -> dict[str, torch.Tensor]:
 
 def compared(model: Any) -> tuple[list[list[int]], list[list[int]]]:
     """Our tokens and those of `generate`, padding at the end left out."""
-    inputs, pad = reading(model, batch()), model.generation_config.pad_token_id
+    inputs, pad = select_encoder_inputs(model, batch()), model.generation_config.pad_token_id
     with torch.inference_mode():
-        ours = generate.answer_tokens(model, inputs, 14)
-        stock = model.generate(**inputs, generation_config=generate.settings_of(model, 14, {}))[:, 1:].tolist()
+        ours = generate.generate_tokens(model, inputs, 14)
+        stock = model.generate(**inputs, generation_config=generate.resolve_generation_config(model, 14, {}))[
+            :, 1:
+        ].tolist()
     return tuple([trimmed(one, pad) for one in some] for some in (ours, stock))  # type: ignore[return-value]
 
 
@@ -83,7 +87,7 @@ def test_every_known_setting_says_what_generate_says(name: str, tmp_path: Any) -
     before, _ = compared(model)
     for word, value in SETTINGS[name].items():
         setattr(model.generation_config, word, value)
-    assert generate.plain(generate.settings_of(model, 14, {}))
+    assert generate.can_decode_greedily(generate.resolve_generation_config(model, 14, {}))
     ours, stock = compared(model)
     assert ours == stock
     assert (ours == before) == (name in ("plain", "renormalized"))
@@ -93,7 +97,7 @@ def test_every_known_setting_says_what_generate_says(name: str, tmp_path: Any) -
 def test_what_is_not_known_is_left_to_generate(word: str, value: Any, tmp_path: Any) -> None:
     model = made("t5", tmp_path).model.eval()
     setattr(model.generation_config, word, value)
-    assert not generate.plain(generate.settings_of(model, 14, {}))
+    assert not generate.can_decode_greedily(generate.resolve_generation_config(model, 14, {}))
     ours, stock = compared(model)
     assert ours == stock
 
@@ -103,19 +107,19 @@ def test_what_the_config_says_of_a_task_holds_where_the_settings_are_silent(tmp_
     model.generation_config.min_length = 2
     own = {"num_beams": 4, "min_length": 30, "max_length": 9, "early_stopping": True, "length_penalty": None,
            "prefix": "summarize: ", "no_repeat_ngram_size": "3"}  # fmt: skip
-    settings = generate.settings_of(model, 5, own)
+    settings = generate.resolve_generation_config(model, 5, own)
     assert (settings.num_beams, settings.min_length, settings.max_length) == (4, 2, 14)
     assert (settings.early_stopping, settings.length_penalty, settings.no_repeat_ngram_size) == (True, None, None)
     model.generation_config.max_length = None
-    assert generate.settings_of(model, 5, own).max_length == 9
+    assert generate.resolve_generation_config(model, 5, own).max_length == 9
 
 
 def test_settings_of_chance_and_without_a_limit_are_taken_as_likeliest_and_short(tmp_path: Any) -> None:
     model = made("bart", tmp_path).model.eval()
     model.generation_config.do_sample, model.generation_config.max_length = True, None
-    settings = generate.settings_of(model, 5, {})
+    settings = generate.resolve_generation_config(model, 5, {})
     assert (settings.do_sample, settings.max_length) == (False, 6)
     model.generation_config.max_new_tokens = 3
-    assert generate.settings_of(model, 5, {}).max_length == 4
+    assert generate.resolve_generation_config(model, 5, {}).max_length == 4
     with torch.inference_mode():
-        assert max(map(len, generate.answer_tokens(model, batch(), 5))) == 3
+        assert max(map(len, generate.generate_tokens(model, batch(), 5))) == 3

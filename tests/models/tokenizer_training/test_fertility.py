@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from llmkit.errors import DataError, MissingInputError, ModelError, UsageError
-from llmkit.models.tokenizer_training.fertility import batches, fertility, tokenizer_report
-from llmkit.testing import tiny_tokenizer, write_jsonl, write_lines
+from llmkit.models.tokenizer_training.fertility import batch_texts, measure_fertility, tokenizer_report
+from llmkit.testing import make_tiny_tokenizer, write_jsonl, write_lines
 
 TEXTS = st.lists(
     st.text(alphabet="thefilm wasgreat qz天。\u3000", min_size=1).filter(str.strip), min_size=1, max_size=20
@@ -22,13 +22,13 @@ TEXTS = st.lists(
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return tiny_tokenizer(tmp_path_factory.mktemp("tokenizer"))
+    return make_tiny_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
 def test_the_numbers_are_those_of_a_plain_count(tokenizer: Any) -> None:
     @given(TEXTS, st.integers(1, 20))
     def law(texts: list[str], limit: int) -> None:
-        found = fertility(tokenizer, iter(texts), limit)
+        found = measure_fertility(tokenizer, iter(texts), limit)
         tokens = [tokenizer.tokenize(text) for text in texts]
         lengths = [len(tokenizer(text)["input_ids"]) for text in texts]
         assert (found.texts, found.tokens) == (len(texts), sum(map(len, tokens)))
@@ -52,17 +52,17 @@ def test_the_numbers_are_those_of_a_plain_count(tokenizer: Any) -> None:
      ("фильм", "word"), ("فيلم", "word"), ("中 the film", "word")],
 )  # fmt: skip
 def test_scripts_without_spaces_are_counted_by_characters(tokenizer: Any, text: str, per: str) -> None:
-    assert fertility(tokenizer, [text]).per == per
+    assert measure_fertility(tokenizer, [text]).per == per
 
 
 def test_without_a_limit_nothing_is_said_to_be_cut(tokenizer: Any) -> None:
-    assert fertility(tokenizer, ["the film"]).cut_rate is None
+    assert measure_fertility(tokenizer, ["the film"]).cut_rate is None
 
 
 def test_batches_are_of_bounded_size() -> None:
-    assert [len(some) for some in batches(str(i) for i in range(2500))] == [1000, 1000, 500]
-    assert [len(some) for some in batches(["x" * 2**22] * 3)] == [2, 1]
-    assert list(batches([])) == []
+    assert [len(some) for some in batch_texts(str(i) for i in range(2500))] == [1000, 1000, 500]
+    assert [len(some) for some in batch_texts(["x" * 2**22] * 3)] == [2, 1]
+    assert list(batch_texts([])) == []
 
 
 def test_any_tokenizer_is_reported_on(tiny_classifier: str) -> None:
@@ -79,7 +79,7 @@ def test_any_tokenizer_is_reported_on(tiny_classifier: str) -> None:
 
 
 def test_a_tokenizer_alone_in_its_folder_is_enough_and_need_name_no_length() -> None:
-    tiny = tiny_tokenizer(Path("tok"))
+    tiny = make_tiny_tokenizer(Path("tok"))
     tiny.model_max_length = int(1e30)
     tiny.save_pretrained("tok")
     assert tokenizer_report("tok", write_lines("c.txt", ["the film"])).max_length is None

@@ -11,21 +11,21 @@ import pytest
 from transformers import AutoTokenizer
 
 import llmkit
-from llmkit.data.corpus.holdout import hold_back
+from llmkit.data.corpus.holdout import hold_out_texts
 from llmkit.errors import DataError, DiskError, InternalError, LlmkitError, MissingInputError, OutputError, UsageError
 from llmkit.models.tokenizer_training import train
-from llmkit.models.tokenizer_training.fertility import fertility
-from llmkit.models.tokenizer_training.pipelines import KINDS
+from llmkit.models.tokenizer_training.fertility import measure_fertility
+from llmkit.models.tokenizer_training.pipelines import TOKENIZER_BUILDERS
 from llmkit.models.tokenizer_training.train import train_tokenizer
-from llmkit.testing import sentences, write_jsonl, write_lines
+from llmkit.testing import make_sentences, write_jsonl, write_lines
 
 
 @pytest.fixture
 def corpus() -> str:
-    return write_lines("corpus.txt", sentences(600) + sentences(600, chinese=True))
+    return write_lines("corpus.txt", make_sentences(600) + make_sentences(600, chinese=True))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TOKENIZER_BUILDERS)
 def test_the_folder_loads_in_plain_transformers_and_says_what_was_reported(kind: str, corpus: str) -> None:
     trained = llmkit.train_tokenizer(corpus, output_dir="a/tok", kind=kind, vocab_size=330, max_length=9)
     loaded = AutoTokenizer.from_pretrained("a/tok")
@@ -33,21 +33,21 @@ def test_the_folder_loads_in_plain_transformers_and_says_what_was_reported(kind:
     assert [loaded.pad_token, loaded.unk_token, loaded.cls_token, loaded.sep_token, loaded.mask_token] == [
         "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # fmt: skip
     lines = Path(corpus).read_text().splitlines()
-    held = hold_back(lambda: lines, 0.05)
-    assert trained.held_back == fertility(loaded, held.texts, 9)
-    assert trained.training["documents"] == held.rest == len(lines) - len(held.texts)
+    held = hold_out_texts(lambda: lines, 0.05)
+    assert trained.holdout_fertility == measure_fertility(loaded, held.texts, 9)
+    assert trained.training["documents"] == held.remaining == len(lines) - len(held.texts)
     assert json.loads(Path("a/tok/report.json").read_text()) == trained.as_dict()
     assert sorted(path.name for path in Path("a").iterdir()) == ["tok"]
     assert loaded("kato ri", truncation=True, max_length=3)["input_ids"][0] == loaded.cls_token_id
 
 
 def test_what_is_held_back_is_not_learned_from() -> None:
-    lines = sentences(600)
-    held = hold_back(lambda: lines, 0.05).texts[0]
+    lines = make_sentences(600)
+    held = hold_out_texts(lambda: lines, 0.05).texts[0]
     rare = [line + " ЖЖЖ" * (line == held) for line in lines]  # in one line only, which may move
     trained = train_tokenizer(write_lines("c.txt", rare), output_dir="tok", vocab_size=100)
-    unseen = hold_back(lambda: rare, 0.05).holds(held + " ЖЖЖ")
-    assert (trained.held_back.unknown_rate > 0) == unseen
+    unseen = hold_out_texts(lambda: rare, 0.05).contains(held + " ЖЖЖ")
+    assert (trained.holdout_fertility.unknown_rate > 0) == unseen
     assert ("Ж" in AutoTokenizer.from_pretrained("tok").get_vocab()) != unseen
 
 
@@ -66,7 +66,7 @@ def test_order_packing_and_parts_of_the_corpus_change_nothing(corpus: str) -> No
 
 def test_an_empty_folder_is_taken_and_little_held_back_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     Path("tok").mkdir()
-    train_tokenizer(write_lines("c.txt", sentences(40)), output_dir="tok", vocab_size=60)
+    train_tokenizer(write_lines("c.txt", make_sentences(40)), output_dir="tok", vocab_size=60)
     assert Path("tok/tokenizer.json").is_file()
     said = capsys.readouterr().err
     assert "held back: the report says little; more text or a larger --held-back mends it\n" in said
@@ -137,7 +137,7 @@ def test_a_fault_while_it_is_written_leaves_nothing(
 
 
 def test_a_folder_that_reloads_to_other_ids_never_appears(corpus: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = train.save
+    right = train.write_tokenizer_files
 
     def damaging(tokenizer: Any, path: Path, max_length: int) -> None:
         right(tokenizer, path, max_length)

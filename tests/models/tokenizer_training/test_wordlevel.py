@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from llmkit.errors import DataError
-from llmkit.models.tokenizer_training.wordlevel import learned_words
+from llmkit.models.tokenizer_training.wordlevel import train_word_tokenizer
 from llmkit.schema import VocabularySection
 
 TEXTS = ["The film, the FILM!", "the end", "a film"]
 
 
 def learned(texts: list[str], **wanted: Any) -> Any:
-    return learned_words(texts, VocabularySection(**wanted))
+    return train_word_tokenizer(texts, VocabularySection(**wanted))
 
 
 def words(tokenizer: Any) -> list[str]:

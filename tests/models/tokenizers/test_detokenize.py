@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmkit.models.tokenizers.detokenize import by_spelling
+from llmkit.models.tokenizers.detokenize import key_by_text
 
 
 class Alike:
@@ -19,4 +19,4 @@ class Alike:
 
 def test_tokens_that_are_written_alike_keep_their_own_chances() -> None:
     made: Any = Alike()
-    assert by_spelling(made, [(1, 0.5), (0, 0.25), (2, 0.125)]) == {"the": 0.5, "Ġthe": 0.25, "Ġ": 0.125}
+    assert key_by_text(made, [(1, 0.5), (0, 0.25), (2, 0.125)]) == {"the": 0.5, "Ġthe": 0.25, "Ġ": 0.125}

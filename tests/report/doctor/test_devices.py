@@ -32,14 +32,14 @@ def a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_processor_and_its_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     about = "A CPU, 2 of 8 cores usable"
     rule = "; precision auto is bf16 at hidden size 384 (this CPU has AMX); below hidden size 256 fp32"
-    assert list(devices.processor()) == [Finding("CPU", "ok", about + rule)]
+    assert list(devices.check_processor()) == [Finding("CPU", "ok", about + rule)]
     monkeypatch.setattr(device, "cpu_bf16", lambda: None)
     rule = "; precision auto is fp32 at hidden size 384 (this CPU has no bf16 units)"
-    assert list(devices.processor()) == [Finding("CPU", "ok", about + rule)]
+    assert list(devices.check_processor()) == [Finding("CPU", "ok", about + rule)]
     monkeypatch.setitem(sys.modules, "torch", None)
-    assert list(devices.processor()) == [Finding("CPU", "ok", about)]
-    assert list(devices.threads()) == []
-    assert devices.graphics() == []
+    assert list(devices.check_processor()) == [Finding("CPU", "ok", about)]
+    assert list(devices.check_threads()) == []
+    assert devices.check_graphics() == []
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_threads_fit_the_cores(
     monkeypatch.setattr(torch, "get_num_threads", lambda: taken)
     if asked:
         monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    assert list(devices.threads()) == [found]
+    assert list(devices.check_threads()) == [found]
 
 
 def test_gpus_with_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_gpus_with_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", memory)
     why = "precision auto is bf16 (H100 has it)"
     mend = "nvidia-smi shows who uses it; CUDA_VISIBLE_DEVICES names another"
-    assert devices.graphics() == [
+    assert devices.check_graphics() == [
         Finding("GPU 0", "ok", f"H100, 70.0 GiB of 80.0 GiB free, runs train on it; {why}"),
         Finding("GPU 1", "ok", f"H100, 70.0 GiB of 80.0 GiB free, not used; CUDA_VISIBLE_DEVICES=1 picks it; {why}"),
         Finding("GPU 2", "note", "does not answer: OutOfMemoryError: CUDA out of memory", mend),
@@ -85,16 +85,16 @@ def test_gpus_with_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_why_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert devices.graphics() == [Finding("GPU", "ok", "none; torch is built for the CPU only")]
+    assert devices.check_graphics() == [Finding("GPU", "ok", "none; torch is built for the CPU only")]
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     said = "an NVIDIA driver is here, but this torch is built for the CPU only"
     mend = "install the torch that https://pytorch.org/get-started/locally names"
-    assert devices.graphics() == [Finding("GPU", "note", said, mend)]
+    assert devices.check_graphics() == [Finding("GPU", "note", said, mend)]
     monkeypatch.setattr(torch.version, "cuda", "13.0")
-    assert devices.graphics() == [Finding("GPU", "ok", "none seen; torch is built for CUDA 13.0")]
+    assert devices.check_graphics() == [Finding("GPU", "ok", "none seen; torch is built for CUDA 13.0")]
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     said = "Apple's (MPS), runs train on it; precision auto is fp32 (on mps bf16 is not tested)"
-    assert devices.graphics() == [Finding("GPU", "ok", said)]
+    assert devices.check_graphics() == [Finding("GPU", "ok", said)]
 
 
 def test_what_torch_warns_of_a_driver_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,4 +104,6 @@ def test_what_torch_warns_of_a_driver_is_a_note(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(torch.cuda, "is_available", unavailable)
     said = "torch warns: CUDA initialization: the driver is too old"
-    assert devices.graphics() == [Finding("GPU", "note", said, "update the driver, or install a torch built for it")]
+    assert devices.check_graphics() == [
+        Finding("GPU", "note", said, "update the driver, or install a torch built for it")
+    ]

@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from llmkit.errors import UsageError
 from llmkit.report.doctor import environment
 from llmkit.report.doctor.finding import Finding
-from llmkit.runs.launch_env import SIZES, place
+from llmkit.runs.launch_env import WORLD_SIZE_VARIABLES, read_rank_info
 
 HUB = "https://huggingface.co"
 NOT_NEEDED = "; a run whose model and data are local does not need it"
@@ -54,9 +54,9 @@ def test_the_hub_answers_or_not(
     answer: int | Exception, status: str, detail: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answering(monkeypatch, answer)
-    found, proxy, token = environment.hub()
+    found, proxy, token = environment.check_hub()
     assert (found.status, found.detail) == (status, detail)
-    assert found.mend == ("" if status == "ok" else environment.WITHOUT)
+    assert found.fix == ("" if status == "ok" else environment.OFFLINE_FIX)
     assert proxy == Finding("proxy", "ok", "none is set")
     assert token == Finding("Hub token", "ok", "none: public models and data only")
 
@@ -70,7 +70,7 @@ def test_the_real_client_is_asked_once_with_a_time_limit(monkeypatch: pytest.Mon
             return type("Answer", (), {"status_code": 200})
 
     monkeypatch.setattr("huggingface_hub.get_session", lambda: Client())
-    assert next(environment.hub()).status == "ok"
+    assert next(environment.check_hub()).status == "ok"
     assert asked == [(HUB, {"timeout": 3.0})]
 
 
@@ -78,7 +78,7 @@ def test_a_name_server_that_keeps_silent_is_not_waited_for(monkeypatch: pytest.M
     leave = threading.Event()
     monkeypatch.setattr(environment, "ask", lambda _: 200 if leave.wait(30) else 500)
     monkeypatch.setattr(environment, "SECONDS", 0.05)
-    assert environment.unanswered(HUB, secret=False) == "did not answer in 0.05 seconds"
+    assert environment.find_hub_failure(HUB, secret=False) == "did not answer in 0.05 seconds"
     leave.set()
 
 
@@ -88,8 +88,8 @@ def test_offline_the_hub_is_not_asked(name: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     answering(monkeypatch, AssertionError("asked"))
     detail = f"not asked: {name} is set, so only the cache and local folders count"
-    assert next(environment.hub()) == Finding("Hub", "note", detail, f"unset {name} to fetch from the Hub")
-    assert environment.environment() == [Finding("environment", "ok", "no variable is set that changes runs")]
+    assert next(environment.check_hub()) == Finding("Hub", "note", detail, f"unset {name} to fetch from the Hub")
+    assert environment.check_environment() == [Finding("environment", "ok", "no variable is set that changes runs")]
 
 
 @pytest.mark.parametrize("proxy", ["http://me:s3cret@proxy.corp:3128", "http://me:s3/cret@proxy.corp:3128"])
@@ -98,7 +98,7 @@ def test_no_password_and_no_token_is_said(proxy: str, monkeypatch: pytest.Monkey
     monkeypatch.setattr(constants, "ENDPOINT", "https://me:s3cret@mirror.corp")
     monkeypatch.setenv("HF_TOKEN", "hf_s3cretsecret")
     answering(monkeypatch, ValueError(f"cannot use {proxy}: Invalid port: 's3'"))
-    found = list(environment.hub())
+    found = list(environment.check_hub())
     assert [one.detail for one in found] == [
         f"mirror.corp does not answer (ValueError){NOT_NEEDED}",
         "proxy.corp:3128 (from the environment or the system)",
@@ -106,10 +106,10 @@ def test_no_password_and_no_token_is_said(proxy: str, monkeypatch: pytest.Monkey
     ]
     assert "s3" not in repr(found)
     monkeypatch.setenv("no_proxy", "mirror.corp")
-    assert list(environment.hub())[1].detail == "none is set"
+    assert list(environment.check_hub())[1].detail == "none is set"
     monkeypatch.delenv("HF_TOKEN")
     (tmp_path / "token").write_text("hf_s3cretsecret", encoding="utf-8")
-    assert list(environment.hub())[2].detail == "in ~/token"
+    assert list(environment.check_hub())[2].detail == "in ~/token"
 
 
 @pytest.mark.parametrize(
@@ -129,18 +129,18 @@ def test_no_password_and_no_token_is_said(proxy: str, monkeypatch: pytest.Monkey
 def test_variables_that_change_runs(variables: dict[str, str], found: Finding, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert environment.environment() == [found]
+    assert environment.check_environment() == [found]
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", WORLD_SIZE_VARIABLES)
 def test_a_run_refuses_a_number_of_processes_alone_that_is_called_a_fault(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for size in ("", "0", "1", "2", " 4 "):
         monkeypatch.setenv(name, size)
-        assert bool(environment.launched(os.environ)) == (size in ("2", " 4 "))
-        if environment.launched(os.environ):
+        assert bool(environment.check_launcher_variables(os.environ)) == (size in ("2", " 4 "))
+        if environment.check_launcher_variables(os.environ):
             with pytest.raises(UsageError):
-                place(os.environ)
+                read_rank_info(os.environ)
         else:
-            assert place(os.environ) is None
+            assert read_rank_info(os.environ) is None

@@ -31,11 +31,11 @@ def write(kernel: Path, files: dict[str, str]) -> None:
 
 
 def test_without_groups_the_affinity_and_the_system_count(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert machine.cores() == 8
-    assert machine.memory() == (12 * GIB, 16 * GIB)
+    assert machine.count_usable_cores() == 8
+    assert machine.measure_memory() == (12 * GIB, 16 * GIB)
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
-    assert machine.cores() == 6
+    assert machine.count_usable_cores() == 6
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_without_groups_the_affinity_and_the_system_count(kernel: Path, monkeypa
 )  # fmt: skip
 def test_a_quota_of_any_group_above_binds(kernel: Path, files: dict[str, str], cores: float) -> None:
     write(kernel, files)
-    assert machine.cores() == cores
+    assert machine.count_usable_cores() == cores
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_quota_of_any_group_above_binds(kernel: Path, files: dict[str, str], c
 )  # fmt: skip
 def test_memory_is_what_the_group_leaves(kernel: Path, files: dict[str, str], memory: tuple[int, int]) -> None:
     write(kernel, {"proc/self/cgroup": "0::/a\n"} | {f"groups/a/{name}": text for name, text in files.items()})
-    assert machine.memory() == memory
+    assert machine.measure_memory() == memory
 
 
 def test_memory_in_the_older_files(kernel: Path) -> None:
@@ -75,15 +75,15 @@ def test_memory_in_the_older_files(kernel: Path) -> None:
         "groups/memory/deep/memory.usage_in_bytes": str(2 * GIB),
         "groups/memory/deep/memory.stat": stat,
     })  # fmt: skip
-    assert machine.memory() == (7 * GIB, 8 * GIB)
+    assert machine.measure_memory() == (7 * GIB, 8 * GIB)
 
 
 def test_the_processor_has_a_name(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.processor", lambda: "")
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    assert machine.cpu_name() == "aarch64"
+    assert machine.get_cpu_name() == "aarch64"
     write(
         kernel,
         {"proc/cpuinfo": "processor\t: 0\nmodel name\t: A CPU @ 2 GHz\nprocessor\t: 1\nmodel name\t: A CPU @ 2 GHz\n"},
     )
-    assert machine.cpu_name() == "A CPU @ 2 GHz"
+    assert machine.get_cpu_name() == "A CPU @ 2 GHz"

@@ -15,41 +15,41 @@ from sklearn.metrics import f1_score
 from torch.nn.functional import binary_cross_entropy_with_logits
 from transformers import AutoConfig
 
-from llmkit.data.rows import Rows, Spelled, build
+from llmkit.data.rows import RawJson, Rows, build_rows
 from llmkit.errors import DataError, InternalError, ModelError
-from llmkit.tasks.base import Answer
-from llmkit.tasks.classify import Classify, ClassifyOptions, kind_of
-from llmkit.tasks.problem_types.multi import ENOUGH, Multi, best_threshold, tuned
+from llmkit.tasks.base import Prediction
+from llmkit.tasks.classify import Classify, ClassifyOptions, infer_problem_type
+from llmkit.tasks.problem_types.multi import MIN_LABEL_ROWS, MultiLabel, find_best_f1_threshold, tune_label_thresholds
 
 ODD = ["a=b/c", "<b>", "好", "two words", "\u202eאב", "=1+1", 'say "hi"', "true"]
 SETS = [["b", "a"], [], ["a"], ["c", "a"], ["b"]]
 
 
 def rows(sets: Sequence[Sequence[str]]) -> Rows:
-    cells = {"text": [f"text {i}" for i in range(len(sets))], "label": [Spelled(json.dumps(some)) for some in sets]}
-    return build(cells, "r.jsonl", range(1, len(sets) + 1)).rename({"text": "text", "label": "label"})
+    cells = {"text": [f"text {i}" for i in range(len(sets))], "label": [RawJson(json.dumps(some)) for some in sets]}
+    return build_rows(cells, "r.jsonl", range(1, len(sets) + 1)).with_column_mapping({"text": "text", "label": "label"})
 
 
-def multi(**options: Any) -> Multi:
-    kind = Classify(ClassifyOptions(kind="multi", **options)).kind
-    assert isinstance(kind, Multi)
+def multi(**options: Any) -> MultiLabel:
+    kind = Classify(ClassifyOptions(kind="multi", **options)).problem_type
+    assert isinstance(kind, MultiLabel)
     return kind
 
 
-def fitted(sets: Sequence[Sequence[str]] = SETS, **options: Any) -> Multi:
+def fitted(sets: Sequence[Sequence[str]] = SETS, **options: Any) -> MultiLabel:
     kind = multi(**options)
     kind.fit(rows(sets), {})
     return kind
 
 
-def said(chances: Sequence[Sequence[float]], labels: Sequence[str]) -> list[Answer]:
-    return [Answer([], dict(zip(labels, row, strict=True))) for row in chances]
+def said(chances: Sequence[Sequence[float]], labels: Sequence[str]) -> list[Prediction]:
+    return [Prediction([], dict(zip(labels, row, strict=True))) for row in chances]
 
 
 def test_labels_are_named_in_order_and_the_config_says_so() -> None:
     kind = fitted(thresholds={"b": 0.25})
     assert kind.labels == ["a", "b", "c"]
-    assert kind.config() == {
+    assert kind.config_fields() == {
         "num_labels": 3,
         "id2label": {0: "a", 1: "b", 2: "c"},
         "label2id": {"a": 0, "b": 1, "c": 2},
@@ -62,7 +62,7 @@ def test_labels_are_named_in_order_and_the_config_says_so() -> None:
 
 def test_a_cell_of_text_is_split_at_the_separator() -> None:
     columns = {"text": ["t", "u", "v"], "label": ["x; y|z", "", "y|z"]}
-    table = build(columns, "r.csv", [2, 3, 4]).rename({"text": "text", "label": "label"})
+    table = build_rows(columns, "r.csv", [2, 3, 4]).with_column_mapping({"text": "text", "label": "label"})
     kind = multi(separator="; ")
     kind.fit(table, {})
     assert (kind.labels, kind.references(table)) == (["x", "y|z"], [["x", "y|z"], [], ["y|z"]])
@@ -73,13 +73,13 @@ def test_a_label_that_stands_twice_counts_once_and_is_noted() -> None:
     notes = kind.fit(twice, {})
     assert notes[0] == "a label stands twice in 2 rows of train (r.jsonl:2): it counts once"
     assert kind.references(twice) == [["a", "b"], ["b", "a"], ["a"], ["b"]]
-    assert kind.targets(kind.references(twice)) == [[1.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
+    assert kind.encode_targets(kind.references(twice)) == [[1.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.0, 1.0]]
     once = multi()
     assert not any("twice" in note for note in once.fit(rows([["a", "b"], ["b"]]), {}))
 
 
 def test_splits_keep_the_shares_of_the_rarest_label_of_each_row() -> None:
-    strata = multi().strata(rows(SETS))
+    strata = multi().stratify_by(rows(SETS))
     assert (list(strata.classes), list(strata.labels or ())) == (["b", "", "a", "c", "b"], SETS)
 
 
@@ -114,24 +114,24 @@ def test_balanced_weights_are_rows_without_over_rows_with_the_label() -> None:
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_summed_loss_over_the_count_is_torchs_mean(weights: Any, smoothing: float) -> None:
     kind = fitted(class_weights=weights, label_smoothing=smoothing)
-    targets = kind.tensor(kind.targets(SETS))
+    targets = kind.to_tensor(kind.encode_targets(SETS))
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
     weight = None if kind.weights is None else torch.tensor(kind.weights)
     smooth = targets * (1 - smoothing) + smoothing / 2
     mean = binary_cross_entropy_with_logits(logits, smooth, pos_weight=weight)
-    assert (kind.count(targets), targets.dtype) == (15.0, torch.float32)
-    torch.testing.assert_close(kind.loss(logits, targets) / kind.count(targets), mean)
+    assert (kind.num_items(targets), targets.dtype) == (15.0, torch.float32)
+    torch.testing.assert_close(kind.loss(logits, targets) / kind.num_items(targets), mean)
     parts = (slice(0, 2), slice(2, 5))
     total = sum(kind.loss(logits[part], targets[part]) for part in parts)
-    torch.testing.assert_close(total / sum(kind.count(targets[part]) for part in parts), mean)
+    torch.testing.assert_close(total / sum(kind.num_items(targets[part]) for part in parts), mean)
 
 
 def test_a_label_is_said_from_its_threshold_on() -> None:
     kind = fitted(thresholds={"a": 0.25, "c": 1.0})
     outputs = list(np.array([[0.25, 0.5, 0.99], [0.2, 0.1, 1.0], [0.1, 0.49, 0.0]], dtype=np.float32))
-    assert [one.answer for one in kind.decode(outputs)] == [["a", "b"], ["c"], []]
+    assert [one.value for one in kind.decode(outputs)] == [["a", "b"], ["c"], []]
     assert kind.decode(outputs)[2].as_dict() == {"answer": [], "probabilities": {"a": 0.1, "b": 0.49, "c": 0.0}}
-    torch.testing.assert_close(kind.outputs(torch.tensor([[0.0, 2.0]])), torch.tensor([[0.5, 0.880797]]))
+    torch.testing.assert_close(kind.activate(torch.tensor([[0.0, 2.0]])), torch.tensor([[0.5, 0.880797]]))
 
 
 def test_probabilities_that_are_no_numbers_are_no_answer() -> None:
@@ -142,9 +142,9 @@ def test_probabilities_that_are_no_numbers_are_no_answer() -> None:
 
 def test_scores_are_those_of_sklearn() -> None:
     kind = fitted()
-    answers = [Answer(one, dict.fromkeys(kind.labels, 0.5)) for one in (["a"], [], ["a", "b"], ["c"], ["b"])]
+    answers = [Prediction(one, dict.fromkeys(kind.labels, 0.5)) for one in (["a"], [], ["a", "b"], ["c"], ["b"])]
     scores = kind.score(["micro_f1", "macro_f1", "subset_accuracy"], SETS, answers)
-    truth, told = (np.array(kind.targets(one)) for one in (SETS, [one.answer for one in answers]))
+    truth, told = (np.array(kind.encode_targets(one)) for one in (SETS, [one.value for one in answers]))
     assert scores["micro_f1"].value == pytest.approx(f1_score(truth, told, average="micro"))
     assert scores["macro_f1"].value == pytest.approx(f1_score(truth, told, average="macro"))
     assert scores["subset_accuracy"].value == 0.4
@@ -164,10 +164,10 @@ def test_a_saved_models_labels_and_thresholds_are_adopted(
     fields: dict[str, Any], labels: list[str], thresholds: list[float]
 ) -> None:
     task = Classify()
-    task.adopt(AutoConfig.for_model("bert", problem_type="multi_label_classification", **fields))
-    assert isinstance(task.kind, Multi)
-    assert (task.labels, task.kind.thresholds) == (labels, thresholds)
-    assert task.metrics == Multi.metrics
+    task.load_config(AutoConfig.for_model("bert", problem_type="multi_label_classification", **fields))
+    assert isinstance(task.problem_type, MultiLabel)
+    assert (task.labels, task.problem_type.thresholds) == (labels, thresholds)
+    assert task.metrics == MultiLabel.metrics
 
 
 @pytest.mark.parametrize(("fields", "kind"), [
@@ -180,7 +180,7 @@ def test_a_saved_models_labels_and_thresholds_are_adopted(
 def test_thresholds_mean_several_labels_where_no_problem_type_says_what_is_meant(
     fields: dict[str, Any], kind: str
 ) -> None:
-    assert kind_of(AutoConfig.for_model("bert", **fields)) == kind
+    assert infer_problem_type(AutoConfig.for_model("bert", **fields)) == kind
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_thresholds_that_are_no_shares_are_refused(thresholds: Any) -> None:
         "bert", problem_type="multi_label_classification", num_labels=2, thresholds=thresholds
     )
     with pytest.raises(ModelError) as caught:
-        Classify().adopt(config)
+        Classify().load_config(config)
     assert str(caught.value) == "the thresholds in config.json are not one share a label; mend or remove them"
 
 
@@ -202,7 +202,7 @@ CELLS = st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), min_size=1
 @settings(max_examples=200, deadline=None)
 def test_the_tuned_threshold_is_the_best_of_all_cuts(cells: list[tuple[float, bool]]) -> None:
     chances, truth = np.array([p for p, _ in cells]), np.array([is_true for _, is_true in cells])
-    chosen = best_threshold(truth, chances)
+    chosen = find_best_f1_threshold(truth, chances)
     assert 0 <= chosen <= 1
     if not truth.any():
         assert chosen == 0.5
@@ -216,23 +216,25 @@ def f1_of(truth: Any, told: Any) -> float:
 
 
 def test_of_equal_cuts_the_highest_and_half_way_down() -> None:
-    assert best_threshold(np.array([True, False, True]), np.array([0.75, 0.5, 0.25])) == 0.125
-    assert best_threshold(np.array([True, False, False]), np.array([0.75, 0.5, 0.25])) == 0.625
-    assert best_threshold(np.array([True]), np.array([0.5])) == 0.25
+    assert find_best_f1_threshold(np.array([True, False, True]), np.array([0.75, 0.5, 0.25])) == 0.125
+    assert find_best_f1_threshold(np.array([True, False, False]), np.array([0.75, 0.5, 0.25])) == 0.625
+    assert find_best_f1_threshold(np.array([True]), np.array([0.5])) == 0.25
     # 0.8 alone has F1 2/3, and so has everything together
-    assert best_threshold(np.array([True, False, False, True]), np.array([0.75, 0.5, 0.5, 0.25])) == 0.625
+    assert find_best_f1_threshold(np.array([True, False, False, True]), np.array([0.75, 0.5, 0.5, 0.25])) == 0.625
 
 
 def test_each_label_has_its_own_threshold_where_there_are_rows_enough() -> None:
-    chances = np.linspace(0.9, 0.1, 2 * ENOUGH)
-    truth = np.zeros((2 * ENOUGH, 3), dtype=bool)
-    truth[:ENOUGH, 0] = truth[: ENOUGH - 1, 1] = truth[: ENOUGH + 1, 2] = True  # the others have too few on a side
+    chances = np.linspace(0.9, 0.1, 2 * MIN_LABEL_ROWS)
+    truth = np.zeros((2 * MIN_LABEL_ROWS, 3), dtype=bool)
+    truth[:MIN_LABEL_ROWS, 0] = truth[: MIN_LABEL_ROWS - 1, 1] = truth[: MIN_LABEL_ROWS + 1, 2] = (
+        True  # the others have too few on a side
+    )
     table = np.stack([chances, chances * 0.5, chances], axis=1)
-    common = tuned(truth, table, each=False)
-    each = tuned(truth, table, each=True)
+    common = tune_label_thresholds(truth, table, each=False)
+    each = tune_label_thresholds(truth, table, each=True)
     assert len(set(common)) == 1
     assert each[1:] == common[1:]
-    assert each[0] == best_threshold(truth[:, 0], chances) != common[0]
+    assert each[0] == find_best_f1_threshold(truth[:, 0], chances) != common[0]
 
 
 @pytest.mark.parametrize("thresholds", ["common", "each"])
@@ -240,10 +242,10 @@ def test_tuning_answers_by_the_new_thresholds_and_writes_them_down(thresholds: s
     sets = [["a"]] * 6 + [["b"]] * 6 + [[]] * 2
     kind = fitted(sets, thresholds=thresholds)
     chances = [[0.3, 0.05]] * 6 + [[0.1, 0.08]] * 6 + [[0.1, 0.01]] * 2
-    answers = kind.tune(sets, said(chances, kind.labels))
-    kept = kind.config()["thresholds"]
+    answers = kind.calibrate(sets, said(chances, kind.labels))
+    kept = kind.config_fields()["thresholds"]
     assert kept == ([0.2, 0.065] if thresholds == "each" else pytest.approx([0.065] * 2))
-    assert [one.answer for one in answers[:7]] == [["a"]] * 6 + [["b"] if thresholds == "each" else ["a", "b"]]
+    assert [one.value for one in answers[:7]] == [["a"]] * 6 + [["b"] if thresholds == "each" else ["a", "b"]]
     outputs = list(np.array(chances, dtype=np.float32))
     assert kind.decode(outputs) == answers
 
@@ -253,28 +255,28 @@ def test_tuning_answers_by_the_new_thresholds_and_writes_them_down(thresholds: s
 )
 def test_given_thresholds_are_kept(given_: Any, kept: list[float]) -> None:
     kind = fitted(thresholds=given_)
-    answers = kind.tune(SETS, said([[0.3, 0.6, 0.1]] * 5, kind.labels))
-    assert kind.config()["thresholds"] == kept
-    assert answers[0].answer == [label for label, p, t in zip("abc", (0.3, 0.6, 0.1), kept, strict=True) if p >= t]
+    answers = kind.calibrate(SETS, said([[0.3, 0.6, 0.1]] * 5, kind.labels))
+    assert kind.config_fields()["thresholds"] == kept
+    assert answers[0].value == [label for label, p, t in zip("abc", (0.3, 0.6, 0.1), kept, strict=True) if p >= t]
 
 
 @pytest.mark.parametrize("thresholds", ["common", "each"])
 def test_rows_without_any_label_leave_the_threshold_at_a_half(thresholds: str) -> None:
     kind = fitted(thresholds=thresholds)
-    kind.tune([[]] * 3, said([[0.1, 0.2, 0.3]] * 3, kind.labels))
-    assert kind.config()["thresholds"] == [0.5, 0.5, 0.5]
+    kind.calibrate([[]] * 3, said([[0.1, 0.2, 0.3]] * 3, kind.labels))
+    assert kind.config_fields()["thresholds"] == [0.5, 0.5, 0.5]
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced"])
 def test_a_fresh_head_starts_where_the_loss_of_a_model_that_cannot_read_is_least(weights: Any) -> None:
     # A hundred of each row: the half row that is added to each count for safety is then next to nothing.
     kind = fitted(SETS * 100, class_weights=weights)
-    targets = kind.tensor(kind.targets(kind.references(rows(SETS * 100))))
-    start = torch.tensor(kind.start(), requires_grad=True)
+    targets = kind.to_tensor(kind.encode_targets(kind.references(rows(SETS * 100))))
+    start = torch.tensor(kind.output_bias_init(), requires_grad=True)
     kind.loss(start.expand(len(targets), -1), targets).backward()
     assert start.grad is not None
     assert float((start.grad / len(targets)).abs().max()) < 2e-3
 
 
 def test_a_head_starts_from_no_shares_where_nothing_was_fitted() -> None:
-    assert multi().start() is None
+    assert multi().output_bias_init() is None

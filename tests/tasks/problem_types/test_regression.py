@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from torch.nn.functional import mse_loss
 from transformers import AutoConfig
 
-from llmkit.data.rows import Rows, Spelled, build
+from llmkit.data.rows import RawJson, Rows, build_rows
 from llmkit.errors import DataError, InternalError
-from llmkit.tasks.base import Answer
+from llmkit.tasks.base import Prediction
 from llmkit.tasks.classify import Classify, ClassifyOptions
 from llmkit.tasks.problem_types.regression import Regression
 
@@ -25,13 +25,15 @@ NUMBERS = [3.0, -1.5, 2e3, 0.25, 10.0]
 
 
 def rows(cells: Sequence[Any], column: str = "label") -> Rows:
-    spelled = [Spelled(repr(cell)) if isinstance(cell, float) else cell for cell in cells]
+    spelled = [RawJson(repr(cell)) if isinstance(cell, float) else cell for cell in cells]
     columns = {"text": [f"text {i}" for i in range(len(cells))], column: spelled}
-    return build(columns, "r.jsonl", range(1, len(cells) + 1)).rename({"text": "text", "label": column})
+    return build_rows(columns, "r.jsonl", range(1, len(cells) + 1)).with_column_mapping(
+        {"text": "text", "label": column}
+    )
 
 
 def regression() -> Regression:
-    kind = Classify(ClassifyOptions(kind="regression")).kind
+    kind = Classify(ClassifyOptions(kind="regression")).problem_type
     assert isinstance(kind, Regression)
     return kind
 
@@ -45,8 +47,8 @@ def fitted(cells: Sequence[Any] = NUMBERS, column: str = "label") -> Regression:
 @pytest.mark.parametrize("column", ["stars", "好", "a=b/c", "<b>", "two words"])
 def test_mean_and_spread_are_learned_and_the_column_names_the_output(column: str) -> None:
     kind = fitted(column=column)
-    assert kind.units == pytest.approx((statistics.fmean(NUMBERS), statistics.pstdev(NUMBERS)), rel=1e-12)
-    assert kind.config() == {
+    assert kind.target_scale == pytest.approx((statistics.fmean(NUMBERS), statistics.pstdev(NUMBERS)), rel=1e-12)
+    assert kind.config_fields() == {
         "num_labels": 1, "id2label": {0: column}, "label2id": {column: 0}, "problem_type": "regression",
     }  # fmt: skip
     assert kind.labels == ()
@@ -55,17 +57,17 @@ def test_mean_and_spread_are_learned_and_the_column_names_the_output(column: str
 def test_cells_of_text_are_numbers_too() -> None:
     kind = fitted(["1", " 2.5", "-3e0"])
     assert kind.references(rows(["1", " 2.5", "-3e0"])) == [1.0, 2.5, -3.0]
-    assert kind.strata(rows(["1"])) is None
+    assert kind.stratify_by(rows(["1"])) is None
 
 
 def test_the_summed_loss_over_the_count_is_torchs_mean_in_standard_units() -> None:
     kind = fitted()
-    targets = kind.tensor(kind.targets(NUMBERS))
+    targets = kind.to_tensor(kind.encode_targets(NUMBERS))
     assert float(targets.mean()) == pytest.approx(0, abs=1e-6)
     assert float(targets.std(correction=0)) == pytest.approx(1, rel=1e-6)
     logits = torch.randn(5, 1, generator=torch.Generator().manual_seed(0))
-    assert (kind.count(targets), targets.dtype) == (5.0, torch.float32)
-    torch.testing.assert_close(kind.loss(logits, targets) / kind.count(targets), mse_loss(logits[:, 0], targets))
+    assert (kind.num_items(targets), targets.dtype) == (5.0, torch.float32)
+    torch.testing.assert_close(kind.loss(logits, targets) / kind.num_items(targets), mse_loss(logits[:, 0], targets))
 
 
 @given(
@@ -78,8 +80,8 @@ def test_targets_decode_to_the_numbers_whatever_their_size(middle: float, spread
     numbers = [middle + spread * one for one in shape]
     assume(spread > 1e-5 * max(map(abs, numbers)))
     kind = fitted(numbers)
-    outputs = list(np.array(kind.targets(numbers), dtype=np.float32)[:, None])
-    decoded = [one.answer for one in kind.decode(outputs)]
+    outputs = list(np.array(kind.encode_targets(numbers), dtype=np.float32)[:, None])
+    decoded = [one.value for one in kind.decode(outputs)]
     assert decoded == pytest.approx(numbers, rel=1e-5, abs=2e-2 * spread)
     assert [one.as_dict() for one in kind.decode(outputs)] == [{"answer": one} for one in decoded]
 
@@ -115,7 +117,7 @@ def test_answers_that_are_no_numbers_are_no_answer(wrong: float) -> None:
 
 def test_scores_and_their_statistic() -> None:
     kind = fitted()
-    answers = [Answer(number + 1) for number in NUMBERS]
+    answers = [Prediction(number + 1) for number in NUMBERS]
     scores = kind.score(["rmse", "mae", "pearson"], NUMBERS, answers)
     assert [scores[name].value for name in ("rmse", "mae", "pearson")] == pytest.approx([1, 1, 1])
     assert kind.statistic(["mae", "rmse"], NUMBERS, answers)(np.ones((1, 5)))[0].tolist() == pytest.approx([1, 1])
@@ -125,17 +127,22 @@ def test_scores_and_their_statistic() -> None:
 @pytest.mark.parametrize("problem_type", [None, "regression"])
 def test_a_saved_model_answers_in_its_own_units(problem_type: str | None) -> None:
     task = Classify()
-    task.adopt(AutoConfig.for_model("bert", id2label={0: "stars"}, problem_type=problem_type))
-    assert isinstance(task.kind, Regression)
-    assert (task.kind.column, task.kind.units, task.labels, task.metrics) == ("stars", None, (), Regression.metrics)
-    assert task.decode([np.array([2.5], dtype=np.float32)], []) == [Answer(2.5)]
-    assert task.kind.targets([1.5]) == [1.5]
-    assert task.model().config["problem_type"] == "regression"
+    task.load_config(AutoConfig.for_model("bert", id2label={0: "stars"}, problem_type=problem_type))
+    assert isinstance(task.problem_type, Regression)
+    assert (task.problem_type.column, task.problem_type.target_scale, task.labels, task.metrics) == (
+        "stars",
+        None,
+        (),
+        Regression.metrics,
+    )
+    assert task.decode([np.array([2.5], dtype=np.float32)], []) == [Prediction(2.5)]
+    assert task.problem_type.encode_targets([1.5]) == [1.5]
+    assert task.head().config["problem_type"] == "regression"
 
 
 def test_a_model_fitted_before_takes_the_units_of_the_new_rows() -> None:
     task = Classify(ClassifyOptions(kind="regression"))
     task.fit(rows(NUMBERS), {})
-    assert task.model().units == task.kind.units
-    task.adopt(AutoConfig.for_model("bert", num_labels=1))
-    assert task.model().units is None
+    assert task.head().target_scale == task.problem_type.target_scale
+    task.load_config(AutoConfig.for_model("bert", num_labels=1))
+    assert task.head().target_scale is None

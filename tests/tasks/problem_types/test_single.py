@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from transformers import AutoConfig
 
-from llmkit.data.rows import Rows, build
+from llmkit.data.rows import Rows, build_rows
 from llmkit.errors import RecipeError
 from llmkit.metrics.classification import probabilities, single_label
 from llmkit.recipe.load import load_recipe
-from llmkit.tasks.base import Answer
+from llmkit.tasks.base import Prediction
 from llmkit.tasks.classify import Classify, ClassifyOptions
-from llmkit.tasks.problem_types.single import Single
+from llmkit.tasks.problem_types.single import SingleLabel
 
 CELLS = "counts only beside kind: multi; leave it out"
 NO_CLASSES = "a number has no classes; leave it out"
@@ -23,7 +23,9 @@ THRESHOLDS = "must be common, each, a share from 0 to 1, or a mapping label: sha
 
 def rows(labels: list[str]) -> Rows:
     columns = {"text": [f"text {i}" for i in range(len(labels))], "label": labels}
-    return build(columns, "r.csv", range(2, len(labels) + 2)).rename({"text": "text", "label": "label"})
+    return build_rows(columns, "r.csv", range(2, len(labels) + 2)).with_column_mapping(
+        {"text": "text", "label": "label"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,27 +81,27 @@ def test_probabilities_are_spelled_as_float32_means_them() -> None:
     task = Classify()
     task.fit(rows(["a", "b"]), {})
     (answer,) = task.decode([np.array([0.1, 0.9], dtype=np.float32)], [])
-    assert answer == Answer("b", {"a": 0.1, "b": 0.9})
+    assert answer == Prediction("b", {"a": 0.1, "b": 0.9})
 
 
 def test_metrics_of_classes_and_of_chances_come_in_the_order_asked_for() -> None:
     task = Classify()
     task.fit(rows(["a", "b", "c", "a"]), {})
-    answers = [Answer("a", {"a": 0.5, "b": 0.25, "c": 0.25}), Answer("c", {"a": 0.25, "b": 0.25, "c": 0.5})]
+    answers = [Prediction("a", {"a": 0.5, "b": 0.25, "c": 0.25}), Prediction("c", {"a": 0.25, "b": 0.25, "c": 0.5})]
     names = ["log_loss", "accuracy", "brier"]
     scores = task.score(names, ["a", "b"], answers)
     assert list(scores) == names
     assert [scores[name].value for name in names] == pytest.approx([-np.log([0.5, 0.25]).mean(), 0.5, 0.625])
     values = task.statistic(names, ["a", "b"], answers)(np.ones((1, 2)))[0]
     assert values.tolist() == pytest.approx([scores[name].value for name in names])
-    assert Single.known_metrics == single_label.NAMES + probabilities.NAMES
+    assert SingleLabel.known_metrics == single_label.CLASSIFICATION_METRICS + probabilities.PROBABILITY_METRICS
 
 
 @pytest.mark.parametrize("problem_type", [None, "single_label_classification"])
 def test_a_foreign_model_of_several_outputs_says_one_class(problem_type: str | None) -> None:
     task = Classify()
-    task.adopt(AutoConfig.for_model("bert", num_labels=3, problem_type=problem_type))
-    assert isinstance(task.kind, Single)
+    task.load_config(AutoConfig.for_model("bert", num_labels=3, problem_type=problem_type))
+    assert isinstance(task.problem_type, SingleLabel)
     assert task.labels == ["LABEL_0", "LABEL_1", "LABEL_2"]
 
 
@@ -112,5 +114,5 @@ def test_a_class_of_the_users_own_keeps_what_it_says_itself() -> None:
         task = Mine(ClassifyOptions(kind=kind))
         return task.metrics, task.baselines, task.known_metrics
 
-    assert said("single") == (("mcc",), ("majority",), Single.known_metrics)
+    assert said("single") == (("mcc",), ("majority",), SingleLabel.known_metrics)
     assert said("regression")[0] == ("mcc",)

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 import llmkit
 from llmkit.errors import InternalError
-from llmkit.inference.batched import answer
-from llmkit.models.fast.padding_free import NAME
-from llmkit.testing import reviews, tiny_model, write_jsonl
+from llmkit.inference.batched import predict_batches
+from llmkit.models.fast.padding_free import ATTENTION_NAME
+from llmkit.testing import make_reviews, make_tiny_model, write_jsonl
 from llmkit.training.checkpoints import state_dict as states
 from llmkit.training.trainer import StepTrainer
 
@@ -29,7 +29,7 @@ SGD = ("train.optim=sgd", "train.learning_rate=0.2")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with rows in it, where runs are made once."""
     folder = tmp_path_factory.mktemp("shortcuts")
-    write_jsonl(folder / "reviews.jsonl", reviews(60))
+    write_jsonl(folder / "reviews.jsonl", make_reviews(60))
     return folder
 
 
@@ -47,7 +47,7 @@ def furthest(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> f
 
 @pytest.fixture(scope="module")
 def plain(home: Path, tiny: str) -> dict[str, torch.Tensor]:
-    return trained(home, tiny, "plain", *SGD, "train.shortcuts=off")
+    return trained(home, tiny, "plain", *SGD, "train.fast_path=off")
 
 
 def test_a_run_with_shortcuts_ends_with_the_same_weights(
@@ -55,7 +55,7 @@ def test_a_run_with_shortcuts_ends_with_the_same_weights(
 ) -> None:
     short = trained(home, tiny, "short", *SGD)
     said = (
-        "shortcuts: texts without padding, the last layer only where it is read (same gradient; train.shortcuts=off)\n"
+        "shortcuts: texts without padding, the last layer only where it is read (same gradient; train.fast_path=off)\n"
     )
     assert said in capsys.readouterr().err
     moved = furthest(plain, load_start(tiny, plain))
@@ -71,7 +71,7 @@ def load_start(model: str, like: dict[str, torch.Tensor]) -> dict[str, torch.Ten
 
 @pytest.mark.parametrize("shortcuts", ["auto", "off"])
 def test_workers_change_nothing(home: Path, tiny: str, plain: dict[str, torch.Tensor], shortcuts: str) -> None:
-    keys = (*SGD, "train.dataloader_num_workers=2", f"train.shortcuts={shortcuts}")
+    keys = (*SGD, "train.dataloader_num_workers=2", f"train.fast_path={shortcuts}")
     assert furthest(trained(home, tiny, f"workers-{shortcuts}", *keys), plain) < 1e-5
 
 
@@ -79,7 +79,7 @@ def test_adam_and_dropout_learn_alike(home: Path, tiny: str) -> None:
     """Adam magnifies the last bits of a gradient that is zero; what is learned is judged by its answers."""
     fast = ("train.learning_rate=6e-3", "train.max_steps=40", "model.config={}")
     for shortcuts in ("auto", "off"):
-        trained(home, tiny, f"adam-{shortcuts}", *fast, f"train.shortcuts={shortcuts}")
+        trained(home, tiny, f"adam-{shortcuts}", *fast, f"train.fast_path={shortcuts}")
     scores = [json.loads((home / f"adam-{one}/metrics.json").read_text(encoding="utf-8")) for one in ("auto", "off")]
     assert [one["metrics"]["accuracy"]["value"] for one in scores] == [1.0, 1.0]
 
@@ -88,7 +88,7 @@ def traces(model: Any) -> list[str]:
     """What a shortcut leaves on a model while it is installed."""
     found = [path for path, module in model.named_modules() if path and "forward" in module.__dict__]
     found += [path for path, module in model.named_modules() if module._forward_hooks]
-    return found + [word for word in [model.config._attn_implementation] if word == NAME]
+    return found + [word for word in [model.config._attn_implementation] if word == ATTENTION_NAME]
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
@@ -99,7 +99,7 @@ def test_what_is_judged_and_saved_is_the_plain_model(
 
     def judging(task: Any, model: Any, *more: Any, **words: Any) -> Any:
         judged.append(traces(model))
-        return answer(task, model, *more, **words)
+        return predict_batches(task, model, *more, **words)
 
     def stepping(self: StepTrainer, model: Any, *more: Any) -> Any:
         learning.append(traces(model))
@@ -109,19 +109,19 @@ def test_what_is_judged_and_saved_is_the_plain_model(
         saved.append(save(model))
         return saved[-1]
 
-    step, save = StepTrainer.training_step, states.kept
+    step, save = StepTrainer.training_step, states.select_checkpoint_weights
     monkeypatch.setattr("llmkit.training.trainer.answer", judging)
     monkeypatch.setattr(StepTrainer, "training_step", stepping)
     monkeypatch.setattr("llmkit.training.checkpoints.state_dict.kept", saving)
     keys = ("train.max_steps=3", "train.eval_strategy=steps", "train.eval_steps=1", "train.save_strategy=steps",
             "train.save_steps=1", "train.per_device_train_batch_size=8", "eval.baselines=[]")  # fmt: skip
-    model = tiny_model(tmp_path / family, family)
+    model = make_tiny_model(tmp_path / family, family)
     llmkit.train(None, *keys, task="classify", model=model, train=home / "reviews.jsonl", output_dir="run")
     assert judged == [[]] * 3
     assert len(saved) >= len(learning) == 3
-    assert all(NAME in found and len(found) >= 3 for found in learning)
+    assert all(ATTENTION_NAME in found and len(found) >= 3 for found in learning)
     assert all(found.keys() == load_file("run/model/model.safetensors").keys() for found in saved)
-    assert NAME not in Path("run/model/config.json").read_text(encoding="utf-8")
+    assert ATTENTION_NAME not in Path("run/model/config.json").read_text(encoding="utf-8")
 
 
 def test_a_run_that_fails_leaves_a_plain_model(home: Path, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_a_run_that_fails_leaves_a_plain_model(home: Path, tiny: str, monkeypatc
 
     def failing(self: StepTrainer, model: Any, *more: Any) -> Any:
         models.append(model)
-        assert NAME in traces(model)
+        assert ATTENTION_NAME in traces(model)
         raise InternalError("nothing works", "try again")
 
     monkeypatch.setattr(StepTrainer, "training_step", failing)
@@ -140,7 +140,7 @@ def test_a_run_that_fails_leaves_a_plain_model(home: Path, tiny: str, monkeypatc
 
 @pytest.mark.parametrize(
     ("key", "why"),
-    [("train.shortcuts=off", "train.shortcuts=off"), ("train.hf={activation_checkpointing: true}", "beside gradient checkpointing")],
+    [("train.fast_path=off", "train.fast_path=off"), ("train.hf={activation_checkpointing: true}", "beside gradient checkpointing")],
 )  # fmt: skip
 def test_why_there_are_none_is_said(
     home: Path, tiny: str, key: str, why: str, capsys: pytest.CaptureFixture[str], own_folder: Path
@@ -168,7 +168,7 @@ def test_a_tasks_own_loss_sees_the_padded_batch(home: Path, tiny: str) -> None:
     Path("own.py").write_text(OWN, encoding="utf-8")
     losses = []
     for shortcuts in ("auto", "off"):
-        keys = ("train.max_steps=2", "train.logging_steps=1", f"train.shortcuts={shortcuts}", "eval.baselines=[]",
+        keys = ("train.max_steps=2", "train.logging_steps=1", f"train.fast_path={shortcuts}", "eval.baselines=[]",
                 "model.config={hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0}")  # fmt: skip
         run = llmkit.train(None, *keys, task="./own.py", model=tiny, train=home / "reviews.jsonl", output_dir=shortcuts)
         log = [json.loads(line) for line in (run.path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -178,17 +178,17 @@ def test_a_tasks_own_loss_sees_the_padded_batch(home: Path, tiny: str) -> None:
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0])
 def test_a_head_that_looks_at_all_positions_is_found_however_small_its_logits(tmp_path: Path, scale: float) -> None:
-    from llmkit.models.fast.padding_free import packing_for
+    from llmkit.models.fast.padding_free import try_padding_free
     from llmkit.models.load import load_model
-    from llmkit.models.sources.model_ref import resolve
-    from llmkit.models.tokenizers.encode import encode, pad
+    from llmkit.models.sources.model_ref import resolve_model
+    from llmkit.models.tokenizers.encode import encode_texts, pad_features
 
-    folder = tiny_model(tmp_path / "mean", "modernbert", classifier_pooling="mean")
-    loaded = load_model(resolve(folder), "AutoModelForSequenceClassification", {"num_labels": 1})
+    folder = make_tiny_model(tmp_path / "mean", "modernbert", classifier_pooling="mean")
+    loaded = load_model(resolve_model(folder), "AutoModelForSequenceClassification", {"num_labels": 1})
     with torch.no_grad():
         loaded.model.classifier.weight.mul_(scale)
         loaded.model.classifier.bias.zero_()
-    features, _ = encode(loaded.tokenizer, ["a warm and funny film with its story", "dull"], 32)
-    packing, why = packing_for(loaded.model, pad(loaded.tokenizer, features))
+    features, _ = encode_texts(loaded.tokenizer, ["a warm and funny film with its story", "dull"], 32)
+    packing, why = try_padding_free(loaded.model, pad_features(loaded.tokenizer, features))
     assert packing is None
     assert why == "its logits would differ, or are all alike"

@@ -11,18 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llmkit
-from llmkit.data.corpus.stream import place, streamed
+from llmkit.data.corpus.stream import hash_with_seed, open_document_stream
 from llmkit.data.readers.decode import ReadOptions
 from llmkit.errors import DataError, RecipeError
 from llmkit.schema import DataSection
-from llmkit.testing import sentences, tiny_model, write_lines
+from llmkit.testing import make_sentences, make_tiny_model, write_lines
 from llmkit.training.batches.streaming import StreamSteps
 
 
 def steps(number: int, rows: int, window: int, epoch: int = 0, seed: int = 0) -> list[list[int]]:
     """The features of each step of an epoch."""
     found = StreamSteps(lambda: iter([{"at": i} for i in range(number)]), rows, seed, lambda items: {
-        "rows": [item.number for item in items], "same": all(item.feature["at"] == item.number for item in items),
+        "rows": [item.feature_index for item in items], "same": all(item.feature["at"] == item.feature_index for item in items),
         "epochs": {item.epoch for item in items},
     }, window)  # fmt: skip
     found.set_epoch(epoch)
@@ -59,18 +59,18 @@ def test_a_stream_is_read_no_further_than_its_window() -> None:
             read.append(i)
             yield {"at": i}
 
-    some = iter(StreamSteps(features, 4, 0, lambda items: {"rows": [item.number for item in items]}, 16))
+    some = iter(StreamSteps(features, 4, 0, lambda items: {"rows": [item.feature_index for item in items]}, 16))
     next(some)
     assert len(read) == 16
 
 
 def test_documents_are_held_back_by_their_text_wherever_they_stand(own_folder: Path) -> None:
-    texts = sentences(400)
+    texts = make_sentences(400)
     write_lines("one.txt", texts + texts)
     write_lines("other.txt", texts[::-1])
     kept = []
     for name in ("one.txt", "other.txt"):
-        sample, held, stream = streamed(DataSection(train=name, streaming=True), ReadOptions(), None)
+        sample, held, stream = open_document_stream(DataSection(train=name, streaming=True), ReadOptions(), None)
         training, scored = {one.text for one in stream()}, set(held["validation"].texts("text"))
         assert training | scored == set(texts)
         assert not training & scored
@@ -78,7 +78,7 @@ def test_documents_are_held_back_by_their_text_wherever_they_stand(own_folder: P
         kept.append(scored)
     assert kept[0] == kept[1]
     assert 20 < len(kept[0]) < 60  # a tenth of 400, five standard errors
-    assert place("x", 1) != place("x", 2)
+    assert hash_with_seed("x", 1) != hash_with_seed("x", 2)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_documents_are_held_back_by_their_text_wherever_they_stand(own_folder: P
 def test_what_cannot_be_streamed_is_said(
     tiny: str, own_folder: Path, task: str, keys: list[str], kind: type, sentence: str
 ) -> None:
-    write_lines("corpus.txt", sentences(20))
+    write_lines("corpus.txt", make_sentences(20))
     keys = ["data.train=corpus.txt", "data.streaming=true", *keys]
     with pytest.raises(kind) as error:
         llmkit.train(None, *keys, task=task, model=tiny)
@@ -105,8 +105,8 @@ def test_what_cannot_be_streamed_is_said(
 
 
 def test_a_run_goes_through_the_stream_again_and_again(tmp_path: Path) -> None:
-    texts = sentences(120)
-    model = tiny_model(tmp_path / "model", texts=texts, auto_class="AutoModelForMaskedLM")
+    texts = make_sentences(120)
+    model = make_tiny_model(tmp_path / "model", texts=texts, auto_class="AutoModelForMaskedLM")
     write_lines("corpus.txt", texts)
     keys = ["data.streaming=true", "train.max_steps=12", "model.max_length=64", "train.per_device_train_batch_size=4",
             "train.learning_rate=1e-3"]  # fmt: skip

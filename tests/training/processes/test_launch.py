@@ -14,17 +14,17 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from llmkit.errors import RecipeError, UsageError
 from llmkit.recipe import catalog
-from llmkit.recipe.load import as_given, dump, load_recipe
-from llmkit.runs.launch_env import Places
+from llmkit.recipe.load import dump_given_keys, dump_recipe, load_recipe
+from llmkit.runs.launch_env import ProcessGrid
 from llmkit.training.processes import launch
 
 
 def test_the_written_recipe_is_the_one_that_was_given() -> None:
     keys = ["train.batch_size=8", "classify.label_smoothing=0.1", 'data.columns.text="a: b"']
     recipe = load_recipe(None, keys, task="classify", train="it's.csv", output_dir="x")
-    Path("again.yaml").write_text(as_given(recipe), encoding="utf-8")
+    Path("again.yaml").write_text(dump_given_keys(recipe), encoding="utf-8")
     again = load_recipe("again.yaml")
-    assert dump(again) == dump(recipe)
+    assert dump_recipe(again) == dump_recipe(recipe)
     assert again == recipe
     assert "max_length" not in again.model.model_fields_set  # a default stays one, and may give way
 
@@ -32,36 +32,38 @@ def test_the_written_recipe_is_the_one_that_was_given() -> None:
 def test_a_strategy_for_gpus_is_refused_before_anything_starts() -> None:
     recipe = load_recipe(None, ["train.strategy=fsdp2"], task="classify", train="no.csv")
     with pytest.raises(RecipeError) as caught:
-        launch.start(recipe, Places(2))
+        launch.launch_processes(recipe, ProcessGrid(2))
     assert caught.value.exit_code == 78
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(UsageError) as caught:
-        launch.check(load_recipe(None, task="classify", train="x"), Places(4), "cuda")
+        launch.check_launch(load_recipe(None, task="classify", train="x"), ProcessGrid(4), "cuda")
     assert str(caught.value) == "--processes 4: this machine has 1 GPU; one process drives one GPU"
 
 
 def test_the_words_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch.distributed import run
 
-    told = run.get_args_parser().parse_args([*launch.of_torchrun(Places(2, 3, 1, "node1:7")), "-m", "llmkit", "train"])
+    told = run.get_args_parser().parse_args(
+        [*launch.build_torchrun_args(ProcessGrid(2, 3, 1, "node1:7")), "-m", "llmkit", "train"]
+    )
     assert (told.nproc_per_node, told.nnodes, told.node_rank) == ("2", "3", 1)
     assert (told.master_addr, told.master_port) == ("node1", 7)
     assert "SIGUSR1" in told.signals_to_handle
     assert "SIGHUP" in told.signals_to_handle
     monkeypatch.setattr("signal.getsignal", lambda _: signal.SIG_IGN)
-    assert "SIGHUP" not in launch.of_torchrun(Places(2))[1]  # under nohup
-    assert run.get_args_parser().parse_args([*launch.of_torchrun(Places(2)), "-m", "llmkit"]).standalone
+    assert "SIGHUP" not in launch.build_torchrun_args(ProcessGrid(2))[1]  # under nohup
+    assert run.get_args_parser().parse_args([*launch.build_torchrun_args(ProcessGrid(2)), "-m", "llmkit"]).standalone
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2", "deepspeed-zero2", "deepspeed-zero3"])
 def test_the_words_of_accelerate(strategy: str) -> None:
     from accelerate.commands.launch import launch_command_parser
 
-    profile = catalog.home() / "profiles" / f"{strategy}.yaml"
-    words = [*launch.of_accelerate(Places(4, 2, 1, "node1"), profile), "-m", "llmkit", "train", "r.yaml"]
+    profile = catalog.get_recipes_folder() / "profiles" / f"{strategy}.yaml"
+    words = [*launch.build_accelerate_args(ProcessGrid(4, 2, 1, "node1"), profile), "-m", "llmkit", "train", "r.yaml"]
     told = launch_command_parser().parse_args(words)
     assert (told.num_processes, told.num_machines, told.machine_rank) == (8, 2, 1)
     assert (told.main_process_ip, told.main_process_port, told.mixed_precision) == ("node1", 29_500, "no")
@@ -72,7 +74,7 @@ def test_what_the_processes_are_told_is_taken_back(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth7")
     before = dict(os.environ)
-    with launch.told(Places(2), "cpu", Path("shown")):
+    with launch.export_launch_environment(ProcessGrid(2), "cpu", Path("shown")):
         assert os.environ["LLMKIT_PROCESSES"] == "2"
         assert json.loads(os.environ["LLMKIT_COMMAND"]) == sys.argv
         assert os.environ["OMP_NUM_THREADS"] == str(max(1, (os.cpu_count() or 1) // 2))
@@ -86,7 +88,7 @@ def ended(fault: BaseException, capsys: pytest.CaptureFixture[str], shown: str =
     def run() -> None:
         raise fault
 
-    code = launch.ending(run, Places(2), Path(shown))
+    code = launch.run_launcher(run, ProcessGrid(2), Path(shown))
     return code, capsys.readouterr().err
 
 

@@ -16,10 +16,10 @@ import pytest
 
 import llmkit
 from llmkit import cli
-from llmkit.errors import Stopped
+from llmkit.errors import RunInterrupted
 from llmkit.runs import checkpoint
-from llmkit.runs.manifest import file_hash
-from llmkit.testing import reviews, write_jsonl
+from llmkit.runs.manifest import hash_file
+from llmkit.testing import make_reviews, write_jsonl
 from llmkit.training import run as runs
 from llmkit.training.checkpoints import resumable_trainer
 from llmkit.training.processes import signals
@@ -32,7 +32,7 @@ FORK = multiprocessing.get_context("fork")  # the parent has imported everything
 
 @pytest.fixture(autouse=True)
 def data() -> str:
-    return write_jsonl("r.jsonl", reviews(40))
+    return write_jsonl("r.jsonl", make_reviews(40))
 
 
 def child(model: str, patch: Callable[[], None], *keys: str) -> Any:
@@ -46,7 +46,7 @@ def child(model: str, patch: Callable[[], None], *keys: str) -> Any:
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         patch()
         try:
-            code = cli.run([*COMMAND, "--model", model, "-o", "run", *keys])
+            code = cli.run_command_line([*COMMAND, "--model", model, "-o", "run", *keys])
         except BaseException:
             code = 99
         os._exit(code)
@@ -105,16 +105,16 @@ def before(owner: Any, name: str, sent: int) -> Callable[[], None]:
 )
 def test_the_step_is_finished_and_committed(tiny: str, sent: int, code: int, said: str, step: int) -> None:
     assert ended(child(tiny, lambda: None))[0] == 0
-    whole = file_hash(Path("run/model/model.safetensors"))
+    whole = hash_file(Path("run/model/model.safetensors"))
     Path("run").rename("whole")
     found, err = ended(child(tiny, at_step(step, sent)))
     assert found == code, err
-    assert checkpoint.steps(Path("run/checkpoints"))[0] == step
+    assert checkpoint.list_checkpoint_steps(Path("run/checkpoints"))[0] == step
     how = f"run: unfinished, committed up to step {step}; `llmkit train --resume run` goes on\n"
     assert err.endswith(how + said)
     assert err.count("stopping as soon as this step is saved; a second signal leaves at once\n") == 1
     llmkit.train(resume="run")
-    assert file_hash(Path("run/model/model.safetensors")) == whole
+    assert hash_file(Path("run/model/model.safetensors")) == whole
     lines = [Path(run, "log.jsonl").read_text(encoding="utf-8").splitlines() for run in ("run", "whole")]
     assert len(lines[0]) == len(lines[1])
 
@@ -127,7 +127,7 @@ def test_an_evaluation_is_left_and_made_again(tiny: str) -> None:
     Path("run").rename("whole")
     code, err = ended(child(tiny, before(StepTrainer, "leave_evaluation", signal.SIGTERM), *keys))
     assert code == 75, err
-    assert checkpoint.steps(Path("run/checkpoints")) == [4]
+    assert checkpoint.list_checkpoint_steps(Path("run/checkpoints")) == [4]
     llmkit.train(resume="run")
     assert [Path("run", name).read_bytes() for name in ("model/model.safetensors", "metrics.json")] == whole
     assert [line for line in Path("run/log.jsonl").read_text("utf-8").splitlines() if "eval_" in line] == scored
@@ -176,11 +176,11 @@ def test_an_echo_of_a_signal_does_not_end_one_of_several_at_once(tiny: str, monk
     monkeypatch.setattr(signals, "one_of_several", lambda: True)
     found, err = ended(child(tiny, at_step(2, signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1)))
     assert found == 75, err
-    assert checkpoint.steps(Path("run/checkpoints")) == [2]
+    assert checkpoint.list_checkpoint_steps(Path("run/checkpoints")) == [2]
     monkeypatch.setattr(signals, "ECHO", 0.0)
     found, err = ended(child(tiny, at_step(6, signal.SIGTERM, signal.SIGTERM)))
     assert err.endswith("error: stopped at once\n")
-    assert checkpoint.steps(Path("run/checkpoints")) == [4, 2]
+    assert checkpoint.list_checkpoint_steps(Path("run/checkpoints")) == [4, 2]
 
 
 def test_one_of_several_that_waits_in_a_library_leaves_soon(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_one_of_several_that_waits_in_a_library_leaves_soon(tiny: str, monkeypat
 
     def patch() -> None:
         def stuck(*_: Any) -> None:
-            with suppress(Stopped):
+            with suppress(RunInterrupted):
                 os.kill(os.getpid(), signal.SIGTERM)
             while True:  # as a library that does not come back to Python
                 time.sleep(60)
@@ -220,7 +220,7 @@ def test_under_nohup_a_run_outlives_its_terminal(tiny: str, monkeypatch: pytest.
 
 
 def test_handlers_are_put_back() -> None:
-    before_ = {number: signal.getsignal(number) for number in signals.CODES}
-    with signals.listening() as stop:
+    before_ = {number: signal.getsignal(number) for number in signals.EXIT_CODE_BY_SIGNAL}
+    with signals.handle_signals() as stop:
         assert signal.getsignal(signal.SIGTERM) == stop.handle
-    assert {number: signal.getsignal(number) for number in signals.CODES} == before_
+    assert {number: signal.getsignal(number) for number in signals.EXIT_CODE_BY_SIGNAL} == before_

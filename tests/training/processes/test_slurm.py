@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llmkit.errors import UsageError
-from llmkit.training.processes.slurm import Cluster, script
+from llmkit.training.processes.slurm import SlurmResources, build_slurm_script
 
 ODD = ["my recipe.yaml", "data.train=it's $HOME `x`.csv", "--output-dir", "/shared/a b"]
 
@@ -34,22 +34,22 @@ def words_of(text: str, code: int = 0) -> tuple[list[str], int, bool]:
 
 
 def test_every_word_arrives_as_it_was_written() -> None:
-    assert words_of(script(ODD, Cluster(), "x")) == (["train", *ODD, "--processes", "1"], 0, False)
+    assert words_of(build_slurm_script(ODD, SlurmResources(), "x")) == (["train", *ODD, "--processes", "1"], 0, False)
 
 
 def test_each_machine_knows_its_number_and_the_first() -> None:
-    words, *_ = words_of(script(["r"], Cluster(machines=2, processes=4), "x"))
+    words, *_ = words_of(build_slurm_script(["r"], SlurmResources(machines=2, processes=4), "x"))
     assert words == ["train", "r", "--processes", "4", "--machines", "2", "--rank", "1",
                      "--main-address", "gpu03:29500"]  # fmt: skip
 
 
 def test_a_run_that_was_stopped_is_queued_again_and_one_that_failed_is_not() -> None:
-    assert words_of(script(["r"], Cluster(), "x"), 65)[1:] == (65, False)
-    assert words_of(script(["r"], Cluster(), "x"), 75)[1:] == (75, True)
+    assert words_of(build_slurm_script(["r"], SlurmResources(), "x"), 65)[1:] == (65, False)
+    assert words_of(build_slurm_script(["r"], SlurmResources(), "x"), 75)[1:] == (75, True)
 
 
 def test_what_is_asked_of_slurm() -> None:
-    asked = script(["r"], Cluster(2, 4, "1-00:00:00", "gpu", 6), "my\nrun; rm").split("\n")
+    asked = build_slurm_script(["r"], SlurmResources(2, 4, "1-00:00:00", "gpu", 6), "my\nrun; rm").split("\n")
     assert [line for line in asked if line.startswith("#SBATCH")] == [
         "#SBATCH --job-name=my-run-rm",
         "#SBATCH --nodes=2",
@@ -63,18 +63,18 @@ def test_what_is_asked_of_slurm() -> None:
         "#SBATCH --output=%x-%j.log",
         "#SBATCH --requeue",
     ]
-    assert "gpus-per-node" not in script(["r"], Cluster(gpus=False), "x")
+    assert "gpus-per-node" not in build_slurm_script(["r"], SlurmResources(gpus=False), "x")
 
 
 @pytest.mark.parametrize(
     ("cluster", "sentence"),
     [
-        (Cluster(machines=0), "--machines 0: at least 1"),
-        (Cluster(time="soon"), "--time soon: no time limit of Slurm; write HH:MM:SS, D-HH:MM:SS or minutes"),
-        (Cluster(partition="a b"), "--partition a b: no name of a partition; `sinfo` lists them"),
+        (SlurmResources(machines=0), "--machines 0: at least 1"),
+        (SlurmResources(time="soon"), "--time soon: no time limit of Slurm; write HH:MM:SS, D-HH:MM:SS or minutes"),
+        (SlurmResources(partition="a b"), "--partition a b: no name of a partition; `sinfo` lists them"),
     ],
 )
-def test_what_slurm_would_refuse_is_refused(cluster: Cluster, sentence: str) -> None:
+def test_what_slurm_would_refuse_is_refused(cluster: SlurmResources, sentence: str) -> None:
     with pytest.raises(UsageError) as caught:
-        script(["r"], cluster, "x")
+        build_slurm_script(["r"], cluster, "x")
     assert str(caught.value) == sentence

@@ -10,7 +10,7 @@ from llmkit.recipe import catalog
 from llmkit.recipe.load import load_recipe
 from llmkit.training.processes import strategies
 
-NAMES = list(strategies.WRAPPERS)
+NAMES = list(strategies.STRATEGY_WRAPPERS)
 SHARDS, MEND = "Accelerate shards only on accelerators", "write train.strategy=ddp"
 
 
@@ -25,40 +25,40 @@ SHARDS, MEND = "Accelerate shards only on accelerators", "write train.strategy=d
 )
 def test_a_strategy_that_cannot_be_is_refused(strategy: str, on: str, size: int, sentence: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        strategies.check(strategy, on, size)
+        strategies.check_strategy(strategy, on, size)
     assert str(caught.value) == f"train.strategy: {strategy}: {sentence}"
     assert caught.value.exit_code == 78
 
 
 def test_another_wrapper_than_was_asked_for_is_a_fault() -> None:
     with pytest.raises(InternalError) as caught:
-        strategies.check_wrapper(torch.nn.Linear(1, 1), "ddp", 2)
+        strategies.check_strategy_wrapper(torch.nn.Linear(1, 1), "ddp", 2)
     assert str(caught.value) == "train.strategy: ddp was asked for, and Linear is what runs; report this as a bug"
-    strategies.check_wrapper(torch.nn.Linear(1, 1), "ddp", 1)
+    strategies.check_strategy_wrapper(torch.nn.Linear(1, 1), "ddp", 1)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_accelerate_reads_each_profile(name: str) -> None:
     from accelerate.commands.config.config_args import load_config_from_file
 
-    config = load_config_from_file(str(catalog.home() / "profiles" / f"{name}.yaml"))
+    config = load_config_from_file(str(catalog.get_recipes_folder() / "profiles" / f"{name}.yaml"))
     kinds = {"ddp": "MULTI_GPU", "fsdp2": "FSDP", "deepspeed-zero2": "DEEPSPEED", "deepspeed-zero3": "DEEPSPEED"}
     assert config.distributed_type == kinds[name]
 
 
 def test_profiles_are_no_recipes() -> None:
-    assert not [name for name in catalog.listed() if name.startswith("profiles/")]
-    assert sorted(path.stem for path in (catalog.home() / "profiles").iterdir()) == sorted(NAMES)
+    assert not [name for name in catalog.list_recipes() if name.startswith("profiles/")]
+    assert sorted(path.stem for path in (catalog.get_recipes_folder() / "profiles").iterdir()) == sorted(NAMES)
 
 
 def test_the_trainer_is_told_what_the_profile_says() -> None:
-    assert strategies.arguments("ddp") == {}
-    fsdp = strategies.arguments("fsdp2")
+    assert strategies.build_strategy_arguments("ddp") == {}
+    fsdp = strategies.build_strategy_arguments("fsdp2")
     assert fsdp["fsdp"] is True
     assert fsdp["fsdp_config"]["fsdp_version"] == 2
     assert fsdp["fsdp_config"]["fsdp_state_dict_type"] == "FULL_STATE_DICT"
     for stage in (2, 3):
-        told = strategies.arguments(f"deepspeed-zero{stage}")["deepspeed"]
+        told = strategies.build_strategy_arguments(f"deepspeed-zero{stage}")["deepspeed"]
         assert told["zero_optimization"]["stage"] == stage
         assert told["gradient_accumulation_steps"] == 1
 

@@ -12,8 +12,8 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from llmkit import console
 from llmkit.errors import DiskError
-from llmkit.training.progress.callback import Journal, evaluations_left, facts
-from llmkit.training.progress.throughput import Meter, Totals
+from llmkit.training.progress.callback import ProgressCallback, count_remaining_evaluations, format_step_stats
+from llmkit.training.progress.throughput import ThroughputMeter, Totals
 
 Captured = pytest.CaptureFixture[str]
 
@@ -24,8 +24,8 @@ class Story:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **words: Any) -> None:
         self.now = 0.0
         monkeypatch.setattr(console.time, "monotonic", lambda: self.now)
-        self.meter = Meter(lambda: self.now)
-        self.journal = Journal(Path("log.jsonl"), self.meter)
+        self.meter = ThroughputMeter(lambda: self.now)
+        self.journal = ProgressCallback(Path("log.jsonl"), self.meter)
         choosing = {"metric_for_best_model": "accuracy", "greater_is_better": True}
         self.args = TrainingArguments("out", eval_strategy="steps", eval_steps=4, **choosing | words)
         self.state = TrainerState(max_steps=12, eval_steps=4, num_train_epochs=3)
@@ -38,13 +38,13 @@ class Story:
     def steps(self, number: int, loss: float = 0.5, sent: int = 70_000) -> None:
         for _ in range(number):
             self.now += 7
-            self.meter.step(rows=32, tokens=70_000, sent=sent, loss=loss)
+            self.meter.record_step(rows=32, tokens=70_000, sent=sent, loss=loss)
             self.state.global_step += 1
             self.state.epoch = self.state.global_step / 4
             self.call("on_step_end")
 
     def evaluate(self, **scores: float) -> None:
-        with self.meter.paused():
+        with self.meter.pause():
             self.now += 21
         self.call("on_evaluate", metrics={f"eval_{name}": value for name, value in scores.items()})
 
@@ -79,8 +79,8 @@ def test_a_short_run_says_one_line_an_evaluation_and_one_at_its_end(
 def test_padding_stands_among_the_facts_where_there_is_some() -> None:
     state = TrainerState(epoch=0.5)
     late = Totals(steps=2, rows=64, tokens=960, sent=1000, loss=0.0002, seconds=2.0)
-    assert facts(state, late) == ["epoch 0.50", "loss 1.0e-04", "480 tokens/s", "pad 4%"]
-    assert facts(state, late._replace(sent=961)) == ["epoch 0.50", "loss 1.0e-04", "480 tokens/s"]
+    assert format_step_stats(state, late) == ["epoch 0.50", "loss 1.0e-04", "480 tokens/s", "pad 4%"]
+    assert format_step_stats(state, late._replace(sent=961)) == ["epoch 0.50", "loss 1.0e-04", "480 tokens/s"]
 
 
 def test_a_smaller_error_is_better_and_what_is_undefined_is_never_best(
@@ -129,7 +129,7 @@ def test_a_run_that_is_stopped_says_where(monkeypatch: pytest.MonkeyPatch, capsy
 def test_the_evaluations_that_are_still_to_come(strategy: str, step: int, epoch: float, left: int) -> None:
     args = TrainingArguments("out", eval_strategy=strategy, eval_steps=20)
     state = TrainerState(global_step=step, epoch=epoch, max_steps=45, eval_steps=20, num_train_epochs=3)
-    assert evaluations_left(args, state) == left
+    assert count_remaining_evaluations(args, state) == left
 
 
 def test_log_jsonl_is_strict_and_a_full_disk_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmkit.training.progress.throughput import SECONDS, STEPS, Meter, Totals
+from llmkit.training.progress.throughput import RECENT_SECONDS, RECENT_STEPS, ThroughputMeter, Totals
 
 
 class Clock:
@@ -20,68 +20,70 @@ class Clock:
         return self.now
 
 
-def stepped(meter: Meter, clock: Clock, seconds: float, tokens: int = 100, sent: int = 125, loss: float = 0.5) -> None:
+def stepped(
+    meter: ThroughputMeter, clock: Clock, seconds: float, tokens: int = 100, sent: int = 125, loss: float = 0.5
+) -> None:
     clock.now += seconds
-    meter.step(rows=8, tokens=tokens, sent=sent, loss=loss)
+    meter.record_step(rows=8, tokens=tokens, sent=sent, loss=loss)
 
 
 def test_steps_are_counted_and_pauses_left_out() -> None:
     clock = Clock()
-    meter = Meter(clock)
+    meter = ThroughputMeter(clock)
     clock.now += 60  # a tracker that starts slowly
-    meter.begin()
+    meter.reset()
     stepped(meter, clock, 2.0, loss=1.0)
-    with meter.paused():
+    with meter.pause():
         clock.now += 300
     stepped(meter, clock, 2.0, loss=0.5)
     clock.now += 1.0  # the optimizer
-    with meter.paused():
+    with meter.pause():
         clock.now += 7
-    assert meter.at_last_step == Totals(steps=2, rows=16, tokens=200, sent=250, loss=1.5, seconds=4.0)
-    assert meter.whole() == meter.at_last_step._replace(seconds=5.0)
-    assert (meter.apart, meter.last_pause) == (307, 7)
-    assert meter.whole().tokens_per_second == 40
-    assert meter.late().tokens_per_second == 50
-    assert math.isclose(meter.whole().padding, 0.2)
-    assert (meter.whole().mean_loss, meter.late().seconds_per_step) == (0.75, 2.0)
+    assert meter.step_totals == Totals(steps=2, rows=16, tokens=200, sent=250, loss=1.5, seconds=4.0)
+    assert meter.run_totals() == meter.step_totals._replace(seconds=5.0)
+    assert (meter.paused_seconds, meter.last_pause_seconds) == (307, 7)
+    assert meter.run_totals().tokens_per_second == 40
+    assert meter.recent_totals().tokens_per_second == 50
+    assert math.isclose(meter.run_totals().padding, 0.2)
+    assert (meter.run_totals().mean_loss, meter.recent_totals().seconds_per_step) == (0.75, 2.0)
 
 
 def test_before_the_first_step_there_is_no_rate_and_no_loss() -> None:
-    nothing = Meter(Clock()).late()
+    nothing = ThroughputMeter(Clock()).recent_totals()
     assert (nothing.tokens_per_second, nothing.seconds_per_step, nothing.padding) == (0.0, 0.0, 0.0)
     assert nothing.mean_loss is None
 
 
 def test_a_pause_that_ends_in_an_error_is_left_out_too() -> None:
     clock = Clock()
-    meter = Meter(clock)
+    meter = ThroughputMeter(clock)
     try:
-        with meter.paused():
+        with meter.pause():
             clock.now += 5
             raise KeyboardInterrupt
     except KeyboardInterrupt:
-        assert meter.whole().seconds == 0
+        assert meter.run_totals().seconds == 0
 
 
 def test_of_late_forgets_what_is_long_ago() -> None:
     clock = Clock()
-    meter = Meter(clock)
-    for seconds in (100.0, *[1.0] * STEPS):
+    meter = ThroughputMeter(clock)
+    for seconds in (100.0, *[1.0] * RECENT_STEPS):
         stepped(meter, clock, seconds)
-    assert meter.late().seconds == STEPS
-    assert meter.late().tokens_per_second == 100
+    assert meter.recent_totals().seconds == RECENT_STEPS
+    assert meter.recent_totals().tokens_per_second == 100
 
 
 @given(st.lists(st.floats(0.001, 100), min_size=1, max_size=200))
 def test_the_window_is_as_short_as_it_may_be(seconds: list[float]) -> None:
     clock = Clock()
-    meter = Meter(clock)
+    meter = ThroughputMeter(clock)
     for one in seconds:
         stepped(meter, clock, one)
-    late = meter.late()
-    assert late.steps <= len(seconds) == meter.whole().steps
+    late = meter.recent_totals()
+    assert late.steps <= len(seconds) == meter.run_totals().steps
     if late.steps < len(seconds):
-        assert late.steps >= STEPS
-        assert late.seconds >= SECONDS
-        shorter = meter.at_last_step.since(meter.recent[1])
-        assert shorter.steps < STEPS or shorter.seconds < SECONDS
+        assert late.steps >= RECENT_STEPS
+        assert late.seconds >= RECENT_SECONDS
+        shorter = meter.step_totals.diff(meter.recent[1])
+        assert shorter.steps < RECENT_STEPS or shorter.seconds < RECENT_SECONDS

@@ -16,7 +16,7 @@ from transformers.integrations import integration_utils
 import llmkit
 from llmkit.errors import RecipeError
 from llmkit.recipe import report_to
-from llmkit.testing import reviews, write_jsonl
+from llmkit.testing import make_reviews, write_jsonl
 
 QUICK = (
     "train.max_steps=4", "train.logging_steps=2", "train.eval_strategy=steps", "train.eval_steps=4",
@@ -31,7 +31,7 @@ def no_folder_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def train(model: str, *keys: str, out: str | None = "run", **words: Any) -> Any:
-    data = write_jsonl("r.jsonl", reviews(60))
+    data = write_jsonl("r.jsonl", make_reviews(60))
     return llmkit.train(None, *QUICK, *keys, task="classify", model=model, train=data, output_dir=out, **words)
 
 
@@ -123,7 +123,7 @@ def test_a_tracker_that_is_not_there_is_said_before_a_row_is_read(tiny: str, mon
         train(tiny, "train.hf.report_to=[tensorboard, mlflow, foo]", out="deep/run")
     assert str(fault.value) == (
         "train.hf.report_to: mlflow is not installed; pip install mlflow\n"
-        f"error: train.hf.report_to: no tracker 'foo'; known: {', '.join(sorted(report_to.PACKAGES))}"
+        f"error: train.hf.report_to: no tracker 'foo'; known: {', '.join(sorted(report_to.TRACKER_PACKAGES))}"
     )
     assert [path.name for path in Path().iterdir()] == ["r.jsonl"]
 
@@ -164,7 +164,7 @@ def test_a_finished_run_answers_also_where_its_tracker_is_not_installed(
 
 
 def test_every_tracker_of_the_library_is_in_the_table() -> None:
-    assert set(report_to.PACKAGES) == set(integration_utils.INTEGRATION_TO_CALLBACK)
+    assert set(report_to.TRACKER_PACKAGES) == set(integration_utils.INTEGRATION_TO_CALLBACK)
 
 
 class Asking(TrainerCallback):

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from llmkit import tasks
-from llmkit.data.rows import build
+from llmkit.data.rows import build_rows
 from llmkit.errors import LlmkitError, MissingInputError, RecipeError
-from llmkit.models.networks import config_of
+from llmkit.models.networks import build_network_config
 from llmkit.models.scratch import sizes
-from llmkit.models.sources.model_ref import resolve
-from llmkit.recipe.load import dump, load_recipe
+from llmkit.models.sources.model_ref import resolve_model
+from llmkit.recipe.load import dump_recipe, load_recipe
 from llmkit.schema import Recipe, VocabularySection
 from llmkit.tasks.classify import Classify
 from llmkit.tasks.summarize import Summarize
-from llmkit.testing import tiny_model
+from llmkit.testing import make_tiny_model
 from llmkit.training.setup import model, scratch_network
 
 
@@ -26,14 +26,14 @@ from llmkit.training.setup import model, scratch_network
 def refused() -> Callable[..., str]:
     def sentence(kind: type[LlmkitError], *keys: str, **flags: Any) -> str:
         with pytest.raises(kind) as caught:
-            model.name_model(load_recipe(None, keys, task="classify", train="x.csv", **flags), Classify())
+            model.choose_model(load_recipe(None, keys, task="classify", train="x.csv", **flags), Classify())
         return str(caught.value)
 
     return sentence
 
 
 def named(*keys: str, **flags: Any) -> Any:
-    return model.name_model(load_recipe(None, keys, task="classify", train="x.csv", **flags), Classify())
+    return model.choose_model(load_recipe(None, keys, task="classify", train="x.csv", **flags), Classify())
 
 
 def fresh(shape: str, *keys: str, task: str) -> Recipe:
@@ -49,7 +49,7 @@ def test_a_network_learns_at_its_own_rate_and_says_so(capsys: pytest.CaptureFixt
         "lstm: train.learning_rate 0.001 and train.num_train_epochs 10, as networks need, not 5e-05 and 3; "
         "a recipe or KEY=VALUE names another\n"
     )
-    text = dump(recipe)
+    text = dump_recipe(recipe)
     assert "  learning_rate: 0.001\n" in text
     assert "  vocabulary:\n    size: 20000\n    min_frequency: 2\n    lowercase: true\n" in text
 
@@ -59,9 +59,9 @@ def test_what_is_named_stays(capsys: pytest.CaptureFixture[str], own_folder: Pat
     assert (recipe.train.learning_rate, recipe.train.num_train_epochs) == (5e-5, 2)
     assert recipe.model.vocabulary.size == 10
     assert capsys.readouterr().err == ""
-    Path("again.yaml").write_text(dump(recipe), encoding="utf-8")  # so the recipe of a run repeats it
-    again, _ = model.name_model(load_recipe("again.yaml"), Classify())
-    assert dump(again) == dump(recipe)
+    Path("again.yaml").write_text(dump_recipe(recipe), encoding="utf-8")  # so the recipe of a run repeats it
+    again, _ = model.choose_model(load_recipe("again.yaml"), Classify())
+    assert dump_recipe(again) == dump_recipe(recipe)
     recipe, _ = named(model="gru", epochs=2.0)
     assert "gru: train.learning_rate 0.001, as networks need, not 5e-05; " in capsys.readouterr().err
 
@@ -72,25 +72,27 @@ def test_what_is_named_stays(capsys: pytest.CaptureFixture[str], own_folder: Pat
 def test_fresh_weights_learn_at_the_rate_of_their_size_and_say_so(
     task: str, shape: str, rate: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe, _ = model.name_model(fresh(shape, task=task), tasks.load(task)())
+    recipe, _ = model.choose_model(fresh(shape, task=task), tasks.load_task(task)())
     assert (recipe.train.learning_rate, recipe.train.num_train_epochs) == (rate, 3)
     said = f"{shape}: train.learning_rate {rate:g}, as fresh weights need, not 5e-05; a recipe or KEY=VALUE names another\n"
     assert capsys.readouterr().err == said
-    Path("again.yaml").write_text(dump(recipe), encoding="utf-8")
-    again, _ = model.name_model(load_recipe("again.yaml"), tasks.load(task)())
-    assert dump(again) == dump(recipe)
+    Path("again.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    again, _ = model.choose_model(load_recipe("again.yaml"), tasks.load_task(task)())
+    assert dump_recipe(again) == dump_recipe(recipe)
     assert capsys.readouterr().err == ""
 
 
 def test_fresh_weights_learn_at_the_rate_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    recipe, _ = model.name_model(fresh("t5-tiny", "train.learning_rate=5e-5", task="summarize"), Summarize())
+    recipe, _ = model.choose_model(fresh("t5-tiny", "train.learning_rate=5e-5", task="summarize"), Summarize())
     assert recipe.train.learning_rate == 5e-5
     assert capsys.readouterr().err == ""
 
 
 def test_every_shape_has_a_rate() -> None:
-    assert sizes.RATES.keys() == sizes.SIZES.keys()
-    assert all(sizes.rate(name) in sizes.RATES.values() for name in sizes.names())
+    assert sizes.PRESET_LEARNING_RATES.keys() == sizes.MODEL_SIZES.keys()
+    assert all(
+        sizes.get_preset_learning_rate(name) in sizes.PRESET_LEARNING_RATES.values() for name in sizes.list_presets()
+    )
 
 
 def test_other_models_learn_as_ever(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,15 +103,15 @@ def test_other_models_learn_as_ever(tiny: str, capsys: pytest.CaptureFixture[str
 
 
 def test_a_saved_network_learns_at_a_networks_rate_too(own_folder: Path) -> None:
-    config_of("cnn").save_pretrained("mine")
+    build_network_config("cnn").save_pretrained("mine")
     recipe, name = named(model="mine")
     assert recipe.train.learning_rate == 1e-3
     assert recipe.model.vocabulary is None
-    assert name == resolve("mine")
+    assert name == resolve_model("mine")
 
 
 def test_a_folder_of_that_name_is_named_by_its_path(own_folder: Path) -> None:
-    tiny_model("lstm")
+    make_tiny_model("lstm")
     assert named(model="lstm")[1].folder is None
     assert named(model="./lstm")[1].folder == Path("lstm")
 
@@ -130,8 +132,8 @@ def test_keys_of_networks_count_for_networks(tiny: str, refused: Callable[..., s
     assert refused(RecipeError, "model.revision=main", model="lstm") == (
         "model.revision: fresh weights have none, and the model is lstm; leave it out"
     )
-    assert refused(MissingInputError, "model.vectors=v.txt", model="lstm").startswith(
-        "model.vectors: v.txt: no such file"
+    assert refused(MissingInputError, "model.word_vectors=v.txt", model="lstm").startswith(
+        "model.word_vectors: v.txt: no such file"
     )
     said = refused(RecipeError, "model.vocabulary.sise=9", model="lstm")
     assert said == "command line: model.vocabulary.sise: unknown key; did you mean 'size'?"
@@ -139,5 +141,7 @@ def test_keys_of_networks_count_for_networks(tiny: str, refused: Callable[..., s
 
 def test_words_are_those_of_both_texts_and_of_no_label() -> None:
     columns = {"text": ["one", "two"], "text_pair": ["three", "four"], "label": ["five", "six"]}
-    rows = build(columns, "rows", range(2), by_row=True).rename({name: name for name in columns})
-    assert list(scratch_network.texts_of(Classify(), rows)) == ["one", "two", "three", "four"]
+    rows = build_rows(columns, "rows", range(2), row_numbered=True).with_column_mapping(
+        {name: name for name in columns}
+    )
+    assert list(scratch_network.iter_input_texts(Classify(), rows)) == ["one", "two", "three", "four"]

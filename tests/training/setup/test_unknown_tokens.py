@@ -10,9 +10,9 @@ import pytest
 import llmkit
 from llmkit.errors import DataError
 from llmkit.models.load import load_tokenizer
-from llmkit.models.sources.model_ref import ModelName
-from llmkit.testing import CHARACTERS, articles, sentences, tiny_model, write_jsonl, write_lines
-from llmkit.training.setup.unknown_tokens import share_of_words
+from llmkit.models.sources.model_ref import ModelRef
+from llmkit.testing import CHINESE_CHARACTERS, make_articles, make_sentences, make_tiny_model, write_jsonl, write_lines
+from llmkit.training.setup.unknown_tokens import measure_unknown_share
 
 KEYS = ("train.max_steps=1", "train.eval_strategy=no", "train.save_strategy=no", "model.max_length=64",
         "translate.max_target_length=12", "eval.metrics=[chrf]", "eval.baselines=[]")  # fmt: skip
@@ -21,8 +21,8 @@ BOTH = "one of both columns (llmkit tokenizer train FILE --column en --column zh
 
 def translate(share: float, *, swapped: bool = False, **words: Any) -> None:
     """Train on pairs of which that share of the targets is Chinese; `swapped`: of the sources."""
-    made = articles(40)
-    other = [CHARACTERS[at % 30 : at % 30 + 4] for at in range(len(made))]
+    made = make_articles(40)
+    other = [CHINESE_CHARACTERS[at % 30 : at % 30 + 4] for at in range(len(made))]
     zh = [
         text if at < share * len(made) else row["summary"]
         for at, (text, row) in enumerate(zip(other, made, strict=True))
@@ -35,7 +35,7 @@ def translate(share: float, *, swapped: bool = False, **words: Any) -> None:
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_a_column_that_the_tokenizer_does_not_know_is_named(swapped: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    translate(0.5, swapped=swapped, model=tiny_model("t5", "t5"))
+    translate(0.5, swapped=swapped, model=make_tiny_model("t5", "t5"))
     (said,) = [line for line in capsys.readouterr().err.splitlines() if "does not know" in line]
     start, _, rest = said.partition("% of the tokens of ")
     assert 10 < int(start.removeprefix("the tokenizer does not know ")) < 90
@@ -43,13 +43,13 @@ def test_a_column_that_the_tokenizer_does_not_know_is_named(swapped: bool, capsy
 
 
 def test_what_is_known_is_not_spoken_of(capsys: pytest.CaptureFixture[str]) -> None:
-    translate(0, model=tiny_model("t5", "t5"))
+    translate(0, model=make_tiny_model("t5", "t5"))
     assert "does not know" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fresh", [False, True])
 def test_targets_that_cannot_be_written_are_refused(fresh: bool) -> None:
-    model = tiny_model("t5", "t5")
+    model = make_tiny_model("t5", "t5")
     with pytest.raises(DataError) as caught:
         translate(1, **({"from_config": "t5-tiny", "tokenizer": model} if fresh else {"model": model}))
     mend = f"train {BOTH}" if fresh else f"name another model, or --from-config and {BOTH}"
@@ -61,17 +61,17 @@ def test_targets_that_cannot_be_written_are_refused(fresh: bool) -> None:
 
 
 def test_sources_alone_that_cannot_be_read_are_only_said(capsys: pytest.CaptureFixture[str]) -> None:
-    translate(1, swapped=True, model=tiny_model("t5", "t5"))
+    translate(1, swapped=True, model=make_tiny_model("t5", "t5"))
     assert "the tokenizer does not know 100% of the tokens of 'en': name another model, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram", "bpe"])
 def test_neither_special_tokens_nor_marks_of_spaces_count(kind: str) -> None:
-    llmkit.train_tokenizer(write_lines("c.txt", sentences(200)), output_dir="tok", kind=kind, vocab_size=400)
-    tokenizer = load_tokenizer(ModelName("tok", "tok", Path("tok")), ())
+    llmkit.train_tokenizer(write_lines("c.txt", make_sentences(200)), output_dir="tok", kind=kind, vocab_size=400)
+    tokenizer = load_tokenizer(ModelRef("tok", "tok", Path("tok")), ())
     foreign, own = (
         [{"labels": tokenizer(text).input_ids} for text in texts] for texts in (["国王", "唐僧"], ["kato ri", "mu"])
     )
-    assert share_of_words(tokenizer, foreign, "labels") == (0 if kind == "bpe" else 1)
-    assert share_of_words(tokenizer, own, "labels") == 0
-    assert share_of_words(tokenizer, [], "labels") == 0
+    assert measure_unknown_share(tokenizer, foreign, "labels") == (0 if kind == "bpe" else 1)
+    assert measure_unknown_share(tokenizer, own, "labels") == 0
+    assert measure_unknown_share(tokenizer, [], "labels") == 0
