@@ -62,8 +62,8 @@ def of_pool(
     possible = [name for name in translation.TRANSLATION_METRICS if name != "ter" or LENGTHS[kind] <= LONGEST]
     theirs = [name for name in possible if name in asked and name not in summarization.SUMMARY_METRICS]
     own = [name for name in summarization.SUMMARY_METRICS if name in asked]
-    made = [(summarization.make_summary_statistic, own), (translation.make_translation_statistic, theirs)]
-    parts = [make(names, *rows, False) for make, names in made if names]
+    makers = [(summarization.make_summary_statistic, own), (translation.make_translation_statistic, theirs)]
+    parts = [make(names, *rows, False) for make, names in makers if names]
     limits = summarization.SUMMARY_LIMITS | translation.TRANSLATION_LIMITS
     return [*own, *theirs], lambda counts: np.hstack([part(counts) for part in parts]), limits
 

@@ -23,8 +23,10 @@ llmkit_app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (train, evaluate, predict, doctor):
-    module.add_to(llmkit_app)
+train.add_training_commands(llmkit_app)
+evaluate.add_to(llmkit_app)
+predict.add_predict_command(llmkit_app)
+doctor.add_doctor_command(llmkit_app)
 llmkit_app.add_typer(recipes.recipes_app, name="recipes")
 llmkit_app.add_typer(tokenizer.tokenizer_app, name="tokenizer")
 llmkit_app.add_typer(data.data_app, name="data")

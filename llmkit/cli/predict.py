@@ -171,6 +171,6 @@ def write_json_lines(records: Iterable[dict[str, Any]], path: Path) -> int:
     return number
 
 
-def add_eval_command(app: typer.Typer) -> None:
+def add_predict_command(app: typer.Typer) -> None:
     """Register the command."""
     app.command("predict")(predict_command)
