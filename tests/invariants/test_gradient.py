@@ -153,7 +153,7 @@ def test_step_is_the_gradient_of_the_weighted_mean(model: str, tmp_path: Path, w
     task, tokenizer = run["task"], run["trainer"].tokenizer
     batch = tokenizer(run["rows"].texts("text"), padding=True, truncation=True, max_length=64, return_tensors="pt")
     labels = torch.tensor([task.labels.index(label) for label in run["rows"].texts("label")])
-    weight = None if task.kind.weights is None else torch.tensor(task.kind.weights)
+    weight = None if task.problem_type.weights is None else torch.tensor(task.problem_type.weights)
     loss = torch.nn.functional.cross_entropy(reference(**batch).logits, labels, weight=weight)
     loss.backward()
     with torch.no_grad():
@@ -163,7 +163,7 @@ def test_step_is_the_gradient_of_the_weighted_mean(model: str, tmp_path: Path, w
     torch.testing.assert_close(run["weights"], flatten_weights(reference), rtol=0, atol=1e-6)
 
 
-def mean_loss(task: Classify, train: Any, logits: torch.Tensor) -> torch.Tensor:
+def compute_mean_loss(task: Classify, train: Any, logits: torch.Tensor) -> torch.Tensor:
     """Compute the mean loss over the rows with torch alone, without the task's code."""
     if task.problem_type.name == "regression":
         numbers = torch.tensor([float(text) for text in train.texts("label")], dtype=torch.float64)
@@ -190,7 +190,7 @@ def test_every_problem_type_equals_plain_autograd(model: str, tmp_path: Path, ki
     pairs = train.texts("text_pair") if kind == "pairs" else None
     batch = tokenizer(train.texts("text"), pairs, padding=True, truncation=True, max_length=64, return_tensors="pt")
     before = flatten_weights(reference)
-    mean_loss(runs[0]["task"], train, reference(**batch).logits).backward()
+    compute_mean_loss(runs[0]["task"], train, reference(**batch).logits).backward()
     with torch.no_grad():
         for parameter in reference.parameters():
             if parameter.grad is not None:

@@ -126,9 +126,9 @@ def test_reading_errors_are_propagated() -> None:
 
 
 def test_unigram_learns_words_that_are_no_prefix_of_others() -> None:
-    corpus = [f"{name} had met {other}" for name in ("Ann", "Bob", "Cy") for other in ("Dan", "Eve", "Flo")] * 30
+    corpus = [f"{name} had seen {other}" for name in ("Ann", "Bob", "Cy") for other in ("Dan", "Eve", "Flo")] * 30
     tokenizer = train_vocabulary("unigram", lambda _: iter(corpus), 30, False, None, "corpus")
-    assert tokenizer.encode("Ann had met Dan", add_special_tokens=False).tokens == ["▁Ann", "▁had", "▁met", "▁Dan"]
+    assert tokenizer.encode("Ann had seen Dan", add_special_tokens=False).tokens == ["▁Ann", "▁had", "▁seen", "▁Dan"]
     assert "\uffff" not in tokenizer.get_vocab()
 
 
