@@ -138,7 +138,7 @@ def test_unsupported_families_keep_their_padding(get_model: Callable[[str], Any]
 
 
 @pytest.mark.parametrize("family", CONFIGS)
-@pytest.mark.parametrize("sparse", [True, False])
+@pytest.mark.parametrize("is_sparse", [True, False])
 def test_row_sums_equal_those_of_the_full_logits(get_model: Callable[[str], Any], family: str, is_sparse: bool) -> None:
     model, batch = get_model(family).eval(), make_batch([9, 7, 7, 3, 2])
     with torch.inference_mode():

@@ -56,23 +56,23 @@ class WordBoundaries:
         `sizes`: the number of tokens of each document; its first token never continues a word.
         """
         flags: NDArray[np.bool_] = self.continues[ids]
-        begins = np.cumsum(sizes) - sizes
-        flags[begins[begins < len(flags)]] = False
+        document_starts = np.cumsum(sizes) - sizes
+        flags[document_starts[document_starts < len(flags)]] = False
         if self.segment is not None:
-            self.mark_segments(ids, begins, flags)
+            self.mark_segments(ids, document_starts, flags)
         return flags
 
-    def mark_segments(self, ids: NDArray[Any], begins: NDArray[np.int64], flags: NDArray[np.bool_]) -> None:
+    def mark_segments(self, ids: NDArray[Any], document_starts: NDArray[np.int64], flags: NDArray[np.bool_]) -> None:
         """Set the flags of scripts without spaces, as the segmenter splits their words."""
         assert self.segment is not None
         unspaced = self.unspaced[ids]
         edges = np.flatnonzero(np.diff(np.concatenate([[False], unspaced, [False]]).astype(np.int8)))
-        document_starts = set(begins.tolist())
+        first_tokens = set(document_starts.tolist())
         for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
             tokens = [self.token_texts[i] for i in ids[start:end]]
             inside = find_inner_tokens(tokens, list(self.segment("".join(tokens))))
             for i in inside:
-                if start + i not in document_starts:
+                if start + i not in first_tokens:
                     flags[start + i] = True
 
 

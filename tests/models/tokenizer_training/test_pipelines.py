@@ -65,8 +65,8 @@ def test_wordpiece_splits_chinese_characters() -> None:
 
 
 def test_unigram_isolates_chinese_punctuation_only() -> None:
-    words = build_unigram(False).pre_tokenizer.pre_tokenize_str('he said: "so," 听得。乐')
-    assert [word for word, _ in words] == ["▁he", "▁said:", '▁"so,"', "▁听得", "。", "乐"]
+    words = build_unigram(False).pre_tokenizer.pre_tokenize_str('he wrote: "so," 听得。乐')
+    assert [word for word, _ in words] == ["▁he", "▁wrote:", '▁"so,"', "▁听得", "。", "乐"]
 
 
 @pytest.mark.parametrize("kind", [build_wordpiece, build_bpe, build_unigram])

@@ -26,20 +26,20 @@ def tokenizer(tiny: str) -> Any:
 @given(texts=texts, length=st.integers(3, 12))
 @settings(max_examples=80, deadline=None)
 def test_only_longer_texts_are_truncated(tokenizer: Any, texts: list[str], length: int) -> None:
-    features, cut = encode_texts(tokenizer, texts, length)
-    whole = [len(tokenizer(text)["input_ids"]) for text in texts]
-    assert [len(feature["input_ids"]) for feature in features] == [min(length, full) for full in whole]
-    assert cut == sum(full > length for full in whole)
+    features, truncated = encode_texts(tokenizer, texts, length)
+    full_lengths = [len(tokenizer(text)["input_ids"]) for text in texts]
+    assert [len(feature["input_ids"]) for feature in features] == [min(length, full) for full in full_lengths]
+    assert truncated == sum(full > length for full in full_lengths)
 
 
 @given(texts=texts, length=st.integers(5, 12))
 @settings(max_examples=80, deadline=None)
 def test_only_longer_pairs_are_truncated(tokenizer: Any, texts: list[str], length: int) -> None:
     second = texts[::-1]
-    features, cut = encode_texts(tokenizer, texts, length, second)
-    whole = [len(ids) for ids in tokenizer(texts, second)["input_ids"]] if texts else []
-    assert [len(feature["input_ids"]) for feature in features] == [min(length, full) for full in whole]
-    assert cut == sum(full > length for full in whole)
+    features, truncated = encode_texts(tokenizer, texts, length, second)
+    full_lengths = [len(ids) for ids in tokenizer(texts, second)["input_ids"]] if texts else []
+    assert [len(feature["input_ids"]) for feature in features] == [min(length, full) for full in full_lengths]
+    assert truncated == sum(full > length for full in full_lengths)
 
 
 def test_no_texts_give_no_features(tokenizer: Any) -> None:

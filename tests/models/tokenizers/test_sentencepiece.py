@@ -68,10 +68,10 @@ def test_task_that_needs_a_fast_tokenizer(own_folder: Any) -> None:
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=6), st.integers(3, 12))
 def test_truncated_texts_are_counted(marian: Any, lengths: list[int], max_length: int) -> None:
     texts = [" ".join(["film"] * length) for length in lengths]
-    features, cut = encode.encode_texts(marian, texts, max_length)
-    whole = [len(marian(text).input_ids) for text in texts]
-    assert cut == sum(length > max_length for length in whole)
-    assert [len(feature["input_ids"]) for feature in features] == [min(length, max_length) for length in whole]
+    features, truncated = encode.encode_texts(marian, texts, max_length)
+    full_lengths = [len(marian(text).input_ids) for text in texts]
+    assert truncated == sum(length > max_length for length in full_lengths)
+    assert [len(feature["input_ids"]) for feature in features] == [min(length, max_length) for length in full_lengths]
 
 
 @pytest.mark.parametrize("end", [". ", "。", " "])
