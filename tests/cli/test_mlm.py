@@ -379,7 +379,7 @@ def test_keys_without_effect_are_said(here: Path, capsys: pytest.CaptureFixture[
     words = ["pretrain-mlm", "--train", "c.txt", "--model", tiny_mlm, "-o", "noted", "train.max_steps=1"]
     assert cli.run_command_line([*words, "data.on_leak=drop", "eval.per_label=true"]) == 0
     said = capsys.readouterr().err.splitlines()
-    assert "data.on_leak=drop has no effect: equal documents of a corpus are no leak" in said
+    assert "data.on_leak=drop has no effect: equal documents of a corpus do not count as leaks" in said
     assert "no table of labels: the model has none" in said
 
 
