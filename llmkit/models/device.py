@@ -1,4 +1,4 @@
-"""Where the work runs and in what precision: rules, not timings, so that the same machine always answers the same."""
+"""Device and precision, chosen by rules instead of timings, so that a machine always chooses the same."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIN_BF16_HIDDEN_SIZE = 256  # below this hidden size bf16 on a CPU gains nothing
 
 
 def get_device() -> torch.device:
-    """The accelerator where there is one, else the CPU."""
+    """Get the accelerator if there is one, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     if torch.backends.mps.is_available():
@@ -23,7 +23,10 @@ def get_device() -> torch.device:
 
 
 def choose_precision(requested: str, hidden_size: int, device: torch.device) -> tuple[str, str]:
-    """The precision to train in and why. Raises RecipeError where the machine cannot do the one that was asked for."""
+    """Choose the training precision; returns it with the reason.
+
+    Raises RecipeError if the device does not support the requested one.
+    """
     if requested == "fp32":
         return "fp32", "asked for"
     if device.type == "cuda":
@@ -52,14 +55,14 @@ def choose_precision(requested: str, hidden_size: int, device: torch.device) -> 
 
 
 def get_cpu_bf16_unit() -> str | None:
-    """The unit that multiplies bf16 on this CPU: `AMX`, `AVX-512 bf16`, or None."""
+    """Get the bf16 instruction set of this CPU: `AMX`, `AVX-512 bf16`, or None."""
     if torch.cpu._is_amx_tile_supported():
         return "AMX"
     return "AVX-512 bf16" if torch.cpu._is_avx512_bf16_supported() else None
 
 
 def describe_hardware() -> dict[str, Any]:
-    """What the manifest says of the machine."""
+    """Describe the machine for the manifest."""
     about: dict[str, Any] = {
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",

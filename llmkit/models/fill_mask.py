@@ -1,6 +1,6 @@
-"""What a masked language model says of hidden tokens: sums of losses, and the likeliest tokens.
+"""Predictions of a masked language model for masked tokens: loss sums and the most probable tokens.
 
-The logits of all positions of all rows are never held at once: the head runs where something is asked.
+The head runs only at the requested positions, so that the logits of all positions are never in memory at once.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from llmkit.data.corpus.masking import IGNORE_INDEX
 from llmkit.models.fast import sparse_head
 
 MaskedBatch = dict[str, Tensor]
-MASKED_COPIES_PER_BATCH = 64  # copies of a text, each with another token hidden
+MASKED_COPIES_PER_BATCH = 64  # copies of a text, each with another token masked
 
 
 def can_select_positions(model: PreTrainedModel, batch: MaskedBatch) -> bool:
-    """Whether the head may run where something is asked only: tried on two short rows of the batch."""
+    """Check on two short rows of the batch whether the head may run only at selected positions."""
     two = {name: tensor[-2:, :32] for name, tensor in batch.items()}
     return sparse_head.has_positionwise_head(model, two)
 
 
 def select_logits(model: PreTrainedModel, inputs: MaskedBatch, positions: Tensor, sparse: bool) -> Tensor:
-    """The logits [n, words], float32, of the positions that are true in `wanted` [rows, length], row by row."""
+    """Compute logits [n, vocabulary] (float32) at the positions that are true in `positions` [rows, length], in row order."""
     if sparse:
         with sparse_head.use_sparse_head(model, positions):
             return model(**inputs).logits[0].float()
-    # One row at a time: this head wants all positions of it.
+    # One row at a time: this head needs all positions of a row.
     parts = [
         model(**{name: tensor[at : at + 1] for name, tensor in inputs.items()}).logits[0][positions[at]]
         for at in range(len(positions))
@@ -39,7 +39,7 @@ def select_logits(model: PreTrainedModel, inputs: MaskedBatch, positions: Tensor
 
 
 def sum_masked_losses(model: PreTrainedModel, batch: MaskedBatch, sparse: bool) -> list[dict[str, float]]:
-    """For each row: the summed loss in nats of its labelled tokens, how many they are, and how many were right."""
+    """Sum each row's loss over its labelled tokens, in nats; returns it with their number and the number predicted right."""
     labels = batch["labels"]
     wanted = labels != IGNORE_INDEX
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
@@ -56,9 +56,9 @@ def sum_masked_losses(model: PreTrainedModel, batch: MaskedBatch, sparse: bool) 
 def sum_pseudo_losses(
     model: PreTrainedModel, batch: MaskedBatch, mask_token_id: int, special_token_counts: tuple[int, int], sparse: bool
 ) -> list[dict[str, float]]:
-    """For each row: the summed loss of each of its tokens with that token alone hidden, and how many tokens it has.
+    """Sum each row's loss over all tokens, each masked alone (pseudo-log-likelihood); returns it with the token count.
 
-    `around`: how many special tokens stand before and after the text.
+    `special_token_counts` are the numbers of special tokens before and after the text.
 
     Source: Salazar et al. 2020, doi:10.18653/v1/2020.acl-main.240.
     """
@@ -84,7 +84,7 @@ def sum_pseudo_losses(
 def predict_masked_tokens(
     model: PreTrainedModel, batch: MaskedBatch, mask_token_id: int, top_k: int, sparse: bool
 ) -> list[list[list[tuple[int, float]]]]:
-    """For each row and each mask in it, the `count` likeliest tokens with their probabilities."""
+    """Predict the `top_k` most probable tokens with their probabilities for each mask token of each row."""
     wanted = batch["input_ids"] == mask_token_id
     chances = select_logits(model, batch, wanted, sparse).softmax(-1)
     best, tokens = chances.topk(min(top_k, chances.shape[-1]))

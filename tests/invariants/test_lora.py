@@ -1,4 +1,4 @@
-"""Shortcuts beside small matrices: the loss and every gradient are those of the padded batch, or they step aside."""
+"""Fast path with LoRA adapters: the loss and all gradients equal those of the padded batch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLAIN = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
 def model_of(folder: Path, family: str, auto: str, **keys: Any) -> Any:
-    """A tiny model with small matrices that have learned something, and no dropout anywhere."""
+    """Load a tiny model with a non-zero adapter and without dropout."""
     base = make_tiny_model(folder, family, auto_class=MASKED, **ZERO.get(family, PLAIN))
     torch.manual_seed(0)
     loaded = load_model(resolve_model(base), auto, {})
@@ -44,7 +44,7 @@ def model_of(folder: Path, family: str, auto: str, **keys: Any) -> Any:
 
 
 def batch_of(labelled: bool) -> dict[str, Tensor]:
-    """Random words, and a class for each text or a label for some of its tokens."""
+    """Make a batch of random tokens with a class per text, or labels for some tokens."""
     chance = torch.Generator().manual_seed(1)
     mask = (torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]).long()
     words = torch.randint(5, 80, mask.shape, generator=chance) * mask
@@ -56,7 +56,7 @@ def batch_of(labelled: bool) -> dict[str, Tensor]:
 
 
 def gradients(model: Any, inputs: dict[str, Any], labels: Tensor) -> dict[str, Tensor]:
-    """The summed loss under "loss", and the gradient of every trained weight."""
+    """Compute the summed loss (key "loss") and the gradient of every trained weight."""
     model.train()
     model.zero_grad()
     logits = model(**inputs).logits
@@ -84,7 +84,7 @@ def close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     [("bert", LABELS), ("roberta", LABELS), ("distilbert", LABELS), ("electra", LABELS), ("modernbert", LABELS),
      ("bert", MASKED), ("roberta", MASKED), ("distilbert", MASKED)],
 )  # fmt: skip
-def test_texts_without_padding_give_the_same_gradient(
+def test_padding_free_batches_give_the_same_gradient(
     tmp_path: Path, family: str, auto: str, keys: dict[str, Any]
 ) -> None:
     model, batch = model_of(tmp_path / "m", family, auto, **keys), batch_of(auto == MASKED)

@@ -1,4 +1,4 @@
-"""Networks under the invariants: a step is the same however it is cut, an answer whatever stands beside it."""
+"""Networks: gradients do not depend on micro-batches, predictions do not depend on the rest of the batch."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def flat(model: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", NETWORK_NAMES)
-def test_a_step_is_the_plain_gradient_however_it_is_cut(kind: str, tmp_path: Path) -> None:
+def test_any_micro_batch_size_gives_the_same_step(kind: str, tmp_path: Path) -> None:
     seen = rows(8)
     task = task_of(seen)
     plain = network(kind, task, tmp_path)
@@ -94,14 +94,14 @@ def test_a_step_is_the_plain_gradient_however_it_is_cut(kind: str, tmp_path: Pat
         torch.testing.assert_close(flat(trainer.model), flat(plain.model), rtol=0, atol=1e-6)
 
 
-def test_few_passes_a_step(tmp_path: Path) -> None:
-    """Each pass of a recurrent network costs its longest text, so that texts of all lengths go together."""
+def test_a_step_takes_few_forward_passes(tmp_path: Path) -> None:
+    """A pass of an RNN costs as much as its longest text, so texts of all lengths share a pass."""
     trainer = trainer_of("gru", tmp_path, 32, 1, rows(32))
     assert len(trainer.step_collator.collate_step(trainer.load_features(range(32)))["batches"]) <= 2
 
 
 @pytest.mark.parametrize("kind", NETWORK_NAMES)
-def test_no_answer_follows_from_what_stands_beside_it(kind: str, tmp_path: Path) -> None:
+def test_a_prediction_does_not_depend_on_its_batch(kind: str, tmp_path: Path) -> None:
     seen = rows(24)
     task = task_of(seen)
     loaded = network(kind, task, tmp_path)

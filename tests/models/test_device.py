@@ -1,4 +1,4 @@
-"""In what precision a machine trains: a table of rules, not a timing."""
+"""Choice of device and precision by rules."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda", 0), torch.device("mps
         ("fp32", 768, "AMX", ("fp32", "asked for")),
     ],
 )
-def test_on_a_cpu(
+def test_precision_on_a_cpu(
     wanted: str, hidden: int, units: str | None, chosen: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "cpu_bf16", lambda: units)
@@ -40,13 +40,13 @@ def test_on_a_cpu(
         ("fp32", True, ("fp32", "asked for")),
     ],
 )
-def test_on_a_gpu(wanted: str, able: bool, chosen: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_on_a_gpu(wanted: str, able: bool, chosen: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able and not including_emulation)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H100")
     assert choose_precision(wanted, 32, CUDA) == chosen
 
 
-def test_on_a_mac() -> None:
+def test_precision_on_a_mac() -> None:
     assert choose_precision("auto", 768, MPS) == ("fp32", "on mps bf16 is not tested")
     assert choose_precision("bf16", 768, MPS) == ("bf16", "asked for")
 
@@ -59,7 +59,7 @@ def test_on_a_mac() -> None:
         ("bf16", CUDA, "train.precision: this GPU has no bf16; write train.precision=fp16 or fp32"),
     ],
 )
-def test_what_the_machine_cannot_do_is_refused(
+def test_unsupported_precision_is_refused(
     wanted: str, on: torch.device, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
@@ -71,7 +71,7 @@ def test_what_the_machine_cannot_do_is_refused(
 @pytest.mark.parametrize(
     ("amx", "avx", "units"), [(True, True, "AMX"), (False, True, "AVX-512 bf16"), (False, False, None)]
 )
-def test_the_units_of_the_cpu(amx: bool, avx: bool, units: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_units_of_the_cpu(amx: bool, avx: bool, units: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
     assert devices.get_cpu_bf16_unit() == units
@@ -86,7 +86,7 @@ def test_the_units_of_the_cpu(amx: bool, avx: bool, units: str | None, monkeypat
         (False, False, "1", "cpu"),
     ],
 )
-def test_the_device(cuda: bool, mps: bool, rank: str | None, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_accelerator_is_preferred(cuda: bool, mps: bool, rank: str | None, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     if rank is None:
@@ -96,6 +96,6 @@ def test_the_device(cuda: bool, mps: bool, rank: str | None, chosen: str, monkey
     assert str(devices.get_device()) == chosen
 
 
-def test_the_manifest_names_the_threads_that_the_sums_depend_on() -> None:
+def test_the_manifest_has_the_number_of_threads() -> None:
     assert describe_hardware()["threads"] == torch.get_num_threads()
     assert {"machine", "system", "cores", "device", "cpu_bf16"} <= set(describe_hardware())

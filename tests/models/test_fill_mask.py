@@ -1,4 +1,4 @@
-"""What is said of hidden tokens: the numbers of the whole logits, however the head is run."""
+"""Fill-mask predictions and loss sums equal those of the full logits, with a sparse head or without."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def padded(*lengths: int, seed: int = 0) -> dict[str, Tensor]:
 
 
 def chances(model: Any, ids: Tensor) -> Tensor:
-    """What the plain model says of one text without padding."""
+    """Token probabilities of the plain model for one unpadded text."""
     with torch.inference_mode():
         return model(input_ids=ids[None], attention_mask=torch.ones_like(ids)[None]).logits[0].softmax(-1)
 
 
 @pytest.mark.parametrize("sparse", [True, False])
-def test_the_likeliest_tokens_of_each_mask(model: Any, sparse: bool) -> None:
+def test_most_probable_tokens_of_each_mask(model: Any, sparse: bool) -> None:
     batch = padded(9, 6, 3)
     for row, at in ((0, 2), (0, 5), (2, 1)):
         batch["input_ids"][row, at] = MASK
@@ -51,7 +51,7 @@ def test_the_likeliest_tokens_of_each_mask(model: Any, sparse: bool) -> None:
         assert [chance for _, chance in said] == pytest.approx(best.tolist(), abs=1e-6)
 
 
-def test_no_more_tokens_are_said_than_there_are(model: Any) -> None:
+def test_top_k_is_limited_by_the_vocabulary(model: Any) -> None:
     batch = padded(4)
     batch["input_ids"][0, 1] = MASK
     with torch.inference_mode():
@@ -62,7 +62,7 @@ def test_no_more_tokens_are_said_than_there_are(model: Any) -> None:
 
 @pytest.mark.parametrize("sparse", [True, False])
 @pytest.mark.parametrize("at_once", [2, 64])
-def test_each_token_in_turn_is_hidden_and_special_ones_are_not(
+def test_each_token_but_special_ones_is_masked_in_turn(
     model: Any, sparse: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fill_mask, "AT_ONCE", at_once)
@@ -71,7 +71,7 @@ def test_each_token_in_turn_is_hidden_and_special_ones_are_not(
     whole[0, 3] = 1  # an unknown token of the text counts as any other
     batch["input_ids"] = whole.clone()
     labels = torch.full_like(whole, IGNORE_INDEX)
-    labels[0, 4], batch["input_ids"][0, 4] = whole[0, 4], MASK  # already hidden: put back before its turn
+    labels[0, 4], batch["input_ids"][0, 4] = whole[0, 4], MASK  # already masked: restored before its turn
     batch["labels"] = labels
     with torch.inference_mode():
         found = fill_mask.sum_pseudo_losses(model, batch, MASK, (1, 1), sparse)
@@ -86,7 +86,7 @@ def test_each_token_in_turn_is_hidden_and_special_ones_are_not(
 
 
 @pytest.mark.parametrize("sparse", [True, False])
-def test_rows_of_which_nothing_is_asked_count_nothing(model: Any, sparse: bool) -> None:
+def test_rows_without_labels_have_zero_sums(model: Any, sparse: bool) -> None:
     batch = padded(5, 2)
     batch["labels"] = torch.full_like(batch["input_ids"], IGNORE_INDEX)
     with torch.inference_mode():
@@ -94,14 +94,14 @@ def test_rows_of_which_nothing_is_asked_count_nothing(model: Any, sparse: bool) 
 
 
 @pytest.mark.parametrize("lengths", [(9, 7), (2,), (1,), (1, 1)])
-def test_a_head_is_tried_on_rows_of_any_length(model: Any, lengths: tuple[int, ...]) -> None:
+def test_the_sparse_head_check_takes_any_length(model: Any, lengths: tuple[int, ...]) -> None:
     batch = padded(*lengths)
     assert fill_mask.can_select_positions(model, batch)
     assert sparse_head.has_positionwise_head(model, batch)
 
 
-class Smeared(torch.nn.Module):
-    """A head that looks at all positions."""
+class MixingHead(torch.nn.Module):
+    """A head whose output at a position depends on all positions."""
 
     def __init__(self, head: Any) -> None:
         super().__init__()
@@ -111,9 +111,9 @@ class Smeared(torch.nn.Module):
         return self.head(hidden + hidden.mean(1, keepdim=True))
 
 
-def test_a_head_that_looks_at_its_neighbours_is_run_whole(tiny_mlm: str) -> None:
+def test_a_head_that_mixes_positions_is_not_sparse(tiny_mlm: str) -> None:
     model = AutoModelForMaskedLM.from_pretrained(tiny_mlm).eval()
     assert fill_mask.can_select_positions(model, padded(9, 7))
-    model.cls = Smeared(model.cls)
+    model.cls = MixingHead(model.cls)
     assert not fill_mask.can_select_positions(model, padded(9, 7))
     assert not model.base_model._forward_hooks

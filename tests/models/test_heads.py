@@ -1,4 +1,4 @@
-"""A head answers only for the labels it was trained on, and weights that the model leaves out are named."""
+"""Heads are reused only for the labels they were trained on; unused base model weights are listed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEAD = "AutoModelForSequenceClassification"
 
 
 def named(labels: Sequence[str]) -> dict[str, Any]:
-    """What the task says of a head for `labels`."""
+    """Config fields that a task sets for `labels`."""
     return {
         "num_labels": len(labels),
         "id2label": dict(enumerate(labels)),
@@ -51,7 +51,7 @@ def test_the_same_labels_in_the_same_order_keep_the_head() -> None:
 
 
 @pytest.mark.parametrize("labels", [["zneg", "apos"], ["good", "bad"], ["bad", "fine"]])
-def test_other_labels_draw_the_head_anew_with_the_seed(labels: list[str]) -> None:
+def test_other_labels_reinitialize_the_head_by_the_seed(labels: list[str]) -> None:
     trained(["bad", "good"])
     found = with_labels(labels)
     assert found.new_weights == ("classifier.bias", "classifier.weight")
@@ -64,23 +64,23 @@ def test_other_labels_draw_the_head_anew_with_the_seed(labels: list[str]) -> Non
     assert not torch.equal(drawn, with_labels(labels, seed=2).model.classifier.weight)
 
 
-def test_a_head_without_label_names_is_for_other_labels() -> None:
+def test_a_head_without_label_names_is_reinitialized() -> None:
     make_tiny_model("m", auto_class=HEAD)
     assert with_labels(["bad", "good"]).new_weights == ("classifier.bias", "classifier.weight")
     assert with_labels(["LABEL_0", "LABEL_1"]).new_weights == ()
 
 
 @pytest.mark.parametrize("family", ENCODER_CONFIGS)
-def test_only_the_layer_of_the_labels_is_drawn_in_every_family(family: str) -> None:
+def test_only_the_output_layer_is_reinitialized(family: str) -> None:
     trained(["bad", "good"], family)
     last = "classifier.out_proj" if family in ("roberta", "electra") else "classifier"
     found = with_labels(["a", "b"])
     assert found.new_weights == (f"{last}.bias", f"{last}.weight")
     changed = [key for key, value in found.model.state_dict().items() if not torch.equal(value, held(key))]
-    assert changed == [f"{last}.weight"]  # a fresh bias is zero, as that of the untrained head was
+    assert changed == [f"{last}.weight"]  # a new bias is zero, like that of the untrained head
 
 
-def test_a_head_that_is_fresh_already_is_drawn_once(tiny: str) -> None:
+def test_a_new_head_is_initialized_once(tiny: str) -> None:
     torch.manual_seed(1)
     once = load_model(resolve_model(tiny), HEAD, {"num_labels": 2}).model.classifier.weight
     torch.manual_seed(1)
@@ -89,16 +89,16 @@ def test_a_head_that_is_fresh_already_is_drawn_once(tiny: str) -> None:
     assert torch.equal(found.model.classifier.weight, once)
 
 
-def test_a_head_without_a_layer_of_the_labels_is_refused(refused: Callable[..., str]) -> None:
+def test_a_head_without_an_output_layer_is_refused(refused: Callable[..., str]) -> None:
     model = AutoModel.from_pretrained(make_tiny_model("m"))
     assert refused(lambda: heads.reinit_output_layer(ModelRef("m", "m"), model, [])) == (
-        "m: its head was trained for other labels and has no layer of one output a label; name a model without a head"
+        "m: its head was trained for other labels and has no layer with one output per label; name a model without a head"
     )
 
 
 @pytest.mark.parametrize("auto_class", ["AutoModel", HEAD, "AutoModelForMaskedLM"])
 @pytest.mark.parametrize("family", ENCODER_CONFIGS)
-def test_layers_that_the_model_leaves_out_are_named(family: str, auto_class: str) -> None:
+def test_unused_base_model_layers_are_listed(family: str, auto_class: str) -> None:
     make_tiny_model("m", family, auto_class=auto_class)
     assert load_model(resolve_model("m"), HEAD, {}).unused_weights == ()
     left_out = load_model(resolve_model("m"), HEAD, {"num_hidden_layers": 1}).unused_weights
@@ -106,7 +106,7 @@ def test_layers_that_the_model_leaves_out_are_named(family: str, auto_class: str
     assert all(".1." in key for key in left_out)
 
 
-def test_heads_of_other_tasks_and_old_buffers_are_not_missed(tiny: str) -> None:
+def test_other_heads_and_old_buffers_are_not_listed(tiny: str) -> None:
     model = load_model(resolve_model(tiny), HEAD, {}).model
     buffers = ["embeddings.position_ids", "bert.embeddings.position_ids"]
     others = ["cls.predictions.bias", "cls.seq_relationship.weight", "decoder.weight"]
@@ -118,8 +118,8 @@ START = [-1.0, -2.0, -3.0]
 
 
 @pytest.mark.parametrize("family", ENCODER_CONFIGS)
-def test_a_fresh_vocabulary_begins_with_the_shares(family: str) -> None:
-    """Also where the bias is tied to another name, and where the vocabulary was rounded up."""
+def test_a_new_mlm_head_gets_the_given_bias(family: str) -> None:
+    """Also if the bias is tied to another name, and if the vocabulary is rounded up."""
     make_tiny_model("m", family, auto_class="AutoModelForMaskedLM")
     model = AutoModelForMaskedLM.from_pretrained("m")
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -135,7 +135,7 @@ def test_a_fresh_vocabulary_begins_with_the_shares(family: str) -> None:
     assert torch.equal(again, bias)
 
 
-def test_a_trained_vocabulary_keeps_its_bias() -> None:
+def test_a_trained_mlm_head_keeps_its_bias() -> None:
     make_tiny_model("m", auto_class="AutoModelForMaskedLM")
     model = AutoModelForMaskedLM.from_pretrained("m")
     before = model.get_output_embeddings().bias.clone()
@@ -143,7 +143,7 @@ def test_a_trained_vocabulary_keeps_its_bias() -> None:
     assert torch.equal(model.get_output_embeddings().bias, before)
 
 
-def test_a_head_of_labels_begins_with_their_shares_and_no_other_head(tiny: str) -> None:
+def test_only_a_new_classifier_gets_the_given_bias(tiny: str) -> None:
     model = load_model(resolve_model(tiny), HEAD, named(["a", "b", "c"])).model
     assert heads.init_output_bias(model, ["classifier.bias"], START)
     assert model.classifier.bias.tolist() == START

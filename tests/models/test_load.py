@@ -1,4 +1,4 @@
-"""Tokenizer and weights that fit each other and the task, or one sentence before any training."""
+"""Loading and saving of models and tokenizers, and the errors for those that do not fit."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def loaded(folder: Path | str, **changes: Any) -> LoadedModel:
 
 
 @pytest.mark.parametrize("family", ENCODER_CONFIGS)
-def test_every_family_gets_a_head_and_answers(family: str) -> None:
+def test_every_family_gets_a_head_and_predicts(family: str) -> None:
     make_tiny_model("m", family)
     found = loaded("m", num_labels=3)
     assert found.model.dtype == torch.float32
@@ -39,7 +39,7 @@ def test_every_family_gets_a_head_and_answers(family: str) -> None:
     assert found.model(**batch).logits.shape == (1, 3)
 
 
-def test_fresh_weights_are_named(tiny: str, tiny_classifier: str) -> None:
+def test_new_weights_are_listed(tiny: str, tiny_classifier: str) -> None:
     assert loaded(tiny).new_weights == ("classifier.bias", "classifier.weight")
     assert loaded(tiny_classifier).new_weights == ()
     assert (
@@ -48,11 +48,11 @@ def test_fresh_weights_are_named(tiny: str, tiny_classifier: str) -> None:
     )
 
 
-def test_a_head_of_another_size_is_drawn_afresh(tiny_classifier: str) -> None:
+def test_a_head_of_another_size_is_reinitialized(tiny_classifier: str) -> None:
     assert loaded(tiny_classifier, num_labels=5).new_weights == ("classifier.bias", "classifier.weight")
 
 
-def test_a_half_precision_checkpoint_is_trained_in_float32() -> None:
+def test_a_half_precision_checkpoint_loads_in_float32() -> None:
     make_tiny_model("m", auto_class=HEAD)
     model = AutoModelForSequenceClassification.from_pretrained("m", dtype=torch.float32)
     model.half().save_pretrained("m")
@@ -61,15 +61,15 @@ def test_a_half_precision_checkpoint_is_trained_in_float32() -> None:
     assert load_model(resolve_model("m"), HEAD, {}, dtype="bfloat16").model.dtype == torch.bfloat16
 
 
-def test_what_must_answer_must_be_whole(tiny: str, refused: Refused) -> None:
+def test_strict_loading_refuses_missing_weights(tiny: str, refused: Refused) -> None:
     said = refused(lambda: load_model(resolve_model(tiny), HEAD, {}, strict=True))
     assert said == (
         f"{tiny}: 2 weights are missing: classifier.bias, classifier.weight; "
-        "a random head must not answer; name a model that was trained for the task"
+        "its head would be random; name a model that was trained for the task"
     )
 
 
-def test_one_weight_and_many_weights_are_counted(tiny_classifier: str, refused: Refused, own_folder: Path) -> None:
+def test_missing_weights_are_counted_in_the_error(tiny_classifier: str, refused: Refused, own_folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     model = AutoModelForSequenceClassification.from_pretrained(tiny_classifier)
@@ -78,7 +78,7 @@ def test_one_weight_and_many_weights_are_counted(tiny_classifier: str, refused: 
     held = load_file("m/model.safetensors")
     del held["classifier.bias"]
     save_file(held, "m/model.safetensors", metadata={"format": "pt"})
-    mend = "a random head must not answer; name a model that was trained for the task"
+    mend = "its head would be random; name a model that was trained for the task"
     said = refused(lambda: load_model(resolve_model("m"), HEAD, {}, strict=True))
     assert said == f"m: 1 weight is missing: classifier.bias; {mend}"
     layer = sorted(key for key in held if "layer.0" in key)
@@ -91,7 +91,7 @@ def test_one_weight_and_many_weights_are_counted(tiny_classifier: str, refused: 
     assert said == f"m: {len(layer) + 1} weights are missing: {', '.join(layer[:5])} ...; {mend}"
 
 
-def test_a_model_that_is_mostly_fresh_is_refused(copied: Copied, refused: Refused) -> None:
+def test_a_model_with_mostly_missing_weights_is_refused(copied: Copied, refused: Refused) -> None:
     said = refused(lambda: loaded(copied(), num_hidden_layers=8))
     assert said.startswith("m: its files do not fit a BertForSequenceClassification, they lack bert.encoder.layer.2.")
     assert said.endswith(" ...; check model.name and model.config")
@@ -107,14 +107,14 @@ def test_a_model_that_is_mostly_fresh_is_refused(copied: Copied, refused: Refuse
     ],
     ids=["truncated", "garbage", "empty", "flipped"],
 )
-def test_damaged_weights_are_said(data: Callable[[bytes], bytes], why: str, copied: Copied, refused: Refused) -> None:
+def test_damaged_weights_are_reported(data: Callable[[bytes], bytes], why: str, copied: Copied, refused: Refused) -> None:
     file = copied() / "model.safetensors"
     file.write_bytes(data(file.read_bytes()))
     said = refused(lambda: loaded("m"))
     assert said == f"m: SafetensorError: Error while deserializing header: {why}; check the folder and model.config"
 
 
-def test_a_folder_without_weights_is_said(copied: Copied, refused: Refused) -> None:
+def test_a_folder_without_weights_is_refused(copied: Copied, refused: Refused) -> None:
     copied(without=("model.safetensors",))
     assert refused(lambda: loaded("m")) == "m: no weights; save the model as model.safetensors (save_pretrained does)"
 
@@ -122,7 +122,7 @@ def test_a_folder_without_weights_is_said(copied: Copied, refused: Refused) -> N
 @pytest.mark.parametrize(
     "text", ["{", "{}", "[]", '{"model_type": "zzz"}', '{"model_type": "bert", "hidden_size": "a"}', "\0", '{"model_type": "bert", "hidden_size": -1}'],
 )  # fmt: skip
-def test_a_damaged_config_is_one_sentence(text: str, copied: Copied, refused: Refused) -> None:
+def test_a_damaged_config_gives_a_one_line_error(text: str, copied: Copied, refused: Refused) -> None:
     (copied() / "config.json").write_text(text)
     said = refused(lambda: loaded("m"))
     assert said.startswith("m: ")
@@ -131,27 +131,27 @@ def test_a_damaged_config_is_one_sentence(text: str, copied: Copied, refused: Re
 
 
 @pytest.mark.parametrize("text", ["{", "{}", "[]", "\0", '{"version": "1.0", "model": {"type": "BPE"}}'])
-def test_a_damaged_tokenizer_is_one_sentence(text: str, copied: Copied, refused: Refused) -> None:
+def test_a_damaged_tokenizer_gives_a_one_line_error(text: str, copied: Copied, refused: Refused) -> None:
     (copied() / "tokenizer.json").write_text(text)
     said = refused(lambda: load_tokenizer(resolve_model("m")))
     assert said.startswith("m: ")
     assert said.endswith("; check the folder and model.config")
 
 
-def test_a_folder_without_tokenizer_does_not_read_every_word_as_unknown(copied: Copied, refused: Refused) -> None:
+def test_a_folder_without_tokenizer_files_is_refused(copied: Copied, refused: Refused) -> None:
     copied(without=("tokenizer.json", "tokenizer_config.json"))
-    said = "m: its tokenizer knows no words; put the files of its tokenizer beside it"
+    said = "m: its tokenizer has no vocabulary; put its tokenizer files into the folder"
     assert refused(lambda: load_tokenizer(resolve_model("m"))) == said
 
 
 def test_a_tokenizer_without_pad_token_is_refused(refused: Refused) -> None:
     make_tiny_model("m", pad=False)
-    mend = "name a model whose tokenizer has one (encoders have; many text generators have not)"
+    mend = "name a model whose tokenizer has one (encoders do; many text generators do not)"
     assert refused(lambda: load_tokenizer(resolve_model("m"))) == f"m: its tokenizer has no pad token; {mend}"
     assert load_tokenizer(resolve_model("m"), required_tokens=("mask",)).mask_token == "[MASK]"
 
 
-def test_padding_and_truncation_of_the_file_are_turned_off(copied: Copied) -> None:
+def test_padding_and_truncation_of_the_file_are_disabled(copied: Copied) -> None:
     from tokenizers import Tokenizer
 
     file = str(copied() / "tokenizer.json")
@@ -173,15 +173,15 @@ def test_an_architecture_without_such_a_head_is_refused(copied: Copied, refused:
     )
 
 
-def test_more_words_than_the_embedding_has_are_refused(copied: Copied, refused: Refused) -> None:
+def test_a_tokenizer_larger_than_the_embedding_is_refused(copied: Copied, refused: Refused) -> None:
     words = len(load_tokenizer(resolve_model(str(copied()))))
     file = Path("m/config.json")
     file.write_text(json.dumps(json.loads(file.read_text()) | {"vocab_size": 20}))
-    said = f"m: its tokenizer has {words} words, its embedding 20; take both from the same model"
+    said = f"m: its tokenizer has {words} tokens, its embedding 20 rows; take both from the same model"
     assert refused(lambda: loaded("m")) == said
 
 
-def test_config_fields_are_changed_or_refused(copied: Copied, refused: Refused) -> None:
+def test_config_fields_are_overridden_or_refused(copied: Copied, refused: Refused) -> None:
     copied()
     assert loaded("m", hidden_dropout_prob=0.5).model.config.hidden_dropout_prob == 0.5
     said = refused(lambda: loaded("m", hidden_dropout_probb=0.5), RecipeError)
@@ -193,13 +193,13 @@ def test_config_fields_are_changed_or_refused(copied: Copied, refused: Refused) 
 
 
 @pytest.mark.parametrize("name", ["google-bert/bert-base-uncased", "no/such@main"])
-def test_the_hub_without_network_is_answered_at_once(name: str, refused: Refused) -> None:
+def test_the_hub_without_network_fails_at_once(name: str, refused: Refused) -> None:
     said = refused(lambda: load_config(resolve_model(name)), NetworkError)
     assert said.startswith(f"{name}: no such local folder, and the Hub did not give it: ")
     assert said.endswith("; HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --model")
 
 
-def test_the_mend_speaks_of_the_network_where_it_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fix_mentions_the_network_unless_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_HUB_OFFLINE")
     assert (
         hub.suggest_model_fix(resolve_model("no/such"))
@@ -207,7 +207,7 @@ def test_the_mend_speaks_of_the_network_where_it_is_allowed(monkeypatch: pytest.
     )
 
 
-def test_what_is_saved_is_a_plain_folder_that_cuts_as_training_did(tiny_classifier: str) -> None:
+def test_a_saved_model_truncates_as_in_training(tiny_classifier: str) -> None:
     found = loaded(tiny_classifier)
     found.tokenizer.backend_tokenizer.enable_truncation(3)
     load.save_model(found.model, found.tokenizer, Path("out"), 40)
@@ -235,12 +235,12 @@ def test_code_of_a_repository_is_never_run(copied: Copied, refused: Refused) -> 
     folder = copied(model_type="odd", auto_map={"AutoConfig": "odd.OddConfig"})
     (folder / "odd.py").write_text("raise SystemExit('never run me')")
     assert refused(lambda: loaded("m")) == (
-        "m: needs code of its own repository, and llmkit runs none; "
+        "m: needs code from its own repository, which llmkit does not run; "
         "name a model of an architecture that transformers has"
     )
 
 
-def test_a_pad_token_that_only_the_tokenizer_knows_is_put_into_the_config(own_folder: Path) -> None:
+def test_the_tokenizers_pad_token_is_set_in_the_config(own_folder: Path) -> None:
     from transformers import AutoConfig
 
     from llmkit.models.tokenizers.encode import encode_texts, pad_features
@@ -261,7 +261,7 @@ def test_a_pad_token_that_only_the_tokenizer_knows_is_put_into_the_config(own_fo
     assert json.loads(Path("out/config.json").read_text())["pad_token_id"] == found.tokenizer.pad_token_id
 
 
-def test_a_tokenizer_by_itself_without_a_mask_token_is_refused(copied: Copied, refused: Refused) -> None:
+def test_a_tokenizer_without_a_mask_token_is_refused(copied: Copied, refused: Refused) -> None:
     folder = copied()
     about = folder / "tokenizer_config.json"
     config = json.loads(about.read_text(encoding="utf-8"))
@@ -271,5 +271,5 @@ def test_a_tokenizer_by_itself_without_a_mask_token_is_refused(copied: Copied, r
         "m: it has no mask token; name another, or make one with `llmkit tokenizer train`"
     )
     assert refused(lambda: load_tokenizer(resolve_model("m"), ("pad", "mask"))) == (
-        "m: its tokenizer has no mask token; name a model whose tokenizer has one (masked language models have)"
+        "m: its tokenizer has no mask token; name a model whose tokenizer has one (masked language models do)"
     )

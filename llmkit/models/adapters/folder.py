@@ -1,4 +1,4 @@
-"""An adapter's folder: what PEFT and llmkit write into it, and the base that it names."""
+"""Adapter folders: the files that PEFT and llmkit write, and the base model they refer to."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ from llmkit.models.sources.model_ref import ADAPTER_CONFIG_FILE, ModelRef, resol
 from llmkit.runs.manifest import hash_file, write_json_file
 
 ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors"
-BASE_RECORD_FILE = "base.json"  # which base it was trained on, by name and by the hash of its weights
-ADAPTED_CONFIG_FILE = "model_config.json"  # the whole config of base and adapter: label names, thresholds, dropout
-PEFT_MODEL_MAPPINGS = {"SEQ_CLS": CLASSIFIERS, "SEQ_2_SEQ_LM": WRITERS}  # PEFT's task types, and the class each means
-BASE_FIX = "put it back, or name where it is with --base FOLDER of eval and predict"
+BASE_RECORD_FILE = "base.json"  # the base model it was trained on: its name and the hashes of its weights
+ADAPTED_CONFIG_FILE = "model_config.json"  # the full model config: label names, thresholds, dropout
+PEFT_MODEL_MAPPINGS = {"SEQ_CLS": CLASSIFIERS, "SEQ_2_SEQ_LM": WRITERS}  # model classes by PEFT's task type
+BASE_FIX = "restore it, or pass its folder with --base FOLDER of eval and predict"
 
 
 def read_peft_config(ref: ModelRef) -> dict[str, Any]:
-    """What adapter_config.json says. Raises ModelError for an adapter that llmkit cannot open, or must not."""
+    """Read adapter_config.json. Raises ModelError for an adapter that llmkit cannot load or that is not safe to load."""
     found = files.read_model_json(ref, ADAPTER_CONFIG_FILE)
     if not isinstance(found, dict) or not isinstance(found.get("base_model_name_or_path"), str):
-        raise ModelError(f"{ref.name}: an adapter that names no base", "merge it with PEFT, or name a whole model")
+        raise ModelError(f"{ref.name}: an adapter that names no base model", "merge it with PEFT, or name a full model")
     if found.get("peft_type") != "LORA":
-        what = f"{ref.name}: an adapter of the type {found.get('peft_type')}"
-        raise ModelError(what, "llmkit opens LoRA; merge it with PEFT")
-    if found.get("megatron_config"):  # PEFT imports a module that the file names
+        what = f"{ref.name}: an adapter of type {found.get('peft_type')}"
+        raise ModelError(what, "llmkit loads only LoRA adapters; merge it with PEFT")
+    if found.get("megatron_config"):  # PEFT would import a module named in the file
         raise ModelError(f"{ref.name}: an adapter of Megatron, which names code to import", "merge it with PEFT")
     return found
 
 
 def read_base_record(ref: ModelRef) -> dict[str, Any]:
-    """What base.json says, empty for an adapter that llmkit did not make."""
+    """Read base.json; empty for an adapter that llmkit did not write."""
     found = files.read_model_json(ref, BASE_RECORD_FILE)
     return found if isinstance(found, dict) else {}
 
 
 def resolve_base_model(ref: ModelRef) -> ModelRef:
-    """Where the base of the adapter `name` is: as the user says, else as the adapter does.
+    """Find the base model of an adapter: the one that the user gave, else the one that its files name.
 
-    Raises MissingInputError where it is gone, ModelError where it is an adapter itself.
+    Raises MissingInputError if it does not exist, ModelError if it is an adapter itself.
     """
     said, ours = read_peft_config(ref), read_base_record(ref)
     path, given = said["base_model_name_or_path"], str(ours.get("given") or "")
-    # Of pkg:// another machine has another path; a path of this one may be relative to another folder. Never the Hub:
-    # a local name may be somebody's there.
+    # A pkg:// base has another path on another machine, and a relative path may have been given in another folder. The
+    # name is never tried on the Hub, where it may belong to somebody else.
     also = [given] if given.startswith(PKG_SCHEME) or (given and Path(given).expanduser().is_dir()) else []
     places = [ref.base] if ref.base else [path, *also]
     fault: LlmkitError | None = None
@@ -73,7 +73,7 @@ def resolve_base_model(ref: ModelRef) -> ModelRef:
 
 
 def check_base_weights(ref: ModelRef, base: ModelRef) -> None:
-    """Raise ModelError where the base has other weights than the adapter was trained beside."""
+    """Raise ModelError if the base model's weights differ from those that the adapter was trained on."""
     known = read_base_record(ref).get("weights")
     if known is None:
         return
@@ -81,11 +81,11 @@ def check_base_weights(ref: ModelRef, base: ModelRef) -> None:
     if found != known:
         others = sorted(file for file in found.keys() | known.keys() if found.get(file) != known.get(file))
         what = f"{ref.name}: {base.name} is not the base that it was trained on: {', '.join(others)} differs"
-        raise ModelError(what, "put it back, or name it with --base FOLDER of eval and predict")
+        raise ModelError(what, "restore it, or pass its folder with --base FOLDER of eval and predict")
 
 
 def hash_weight_files(base: ModelRef) -> dict[str, str]:
-    """The sha256 of every file of weights of a model, by name."""
+    """Compute the sha256 of every weight file of a model, by file name."""
     return {file: hash_file(path) for file, path in sorted(files.find_weight_files(base).items())}
 
 
@@ -110,7 +110,7 @@ def read_adapter_config(ref: ModelRef, overrides: Mapping[str, Any]) -> PreTrain
 
 
 def infer_label_count(folder: Path) -> int | None:
-    """How many labels the head in the adapter's file tells apart: the rows of its one layer that is not square."""
+    """Infer the number of labels from the adapter's weights: the rows of its only non-square layer outside LoRA."""
     from safetensors import safe_open
 
     with safe_open(folder / ADAPTER_WEIGHTS_FILE, "pt") as file:
@@ -120,7 +120,7 @@ def infer_label_count(folder: Path) -> int | None:
 
 
 def check_adapter_weights(ref: ModelRef) -> None:
-    """Raise ModelError where the adapter's weights lie in a pickle, or are not there."""
+    """Raise ModelError if the adapter's weights are a pickle or missing."""
     assert ref.folder is not None
     if not (ref.folder / ADAPTER_WEIGHTS_FILE).is_file():
         pickle = (ref.folder / "adapter_model.bin").is_file()
@@ -131,9 +131,9 @@ def check_adapter_weights(ref: ModelRef) -> None:
 def write_adapter_files(
     folder: Path, base: ModelRef, model: PreTrainedModel, quantize: str, unquantized: Sequence[str]
 ) -> None:
-    """Write what PEFT's own files do not say: label names and the like, and which base it is."""
+    """Write the files beside PEFT's own: the full model config, the generation config and the record of the base model."""
     own = copy.deepcopy(model.config)
-    own.architectures = [type(model).__name__]  # the base's may be another
+    own.architectures = [type(model).__name__]  # the base model's class may differ
     own.to_json_file(folder / ADAPTED_CONFIG_FILE, use_diff=True)
     if model.can_generate():
         model.generation_config.save_pretrained(folder)
@@ -144,13 +144,13 @@ def write_adapter_files(
 
 
 def load_generation_config(model: PreTrainedModel, folder: Path) -> None:
-    """Let the model generate as the adapter's folder says, where it says how."""
+    """Apply the generation config of the adapter's folder to the model, if there is one."""
     if model.can_generate() and (folder / GENERATION_CONFIG_NAME).is_file():
         model.generation_config = GenerationConfig.from_pretrained(folder)
 
 
 def locate_base_model(base: ModelRef, config: PreTrainedConfig) -> tuple[str, str | None]:
-    """Where PEFT finds the base: its path on this machine, or its Hub id and commit."""
+    """Get the path, or Hub id and commit, from which PEFT loads the base model."""
     if base.folder is not None:
         return str(base.folder.resolve()), None
     return base.id, getattr(config, "_commit_hash", None) or base.revision

@@ -1,4 +1,4 @@
-"""A model of fresh weights, of a shape with a name: an encoder, or one of the networks that came before."""
+"""Models trained from scratch: a transformer of a named size, or an RNN or CNN classifier."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ NETWORK_FIXED_FIELDS = {
     "cell": "model.name",
     "vocab_size": "the vocabulary",
     "pad_token_id": "the vocabulary",
-}  # of a network
+}  # of networks, with the key or input that sets each
 
 
 def build_preset_config(
     name: str, tokenizer: PreTrainedTokenizerBase, max_length: int, overrides: Mapping[str, Any]
 ) -> PreTrainedConfig:
-    """The config of that shape, with `changes`, for a tokenizer and texts of up to `max_length` tokens."""
+    """Build the config of a preset with `overrides`, for the tokenizer and texts of up to `max_length` tokens."""
     family, _, size = name.partition("-")
     layers, width = MODEL_SIZES[size]
-    inner = 4 * width if family != "modernbert" else 3 * width // 2  # its inner layer is gated: twice the weights
+    inner = 4 * width if family != "modernbert" else 3 * width // 2  # gated feed-forward: twice the weights
     fields: dict[str, Any] = dict(
         zip(SIZE_FIELDS[family], (layers, width, max(1, width // HEAD_DIM), inner), strict=True)
     )
@@ -63,11 +63,10 @@ def build_scratch_model(
     dtype: str,
     task_fields: Mapping[str, Any] = {},
 ) -> LoadedModel:
-    """A model of the shape `name`, its weights drawn from torch's generator, with `changes` (the recipe's) and what the
-    task decides in its config.
+    """Build a newly initialized model of the preset `ref` (seed torch first).
 
-    Raises RecipeError for a change that is not the recipe's to make, ModelError where it leaves fewer positions than
-    `max_length`.
+    `overrides` are the recipe's config fields, `task_fields` the task's. Raises RecipeError for a field that a recipe
+    may not override, ModelError if the config has fewer positions than `max_length`.
     """
     plain = build_preset_config(ref.name, tokenizer, max_length, {})
     check_architecture(ref, plain, auto_class)
@@ -90,10 +89,10 @@ def build_scratch_network(
     task_fields: Mapping[str, Any] = {},
     vectors: WordVectors | None = None,
 ) -> LoadedModel:
-    """The network `name` (one of shapes.NETWORKS), its weights drawn from torch's generator, for the tokenizer's words.
+    """Build a newly initialized network `ref` (one of NETWORK_NAMES) for the tokenizer's vocabulary (seed torch first).
 
-    Words that have `vectors` begin with them; the others are drawn as widely spread. Raises RecipeError for a change
-    that is not the recipe's to make, ModelError where networks cannot do the task.
+    Words with `vectors` start from them; the others are random with the vectors' standard deviation. Raises RecipeError
+    for a field that a recipe may not override, ModelError if networks do not support the task.
     """
     own = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     plain = networks.build_network_config(ref.name, **own)

@@ -1,4 +1,4 @@
-"""Word vectors from a text file: a word and its numbers a line, as GloVe, word2vec and fastText write them."""
+"""Word vectors from text files with a word and its numbers per line, as of GloVe, word2vec and fastText."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VECTORS_FIX = "a line is a word and its numbers, as in glove.6B.100d.txt; conver
 
 
 class WordVectors(NamedTuple):
-    """The vectors of the words that a file has: `values` [n, width] for the words of these `numbers` [n]."""
+    """Vectors of the vocabulary's words in a file: `values` [n, width] for the words `token_ids` [n]."""
 
     token_ids: NDArray[np.int64]
     values: NDArray[np.float32]
@@ -33,10 +33,10 @@ def locate_word_vectors(given: str) -> Path:
 
 
 def read_word_vectors(path: Path, words: Mapping[str, int]) -> WordVectors:
-    """The vectors of `words` (word: its number) in the file; of a repeated word the first. The file is streamed.
+    """Read the vectors of `words` (word to token id) from the file, streaming it; the first of a repeated word counts.
 
-    A first line of two whole numbers (word2vec's count and width) is skipped. Raises DataError, with the line, for one
-    of another width than the first and for a value that is no finite number; MissingInputError for an unreadable file.
+    A first line of two integers (word2vec's count and width) is skipped. Raises DataError with the line number for a
+    width that differs from the first and for a value that is not finite; MissingInputError for an unreadable file.
     """
     wanted = {word.encode(errors="surrogatepass"): number for word, number in words.items()}
     found: dict[int, list[float]] = {}
@@ -53,13 +53,13 @@ def read_word_vectors(path: Path, words: Mapping[str, int]) -> WordVectors:
 
 
 def iterate_vector_lines(path: Path) -> Iterator[tuple[int, bytes, bytes]]:
-    """The number, the word and the rest of each line, all of the same width."""
+    """Iterate over the lines as (line number, word, numbers); checks that all have the same width."""
     width = 0
     try:
         with path.open("rb") as file:
             for line, text in enumerate(file, 1):
                 text = text.strip()
-                if width and text.count(b" ") == width:  # all but a few lines: not taken apart unless asked for
+                if width and text.count(b" ") == width:  # almost all lines: numbers are split only if needed
                     word, _, rest = text.partition(b" ")
                     yield line, word, rest
                     continue
@@ -69,7 +69,7 @@ def iterate_vector_lines(path: Path) -> Iterator[tuple[int, bytes, bytes]]:
                 size = count_trailing_numbers(fields)
                 width = width or size
                 if not width:
-                    raise DataError(f"{path}:{line}: no word and its numbers", VECTORS_FIX)
+                    raise DataError(f"{path}:{line}: not a word and its numbers", VECTORS_FIX)
                 if size != width:
                     said = f"{size} number{'' if size == 1 else 's'}, {width} in the lines before"
                     raise DataError(f"{path}:{line}: {said}", VECTORS_FIX)
@@ -79,7 +79,7 @@ def iterate_vector_lines(path: Path) -> Iterator[tuple[int, bytes, bytes]]:
 
 
 def count_trailing_numbers(fields: Sequence[bytes]) -> int:
-    """How many fields are numbers, counted from the last, never the first: a word may hold spaces, or be a number."""
+    """Count the numbers at the end, never the first field: a word may contain spaces or be a number."""
     return next((n for n, field in enumerate(reversed(fields[1:])) if not is_numeric_field(field)), len(fields) - 1)
 
 
@@ -92,16 +92,16 @@ def is_numeric_field(field: bytes) -> bool:
 
 
 def parse_vector(fields: Sequence[bytes], path: Path, line: int) -> list[float]:
-    """The fields as finite numbers."""
+    """Parse the fields as finite numbers. Raises DataError with the line for any other value."""
     wrong = [field for field in fields if not is_numeric_field(field) or not np.isfinite(float(field))]
     if wrong:
         said = wrong[0].decode(errors="replace")
-        raise DataError(f"{path}:{line}: '{said}' is no finite number", VECTORS_FIX)
+        raise DataError(f"{path}:{line}: '{said}' is not a finite number", VECTORS_FIX)
     return [float(field) for field in fields]
 
 
 def check_vector_width(found: WordVectors, given: str, asked: int | None) -> int:
-    """The width of the vectors. Raises RecipeError where the recipe asks for another embedding size."""
+    """Check the width of the vectors against the recipe's embedding size and return it. Raises RecipeError if they differ."""
     width = int(found.values.shape[1])
     if asked not in (None, width):
         what = f"model.config.embedding_size: {asked}, and the vectors of {given} have {width} numbers"

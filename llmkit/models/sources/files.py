@@ -1,4 +1,4 @@
-"""The files of a model before they are read: none points out of its folder, and no weights lie in a pickle."""
+"""Safety checks of model files before loading: no references outside the folder, no weights in pickles."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from llmkit.models.sources.hub import get_source_kwargs
 from llmkit.models.sources.model_ref import ADAPTER_CONFIG_FILE, ModelRef
 
 ROOT_JSON_FILES = ("config.json", "model_config.json", "tokenizer_config.json", "model.safetensors.index.json")
-# Keys whose values transformers opens as files beside the one that names them.
+# Keys whose values transformers opens as files relative to the one with the key.
 FILE_NAME_KEYS = ("configuration_files", "transformers_weights", "fast_tokenizer_files", "weight_map")
 
 
 def match_weight_permissions(folder: Path) -> None:
-    """Let those who may read the JSON files of a folder read its weights: safetensors writes them for their owner."""
+    """Give the weights the file mode of the JSON files: safetensors writes them readable by the owner only."""
     mode = min(path.stat().st_mode for path in folder.glob("*.json"))
     for path in folder.glob("*.safetensors"):
         path.chmod(mode)
 
 
 def check_referenced_files(ref: ModelRef) -> None:
-    """Raise ModelError where a file of the model names one that is not beside it, in whatever folder that is."""
+    """Raise ModelError if a JSON file of the model refers to a file outside its own folder."""
     waiting, seen = list(ROOT_JSON_FILES), set()
     while waiting:
         file = waiting.pop(0)
         seen.add(file)
         for key, pointed in list_referenced_files(read_model_json(ref, file)):
             if not is_plain_file_name(pointed):
-                raise ModelError(f"{ref.name}: {file}: {key} names {pointed!r}, which is no file beside it",
+                raise ModelError(f"{ref.name}: {file}: {key} names {pointed!r}, which is not a file in the same folder",
                                  "do not use this model, or write plain file names there")  # fmt: skip
             if pointed.endswith(".json") and pointed not in seen:
                 waiting.append(pointed)
 
 
 def read_model_json(ref: ModelRef, file: str) -> Any:
-    """What a JSON file of the model holds; None where it has no such file, or a damaged one (the loader says so)."""
+    """Read a JSON file of the model; None if it is missing or damaged (the loader reports damage)."""
     path: Path | str | None = ref.folder / file if ref.folder is not None else find_cached_file(ref, file)
     if path is None:
         return None
@@ -48,7 +48,7 @@ def read_model_json(ref: ModelRef, file: str) -> Any:
 
 
 def find_cached_file(ref: ModelRef, file: str) -> str | None:
-    """Where a file of the Hub lies on this disk, None where the Hub has or gives none."""
+    """Find the local path of a file from the Hub, downloading it if needed; None if it is not available."""
     from transformers.utils import cached_file
 
     try:
@@ -58,7 +58,7 @@ def find_cached_file(ref: ModelRef, file: str) -> str | None:
 
 
 def list_referenced_files(about: Any) -> list[tuple[str, Any]]:
-    """The file names in a JSON object, each with the key that names it."""
+    """List the (key, file name) pairs of a JSON object that refer to files."""
     found: list[tuple[str, Any]] = []
     for key in FILE_NAME_KEYS:
         value = about.get(key) if isinstance(about, dict) else None
@@ -68,12 +68,12 @@ def list_referenced_files(about: Any) -> list[tuple[str, Any]]:
 
 
 def is_plain_file_name(pointed: Any) -> bool:
-    """Whether the value is the name of a file and no way to anywhere."""
+    """Check whether the value is a file name without directories."""
     return isinstance(pointed, str) and pointed not in ("", ".", "..") and not set(pointed) & set("/\\\0")
 
 
 def find_weight_files(ref: ModelRef) -> dict[str, Path]:
-    """The files of weights of a model, by name, where they lie on this disk."""
+    """Find the safetensors files of a model: local paths by file name."""
     if ref.folder is not None:
         return {path.name: path for path in ref.folder.glob("*.safetensors")}
     index = read_model_json(ref, "model.safetensors.index.json")
@@ -83,11 +83,11 @@ def find_weight_files(ref: ModelRef) -> dict[str, Path]:
 
 
 def check_weight_files(ref: ModelRef) -> None:
-    """Raise ModelError where a local folder has its weights in pickles only, none at all, or an adapter over them."""
+    """Raise ModelError if a local folder has no safetensors weights, or an adapter next to them."""
     if ref.folder is None or ref.is_adapter:
         return
-    if (ref.folder / ADAPTER_CONFIG_FILE).exists():  # transformers would put it over the weights unasked
-        raise ModelError(f"{ref.name}: an adapter lies beside its weights", "merge it with PEFT, or remove it")
+    if (ref.folder / ADAPTER_CONFIG_FILE).exists():  # transformers would apply it to the weights without being asked
+        raise ModelError(f"{ref.name}: an adapter next to its full weights", "merge it with PEFT, or remove it")
     if not any(ref.folder.glob("*.safetensors")):
         pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in ref.folder.glob(pattern))
         found = f"only {', '.join(pickles)}, which can run code" if pickles else "no weights"

@@ -1,4 +1,4 @@
-"""Where a model's files come from, and what is said when they do not come."""
+"""Where model files come from, a local folder or the Hub, and the errors when loading fails."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ MODEL_INFO_TIMEOUT = 5.0
 
 @contextmanager
 def explain_loading_errors(ref: ModelRef) -> Iterator[None]:
-    """Turn the library's many ways to fail at loading into one sentence about the model."""
+    """Convert any error of the library during loading into a one-line ModelError or NetworkError about the model."""
     try:
         yield
     except (LlmkitError, MemoryError):
         raise
-    except Exception as fault:  # a damaged folder makes the library fail in any way whatever
+    except Exception as fault:  # a damaged folder can raise any exception
         lines = str(fault).split("\n")
-        reason = lines[1:2] if lines[0].endswith(":") else []  # of a field: the first line only names it
+        reason = lines[1:2] if lines[0].endswith(":") else []  # for an invalid field the first line only names it
         said = " ".join(" ".join([lines[0], *reason]).split())[:300].rstrip(".")
         if "trust_remote_code" in str(fault):
-            raise ModelError(f"{ref.name}: needs code of its own repository, and llmkit runs none",
+            raise ModelError(f"{ref.name}: needs code from its own repository, which llmkit does not run",
                              "name a model of an architecture that transformers has") from fault  # fmt: skip
         if ref.folder is None and isinstance(fault, OSError):
             raise NetworkError(
@@ -37,7 +37,7 @@ def explain_loading_errors(ref: ModelRef) -> Iterator[None]:
 
 
 def get_source_kwargs(ref: ModelRef) -> dict[str, Any]:
-    """How to ask for the files: of a local folder as it is, of the Hub with the revision, or of its cache alone."""
+    """Get the keyword arguments of from_pretrained: none for a folder, else revision and whether to use only the cache."""
     if ref.folder is not None:
         return {}
     return {
@@ -48,9 +48,9 @@ def get_source_kwargs(ref: ModelRef) -> dict[str, Any]:
 
 @cache
 def is_hub_reachable(model: str, revision: str | None, fix: str) -> bool:
-    """Whether the Hub answers at all. Asked once, with a short limit: the loaders would retry for half a minute.
+    """Check once whether the Hub is reachable, with a short timeout: the loaders would retry for half a minute.
 
-    Raises NetworkError, with `mend`, where it answers and has no such model.
+    Raises NetworkError with `fix` if the Hub responds that it has no such model.
     """
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
@@ -63,13 +63,13 @@ def is_hub_reachable(model: str, revision: str | None, fix: str) -> bool:
         raise NetworkError(
             f"{model}: no such local folder, and on the Hub: {str(fault).splitlines()[0]}", fix
         ) from fault
-    except Exception:  # the class depends on the HTTP library below; whatever it is, the cache may do
+    except Exception:  # the class depends on the HTTP library; the cache may have the files
         return False
     return True
 
 
 def suggest_model_fix(ref: ModelRef) -> str:
-    """What helps when the Hub does not answer, or has no such model."""
+    """Suggest a fix for a model that the Hub does not have, or a Hub that is unreachable."""
     local = "name a local folder" + ("" if ref.is_argument else f" with --{ref.kind}")
     near = None if ref.is_argument or ref.kind != "model" else find_nearest_word(ref.name, NETWORK_NAMES)
     meant = f"did you mean '{near}'? " if near else ""

