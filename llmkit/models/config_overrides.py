@@ -28,8 +28,8 @@ def check_config_overrides(ref: ModelRef, config: PreTrainedConfig, overrides: M
 
 def list_overridable_fields(config: PreTrainedConfig) -> list[str]:
     """List the fields of a config that a recipe may override."""
-    elsewhere = (*TASK_CONFIG_FIELDS, *LLMKIT_CONFIG_FIELDS, "dtype", "torch_dtype")
-    return sorted(key for key in config.to_dict() if key not in elsewhere and not key.startswith(("_", "output_")))
+    reserved = (*TASK_CONFIG_FIELDS, *LLMKIT_CONFIG_FIELDS, "dtype", "torch_dtype")
+    return sorted(key for key in config.to_dict() if key not in reserved and not key.startswith(("_", "output_")))
 
 
 def check_reserved_fields(keys: Iterable[str]) -> None:

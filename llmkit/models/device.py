@@ -30,12 +30,14 @@ def choose_precision(requested: str, hidden_size: int, device: torch.device) -> 
     if requested == "fp32":
         return "fp32", "asked for"
     if device.type == "cuda":
-        able = torch.cuda.is_bf16_supported(including_emulation=False)
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         if requested == "auto":
             return (
-                ("bf16", f"{torch.cuda.get_device_name(device)} has it") if able else ("fp32", "this GPU has no bf16")
+                ("bf16", f"{torch.cuda.get_device_name(device)} has it")
+                if has_bf16
+                else ("fp32", "this GPU has no bf16")
             )
-        if requested == "bf16" and not able:
+        if requested == "bf16" and not has_bf16:
             raise RecipeError("train.precision: this GPU has no bf16", "write train.precision=fp16 or fp32")
         return requested, "asked for"
     if requested == "fp16":
@@ -46,12 +48,12 @@ def choose_precision(requested: str, hidden_size: int, device: torch.device) -> 
         return "bf16", "asked for"
     if device.type != "cpu":
         return "fp32", f"on {device.type} bf16 is not tested"
-    units = get_cpu_bf16_unit()
-    if not units:
+    unit = get_cpu_bf16_unit()
+    if not unit:
         return "fp32", "this CPU has no bf16 units"
     if hidden_size < MIN_BF16_HIDDEN_SIZE:
         return "fp32", f"hidden size {hidden_size} is below {MIN_BF16_HIDDEN_SIZE}"
-    return "bf16", f"this CPU has {units}"
+    return "bf16", f"this CPU has {unit}"
 
 
 def get_cpu_bf16_unit() -> str | None:
@@ -63,7 +65,7 @@ def get_cpu_bf16_unit() -> str | None:
 
 def describe_hardware() -> dict[str, Any]:
     """Describe the machine for the manifest."""
-    about: dict[str, Any] = {
+    hardware: dict[str, Any] = {
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
         "cores": os.cpu_count(),
@@ -72,5 +74,5 @@ def describe_hardware() -> dict[str, Any]:
         "cpu_bf16": get_cpu_bf16_unit(),
     }
     if torch.cuda.is_available():
-        about["gpu"] = torch.cuda.get_device_name()
-    return about
+        hardware["gpu"] = torch.cuda.get_device_name()
+    return hardware

@@ -27,46 +27,45 @@ def check_base_shapes(
     `mismatched` has (name, shape in the files, shape by the config); `overridden` are the config fields that the recipe
     set, for the fix.
     """
-    for key, held, wanted in sorted(mismatched):
+    for key, saved, expected in sorted(mismatched):
         if is_in_base_model(model, key):
-            mend = (
-                f"leave out model.config.{' and model.config.'.join(overridden)}"
-                if overridden
-                else "fix its config.json"
-            )
+            fields = " and ".join(f"model.config.{field}" for field in overridden)
+            fix = f"leave out {fields}" if overridden else "fix its config.json"
             raise ModelError(
-                f"{ref.name}: {key} is {format_shape(held)} in its files, {format_shape(wanted)} by its config", mend
+                f"{ref.name}: {key} is {format_shape(saved)} in its files, {format_shape(expected)} by its config", fix
             )
 
 
 def format_shape(sizes: Iterable[int]) -> str:
+    """Format a shape as `130 x 32`."""
     return " x ".join(f"{size:,}" for size in sizes)
 
 
 def find_unused_weights(model: PreTrainedModel, unexpected: Iterable[str]) -> tuple[str, ...]:
     """Find the `unexpected` weights that belong to the base model, not to heads of other tasks or old buffers."""
-    body = model.base_model
-    parts = {part for part, module in body.named_children()}
-    buffers = {key for key, _ in body.named_buffers()}
+    base_model = model.base_model
+    parts = {part for part, module in base_model.named_children()}
+    buffers = {key for key, _ in base_model.named_buffers()}
     found = []
     for key in unexpected:
-        plain = key.removeprefix(f"{model.base_model_prefix}.")
-        if plain.partition(".")[0] in parts and plain not in buffers:
+        name = key.removeprefix(f"{model.base_model_prefix}.")
+        if name.partition(".")[0] in parts and name not in buffers:
             found.append(key)
     return tuple(sorted(found))
 
 
 def reinit_output_layer(ref: ModelRef, model: PreTrainedModel, new_weights: Sequence[str]) -> list[str]:
-    """Reinitialize the output layer with one output per label, unless it is in `new_weights`; returns its weights' names.
+    """Reinitialize the layer with one output per label, unless it is in `new_weights`; returns its weight names.
 
     Raises ModelError if the head has no such layer.
     """
     labels = model.config.num_labels
     layers = find_output_layers(model)
     if not layers:
-        raise ModelError(f"{ref.name}: its head was trained for other labels and has no layer with one output per label",
+        raise ModelError(f"{ref.name}: its head was trained for other labels and has no layer with one output per "
+                         "label",
                          "name a model without a head")  # fmt: skip
-    drawn = []
+    initialized = []
     for path, layer in layers:
         if f"{path}.weight" not in new_weights:
             # A new module, because transformers does not initialize weights that it has marked as loaded.
@@ -74,8 +73,8 @@ def reinit_output_layer(ref: ModelRef, model: PreTrainedModel, new_weights: Sequ
             with explain_init_errors(ref, model.config):
                 model._init_weights(new)
             model.set_submodule(path, new)
-            drawn += [f"{path}.{key}" for key, _ in new.named_parameters()]
-    return drawn
+            initialized += [f"{path}.{key}" for key, _ in new.named_parameters()]
+    return initialized
 
 
 @contextmanager
@@ -86,12 +85,13 @@ def explain_init_errors(ref: ModelRef, config: PreTrainedConfig) -> Iterator[Non
     """
     try:
         yield
-    except (ZeroDivisionError, RuntimeError) as fault:
-        spread = getattr(config, "initializer_range", None)
-        if not isinstance(spread, float) or spread > 0 or (spread == 0 and not isinstance(fault, ZeroDivisionError)):
+    except (ZeroDivisionError, RuntimeError) as error:
+        value = getattr(config, "initializer_range", None)
+        if not isinstance(value, float) or value > 0 or (value == 0 and not isinstance(error, ZeroDivisionError)):
             raise
-        what = f"{ref.name}: model.config.initializer_range {spread}: a {config.model_type} cannot be initialized with it"
-        raise ModelError(what, "write a number above 0, such as model.config.initializer_range=0.02") from fault
+        raise ModelError(f"{ref.name}: model.config.initializer_range {value}: a {config.model_type} cannot be "
+                         "initialized with it",
+                         "write a number above 0, such as model.config.initializer_range=0.02") from error  # fmt: skip
 
 
 def find_output_layers(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
@@ -100,7 +100,7 @@ def find_output_layers(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
     return [
         (path, layer)
         for path, layer in linear
-        # A LoRA adapter matrix may have as many rows by chance.
+        # A LoRA matrix may happen to have as many rows.
         if layer.out_features == model.config.num_labels and not is_in_base_model(model, path) and ".lora_" not in path
     ]
 
@@ -110,7 +110,7 @@ def init_output_bias(model: PreTrainedModel, new_weights: Iterable[str], values:
     layers = [layer for _, layer in find_output_layers(model)]
     layer = model.get_output_embeddings() or (layers[0] if len(layers) == 1 else None)
     bias = getattr(layer, "bias", None)
-    names = {name for name, one in model.named_parameters(remove_duplicate=False) if one is bias}
+    names = {name for name, weight in model.named_parameters(remove_duplicate=False) if weight is bias}
     if bias is None or len(bias) < len(values) or not names.intersection(new_weights):
         return False
     with torch.no_grad():
@@ -126,8 +126,9 @@ def rescale_output_layer(model: PreTrainedModel, scale: float, shift: float) -> 
     """
     layers = find_output_layers(model)
     if len(layers) != 1 or layers[0][1].bias is None:
-        kind = type(model).__name__
-        raise ModelError(f"{kind} has no single last layer with a bias", "name a BERT-like encoder for regression")
+        raise ModelError(
+            f"{type(model).__name__} has no single last layer with a bias", "name a BERT-like encoder for regression"
+        )
     layer = layers[0][1]
     with torch.no_grad():
         layer.weight.mul_(scale)

@@ -31,8 +31,8 @@ class LoadedModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     max_length: int  # tokens, special ones included, to which the saved model truncates texts
-    new_weights: tuple[str, ...] = ()  # names of newly initialized weights: missing in the files, or trained for other labels
-    unused_weights: tuple[str, ...] = ()  # names of base model weights in the files that the model does not use
+    new_weights: tuple[str, ...] = ()  # newly initialized: missing in the files, or trained for other labels
+    unused_weights: tuple[str, ...] = ()  # base model weights in the files that the model does not use
 
 
 def load_config(ref: ModelRef, overrides: Mapping[str, Any] | None = None) -> PreTrainedConfig:
@@ -81,21 +81,21 @@ def load_tokenizer(
     if len(tokenizer) <= len(tokenizer.all_special_ids):  # AutoTokenizer returns one for a folder without files
         raise ModelError(f"{ref.name}: its tokenizer has no vocabulary", "put its tokenizer files into the folder")
     disable_padding_and_truncation(tokenizer)
-    for need in required_tokens:
-        if getattr(tokenizer, f"{need}_token_id", None) is None:
+    for token in required_tokens:
+        if getattr(tokenizer, f"{token}_token_id", None) is None:
             if ref.kind == "tokenizer":
-                mend = "name another, or make one with `llmkit tokenizer train`"
-                raise ModelError(f"{ref.name}: it has no {need} token", mend)
+                fix = "name another, or make one with `llmkit tokenizer train`"
+                raise ModelError(f"{ref.name}: it has no {token} token", fix)
             raise ModelError(
-                f"{ref.name}: its tokenizer has no {need} token",
-                f"name a model whose tokenizer has one ({explain_special_token(need)})",
+                f"{ref.name}: its tokenizer has no {token} token",
+                f"name a model whose tokenizer has one ({explain_special_token(token)})",
             )
     return tokenizer
 
 
-def explain_special_token(need: str) -> str:
+def explain_special_token(token: str) -> str:
     """Explain which kinds of models have the missing special token."""
-    return {"pad": "encoders do; many text generators do not", "mask": "masked language models do"}[need]
+    return {"pad": "encoders do; many text generators do not", "mask": "masked language models do"}[token]
 
 
 def disable_padding_and_truncation(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -122,10 +122,10 @@ def load_model(
     if the architecture has no such head, the files do not fit the config, or most weights are missing; RecipeError for
     a field that a recipe may not override.
     """
-    tokenizer, own = tokenizer or load_tokenizer(ref), load_config(ref)
-    check_architecture(ref, own, auto_class)
-    free = {key: value for key, value in overrides.items() if key not in TASK_CONFIG_FIELDS}
-    check_config_overrides(ref, own, free)
+    tokenizer, saved_config = tokenizer or load_tokenizer(ref), load_config(ref)
+    check_architecture(ref, saved_config, auto_class)
+    recipe_overrides = {key: value for key, value in overrides.items() if key not in TASK_CONFIG_FIELDS}
+    check_config_overrides(ref, saved_config, recipe_overrides)
     config = read_model_config(ref, overrides)
     check_vocab_size(ref, config, tokenizer)
     files.check_weight_files(ref)
@@ -135,40 +135,37 @@ def load_model(
     for part in (config, config.get_text_config()):
         if getattr(part, "pad_token_id", None) is None:  # some heads read the last token that is not padding
             part.pad_token_id = tokenizer.pad_token_id
-    length = get_default_max_length(config, tokenizer)
-    tokenizer.model_max_length = (
-        get_position_limit(config, tokenizer) or tokenizer.model_max_length
-    )  # the limit of padding
+    max_length = get_default_max_length(config, tokenizer)
+    # Padding is limited to this length.
+    tokenizer.model_max_length = get_position_limit(config, tokenizer) or tokenizer.model_max_length
     model, report = read_weights(ref, auto_class, config, dtype, strict)
-    fresh = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
-    if fresh and strict:
-        raise ModelError(f"{ref.name}: {phrase_weight_count(len(fresh))} missing: {join_weight_names(fresh)}",
+    new_weights = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if new_weights and strict:
+        missing = f"{phrase_weight_count(len(new_weights))} missing: {join_weight_names(new_weights)}"
+        raise ModelError(f"{ref.name}: {missing}",
                          "its head would be random; name a model that was trained for the task")  # fmt: skip
-    heads.check_base_shapes(ref, model, report["mismatched_keys"], list(free))
+    heads.check_base_shapes(ref, model, report["mismatched_keys"], list(recipe_overrides))
     sizes = {key: value.numel() for key, value in model.state_dict().items()}
-    if sum(sizes.get(key, 0) for key in fresh) * 2 > sum(sizes.values()):
-        raise ModelError(f"{ref.name}: its files do not fit a {type(model).__name__}, they lack {join_weight_names(fresh)}",
+    if sum(sizes.get(key, 0) for key in new_weights) * 2 > sum(sizes.values()):
+        missing = join_weight_names(new_weights)
+        raise ModelError(f"{ref.name}: its files do not fit a {type(model).__name__}, they lack {missing}",
                          "check model.name and model.config")  # fmt: skip
-    if "id2label" in overrides and get_label_names(own) != get_label_names(config):
-        fresh = sorted({*fresh, *heads.reinit_output_layer(ref, model, fresh)})
-    return LoadedModel(
-        model, tokenizer, length, tuple(fresh), heads.find_unused_weights(model, report["unexpected_keys"])
-    )
+    if "id2label" in overrides and get_label_names(saved_config) != get_label_names(config):
+        new_weights = sorted({*new_weights, *heads.reinit_output_layer(ref, model, new_weights)})
+    unused = heads.find_unused_weights(model, report["unexpected_keys"])
+    return LoadedModel(model, tokenizer, max_length, tuple(new_weights), unused)
 
 
 def read_weights(
-    ref: ModelRef, auto_class: str, config: PreTrainedConfig, dtype: str, strict: bool, **more: Any
+    ref: ModelRef, auto_class: str, config: PreTrainedConfig, dtype: str, strict: bool, **kwargs: Any
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Load the model and return it with the loading info of from_pretrained (missing, mismatched, unexpected keys).
 
     With `strict` a mismatched shape is an error. `kwargs` are passed to from_pretrained.
     """
     if ref.is_adapter:
-        return (
-            load_adapted_model(ref, auto_class, config, dtype)
-            if strict
-            else load_merged_model(ref, auto_class, config, dtype)
-        )
+        load = load_adapted_model if strict else load_merged_model
+        return load(ref, auto_class, config, dtype)
     with explain_loading_errors(ref), silence_transformers(), heads.explain_init_errors(ref, config):
         model, report = getattr(transformers, auto_class).from_pretrained(
             ref.id,
@@ -179,7 +176,7 @@ def read_weights(
             use_safetensors=True,  # the other format is a pickle
             trust_remote_code=False,
             **get_source_kwargs(ref),
-            **more,
+            **kwargs,
         )
     return model, report
 
@@ -190,14 +187,14 @@ def load_adapted_model(
     """Load the base model with the adapter attached; missing keys are those in neither of the two."""
     from llmkit.models.adapters import lora, quantize
 
-    base, about = adapter_folder.resolve_base_model(ref), adapter_folder.read_base_record(ref)
+    base, record = adapter_folder.resolve_base_model(ref), adapter_folder.read_base_record(ref)
     adapter_folder.check_base_weights(ref, base)
-    quantize.check_quantization(bits := about.get("quantize", "none"))
-    more = quantize.build_quantization_kwargs(bits, about.get("unquantized", ()))
-    model, report = read_weights(base, auto_class, config, dtype, strict=False, **more)
-    fresh = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
+    quantize.check_quantization(bits := record.get("quantize", "none"))
+    kwargs = quantize.build_quantization_kwargs(bits, record.get("unquantized", ()))
+    model, report = read_weights(base, auto_class, config, dtype, strict=False, **kwargs)
+    new_weights = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
     with explain_loading_errors(ref), silence_transformers():
-        peft, missing = lora.attach_adapter(model, ref, fresh)
+        peft, missing = lora.attach_adapter(model, ref, new_weights)
         assert ref.folder is not None
         adapter_folder.load_generation_config(model, ref.folder)
     return peft.get_base_model(), report | {"missing_keys": missing, "mismatched_keys": []}
@@ -209,15 +206,15 @@ def load_merged_model(
     """Load an adapter merged into its base, with the head of `auto_class`: the start of another fine-tune."""
     from llmkit.models.adapters import lora
 
-    own = read_model_config(ref, {})
-    model, report = load_adapted_model(ref, (own.architectures or [auto_class])[0], own, dtype)
+    saved_config = read_model_config(ref, {})
+    model, report = load_adapted_model(ref, (saved_config.architectures or [auto_class])[0], saved_config, dtype)
     if report["missing_keys"]:
         raise ModelError(f"{ref.name}: {phrase_weight_count(len(report['missing_keys']))} missing: "
                          f"{join_weight_names(report['missing_keys'])}", "name its own base")  # fmt: skip
     lora.merge_adapter(model)
     with explain_loading_errors(ref), silence_transformers(), heads.explain_init_errors(ref, config):
-        kind = getattr(transformers, auto_class)._model_mapping[type(config)]
-        model, report = kind.from_pretrained(
+        model_class = getattr(transformers, auto_class)._model_mapping[type(config)]
+        model, report = model_class.from_pretrained(
             None,
             config=config,
             dtype=dtype,
@@ -232,13 +229,13 @@ def reload_quantized(ref: ModelRef, auto_class: str, loaded: LoadedModel, dtype:
     """Reload a model with its frozen weights quantized to `bits`; fully trained weights keep their values."""
     from llmkit.models.adapters import lora, quantize
 
-    whole, weights = lora.find_trainable(
+    trained_modules, trained_weights = lora.find_trainable(
         loaded.model, loaded.new_weights, is_classifier=auto_class == lora.CLASSIFIER_AUTO_CLASS
     )
-    more = quantize.build_quantization_kwargs(bits, lora.list_unquantized_modules(loaded.model, whole))
-    model, _ = read_weights(ref, auto_class, loaded.model.config, dtype, strict=False, **more)
+    kwargs = quantize.build_quantization_kwargs(bits, lora.list_unquantized_modules(loaded.model, trained_modules))
+    model, _ = read_weights(ref, auto_class, loaded.model.config, dtype, strict=False, **kwargs)
     names = {weight: key for key, weight in loaded.model.named_parameters()}
-    for weight in weights:
+    for weight in trained_weights:
         model.get_parameter(names[weight]).data.copy_(weight.data)
     return model
 
@@ -260,12 +257,12 @@ def check_architecture(ref: ModelRef, config: PreTrainedConfig, auto_class: str)
 
 def make_seq2seq_error(ref: ModelRef, config: PreTrainedConfig) -> ModelError:
     """Make the error for a model that is not an encoder-decoder."""
-    mend = "name an encoder-decoder, such as google-t5/t5-small or facebook/bart-base"
+    fix = "name an encoder-decoder, such as google-t5/t5-small or facebook/bart-base"
     if type(config) in transformers.AutoModelForMaskedLM._model_mapping:
-        mend = f"join two with --encoder {ref.name} --decoder {ref.name}, or {mend}"
-        return ModelError(f"{ref.name}: a '{config.model_type}' encoder cannot generate text", mend)
+        fix = f"join two with --encoder {ref.name} --decoder {ref.name}, or {fix}"
+        return ModelError(f"{ref.name}: a '{config.model_type}' encoder cannot generate text", fix)
     what = "decoder-only model" if type(config) in transformers.AutoModelForCausalLM._model_mapping else "model"
-    return ModelError(f"{ref.name}: a '{config.model_type}' {what}, not an encoder-decoder", mend)
+    return ModelError(f"{ref.name}: a '{config.model_type}' {what}, not an encoder-decoder", fix)
 
 
 def check_vocab_size(ref: ModelRef, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -35,9 +35,9 @@ class NetworkConfig(PreTrainedConfig):
     def validate_ranges(self) -> None:
         """Raise ValueError for a number that is out of range."""
         for name in self.positive_fields:
-            found = getattr(self, name)
-            if min(found if isinstance(found, list) else [found], default=0) < 1:
-                raise ValueError(f"{name} {found} is out of range; it must be at least 1")
+            value = getattr(self, name)
+            if min(value if isinstance(value, list) else [value], default=0) < 1:
+                raise ValueError(f"{name} {value} is out of range; it must be at least 1")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout {self.dropout} is out of range; it must be at least 0 and below 1")
         if not 0 < self.initializer_range < math.inf:
@@ -84,9 +84,9 @@ class WordEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def embed(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed ids [rows, length]; returns embeddings [rows, length, E], zero after each text, and its mask [rows, length, 1]."""
-        inside = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None])[..., None]
-        return self.dropout(self.words(ids)) * inside, inside
+        """Embed ids [rows, length]; returns embeddings [rows, length, E], zero after a text, and the mask."""
+        mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None])[..., None]
+        return self.dropout(self.words(ids)) * mask, mask
 
 
 class RecurrentEncoder(WordEmbeddings):
@@ -120,15 +120,15 @@ class ConvolutionalEncoder(WordEmbeddings):
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         embedded, _ = self.embed(ids, lengths)
-        found = []
+        pooled = []
         for convolution in self.filters:
             size = convolution.kernel_size[0]
             # A text shorter than the kernel is read once, padded with zeros, however long the batch is.
             values = convolution(nn.functional.pad(embedded.transpose(1, 2), (0, size - 1))).relu()
-            places = (lengths - size + 1).clamp(min=1)
-            outside = torch.arange(values.shape[2], device=ids.device) >= places[:, None]
-            found.append(values.masked_fill(outside[:, None], 0.0).amax(2))  # ReLU outputs are never negative
-        return torch.cat(found, 1)
+            counts = (lengths - size + 1).clamp(min=1)
+            outside = torch.arange(values.shape[2], device=ids.device) >= counts[:, None]
+            pooled.append(values.masked_fill(outside[:, None], 0.0).amax(2))  # ReLU outputs are never negative
+        return torch.cat(pooled, 1)
 
 
 class BagEncoder(WordEmbeddings):
@@ -139,8 +139,8 @@ class BagEncoder(WordEmbeddings):
         self.out_features = config.embedding_size
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        embedded, inside = self.embed(ids, lengths)
-        return embedded.sum(1) / inside.sum(1)
+        embedded, mask = self.embed(ids, lengths)
+        return embedded.sum(1) / mask.sum(1)
 
 
 class Network(PreTrainedModel):
@@ -154,7 +154,7 @@ class Network(PreTrainedModel):
         super().__init__(config)
         self.network = self.encoder_class(config)
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(self.network.features, config.num_labels)
+        self.classifier = nn.Linear(self.network.out_features, config.num_labels)
         self.post_init()
 
     def forward(
@@ -173,6 +173,7 @@ class Network(PreTrainedModel):
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def get_input_embeddings(self) -> nn.Module:
+        """Get the embedding table."""
         return self.network.words
 
     def _init_weights(self, module: nn.Module) -> None:

@@ -1,7 +1,7 @@
 """LoRA adapters in a plain transformers model: adding, merging, saving and loading them.
 
-`add_adapter` of transformers replaces the linear layers by PEFT's and changes nothing else, so that the fast path, heads
-and verification find every module at its usual place. Newly initialized modules are trained in place: PEFT's own
+`add_adapter` of transformers replaces the linear layers by PEFT's and changes nothing else, so that the fast path,
+heads and verification find every module at its usual place. Newly initialized modules are trained in place: PEFT's own
 `ModulesToSaveWrapper` copies them, including a tied decoder of 50 MB.
 """
 
@@ -50,11 +50,12 @@ def add_lora_adapter(
     model does not have, and for a model without pretrained weights.
     """
     if len(new_weights) == len(model.state_dict()):
-        raise RecipeError(
-            f"lora: all weights of this {type(model).__name__} are newly initialized: there is nothing to adapt", "leave lora out"
-        )
-    whole, weights = find_trainable(model, new_weights, is_classifier=auto_class == CLASSIFIER_AUTO_CLASS)
-    names = select_target_modules(model, section.target_modules, whole)
+        what = f"lora: all weights of this {type(model).__name__} are newly initialized: there is nothing to adapt"
+        raise RecipeError(what, "leave lora out")
+    trained_modules, trained_weights = find_trainable(
+        model, new_weights, is_classifier=auto_class == CLASSIFIER_AUTO_CLASS
+    )
+    names = select_target_modules(model, section.target_modules, trained_modules)
     config = LoraConfig(
         r=section.r,
         lora_alpha=section.lora_alpha,
@@ -67,18 +68,21 @@ def add_lora_adapter(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about layer and task types that PEFT does not know
         model.add_adapter(config)
-    for weight in weights:
+    for weight in trained_weights:
         weight.requires_grad_(True)
     for name, weight in model.named_parameters():
         if ".lora_" in name:  # small updates are lost in bf16
             weight.data = weight.data.float()
-    return describe_adapter(section, names, whole)
+    return describe_adapter(section, names, trained_modules)
 
 
-def list_unquantized_modules(model: PreTrainedModel, whole: Sequence[str]) -> list[str]:
+def list_unquantized_modules(model: PreTrainedModel, trained_modules: Sequence[str]) -> list[str]:
     """List the modules to leave unquantized: the fully trained ones and the output embeddings."""
     outputs = model.get_output_embeddings()
-    return [*whole, *(path for path, module in model.named_modules() if outputs is not None and module is outputs)]
+    return [
+        *trained_modules,
+        *(path for path, module in model.named_modules() if outputs is not None and module is outputs),
+    ]
 
 
 def has_lora_layers(model: nn.Module) -> bool:
@@ -91,22 +95,22 @@ def find_trainable(
 ) -> tuple[list[str], list[nn.Parameter]]:
     """Find the fully trained modules and all parameters trained besides the adapters.
 
-    If the module of a new parameter shares weights with the base model (a tied decoder), only that parameter is trained.
+    If the module of a new parameter shares weights with the base model (a tied decoder), only the parameter is trained.
     """
     names: dict[nn.Parameter, list[str]] = {}
     for name, weight in model.named_parameters(remove_duplicate=False):
         names.setdefault(weight, []).append(name)
-    wanted = {weight for weight, held in names.items() if not set(held).isdisjoint(new_weights)}
+    trained = {weight for weight, aliases in names.items() if not set(aliases).isdisjoint(new_weights)}
     if is_classifier:
-        wanted |= {weight for _, layer in find_output_layers(model) for weight in layer.parameters()}
-        wanted |= {weight for weight, held in names.items() if any(find_peft_head(name) for name in held)}
-    whole = []
+        trained |= {weight for _, layer in find_output_layers(model) for weight in layer.parameters()}
+        trained |= {weight for weight, aliases in names.items() if any(find_peft_head(name) for name in aliases)}
+    modules = []
     for path, module in iterate_leaf_modules(model):
         own = list(module.parameters())
-        if not wanted.isdisjoint(own) and all(weight in wanted or len(names[weight]) == 1 for weight in own):
-            whole.append(path)
-            wanted.update(own)
-    return whole, [weight for weight in names if weight in wanted]
+        if not trained.isdisjoint(own) and all(weight in trained or len(names[weight]) == 1 for weight in own):
+            modules.append(path)
+            trained.update(own)
+    return modules, [weight for weight in names if weight in trained]
 
 
 def iterate_leaf_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -125,43 +129,50 @@ def find_peft_head(name: str) -> str | None:
     return None
 
 
-def select_target_modules(model: PreTrainedModel, wanted: str | Sequence[str], whole: Collection[str]) -> list[str]:
-    """Select the linear layers to adapt: the requested ones, without the output embeddings and fully trained modules."""
+def select_target_modules(
+    model: PreTrainedModel, requested: str | Sequence[str], excluded: Collection[str]
+) -> list[str]:
+    """Select the requested linear layers, except for the output embeddings and fully trained modules."""
     outputs = model.get_output_embeddings()
     linear = [
         path
         for path, module in model.named_modules()
-        if isinstance(module, (nn.Linear, Conv1D)) and module is not outputs and path not in whole
+        if isinstance(module, (nn.Linear, Conv1D)) and module is not outputs and path not in excluded
     ]
     if not linear:
         raise RecipeError(f"lora: a {type(model).__name__} has no linear layer to adapt", "leave lora out")
-    if wanted == ALL_LINEAR:
+    if requested == ALL_LINEAR:
         return linear
-    found = {path for name in wanted for path in match_target_modules(name, linear)}
-    return [path for path in linear if path in found]
+    selected = {path for name in requested for path in match_target_modules(name, linear)}
+    return [path for path in linear if path in selected]
 
 
 def match_target_modules(name: str, linear: Sequence[str]) -> list[str]:
     """Match linear layers by a name, the end of a name or a regular expression. Raises RecipeError without a match."""
     try:
-        found = [path for path in linear if f".{path}".endswith(f".{name}") or re.fullmatch(name, path)]
-    except re.error as fault:
-        raise RecipeError(f"lora.target_modules: '{name}' is not a valid regular expression ({fault})", "fix it") from None
-    if not found:
+        matches = [path for path in linear if f".{path}".endswith(f".{name}") or re.fullmatch(name, path)]
+    except re.error as error:
+        what = f"lora.target_modules: '{name}' is not a valid regular expression ({error})"
+        raise RecipeError(what, "fix it") from None
+    if not matches:
         known = list(dict.fromkeys(path.rpartition(".")[2] for path in linear))
         raise RecipeError(f"lora.target_modules: no layer '{name}' to adapt", suggest_spelling(name, known))
-    return found
+    return matches
 
 
-def describe_adapter(section: LoraSection, names: Sequence[str], whole: Sequence[str]) -> str:
+def describe_adapter(section: LoraSection, names: Sequence[str], trained_modules: Sequence[str]) -> str:
     """Describe an adapter: `r 16 on query, key, value, dense (36 modules, 6 layers); fully trained: classifier`."""
-    kinds = list(dict.fromkeys(name.rpartition(".")[2] for name in names))
-    layers = len({found[1] for name in names if (found := LAYER_PATTERN.match(name))})
+    endings = list(dict.fromkeys(name.rpartition(".")[2] for name in names))
+    layers = len({match[1] for name in names if (match := LAYER_PATTERN.match(name))})
     how = "".join(word for word, on in ((", DoRA", section.use_dora), (", rsLoRA", section.use_rslora)) if on)
     number = f"{len(names)} module{'s' if len(names) > 1 else ''}"
     where = f"{number}, {layers} layer{'s' if layers > 1 else ''}" if layers else number
-    also = f"; fully trained: {summarize_modules([f'{path}.weight' for path in whole])}" if whole else ""
-    return f"r {section.r}{how} on {', '.join(kinds)} ({where}){also}"
+    also = (
+        f"; fully trained: {summarize_modules([f'{path}.weight' for path in trained_modules])}"
+        if trained_modules
+        else ""
+    )
+    return f"r {section.r}{how} on {', '.join(endings)} ({where}){also}"
 
 
 def count_trainable_parameters(model: nn.Module) -> tuple[int, int]:
@@ -193,7 +204,7 @@ def list_fully_trained_modules(model: PreTrainedModel) -> list[str]:
 
 
 def save_lora_adapter(model: PreTrainedModel, folder: Path, base: str, revision: str | None) -> None:
-    """Write adapter_config.json and adapter_model.safetensors in PEFT's format; `base` is the base model's path or Hub id."""
+    """Write adapter_config.json and adapter_model.safetensors in PEFT's format for a `base` path or Hub id."""
     folder.mkdir(parents=True, exist_ok=True)
     config = copy.deepcopy(model.peft_config["default"])
     # By default PEFT asks the Hub whether the base's embedding was resized: it never is.
@@ -204,31 +215,37 @@ def save_lora_adapter(model: PreTrainedModel, folder: Path, base: str, revision:
         for name, weight in model.named_parameters(remove_duplicate=False)
         if weight.requires_grad and ".lora_" not in name
     }
-    whole = list_fully_trained_modules(model)
-    labels = config.task_type == PEFT_TASK_TYPES[CLASSIFIER_AUTO_CLASS]
-    config.modules_to_save = list(dict.fromkeys((labels and find_peft_head(path)) or path for path in whole)) or None
-    for path in whole:
+    trained_modules = list_fully_trained_modules(model)
+    is_classifier = config.task_type == PEFT_TASK_TYPES[CLASSIFIER_AUTO_CLASS]
+    config.modules_to_save = (
+        list(dict.fromkeys((is_classifier and find_peft_head(path)) or path for path in trained_modules)) or None
+    )
+    for path in trained_modules:
         trained |= {f"{path}.{name}": value for name, value in model.get_submodule(path).state_dict().items()}
     config.inference_mode, config.base_model_name_or_path, config.revision = True, base, revision
     # Without a task type, PEFT's auto classes need the model class.
-    kind = type(model)
-    auto = None if config.task_type else {"base_model_class": kind.__name__, "parent_library": kind.__module__}
-    config.save_pretrained(folder, auto_mapping_dict=auto)
+    model_class = type(model)
+    auto_mapping = (
+        None
+        if config.task_type
+        else {"base_model_class": model_class.__name__, "parent_library": model_class.__module__}
+    )
+    config.save_pretrained(folder, auto_mapping_dict=auto_mapping)
     tensors = {f"{PEFT_PREFIX}{name}": value.detach().contiguous().clone() for name, value in (state | trained).items()}
     save_file(tensors, folder / ADAPTER_WEIGHTS_FILE, metadata={"format": "pt"})
 
 
-def load_with_peft(folder: Path, auto_class: str, dtype: str, **more: Any) -> PreTrainedModel:
+def load_with_peft(folder: Path, auto_class: str, dtype: str, **kwargs: Any) -> PreTrainedModel:
     """Load the model of an adapter folder with transformers and PEFT alone, as a user without llmkit would."""
     config = AutoConfig.from_pretrained(folder / ADAPTED_CONFIG_FILE)
-    about = PeftConfig.from_pretrained(str(folder))
+    peft_config = PeftConfig.from_pretrained(str(folder))
     base = getattr(transformers, auto_class).from_pretrained(
-        about.base_model_name_or_path,
-        revision=about.revision,
+        peft_config.base_model_name_or_path,
+        revision=peft_config.revision,
         config=config,
         dtype=dtype,
         ignore_mismatched_sizes=True,  # the base may have a head for other labels
-        **more,
+        **kwargs,
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT reads a name that transformers deprecates
@@ -242,21 +259,22 @@ def attach_adapter(model: PreTrainedModel, ref: ModelRef, new_weights: Iterable[
     """
     assert ref.folder is not None
     with safe_open(ref.folder / ADAPTER_WEIGHTS_FILE, "pt") as file:
-        held = {key.removeprefix(PEFT_PREFIX) for key in file.keys()}  # noqa: SIM118  not a dict
-    plain = dict(model.named_parameters(remove_duplicate=False))
-    given = {plain[key] for key in held if key in plain}
-    missing = [key for key in new_weights if key not in held and plain.get(key) not in given]
+        saved = {key.removeprefix(PEFT_PREFIX) for key in file.keys()}  # noqa: SIM118  not a dict
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    loaded = {parameters[key] for key in saved if key in parameters}
+    missing = [key for key in new_weights if key not in saved and parameters.get(key) not in loaded]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # missing weights are checked below
             peft = PeftModel.from_pretrained(model, str(ref.folder))
-            wanted = set(get_peft_model_state_dict(peft, save_embedding_layers=False))
-    except (KeyError, RuntimeError, ValueError) as fault:
-        said = " ".join(str(fault).split())[:200]
-        raise ModelError(f"{ref.name}: the adapter does not fit its base: {said}", "name its own base") from fault
-    strange = sorted(held - {key.removeprefix(PEFT_PREFIX) for key in wanted} - plain.keys())
-    lacking = sorted(key.removeprefix(PEFT_PREFIX) for key in wanted if key.removeprefix(PEFT_PREFIX) not in held)
-    if strange or lacking:
-        what = f"has no module for {strange[0]}" if strange else f"expects {lacking[0]}"
+            expected = set(get_peft_model_state_dict(peft, save_embedding_layers=False))
+    except (KeyError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(f"{ref.name}: the adapter does not fit its base: {reason}", "name its own base") from error
+    expected = {key.removeprefix(PEFT_PREFIX) for key in expected}
+    unexpected = sorted(saved - expected - parameters.keys())
+    lacking = sorted(expected - saved)
+    if unexpected or lacking:
+        what = f"has no module for {unexpected[0]}" if unexpected else f"expects {lacking[0]}"
         raise ModelError(f"{ref.name}: the adapter does not fit its base, which {what}", "name its own base")
     return peft, missing

@@ -20,11 +20,8 @@ from llmkit.models.seq2seq.inputs import get_decoder_tokens
 from llmkit.models.sources.model_ref import ModelRef
 from llmkit.models.tokenizers.max_length import PAD_OFFSET_FAMILIES, check_max_length, get_default_max_length
 
-NETWORK_FIXED_FIELDS = {
-    "cell": "model.name",
-    "vocab_size": "the vocabulary",
-    "pad_token_id": "the vocabulary",
-}  # of networks, with the key or input that sets each
+# Config fields of networks that a recipe may not override, with what sets each.
+NETWORK_FIXED_FIELDS = {"cell": "model.name", "vocab_size": "the vocabulary", "pad_token_id": "the vocabulary"}
 
 
 def build_preset_config(
@@ -38,17 +35,21 @@ def build_preset_config(
         zip(SIZE_FIELDS[family], (layers, width, max(1, width // HEAD_DIM), inner), strict=True)
     )
     if family in DECODER_SIZE_FIELDS:
-        twins = {word: word.replace("decoder", "encoder") for word in DECODER_SIZE_FIELDS[family]}
-        fields |= {word: fields.get(twin, layers) for word, twin in twins.items()}
+        encoder_fields = {field: field.replace("decoder", "encoder") for field in DECODER_SIZE_FIELDS[family]}
+        fields |= {field: fields.get(encoder_field, layers) for field, encoder_field in encoder_fields.items()}
     positions = max(MIN_POSITIONS, max_length)
     if family in PAD_OFFSET_FAMILIES:
         positions += tokenizer.pad_token_id + 1
     if family == "electra":
         fields["embedding_size"] = width
-    ids = {f"{word}_token_id": getattr(tokenizer, f"{word}_token_id") for word in ("pad", "bos", "eos", "cls", "sep")}
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "cls", "sep")}
     if family in DECODER_SIZE_FIELDS:
-        ends = get_decoder_tokens(tokenizer)
-        ids |= {"bos_token_id": ends.start, "decoder_start_token_id": ends.start, "eos_token_id": ends.end}
+        decoder_tokens = get_decoder_tokens(tokenizer)
+        ids |= {
+            "bos_token_id": decoder_tokens.start,
+            "decoder_start_token_id": decoder_tokens.start,
+            "eos_token_id": decoder_tokens.end,
+        }
         ids["forced_eos_token_id"] = None
     fields |= {"vocab_size": len(tokenizer), "max_position_embeddings": positions} | ids
     return transformers.AutoConfig.for_model(family, **fields | dict(overrides))
@@ -94,17 +95,17 @@ def build_scratch_network(
     Words with `vectors` start from them; the others are random with the vectors' standard deviation. Raises RecipeError
     for a field that a recipe may not override, ModelError if networks do not support the task.
     """
-    own = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    plain = networks.build_network_config(ref.name, **own)
+    vocabulary = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    plain = networks.build_network_config(ref.name, **vocabulary)
     check_architecture(ref, plain, auto_class)
     check_config_overrides(ref, plain, overrides)
-    if decided := [key for key in overrides if key in NETWORK_FIXED_FIELDS]:
-        raise RecipeError(f"model.config.{decided[0]}: {NETWORK_FIXED_FIELDS[decided[0]]} decides it", "leave it out")
+    if fixed := [key for key in overrides if key in NETWORK_FIXED_FIELDS]:
+        raise RecipeError(f"model.config.{fixed[0]}: {NETWORK_FIXED_FIELDS[fixed[0]]} decides it", "leave it out")
     try:
-        config = networks.build_network_config(ref.name, **own, **overrides, **task_fields)
-    except StrictDataclassError as fault:
-        said = str(fault.__cause__ or fault)
-        raise RecipeError(f"model.config: {said}", f"write another value for the {ref.name}") from fault
+        config = networks.build_network_config(ref.name, **vocabulary, **overrides, **task_fields)
+    except StrictDataclassError as error:
+        reason = str(error.__cause__ or error)
+        raise RecipeError(f"model.config: {reason}", f"write another value for the {ref.name}") from error
     check_max_length(ref, config, tokenizer, max_length)
     tokenizer.model_max_length = max_length
     with silence_transformers():

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from llmkit.errors import RecipeError, suggest_spelling
 
 # Number of layers and hidden size. Attention heads have 64 dimensions, the feed-forward layer four times the width.
-# Source of the small ones: Turc et al. 2019, arXiv:1908.08962.
+# Source of the small sizes: Turc et al. 2019, arXiv:1908.08962.
 MODEL_SIZES: Mapping[str, tuple[int, int]] = {
     "tiny": (2, 128),
     "mini": (4, 256),
@@ -34,8 +34,8 @@ DECODER_SIZE_FIELDS: Mapping[str, tuple[str, ...]] = {
     "t5": ("num_decoder_layers",),
     "bart": ("decoder_layers", "decoder_attention_heads", "decoder_ffn_dim"),
 }
-# RNN and CNN classifiers that `model.name` accepts, and their defaults in `train:`: training from scratch needs a higher
-# learning rate than fine-tuning, and their epochs are cheap.
+# RNN and CNN classifiers that `model.name` accepts, and their defaults in `train:`: training from scratch needs a
+# higher learning rate than fine-tuning, and their epochs are cheap.
 NETWORK_NAMES = ("rnn", "lstm", "gru", "cnn", "bag")
 NETWORK_TYPE_PREFIX = "llmkit-"  # prefix of the model types of saved networks
 NETWORK_TRAIN_DEFAULTS: Mapping[str, float] = {"learning_rate": 1e-3, "num_train_epochs": 10.0}

@@ -24,16 +24,17 @@ def match_weight_permissions(folder: Path) -> None:
 
 def check_referenced_files(ref: ModelRef) -> None:
     """Raise ModelError if a JSON file of the model refers to a file outside its own folder."""
-    waiting, seen = list(ROOT_JSON_FILES), set()
-    while waiting:
-        file = waiting.pop(0)
+    pending, seen = list(ROOT_JSON_FILES), set()
+    while pending:
+        file = pending.pop(0)
         seen.add(file)
-        for key, pointed in list_referenced_files(read_model_json(ref, file)):
-            if not is_plain_file_name(pointed):
-                raise ModelError(f"{ref.name}: {file}: {key} names {pointed!r}, which is not a file in the same folder",
+        for key, file_name in list_referenced_files(read_model_json(ref, file)):
+            if not is_plain_file_name(file_name):
+                what = f"{file}: {key} names {file_name!r}, which is not a file in the same folder"
+                raise ModelError(f"{ref.name}: {what}",
                                  "do not use this model, or write plain file names there")  # fmt: skip
-            if pointed.endswith(".json") and pointed not in seen:
-                waiting.append(pointed)
+            if file_name.endswith(".json") and file_name not in seen:
+                pending.append(file_name)
 
 
 def read_model_json(ref: ModelRef, file: str) -> Any:
@@ -57,19 +58,19 @@ def find_cached_file(ref: ModelRef, file: str) -> str | None:
         return None
 
 
-def list_referenced_files(about: Any) -> list[tuple[str, Any]]:
+def list_referenced_files(content: Any) -> list[tuple[str, Any]]:
     """List the (key, file name) pairs of a JSON object that refer to files."""
     found: list[tuple[str, Any]] = []
     for key in FILE_NAME_KEYS:
-        value = about.get(key) if isinstance(about, dict) else None
-        several = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-        found += [(key, one) for one in several if one is not None]
+        value = content.get(key) if isinstance(content, dict) else None
+        file_names = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        found += [(key, file_name) for file_name in file_names if file_name is not None]
     return found
 
 
-def is_plain_file_name(pointed: Any) -> bool:
+def is_plain_file_name(file_name: Any) -> bool:
     """Check whether the value is a file name without directories."""
-    return isinstance(pointed, str) and pointed not in ("", ".", "..") and not set(pointed) & set("/\\\0")
+    return isinstance(file_name, str) and file_name not in ("", ".", "..") and not set(file_name) & set("/\\\0")
 
 
 def find_weight_files(ref: ModelRef) -> dict[str, Path]:
@@ -77,8 +78,8 @@ def find_weight_files(ref: ModelRef) -> dict[str, Path]:
     if ref.folder is not None:
         return {path.name: path for path in ref.folder.glob("*.safetensors")}
     index = read_model_json(ref, "model.safetensors.index.json")
-    parts = set(index["weight_map"].values()) if isinstance(index, dict) else {"model.safetensors"}
-    found = {part: find_cached_file(ref, part) for part in parts}
+    shards = set(index["weight_map"].values()) if isinstance(index, dict) else {"model.safetensors"}
+    found = {part: find_cached_file(ref, part) for part in shards}
     return {part: Path(path) for part, path in found.items() if path is not None}
 
 
@@ -90,5 +91,5 @@ def check_weight_files(ref: ModelRef) -> None:
         raise ModelError(f"{ref.name}: an adapter next to its full weights", "merge it with PEFT, or remove it")
     if not any(ref.folder.glob("*.safetensors")):
         pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in ref.folder.glob(pattern))
-        found = f"only {', '.join(pickles)}, which can run code" if pickles else "no weights"
-        raise ModelError(f"{ref.name}: {found}", "save the model as model.safetensors (save_pretrained does)")
+        problem = f"only {', '.join(pickles)}, which can run code" if pickles else "no weights"
+        raise ModelError(f"{ref.name}: {problem}", "save the model as model.safetensors (save_pretrained does)")

@@ -12,7 +12,7 @@ from llmkit.errors import LlmkitError, ModelError, NetworkError, find_nearest_wo
 from llmkit.models.scratch.sizes import NETWORK_NAMES
 from llmkit.models.sources.model_ref import ModelRef
 
-MODEL_INFO_TIMEOUT = 5.0
+MODEL_INFO_TIMEOUT = 5.0  # seconds
 
 
 @contextmanager
@@ -22,22 +22,24 @@ def explain_loading_errors(ref: ModelRef) -> Iterator[None]:
         yield
     except (LlmkitError, MemoryError):
         raise
-    except Exception as fault:  # a damaged folder can raise any exception
-        lines = str(fault).split("\n")
+    except Exception as error:  # a damaged folder can raise any exception
+        lines = str(error).split("\n")
         reason = lines[1:2] if lines[0].endswith(":") else []  # for an invalid field the first line only names it
-        said = " ".join(" ".join([lines[0], *reason]).split())[:300].rstrip(".")
-        if "trust_remote_code" in str(fault):
+        message = " ".join(" ".join([lines[0], *reason]).split())[:300].rstrip(".")
+        if "trust_remote_code" in str(error):
             raise ModelError(f"{ref.name}: needs code from its own repository, which llmkit does not run",
-                             "name a model of an architecture that transformers has") from fault  # fmt: skip
-        if ref.folder is None and isinstance(fault, OSError):
+                             "name a model of an architecture that transformers has") from error  # fmt: skip
+        if ref.folder is None and isinstance(error, OSError):
             raise NetworkError(
-                f"{ref.name}: no such local folder, and the Hub did not give it: {said}", suggest_model_fix(ref)
-            ) from fault
-        raise ModelError(f"{ref.name}: {type(fault).__name__}: {said}", "check the folder and model.config") from fault
+                f"{ref.name}: no such local folder, and the Hub did not give it: {message}", suggest_model_fix(ref)
+            ) from error
+        raise ModelError(
+            f"{ref.name}: {type(error).__name__}: {message}", "check the folder and model.config"
+        ) from error
 
 
 def get_source_kwargs(ref: ModelRef) -> dict[str, Any]:
-    """Get the keyword arguments of from_pretrained: none for a folder, else revision and whether to use only the cache."""
+    """Get the arguments of from_pretrained for the source: none for a folder; revision and cache use for the Hub."""
     if ref.folder is not None:
         return {}
     return {
@@ -59,10 +61,10 @@ def is_hub_reachable(model: str, revision: str | None, fix: str) -> bool:
         return False
     try:
         HfApi().model_info(model, revision=revision, timeout=MODEL_INFO_TIMEOUT)
-    except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as fault:
+    except (GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise NetworkError(
-            f"{model}: no such local folder, and on the Hub: {str(fault).splitlines()[0]}", fix
-        ) from fault
+            f"{model}: no such local folder, and on the Hub: {str(error).splitlines()[0]}", fix
+        ) from error
     except Exception:  # the class depends on the HTTP library; the cache may have the files
         return False
     return True
@@ -71,8 +73,8 @@ def is_hub_reachable(model: str, revision: str | None, fix: str) -> bool:
 def suggest_model_fix(ref: ModelRef) -> str:
     """Suggest a fix for a model that the Hub does not have, or a Hub that is unreachable."""
     local = "name a local folder" + ("" if ref.is_argument else f" with --{ref.kind}")
-    near = None if ref.is_argument or ref.kind != "model" else find_nearest_word(ref.name, NETWORK_NAMES)
-    meant = f"did you mean '{near}'? " if near else ""
+    nearest = None if ref.is_argument or ref.kind != "model" else find_nearest_word(ref.name, NETWORK_NAMES)
+    suggestion = f"did you mean '{nearest}'? " if nearest else ""
     if os.environ.get("HF_HUB_OFFLINE") == "1":
-        return f"{meant}HF_HUB_OFFLINE=1 is set: unset it, or {local}"
-    return f"{meant}check the name and the network, or {local}"
+        return f"{suggestion}HF_HUB_OFFLINE=1 is set: unset it, or {local}"
+    return f"{suggestion}check the name and the network, or {local}"

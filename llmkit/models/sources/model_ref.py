@@ -48,57 +48,59 @@ def choose_default_model() -> tuple[str, str]:
     return FALLBACK_MODEL, FALLBACK_REASON
 
 
-def resolve_model(given: str, revision: str | None = None, kind: Literal["model", "tokenizer"] = "model") -> ModelRef:
+def resolve_model(name: str, revision: str | None = None, kind: Literal["model", "tokenizer"] = "model") -> ModelRef:
     """Find the model (or tokenizer, by `kind`) that a name refers to.
 
     Raises MissingInputError for a missing path, ModelError for a folder without a model.
     """
-    needs = REQUIRED_FILES[kind]
-    if given.startswith(PKG_SCHEME):
-        folder = resolve_path(given)
-        return ModelRef(given, str(check_model_folder(folder, given, needs)), folder, kind=kind)
-    path = Path(given)
+    required = REQUIRED_FILES[kind]
+    if name.startswith(PKG_SCHEME):
+        folder = resolve_path(name)
+        return ModelRef(name, str(check_model_folder(folder, name, required)), folder, kind=kind)
+    path = Path(name)
     try:
         path = path.expanduser()
         path.stat()
     except FileNotFoundError:
         pass
-    except (OSError, RuntimeError, ValueError) as fault:  # an unknown ~user, a NUL, a name that is too long
-        said = getattr(fault, "strerror", None) or str(fault)
-        raise MissingInputError(f"{given}: no such folder ({said})", f"name a {kind} folder or a Hub id") from None
+    except (OSError, RuntimeError, ValueError) as error:  # an unknown ~user, a NUL, a name that is too long
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MissingInputError(f"{name}: no such folder ({reason})", f"name a {kind} folder or a Hub id") from None
     if path.is_dir():
         folder = path / "model" if (path / "run.json").is_file() else path
-        return ModelRef(given, str(check_model_folder(folder, given, needs)), folder, kind=kind)
+        return ModelRef(name, str(check_model_folder(folder, name, required)), folder, kind=kind)
     if path.exists():
-        raise ModelError(f"{given}: a file, not a {kind} folder", f"name the folder that holds {needs}")
-    if any(char.isspace() for char in given.strip()):
-        raise MissingInputError(f"'{given}': neither a folder nor a Hub id", "the model comes first: MODEL, then texts")
-    name, _, at = given.partition("@")
-    begins_as_path = given.startswith(("/", "./", "../", "~", "runs/"))
-    looks_like_path = begins_as_path or given.endswith("/") or given.count("/") > 1 or "\\" in given
-    if looks_like_path or not name.strip():
-        beside = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
-        near = find_nearest_word(path.name, beside)
-        mend = (
-            f"did you mean '{path.parent / near}'?" if near else f"name a {kind} folder, a Hub id or pkg://PACKAGE/PATH"
+        raise ModelError(f"{name}: a file, not a {kind} folder", f"name the folder that holds {required}")
+    if any(char.isspace() for char in name.strip()):
+        raise MissingInputError(f"'{name}': neither a folder nor a Hub id", "the model comes first: MODEL, then texts")
+    repo_id, _, pinned = name.partition("@")
+    starts_as_path = name.startswith(("/", "./", "../", "~", "runs/"))
+    looks_like_path = starts_as_path or name.endswith("/") or name.count("/") > 1 or "\\" in name
+    if looks_like_path or not repo_id.strip():
+        siblings = sorted(p.name for p in path.parent.iterdir() if p.is_dir()) if path.parent.is_dir() else []
+        nearest = find_nearest_word(path.name, siblings)
+        fix = (
+            f"did you mean '{path.parent / nearest}'?"
+            if nearest
+            else f"name a {kind} folder, a Hub id or pkg://PACKAGE/PATH"
         )
-        raise MissingInputError(f"{given}: no such folder", mend)
-    return ModelRef(given, name, None, at or revision, kind=kind)
+        raise MissingInputError(f"{name}: no such folder", fix)
+    return ModelRef(name, repo_id, None, pinned or revision, kind=kind)
 
 
-def check_model_folder(folder: Path, given: str, needs: str) -> Path:
+def check_model_folder(folder: Path, name: str, required: str) -> Path:
     """Return `folder` if it holds the `required` file, or an adapter where a model is required.
 
     Raises MissingInputError for an unfinished run, ModelError listing the folder's files otherwise.
     """
     if not folder.is_dir():
-        what = f"{given}: no model in it, the run did not finish"
-        raise MissingInputError(what, f"`llmkit train --resume {given}` goes on with it")
-    if (folder / needs).is_file():
+        what = f"{name}: no model in it, the run did not finish"
+        raise MissingInputError(what, f"resume it with `llmkit train --resume {name}`")
+    if (folder / required).is_file():
         return folder
-    if needs == REQUIRED_FILES["model"] and (folder / ADAPTER_CONFIG_FILE).is_file():
+    if required == REQUIRED_FILES["model"] and (folder / ADAPTER_CONFIG_FILE).is_file():
         return folder
-    what = needs.removesuffix(".json").replace("config", "model")
+    what = required.removesuffix(".json").replace("config", "model")
     names = sorted(p.name for p in folder.iterdir())
-    holds = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "") or "nothing"
-    raise ModelError(f"{given}: not a {what} folder: no {needs} (it holds {holds})", "name the folder that has one")
+    content = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "") or "nothing"
+    raise ModelError(f"{name}: not a {what} folder: no {required} (it holds {content})", "name the folder that has one")

@@ -23,19 +23,19 @@ def check_max_length(
     ref: ModelRef, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> None:
     """Raise ModelError if the model has fewer positions than `max_length`, or `max_length` leaves no room for text."""
-    most = get_position_limit(config, tokenizer)
-    if most is not None and max_length > most:
-        raise ModelError(f"{ref.name}: model.max_length {max_length:,} exceeds its {most:,} positions",
-                         f"set model.max_length={most}")  # fmt: skip
+    limit = get_position_limit(config, tokenizer)
+    if limit is not None and max_length > limit:
+        raise ModelError(f"{ref.name}: model.max_length {max_length:,} exceeds its {limit:,} positions",
+                         f"set model.max_length={limit}")  # fmt: skip
     check_min_length(ref, tokenizer, max_length)
 
 
 def check_min_length(ref: ModelRef, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
     """Raise ModelError if `max_length` has no room for text besides the special tokens."""
-    least = tokenizer.num_special_tokens_to_add() + 1
-    if max_length < least:
+    minimum = tokenizer.num_special_tokens_to_add() + 1
+    if max_length < minimum:
         raise ModelError(
-            f"{ref.name}: model.max_length {max_length} leaves no room for text", f"set it to {least} or more"
+            f"{ref.name}: model.max_length {max_length} leaves no room for text", f"set it to {minimum} or more"
         )
 
 
@@ -57,13 +57,13 @@ def get_position_limit(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerB
     """
     if isinstance(config, networks.NetworkConfig):
         return None
-    text = getattr(config, "encoder", None) or config.get_text_config()
-    if text.model_type in RELATIVE_POSITION_FAMILIES:
+    encoder = getattr(config, "encoder", None) or config.get_text_config()
+    if encoder.model_type in RELATIVE_POSITION_FAMILIES:
         return None
-    positions = getattr(text, "max_encoder_position_embeddings", getattr(text, "max_position_embeddings", None))
-    if isinstance(positions, int) and text.model_type in PAD_OFFSET_FAMILIES:
-        positions -= (text.pad_token_id or 0) + 1
+    positions = getattr(encoder, "max_encoder_position_embeddings", getattr(encoder, "max_position_embeddings", None))
+    if isinstance(positions, int) and encoder.model_type in PAD_OFFSET_FAMILIES:
+        positions -= (encoder.pad_token_id or 0) + 1
     if isinstance(positions, int) and positions > 0:
         return positions
-    named = tokenizer.model_max_length
-    return named if isinstance(named, int) and 0 < named < MIN_UNLIMITED_LENGTH else None
+    saved = tokenizer.model_max_length
+    return saved if isinstance(saved, int) and 0 < saved < MIN_UNLIMITED_LENGTH else None
