@@ -13,7 +13,7 @@ CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda", 0), torch.device("mps
 
 
 @pytest.mark.parametrize(
-    ("wanted", "hidden", "units", "chosen"),
+    ("requested", "hidden", "units", "expected"),
     [
         ("auto", 768, "AMX", ("bf16", "this CPU has AMX")),
         ("auto", 256, "AVX-512 bf16", ("bf16", "this CPU has AVX-512 bf16")),
@@ -24,14 +24,14 @@ CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda", 0), torch.device("mps
     ],
 )
 def test_precision_on_a_cpu(
-    wanted: str, hidden: int, units: str | None, chosen: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+    requested: str, hidden: int, units: str | None, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "cpu_bf16", lambda: units)
-    assert choose_precision(wanted, hidden, CPU) == chosen
+    monkeypatch.setattr(devices, "get_cpu_bf16_unit", lambda: units)
+    assert choose_precision(requested, hidden, CPU) == expected
 
 
 @pytest.mark.parametrize(
-    ("wanted", "able", "chosen"),
+    ("requested", "has_bf16", "expected"),
     [
         ("auto", True, ("bf16", "H100 has it")),
         ("auto", False, ("fp32", "this GPU has no bf16")),
@@ -40,10 +40,14 @@ def test_precision_on_a_cpu(
         ("fp32", True, ("fp32", "asked for")),
     ],
 )
-def test_precision_on_a_gpu(wanted: str, able: bool, chosen: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able and not including_emulation)
+def test_precision_on_a_gpu(
+    requested: str, has_bf16: bool, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16 and not including_emulation
+    )
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H100")
-    assert choose_precision(wanted, 32, CUDA) == chosen
+    assert choose_precision(requested, 32, CUDA) == expected
 
 
 def test_precision_on_a_mac() -> None:
@@ -52,7 +56,7 @@ def test_precision_on_a_mac() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "on", "sentence"),
+    ("requested", "device", "sentence"),
     [
         ("fp16", CPU, "train.precision: fp16 needs a GPU, and this run is on cpu; write train.precision=auto"),
         ("fp16", MPS, "train.precision: fp16 needs a GPU, and this run is on mps; write train.precision=auto"),
@@ -60,11 +64,11 @@ def test_precision_on_a_mac() -> None:
     ],
 )
 def test_unsupported_precision_is_refused(
-    wanted: str, on: torch.device, sentence: str, monkeypatch: pytest.MonkeyPatch
+    requested: str, device: torch.device, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     with pytest.raises(RecipeError) as caught:
-        choose_precision(wanted, 768, on)
+        choose_precision(requested, 768, device)
     assert str(caught.value) == sentence
 
 
@@ -78,7 +82,7 @@ def test_bf16_units_of_the_cpu(amx: bool, avx: bool, units: str | None, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("cuda", "mps", "rank", "chosen"),
+    ("cuda", "mps", "rank", "expected"),
     [
         (True, False, "3", "cuda:3"),
         (True, True, None, "cuda:0"),
@@ -86,14 +90,16 @@ def test_bf16_units_of_the_cpu(amx: bool, avx: bool, units: str | None, monkeypa
         (False, False, "1", "cpu"),
     ],
 )
-def test_the_accelerator_is_preferred(cuda: bool, mps: bool, rank: str | None, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_accelerator_is_preferred(
+    cuda: bool, mps: bool, rank: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     if rank is None:
         monkeypatch.delenv("LOCAL_RANK", raising=False)
     else:
         monkeypatch.setenv("LOCAL_RANK", rank)
-    assert str(devices.get_device()) == chosen
+    assert str(devices.get_device()) == expected
 
 
 def test_the_manifest_has_the_number_of_threads() -> None:

@@ -14,18 +14,18 @@ from llmkit.errors import DataError, MissingInputError, RecipeError
 from llmkit.models.scratch.word_vectors import check_vector_width, locate_word_vectors, read_word_vectors
 
 WORDS = {"the": 3, "film": 4, ". .": 5, "3": 6, "é": 7}
-MEND = "a line is a word and its numbers, as in glove.6B.100d.txt; convert a binary file to text"
+FIX = "a line is a word and its numbers, as in glove.6B.100d.txt; convert a binary file to text"
 NUMBERS = st.floats(-9, 9, width=32)
 
 
-def written(text: str | bytes) -> Path:
+def write_file(text: str | bytes) -> Path:
     path = Path("v.txt")
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     return path
 
 
-def found(text: str | bytes) -> dict[int, list[float]]:
-    vectors = read_word_vectors(written(text), WORDS)
+def read_vectors(text: str | bytes) -> dict[int, list[float]]:
+    vectors = read_word_vectors(write_file(text), WORDS)
     return dict(zip(vectors.token_ids.tolist(), vectors.values.tolist(), strict=True))
 
 
@@ -40,16 +40,16 @@ def found(text: str | bytes) -> dict[int, list[float]]:
     ],
 )
 def test_formats_of_vector_files(text: str | bytes) -> None:
-    assert found(text) == {3: [1, 2.5], 4: [pytest.approx(-0.3), 4]}
+    assert read_vectors(text) == {3: [1, 2.5], 4: [pytest.approx(-0.3), 4]}
 
 
 def test_words_with_spaces_and_numeric_words() -> None:
-    assert found("the 1 2\n. . 5 6\n3 7 8\né 9 9\n") == {3: [1, 2], 5: [5, 6], 6: [7, 8], 7: [9, 9]}
-    assert found("3 7 8\n. . 5 6\n") == {6: [7, 8], 5: [5, 6]}
+    assert read_vectors("the 1 2\n. . 5 6\n3 7 8\né 9 9\n") == {3: [1, 2], 5: [5, 6], 6: [7, 8], 7: [9, 9]}
+    assert read_vectors("3 7 8\n. . 5 6\n") == {6: [7, 8], 5: [5, 6]}
 
 
 def test_a_file_without_known_words_is_accepted() -> None:
-    vectors = read_word_vectors(written("other 1 2 3\n"), WORDS)
+    vectors = read_word_vectors(write_file("other 1 2 3\n"), WORDS)
     assert vectors.values.shape == (0, 3)
 
 
@@ -57,11 +57,11 @@ def test_a_file_without_known_words_is_accepted() -> None:
 def test_values_are_read_as_written(table: dict[str, list[float]]) -> None:
     text = "".join(f"{word} {' '.join(map(repr, values))}\n" for word, values in table.items())
     expected = {WORDS[word]: values for word, values in table.items() if word in WORDS}
-    assert found(text) == expected
+    assert read_vectors(text) == expected
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("the 1 2\nfilm 1 2 3\n", "v.txt:2: 3 numbers, 2 in the lines before"),
         ("the 1 2\n\nno 1\n", "v.txt:3: 1 number, 2 in the lines before"),
@@ -76,23 +76,27 @@ def test_values_are_read_as_written(table: dict[str, list[float]]) -> None:
         ("5 300\n", "v.txt: no word vectors in it"),
     ],
 )
-def test_invalid_files_are_refused(text: str | bytes, said: str, refused: Callable[..., str], own_folder: Path) -> None:
-    assert refused(lambda: found(text), DataError) == f"{said}; {MEND}"
+def test_invalid_files_are_refused(
+    text: str | bytes, expected: str, error_message: Callable[..., str], own_folder: Path
+) -> None:
+    assert error_message(lambda: read_vectors(text), DataError) == f"{expected}; {FIX}"
 
 
-def test_a_missing_file_is_refused(refused: Callable[..., str], own_folder: Path) -> None:
-    mend = "name a text file of word vectors, such as glove.6B.100d.txt"
+def test_a_missing_file_is_refused(error_message: Callable[..., str], own_folder: Path) -> None:
+    fix = "name a text file of word vectors, such as glove.6B.100d.txt"
     assert (
-        refused(lambda: locate_word_vectors("none.txt"), MissingInputError)
-        == f"model.word_vectors: none.txt: no such file; {mend}"
+        error_message(lambda: locate_word_vectors("none.txt"), MissingInputError)
+        == f"model.word_vectors: none.txt: no such file; {fix}"
     )
-    assert refused(lambda: locate_word_vectors("."), MissingInputError) == f"model.word_vectors: .: a folder; {mend}"
+    assert (
+        error_message(lambda: locate_word_vectors("."), MissingInputError) == f"model.word_vectors: .: a folder; {fix}"
+    )
 
 
-def test_embedding_size_must_match_the_file(refused: Callable[..., str]) -> None:
-    vectors = read_word_vectors(written("the 1 2\n"), WORDS)
+def test_embedding_size_must_match_the_file(error_message: Callable[..., str]) -> None:
+    vectors = read_word_vectors(write_file("the 1 2\n"), WORDS)
     assert check_vector_width(vectors, "v.txt", None) == check_vector_width(vectors, "v.txt", 2) == 2
-    assert refused(lambda: check_vector_width(vectors, "v.txt", 300), RecipeError) == (
+    assert error_message(lambda: check_vector_width(vectors, "v.txt", 300), RecipeError) == (
         "model.config.embedding_size: 300, and the vectors of v.txt have 2 numbers; leave it out"
     )
     assert vectors.values.dtype == np.float32
