@@ -85,8 +85,8 @@ def test_any_micro_batch_size_gives_the_same_step(kind: str, tmp_path: Path) -> 
         for weight in plain.model.parameters():
             weight -= 0.5 * weight.grad
     assert (flatten_weights(plain.model) - before).abs().max() > 1e-3
-    for name, cut in MICRO_BATCHES.items():
-        trainer = make_trainer(kind, tmp_path / name, *cut, rows)
+    for name, sizes in MICRO_BATCHES.items():
+        trainer = make_trainer(kind, tmp_path / name, *sizes, rows)
         assert trainer.fast_path.describe() == (
             "shortcuts: none (a network without attention has no use for them); batches are padded"
         )

@@ -35,8 +35,8 @@ def load_without_limit(family: str, positions: int, **config: int) -> LoadedMode
 
 def runs_on_length(loaded: LoadedModel, length: int) -> bool:
     """Check whether the model runs on a row of `length` tokens, padded as llmkit pads."""
-    features, cut = encode_texts(loaded.tokenizer, ["film " * 300], length)
-    assert (len(features[0]["input_ids"]), cut) == (length, 1)
+    features, truncated = encode_texts(loaded.tokenizer, ["film " * 300], length)
+    assert (len(features[0]["input_ids"]), truncated) == (length, 1)
     with torch.inference_mode():
         try:
             return bool(loaded.model(**pad_features(loaded.tokenizer, features)).logits.isfinite().all())

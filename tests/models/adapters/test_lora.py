@@ -160,18 +160,18 @@ def test_a_merged_adapter_is_a_plain_equal_model(case: dict[str, Any], tmp_path:
 
 
 def test_the_file_has_only_trained_weights(case: dict[str, Any]) -> None:
-    held = load_file(case["folder"] / "adapter_model.safetensors")
+    saved = load_file(case["folder"] / "adapter_model.safetensors")
     model = case["loaded"].model
     trained = [weight for _, weight in model.named_parameters(remove_duplicate=False) if weight.requires_grad]
-    assert sum(value.numel() for value in held.values()) == sum(weight.numel() for weight in trained)
+    assert sum(value.numel() for value in saved.values()) == sum(weight.numel() for weight in trained)
     words = model.get_input_embeddings().weight
-    assert not any(value.shape == words.shape for value in held.values())
+    assert not any(value.shape == words.shape for value in saved.values())
     assert not words.requires_grad
 
 
 def test_all_new_weights_are_trained_and_saved(case: dict[str, Any]) -> None:
-    held = {key.removeprefix(lora.PEFT_PREFIX) for key in load_file(case["folder"] / "adapter_model.safetensors")}
-    assert set(case["loaded"].new_weights) <= held
+    saved = {key.removeprefix(lora.PEFT_PREFIX) for key in load_file(case["folder"] / "adapter_model.safetensors")}
+    assert set(case["loaded"].new_weights) <= saved
 
 
 @pytest.fixture
