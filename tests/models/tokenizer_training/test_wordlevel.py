@@ -70,9 +70,9 @@ def test_order_of_rows_is_irrelevant(texts: list[str], random: Any) -> None:
     assert list_words(train(texts)) == list_words(train(shuffled))
 
 
-def test_no_frequent_word_is_an_error(refused: Callable[..., str]) -> None:
-    assert refused(lambda: train(["one two", "three"]), DataError) == (
+def test_no_frequent_word_is_an_error(error_message: Callable[..., str]) -> None:
+    assert error_message(lambda: train(["one two", "three"]), DataError) == (
         "no word occurs 2 times in the training rows; lower model.vocabulary.min_frequency, or name more rows"
     )
-    empty = refused(lambda: train(["\u200b"], min_frequency=1), DataError)
+    empty = error_message(lambda: train(["\u200b"], min_frequency=1), DataError)
     assert empty == "no word in the training rows; name rows with text"
