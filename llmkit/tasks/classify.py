@@ -41,8 +41,8 @@ def validate_class_weights(value: object) -> object:
 
 def validate_thresholds(value: object) -> object:
     """Return the value if it is a threshold: common, each, a share, or a share for some labels."""
-    shares: list[Any] = list(value.values()) if isinstance(value, dict) else [value]
-    if value in ("common", "each") or all(type(one) in (int, float) and 0 <= one <= 1 for one in shares):
+    numbers: list[Any] = list(value.values()) if isinstance(value, dict) else [value]
+    if value in ("common", "each") or all(type(one) in (int, float) and 0 <= one <= 1 for one in numbers):
         return {k: float(v) for k, v in value.items()} if isinstance(value, dict) else value
     raise PydanticCustomError("thresholds", "must be common, each, a share from 0 to 1, or a mapping label: share")
 
