@@ -140,8 +140,8 @@ def explain_unknown_key(path: Sequence[str], model: type[BaseModel]) -> str:
     known = [name for name in model.model_fields if name not in HIDDEN_FIELDS]
     if KEY_SUGGESTIONS.get(key) in known:
         return f"unknown key; did you mean '{KEY_SUGGESTIONS[key]}'?"
-    for name in (KEY_SUGGESTIONS.get(key), key):
-        if homes := [dotted for dotted in list_dotted_keys(Recipe) if dotted.endswith(f".{name}")]:
+    for candidate in (KEY_SUGGESTIONS.get(key), key):
+        if homes := [dotted for dotted in list_dotted_keys(Recipe) if dotted.endswith(f".{candidate}")]:
             return "unknown key; did you mean " + " or ".join(f"'{home}'" for home in homes) + "?"
     if key in hf.list_hf_fields():
         return hf.explain_hf_key(key) or f"unknown key; TrainingArguments has it: write train.hf.{key}"

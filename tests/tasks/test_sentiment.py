@@ -28,10 +28,10 @@ def rows(labels: list[str], name: str = "r.csv", column: str = "label") -> Rows:
 
 
 def fitted(
-    labels: list[str], others: dict[str, list[str]] | None = None, **options: Any
+    cells: list[str], others: dict[str, list[str]] | None = None, **options: Any
 ) -> tuple[Sentiment, list[str]]:
     task = Sentiment(SentimentOptions(**options))
-    train, notes = task.filter_rows(rows(labels))
+    train, notes = task.filter_rows(rows(cells))
     rest = {name: task.filter_rows(rows(some, f"{name}.csv"))[0] for name, some in (others or {}).items()}
     return task, notes + task.fit(train, rest)
 
