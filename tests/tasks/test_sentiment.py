@@ -27,9 +27,7 @@ def rows(labels: list[str], name: str = "r.csv", column: str = "label") -> Rows:
     return build_rows(columns, name, range(2, len(labels) + 2)).with_column_mapping({"text": "text", "label": column})
 
 
-def fitted(
-    cells: list[str], others: dict[str, list[str]] | None = None, **options: Any
-) -> tuple[Sentiment, list[str]]:
+def fitted(cells: list[str], others: dict[str, list[str]] | None = None, **options: Any) -> tuple[Sentiment, list[str]]:
     task = Sentiment(SentimentOptions(**options))
     train, notes = task.filter_rows(rows(cells))
     rest = {name: task.filter_rows(rows(some, f"{name}.csv"))[0] for name, some in (others or {}).items()}
