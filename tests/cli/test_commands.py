@@ -101,7 +101,7 @@ def test_predict_reads_stdin_and_writes_json_lines_and_nothing_else(
         ("a great film", "good"),
         ("好 awful weak", "bad"),
     ]
-    assert said.err == "stdin: 1 blank line left out, without an answer\n"
+    assert said.err == "stdin: 1 blank line left out, without a prediction\n"
 
 
 def test_predict_shows_a_table_on_a_terminal(

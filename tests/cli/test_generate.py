@@ -173,7 +173,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "half": (["--encoder", "bert"], "--encoder: model.encoder: needs model.decoder; the same model may be both"),
     "both": (
         ["--encoder", "bert", "--decoder", "bert", "--model", "t5"],
-        "--encoder: model.encoder: two encoders as one model, or another; leave one out",
+        "--encoder: model.encoder: with model.decoder it is a whole model, and so is model.name; leave one out",
     ),
     "words": (
         ["--encoder", "bert", "--decoder", "other"],
@@ -191,7 +191,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     ),
     "least": (
         ["--model", "t5", "summarize.min_length=99"],
-        "command line: summarize.min_length: 99 is more than the 12 tokens that an answer may have; lower it",
+        "command line: summarize.min_length: 99 is more than the 12 tokens that a prediction may have; lower it",
     ),
 }  # fmt: skip
 

@@ -280,7 +280,7 @@ def test_a_terminal_sees_what_may_stand_there(
     [
         (["ka to"], "error: texts: row 1: no [MASK] in the text; write [MASK] where a word is to be filled in; to score texts use `llmkit eval`"),
         (["[MASK]", "ka " * 80 + "[MASK]"],
-         "error: texts: row 2: a [MASK] stands beyond the 64 tokens that the model reads; give a shorter text"),
+         "error: texts: row 2: a [MASK] is beyond the 64 tokens that the model reads; give a shorter text"),
     ],
 )  # fmt: skip
 def test_a_text_whose_mask_cannot_be_filled(
@@ -403,9 +403,9 @@ WRONG = {
     "no room for text": (65, ["--train", "c.txt", *SCRATCH, "m", "model.max_length=2"],
         "bert-tiny: model.max_length 2 leaves no room for text; set it to 3 or more"),
     "a shape without a tokenizer": (78, ["--train", "c.txt", "--from-config", "bert-tiny"],
-        "--from-config: model.from_config: needs model.tokenizer: fresh weights have none; name one, `llmkit tokenizer train` makes it"),
+        "--from-config: model.from_config: needs model.tokenizer: a model from scratch has none; name one, `llmkit tokenizer train` makes it"),
     "a shape and a model": (78, ["--train", "c.txt", *SCRATCH, "m", "--model", "m"],
-        "--from-config: model.from_config: fresh weights, or those of a model; leave one out"),
+        "--from-config: model.from_config: train from scratch, or from the weights of model.name; leave one out"),
     "no such shape": (78, ["--train", "c.txt", "--from-config", "bert-tinny", "--tokenizer", "m"],
         "model.from_config: no shape 'bert-tinny'; did you mean 'bert-tiny'?"),
     "no such tokenizer folder": (66, ["--train", "c.txt", *SCRATCH, "tok/"],
@@ -415,7 +415,7 @@ WRONG = {
     "a file for a tokenizer": (65, ["--train", "c.txt", *SCRATCH, "m/tokenizer.json"],
         "m/tokenizer.json: a file, not a tokenizer folder; name the folder that holds tokenizer.json"),
     "the words of another task": (78, ["--train", "c.txt", "--model", "m", "data.columns.label=x"],
-        "command line: data.columns.label: mlm has no such word; known: text"),
+        "command line: data.columns.label: mlm has no such column; known: text"),
     "the section of another task": (78, ["--train", "c.txt", "--model", "m", "classify.kind=multi"],
         "command line: classify: the section of another task; this recipe trains 'mlm': write mlm, or leave it out"),
     "the scores of another task": (78, ["--train", "c.txt", "--model", "m", "eval.metrics=[macro_f1]"],

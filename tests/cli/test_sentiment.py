@@ -87,7 +87,7 @@ def test_the_cuts_are_said_before_the_answers(banded: Path, capsys: pytest.Captu
     low, high = loaded(banded / "model/config.json")["sentiment"]["cuts"]
     assert cli.run_command_line(["predict", str(banded), "the film of 4"]) == 0
     said = capsys.readouterr()
-    assert said.err == f"neutral from {low:.3f} to {high:.3f} of positive (stored with the model)\n"
+    assert said.err == f"neutral at a positive probability from {low:.3f} to {high:.3f} (stored with the model)\n"
     assert len(said.out.splitlines()) == 1
 
 
@@ -136,7 +136,7 @@ def test_files_named_by_their_sentiment_and_a_recipe_of_any_task(tiny: str, caps
     assert cli.run_command_line(["train", "r.yaml", "--model", tiny, "-o", "run", "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["labels"] == ["negative", "positive"]
-    mend = "(guessed; sentiment.labels={...} says otherwise)"
+    mend = "(guessed; change it with sentiment.labels={...})"
     assert f"labels: 差评 = negative, 好评 = positive {mend}" in err.splitlines()
     assert "validation has fewer than 20 rows of a class: the threshold stays at 0.5" in err.splitlines()
     assert cli.run_command_line(["train", "run/recipe.yaml", "-o", "again"]) == 0
@@ -212,7 +212,7 @@ def test_five_classes_are_judged_by_rows_of_two_without_their_strength(capsys: p
     write_jsonl("rows.jsonl", make_reviews(40))
     words = ["--task", "sentiment", "--data", "rows.jsonl"]
     assert cli.run_command_line(["eval", "stars", *words, "-o", "out"]) == 0
-    note = "these rows tell no strength: very positive counts as positive, very negative as negative\n"
+    note = "these labels have no strength: very positive counts as positive, very negative as negative\n"
     assert note in capsys.readouterr().err
     assert loaded(Path("out/metrics.json"))["labels"] == ["negative", "neutral", "positive"]
     five = llmkit.predict("stars", data="rows.jsonl", task="sentiment")
