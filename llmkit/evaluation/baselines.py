@@ -61,7 +61,7 @@ def predict_tfidf(task: Task, train: Rows, rows: Rows) -> list[Prediction]:
 def predict_unigram(task: Task, train: Rows, rows: Rows) -> list[Prediction]:
     """Token frequencies of the training documents as the prediction for each masked token, without context."""
     # The task knows which tokens are masked.
-    predictions: list[Prediction] = task.without_context(train, rows)  # type: ignore[attr-defined]
+    predictions: list[Prediction] = task.predict_unigrams(train, rows)  # type: ignore[attr-defined]
     return predictions
 
 
