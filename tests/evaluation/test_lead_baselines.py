@@ -26,7 +26,7 @@ class Shorten(Task):
 
 def make_rows(texts: list[str], summaries: list[str]) -> Rows:
     built = build_rows({"article": texts, "short": summaries}, "rows", range(1, len(texts) + 1))
-    return dataclasses.replace(built, words={"text": "article", "summary": "short"})
+    return dataclasses.replace(built, column_mapping={"text": "article", "summary": "short"})
 
 
 def predict(texts: list[str], summaries: list[str]) -> dict[str, list[str]]:
