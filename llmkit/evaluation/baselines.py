@@ -42,11 +42,11 @@ def predict_tfidf(task: Task, train: Rows, rows: Rows) -> list[Prediction]:
     from scipy.sparse import hstack
     from sklearn.linear_model import Ridge
 
-    inputs = [word for word in train.column_mapping if word != task.target]
+    inputs = [name for name in train.column_mapping if name != task.target]
     references = task.references(train)
     try:
         train_parts, test_parts = zip(
-            *(vectorize_texts(train.texts(word), rows.texts(word)) for word in inputs), strict=True
+            *(vectorize_texts(train.texts(name), rows.texts(name)) for name in inputs), strict=True
         )
     except ValueError:  # no word in any text, so only the references can be used
         return (predict_majority if task.labels else predict_mean)(task, train, rows)

@@ -95,7 +95,7 @@ def compare_models(models: Sequence[str], request: EvaluationRequest, output_dir
 
 
 def check_distinct_models(models: Sequence[str]) -> None:
-    """Raise UsageError if a model is named twice, and the errors of `resolve` for a missing model."""
+    """Raise UsageError if a model is named twice, and the errors of `resolve_model` for a missing model."""
     known: dict[tuple[str, str | None], str] = {}
     for model in models:
         ref = resolve_model(model)

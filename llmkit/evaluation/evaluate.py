@@ -50,7 +50,7 @@ class EvaluationRequest:
     def check_task(self, task: Task) -> None:
         """Raise UsageError for a metric or label that the task does not have, and errors of `load_metric_scripts`."""
         if self.label is not None and task.target is None:
-            raise UsageError(f"--label {self.label}: the model reads texts alone", "leave it out")
+            raise UsageError(f"--label {self.label}: the model reads only texts", "leave it out")
         for name in split_foreign_metrics(self.metrics)[0]:
             if name not in task.known_metrics:
                 raise UsageError(f"--metric {name}: unknown", suggest_spelling(name, task.known_metrics))
@@ -131,7 +131,7 @@ def evaluate_model(model: str, request: EvaluationRequest, first: Evaluated | No
     splits = None if recipe is None or first else load_run_splits(saved, recipe, needed=source is None)
     if source is None:
         if splits is None:
-            raise UsageError(f"{saved.name}: no run, so it has no rows of its own", "name the rows with --data FILE")
+            raise UsageError(f"{saved.name}: not a run, so it has no rows of its own", "name the rows with --data FILE")
         source = splits.scored_split()
     split, rows = source
     data_references = task.references(rows)
@@ -164,10 +164,10 @@ def evaluate_model(model: str, request: EvaluationRequest, first: Evaluated | No
 
 def count_training_rows(task: Task, splits: Splits, rows: Rows) -> int:
     """Count the rows that the model was trained on, and print a note; the lines of a corpus are no leak."""
-    words = [word for word in splits.train.column_mapping if word != task.target and word in rows.column_mapping]
-    if task.is_corpus or not words:
+    inputs = [name for name in splits.train.column_mapping if name != task.target and name in rows.column_mapping]
+    if task.is_corpus or not inputs:
         return 0
-    number, message = leaks.check_trained_overlap(splits.train, rows, words)
+    number, message = leaks.check_trained_overlap(splits.train, rows, inputs)
     if number:
         console.print_message(message)
     return number
@@ -192,7 +192,7 @@ def check_same_labels(first: Evaluated, model: str, task: Task) -> None:
     one = first.task
     if set(one.labels) != set(task.labels):
         what = f"{model} has the labels {join_names(task.labels)}, and {first.model} {join_names(one.labels)}"
-        raise ModelError(what, "compare models of the same labels")
+        raise ModelError(what, "compare models with the same labels")
 
 
 def load_evaluation_rows(
@@ -200,16 +200,14 @@ def load_evaluation_rows(
 ) -> tuple[str, Rows] | None:
     """Read the requested rows, or those of the first model, with their name; None means the run's own rows."""
     if request.data is not None:
-        named = ((get_input_column(saved), request.text), (saved.task.target, request.label))
-        columns = {word: column for word, column in named if word and column}
+        requested = ((get_input_column(saved), request.text), (saved.task.target, request.label))
+        columns = {name: column for name, column in requested if name and column}
         return str(request.data), read_input_rows(saved, request.data, columns, with_target=True)
     if first is not None:
-        words = (
-            {}
-            if saved.run
-            else {word: own for word, own in first.rows.column_mapping.items() if word in saved.task.columns}
-        )
-        return first.report.split, map_input_columns(saved, first.rows.with_column_mapping({}), words, with_target=True)
+        mapping = {} if saved.run else first.rows.column_mapping
+        columns = {name: column for name, column in mapping.items() if name in saved.task.columns}
+        rows = first.rows.with_column_mapping({})
+        return first.report.split, map_input_columns(saved, rows, columns, with_target=True)
     return None
 
 
@@ -220,7 +218,7 @@ def predict_evaluation_rows(saved: SavedModel, request: EvaluationRequest, rows:
     task, own = saved.task, saved.recipe.eval if saved.recipe else None
     # Without the target: the labels of the data may differ from those of the model.
     inputs = rows.with_column_mapping(
-        {word: column for word, column in rows.column_mapping.items() if word != task.target}
+        {name: column for name, column in rows.column_mapping.items() if name != task.target}
     )
     task.set_metrics(request.metrics or choose_metrics(saved.recipe, task))
     features = task.encode(inputs, saved.tokenizer, saved.max_length).features

@@ -241,7 +241,7 @@ def test_a_plain_folder_is_scored_beside_the_shares_of_the_texts(
     (found,) = said("eval", tiny_mlm, "--data", "other.txt", "--json")
     assert (found["task"], list(found["baselines"])) == ("mlm", ["unigram of these"])
     assert refused(64, "eval", tiny_mlm) == (
-        f"error: {tiny_mlm}: no run, so it has no rows of its own; name the rows with --data FILE"
+        f"error: {tiny_mlm}: not a run, so it has no rows of its own; name the rows with --data FILE"
     )
 
 
@@ -368,7 +368,7 @@ def test_a_tokenizer_of_other_words_than_the_models_is_said(
 
 def test_labels_are_not_asked_of_a_model_that_has_none(here: Path, refused: Callable[..., str]) -> None:
     assert refused(64, "eval", "on", "--data", "c.txt", "--label", "x") == (
-        "error: --label x: the model reads texts alone; leave it out"
+        "error: --label x: the model reads only texts; leave it out"
     )
     assert refused(64, "eval", "on", "--data", "c.txt", "--label-map", "a=b") == (
         "error: --label-map: the model has no labels; leave it out"

@@ -248,5 +248,5 @@ def test_a_classifier_and_a_sentiment_are_compared_as_one_task(
     assert cli.run_command_line(["eval", "run", "banded", "--data", "rows.jsonl"]) == 65
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: banded has the labels negative, neutral, positive, and run negative, positive; "
-        "compare models of the same labels"
+        "compare models with the same labels"
     )

@@ -129,7 +129,7 @@ def test_models_of_other_problems_are_rejected_before_loading(
     with pytest.raises(ModelError) as error:
         llmkit.compare([home.name, three], other)
     assert str(error.value) == (
-        "three has the labels LABEL_0, LABEL_1, LABEL_2, and run bad, good; compare models of the same labels"
+        "three has the labels LABEL_0, LABEL_1, LABEL_2, and run bad, good; compare models with the same labels"
     )
     with pytest.raises(UsageError) as usage:
         llmkit.compare([home.name], other)

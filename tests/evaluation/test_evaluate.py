@@ -92,7 +92,7 @@ def test_a_plain_folder_needs_rows(finished: Path) -> None:
         llmkit.evaluate(str(finished / "model"))
     assert (
         str(error.value)
-        == f"{finished / 'model'}: no run, so it has no rows of its own; name the rows with --data FILE"
+        == f"{finished / 'model'}: not a run, so it has no rows of its own; name the rows with --data FILE"
     )
 
 
@@ -142,7 +142,7 @@ def test_a_missing_metric_script_is_reported_first() -> None:
     with pytest.raises(MissingInputError) as error:
         llmkit.evaluate("no/such/run", metrics=["evaluate:./none"])
     assert str(error.value) == (
-        "evaluate:./none: no metric script 'none/none.py'; name a .py file, or a folder with one of its name"
+        "evaluate:./none: no metric script 'none/none.py'; use a .py file, or a folder that contains a .py file of the same name"
     )
 
 

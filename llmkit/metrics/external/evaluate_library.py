@@ -52,7 +52,8 @@ def find_metric_script(name: str) -> Path | None:
         return file
     if not location or location.startswith(LOCAL_PREFIXES) or path.suffix == ".py":
         raise MissingInputError(
-            f"{name}: no metric script '{file}'", "name a .py file, or a folder with one of its name"
+            f"{name}: no metric script '{file}'",
+            "use a .py file, or a folder that contains a .py file of the same name",
         )
     return None
 

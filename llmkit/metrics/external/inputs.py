@@ -31,7 +31,7 @@ def convert_inputs(
         expected = " and ".join(sorted(options[0]))
         raise DataError(f"{name}: takes {expected}, not references and predictions", "name another metric")
     expected = " and ".join(f"{word}: {describe_feature(options[0][word])}" for word in sorted(INPUT_FEATURES))
-    raise DataError(f"{name}: takes {expected} (one a row), and these rows hold {kinds[0]}", "name a metric for these")
+    raise DataError(f"{name}: takes {expected} (one per row), but these rows have {kinds[0]}", "use another metric")
 
 
 def describe_metric_value(value: Any, labels: Sequence[str]) -> str:

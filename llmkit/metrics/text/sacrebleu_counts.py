@@ -46,10 +46,10 @@ def choose_sacrebleu_tokenizer(references: Sequence[Sequence[str]], characters: 
 
 
 def count_corpus_statistics(
-    name: str, references: Sequence[Sequence[str]], predictions: Sequence[str], words: SacrebleuTokenizer
+    name: str, references: Sequence[Sequence[str]], predictions: Sequence[str], tokenizer: SacrebleuTokenizer
 ) -> CorpusCounts:
     """Return the counts of the metric bleu, chrf or ter for these rows, each with one or more references."""
-    metric, preprocess, formula = make_sacrebleu_metric(name, words)
+    metric, preprocess, formula = make_sacrebleu_metric(name, tokenizer)
     rows = []
     for row_references, prediction in zip(references, predictions, strict=True):
         # No public method returns these counts for chrF. One row at a time: n-grams of all rows would fill the memory.
@@ -64,21 +64,21 @@ def count_corpus_statistics(
 
 
 def make_sacrebleu_metric(
-    name: str, words: SacrebleuTokenizer
+    name: str, tokenizer: SacrebleuTokenizer
 ) -> tuple[Any, Callable[[str], str], Callable[[Floats], Floats]]:
     """Return sacrebleu's metric, the preprocessing of each text, and the formula."""
     from sacrebleu.metrics import BLEU, CHRF, TER
 
     if name == "bleu":
         # force: texts are scored as given; sacrebleu would warn of tokenized text where many end in " .".
-        return BLEU(tokenize=words, force=True), str, compute_bleu
+        return BLEU(tokenize=tokenizer, force=True), str, compute_bleu
     if name == "chrf":
         return CHRF(), str, compute_chrf
     # TER's tokens end at spaces. It can split Chinese characters; those of other scripts are split here.
-    is_chinese = words == "zh"
+    is_chinese = tokenizer == "zh"
     return (
         TER(normalized=is_chinese, asian_support=is_chinese),
-        space_characters if words == "char" else str,
+        space_characters if tokenizer == "char" else str,
         compute_ter,
     )
 

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from llmkit.metrics.text.words import MetricTokenizer
 
 SummaryTexts = Sequence[str]
-SummaryMetric = tuple[
-    "Statistic", Sequence[str]
-]  # function from counts [B, n] to values [B], and variant for the signature
+# Function from counts [B, n] to values [B], and variant for the signature.
+SummaryMetric = tuple["Statistic", Sequence[str]]
 
 ROUGE_METRICS: Mapping[str, Callable[..., float]] = {
     "rougeL": compute_rouge_l,
@@ -122,12 +121,14 @@ def make_rouge_metric(
 ) -> SummaryMetric:
     """Return one of `ROUGE_METRICS`: the mean over rows of the best reference's F1."""
     measure, variant = ROUGE_METRICS[name], ["f1", *tokenizer.signature, format_reference_count(references)]
-    cut: Callable[[str], Sequence] = tokenizer.tokenize
+    tokenize: Callable[[str], Sequence] = tokenizer.tokenize
     if name == "rougeLsum":
         variant.append("sentences:lines")
-        cut = lambda text: [tokenizer.tokenize(line) for line in text.split("\n")]  # noqa: E731
-    rows = zip(references, map(cut, predictions), strict=True)
-    return make_mean_metric([max(measure(cut(text), prediction) for text in row) for row, prediction in rows]), variant
+        tokenize = lambda text: [tokenizer.tokenize(line) for line in text.split("\n")]  # noqa: E731
+    rows = zip(references, map(tokenize, predictions), strict=True)
+    return make_mean_metric(
+        [max(measure(tokenize(text), prediction) for text in row) for row, prediction in rows]
+    ), variant
 
 
 def make_length_ratio_metric(

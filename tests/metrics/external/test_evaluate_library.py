@@ -133,8 +133,8 @@ def test_unsuitable_inputs_raise_an_error(
     one: str, references: list, labels: tuple, feature_type: str, kind: str
 ) -> None:
     assert get_error(write_metric(one, SHARE), references, references, labels) == (
-        f"evaluate:./mine: takes predictions: {feature_type} and references: {feature_type} (one a row), and these rows hold {kind}; "
-        "name a metric for these"
+        f"evaluate:./mine: takes predictions: {feature_type} and references: {feature_type} (one per row), but these rows have {kind}; "
+        "use another metric"
     )
 
 
@@ -159,8 +159,8 @@ def test_lists_of_one_reference_are_unpacked() -> None:
     name = write_metric(TEXT, SHARE)
     assert evaluate_library.run_evaluate_metric(name, [["a"], ["b"]], ["a", "a"], ()).totals == {name: 0.5}
     assert get_error(name, [["a"], ["b", "c"]], ["a", "a"], ()) == (
-        "evaluate:./mine: takes predictions: text and references: text (one a row), and these rows hold lists of text; "
-        "name a metric for these"
+        "evaluate:./mine: takes predictions: text and references: text (one per row), but these rows have lists of text; "
+        "use another metric"
     )
 
 
@@ -244,7 +244,7 @@ def test_undefined_resamples_are_left_out_of_the_interval() -> None:
 
 
 def test_a_missing_path_raises_an_error() -> None:
-    fix = "name a .py file, or a folder with one of its name"
+    fix = "use a .py file, or a folder that contains a .py file of the same name"
     for location, file in (("./none", "none/none.py"), ("none.py", "none.py"), ("/no/such", "/no/such/such.py")):
         assert (
             get_error(f"evaluate:{location}", ["a"], ["a"]) == f"evaluate:{location}: no metric script '{file}'; {fix}"
