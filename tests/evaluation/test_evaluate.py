@@ -55,7 +55,7 @@ def test_training_rows_are_reported_and_give_no_verdict(
     captured = capsys.readouterr()
     trained = json.loads((home / "run.json").read_text(encoding="utf-8"))["rows"]["train"]
     assert (
-        f"known.jsonl: {trained} of {len(rows)} rows ({100 * trained / len(rows):.1f} %) also stand in train"
+        f"known.jsonl: {trained} of {len(rows)} rows ({100 * trained / len(rows):.1f} %) are also in train"
         in captured.err
     )
     assert "; the model and its baselines have learned them, so this is no test" in captured.err
