@@ -28,9 +28,9 @@ def test_values_of_single_labels_equal_sklearn() -> None:
         n = rng.randint(1, 30)
         true, predicted = rng.choices(LABELS, k=n), rng.choices(LABELS[: rng.randint(1, 4)], k=n)
         found = score_labels(true, predicted, LABELS)
-        *shares, support = sk.precision_recall_fscore_support(true, predicted, labels=LABELS, zero_division=0)
+        *rates, support = sk.precision_recall_fscore_support(true, predicted, labels=LABELS, zero_division=0)
         for i, label in enumerate(LABELS):
-            assert get_values(found, label) == pytest.approx([share[i] for share in shares], abs=1e-12)
+            assert get_values(found, label) == pytest.approx([rate[i] for rate in rates], abs=1e-12)
             assert found[label]["support"] == support[i]
 
 
@@ -40,9 +40,9 @@ def test_values_of_several_labels_equal_sklearn() -> None:
         true, predicted = rng.random((2, rng.integers(1, 20), 4)) < rng.random()
         rows = [[[LABELS[k] for k in np.flatnonzero(row)] for row in side] for side in (true, predicted)]
         found = score_labels(rows[0], rows[1], LABELS)
-        *shares, support = sk.precision_recall_fscore_support(true, predicted, zero_division=0)
+        *rates, support = sk.precision_recall_fscore_support(true, predicted, zero_division=0)
         for i, label in enumerate(LABELS):
-            assert get_values(found, label) == pytest.approx([share[i] for share in shares], abs=1e-12)
+            assert get_values(found, label) == pytest.approx([rate[i] for rate in rates], abs=1e-12)
             assert found[label]["support"] == support[i]
 
 
