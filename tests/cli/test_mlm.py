@@ -229,8 +229,8 @@ def test_two_runs_are_compared_on_the_same_masks(here: Path, said: Said, tiny_ml
 
 def test_models_of_other_tokenizers_are_not_compared(here: Path, refused: Callable[..., str]) -> None:
     assert refused(65, "eval", "on", "fresh", "--data", "c.txt", "-o", "never") == (
-        "error: fresh has another tokenizer than on: losses a token of two vocabularies do not compare; "
-        "compare models of one tokenizer, or look at each beside its own unigram baseline"
+        "error: fresh has another tokenizer than on: losses per token of two vocabularies are not comparable; "
+        "compare models with one tokenizer, or each with its own unigram baseline"
     )
     assert not Path("never").exists()
 
@@ -241,7 +241,7 @@ def test_a_plain_folder_is_scored_beside_the_shares_of_the_texts(
     (found,) = said("eval", tiny_mlm, "--data", "other.txt", "--json")
     assert (found["task"], list(found["baselines"])) == ("mlm", ["unigram of these"])
     assert refused(64, "eval", tiny_mlm) == (
-        f"error: {tiny_mlm}: no run, so it has no rows of its own; name the rows with --data FILE"
+        f"error: {tiny_mlm}: not a run, so it has no rows of its own; name the rows with --data FILE"
     )
 
 
@@ -368,7 +368,7 @@ def test_a_tokenizer_of_other_words_than_the_models_is_said(
 
 def test_labels_are_not_asked_of_a_model_that_has_none(here: Path, refused: Callable[..., str]) -> None:
     assert refused(64, "eval", "on", "--data", "c.txt", "--label", "x") == (
-        "error: --label x: the model reads texts alone; leave it out"
+        "error: --label x: the model reads only texts; leave it out"
     )
     assert refused(64, "eval", "on", "--data", "c.txt", "--label-map", "a=b") == (
         "error: --label-map: the model has no labels; leave it out"
@@ -380,7 +380,7 @@ def test_keys_without_effect_are_said(here: Path, capsys: pytest.CaptureFixture[
     assert cli.run_command_line([*words, "data.on_leak=drop", "eval.per_label=true"]) == 0
     said = capsys.readouterr().err.splitlines()
     assert "data.on_leak=drop has no effect: equal documents of a corpus do not count as leaks" in said
-    assert "no table of labels: the model has none" in said
+    assert "no scores by label: the model has no labels" in said
 
 
 SCRATCH = ["--from-config", "bert-tiny", "--tokenizer"]

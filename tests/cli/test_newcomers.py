@@ -136,7 +136,7 @@ def test_rows_that_hold_few_of_the_labels_are_said(finished: Path, capsys: pytes
     only = write_jsonl("only.jsonl", [row for row in make_reviews(12) if row["label"] == "good"][:3])
     assert cli.run_command_line(["eval", str(finished), "--data", only]) == 0
     said = capsys.readouterr().err
-    assert "these rows hold 1 of the 2 labels: an answer with one of the others is an error\n" in said
+    assert "these rows have 1 of the 2 labels: a prediction of another label is always wrong\n" in said
     assert "1 of 1 label has fewer than 5 rows: read macro scores with care\n" in said
 
 

@@ -109,7 +109,7 @@ def test_rows_spelled_otherwise_are_scored_and_unknown_labels_asked_for(
     assert values[0] == values[1] > 0.6  # the other way round it would be below a half
     write_jsonl("strange.jsonl", [row | {"label": {"good": "pos", "bad": "meh"}[row["label"]]} for row in made])
     assert cli.run_command_line(["eval", str(banded), "--data", "strange.jsonl"]) == 65
-    assert "strange.jsonl:1: label 'meh' of column 'label' is none of the model's" in capsys.readouterr().err
+    assert "strange.jsonl:1: label 'meh' of column 'label' is not a label of the model" in capsys.readouterr().err
     assert (
         cli.run_command_line(["eval", str(banded), "--data", "strange.jsonl", "--label-map", "meh=negative", "--json"])
         == 0
@@ -237,7 +237,7 @@ def test_a_classifier_and_a_sentiment_are_compared_as_one_task(
     assert cli.run_command_line(["eval", "run", "classes", "--data", "rows.jsonl"]) == 65
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: classes is a model of the task classify, and run of sentiment; "
-        "--task sentiment opens both as that, where classes can be"
+        "if classes can be one too, open both with --task sentiment"
     )
     assert (
         cli.run_command_line(["eval", "run", "classes", "--data", "rows.jsonl", "--task", "sentiment", "--json"]) == 0
@@ -248,5 +248,5 @@ def test_a_classifier_and_a_sentiment_are_compared_as_one_task(
     assert cli.run_command_line(["eval", "run", "banded", "--data", "rows.jsonl"]) == 65
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: banded has the labels negative, neutral, positive, and run negative, positive; "
-        "compare models of the same labels"
+        "compare models with the same labels"
     )
