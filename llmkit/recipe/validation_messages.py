@@ -56,7 +56,11 @@ def explain_mistake(item: Any, model: type[BaseModel]) -> str:
     if code in TYPE_NAMES:
         quoted = "; write it without quotes" if is_number_text(given) and TYPE_NAMES[code].endswith("number") else ""
         quoted = explain_text_quoting(given) if code == "string_type" else quoted
-        alone = f"; write [{sanitize_text(given)}]" if isinstance(given, str) and TYPE_NAMES[code] == "a list" else ""
+        alone = (
+            f"; write [{sanitize_text(given)}]"
+            if isinstance(given, str) and TYPE_NAMES[code] == "a list"
+            else ""
+        )
         return f"{format_value(given)} is not {TYPE_NAMES[code]}{quoted}{alone}"
     if code in RANGE_WORDS:
         word, key = RANGE_WORDS[code]
