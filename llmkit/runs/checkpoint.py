@@ -177,7 +177,7 @@ def find_valid_checkpoint(root: Path, step: int, run: str) -> Checkpoint | None:
         found = verify_checkpoint(path)
     except DamagedCheckpointError as why:
         aside = quarantine_checkpoint(path)
-        console.print_message(f"{path}: damaged: {why}; renamed to {aside.name}")
+        console.print_message(f"{path}: damaged: {why}; set aside as {aside.name}")
         return None
     if found.manifest.get("run") != run:
         console.print_message(f"{path}: skipped: it belongs to another run")
