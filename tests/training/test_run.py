@@ -320,7 +320,7 @@ def test_a_full_disk_is_a_sentence(tiny: str, data: str, monkeypatch: pytest.Mon
         if what == "sync" and "checkpoints" in path.parts:
             raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr("llmkit.runs.durable.before", full)
+    monkeypatch.setattr("llmkit.runs.durable.before_disk_change", full)
     with pytest.raises(LlmkitError) as fault:
         train(tiny, data)
     said = str(fault.value)
