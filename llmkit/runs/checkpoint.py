@@ -208,11 +208,11 @@ def prune_checkpoints(root: Path, always: Collection[int], limit: int) -> None:
             durable.remove_folder(get_checkpoint_path(root, step))
 
 
-def remove_later_checkpoints(found: Checkpoint) -> None:
+def remove_later_checkpoints(checkpoint: Checkpoint) -> None:
     """Remove the checkpoints after the one that a run resumes from, and partial ones of a killed process."""
-    root = found.path.parent
+    root = checkpoint.path.parent
     remove_partial_checkpoints(root)
-    prune_checkpoints(root, [step for step in list_checkpoint_steps(root) if step <= found.step], 0)
+    prune_checkpoints(root, [step for step in list_checkpoint_steps(root) if step <= checkpoint.step], 0)
 
 
 def read_required_steps(path: Path) -> list[int]:

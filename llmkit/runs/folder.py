@@ -58,13 +58,13 @@ class RunFolder:
             shutil.rmtree(self.path / name, ignore_errors=True)
 
 
-def choose_run_folder(wanted: str | Path | None, name: str, requested: RequestedRecipe) -> Path:
-    """The folder that a run will use: `wanted`, or a free `runs/NAME-1`, `-2` ...; it is not created yet.
+def choose_run_folder(output_dir: str | Path | None, name: str, requested: RequestedRecipe) -> Path:
+    """The folder that a run will use: `output_dir`, or a free `runs/NAME-1`, `-2` ...; it is not created yet.
 
     Raises OutputError where it cannot be created or holds another run or other files, RunFinishedError where this run
     is finished, DiskError where the disk is full: before any row is read.
     """
-    path = find_free_run_path(name) if wanted is None else Path(wanted).expanduser()
+    path = find_free_run_path(name) if output_dir is None else Path(output_dir).expanduser()
     check_run_folder(path, requested)
     remove_empty_folders(create_missing_folders(path))
     check_free_space(next(one for one in (path, *path.parents) if one.exists()), MIN_FREE_BYTES)

@@ -104,32 +104,34 @@ def read_rank_info(variables: Mapping[str, str]) -> RankInfo | None:
 
     Raises UsageError where a launcher has started several processes without a variable for their rank.
     """
-    found = find_multiprocess_variables(variables)
-    if "WORLD_SIZE" in found:
+    announced = find_multiprocess_variables(variables)
+    if "WORLD_SIZE" in announced:
         return read_torchrun_variables(variables)
     if variables.get("SLURM_STEP_NUM_TASKS", "1").strip() not in ("", "0", "1"):
         return read_slurm_variables(variables)
-    if found:
-        raise UsageError(f"started as several processes ({format_variables(found)})", suggest_launcher_fix(found))
+    if announced:
+        raise UsageError(
+            f"started as several processes ({format_variables(announced)})", suggest_launcher_fix(announced)
+        )
     return None
 
 
 def read_torchrun_variables(variables: Mapping[str, str]) -> RankInfo:
     """The rank that torchrun, `accelerate launch` or llmkit itself has set. Raises UsageError."""
-    found = find_multiprocess_variables(variables)
+    announced = find_multiprocess_variables(variables)
     missing = [name for name in TORCHRUN_VARIABLES if not variables.get(name, "").strip()]
     if missing:
-        what = f"started as several processes ({format_variables(found)}) without {', '.join(missing)}"
-        raise UsageError(what, suggest_launcher_fix(found))
+        what = f"started as several processes ({format_variables(announced)}) without {', '.join(missing)}"
+        raise UsageError(what, suggest_launcher_fix(announced))
     try:
         rank, size, local, port = (int(variables[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"))
     except ValueError:
         values = format_variables({name: variables[name] for name in TORCHRUN_VARIABLES})
         what = f"started as several processes, and not all are numbers: {values}"
-        raise UsageError(what, suggest_launcher_fix(found)) from None
+        raise UsageError(what, suggest_launcher_fix(announced)) from None
     if not 0 <= rank < size:
         what = f"started as rank {rank} of {size} processes"
-        raise UsageError(what, "they are counted from 0; " + suggest_launcher_fix(found))
+        raise UsageError(what, "they are counted from 0; " + suggest_launcher_fix(announced))
     return RankInfo(rank, size, local, variables["MASTER_ADDR"], port)
 
 
@@ -159,11 +161,11 @@ def parse_first_host(nodes: str) -> str:
     return nodes if match is None else match[1] + (match[2] or "") + match[3]
 
 
-def format_variables(found: Mapping[str, str]) -> str:
+def format_variables(announced: Mapping[str, str]) -> str:
     """The variables as `NAME=VALUE, NAME=VALUE`."""
-    return ", ".join(f"{name}={value}" for name, value in found.items())
+    return ", ".join(f"{name}={value}" for name, value in announced.items())
 
 
-def suggest_launcher_fix(found: Mapping[str, str]) -> str:
+def suggest_launcher_fix(announced: Mapping[str, str]) -> str:
     """The fix for the variables of a launcher that llmkit does not know."""
-    return f"start it with --processes, torchrun or srun, or unset {' '.join(found)}"
+    return f"start it with --processes, torchrun or srun, or unset {' '.join(announced)}"

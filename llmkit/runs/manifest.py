@@ -112,8 +112,8 @@ def seal_manifest(run: Path, outputs: Iterable[str]) -> None:
 
 def collect_versions() -> dict[str, str]:
     """The installed version of every library that can change a result."""
-    found = {name: get_installed_version(name) for name in (*RESULT_LIBRARIES, *OPTIONAL_LIBRARIES)}
-    return {name: number or "not installed" for name, number in found.items() if number or name in RESULT_LIBRARIES}
+    installed = {name: get_installed_version(name) for name in (*RESULT_LIBRARIES, *OPTIONAL_LIBRARIES)}
+    return {name: number or "not installed" for name, number in installed.items() if number or name in RESULT_LIBRARIES}
 
 
 def get_installed_version(name: str) -> str | None:

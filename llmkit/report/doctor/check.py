@@ -49,8 +49,8 @@ def run_doctor_checks() -> Iterator[Finding]:
     for check in checks:
         name = check.__name__.removeprefix("check_").replace("_", " ")
         try:
-            for found in check():
-                yield replace(found, detail=redact_secrets(found.detail), fix=redact_secrets(found.fix))
+            for finding in check():
+                yield replace(finding, detail=redact_secrets(finding.detail), fix=redact_secrets(finding.fix))
         except ImportError as error:  # of a dependency of our own packages, such as packaging or psutil
             missing = get_missing_module(error)
             fix = f"pip install {missing}" if missing else "fix the faults first, then run doctor again"

@@ -69,17 +69,19 @@ def check_graphics() -> list[Finding]:
     # torch reports a problem with a driver as a warning.
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = [describe_gpu(torch, n) for n in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+        findings = (
+            [describe_gpu(torch, n) for n in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+        )
     problem = " ".join(dict.fromkeys(str(one.message).strip().split("\n")[0] for one in caught))
     if torch.backends.mps.is_available():
         from llmkit.models.device import choose_precision
 
         chosen, why = choose_precision("auto", EXAMPLE_HIDDEN_SIZE, torch.device("mps"))
-        found.append(Finding("GPU", "ok", f"Apple (MPS), used by runs; precision auto is {chosen} ({why})"))
+        findings.append(Finding("GPU", "ok", f"Apple (MPS), used by runs; precision auto is {chosen} ({why})"))
     if problem:
         fix = "update the driver, or install a torch built for it"
-        found.append(Finding("GPU", "note", f"torch warns: {problem}", fix))
-    return found or [describe_missing_gpu(torch)]
+        findings.append(Finding("GPU", "note", f"torch warns: {problem}", fix))
+    return findings or [describe_missing_gpu(torch)]
 
 
 def describe_gpu(torch: Any, n: int) -> Finding:

@@ -28,19 +28,19 @@ HUB_VARIABLES = {"TRANSFORMERS_OFFLINE"}  # reported by the check of the Hub
 
 def check_environment() -> list[Finding]:
     """The variables that stop or change a run: their names, and values only where those are numbers."""
-    found = check_launcher_variables(os.environ)
+    findings = check_launcher_variables(os.environ)
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
     if gpus is not None:
         hidden = gpus.strip() in ("", "-1")
         effect = "hides every GPU" if hidden else "torch sees these GPUs only"
-        found.append(build_variable_note(f"CUDA_VISIBLE_DEVICES={gpus}: {effect}", "unset it, if that is not meant"))
+        findings.append(build_variable_note(f"CUDA_VISIBLE_DEVICES={gpus}: {effect}", "unset it, if that is not meant"))
     reported = set(HUB_VARIABLES)
     for pattern, effect, fix in SILENT_VARIABLES:
         names = [name for name in sorted(os.environ) if is_variable_match(name, pattern) and name not in reported]
         reported.update(names)
         if names:
-            found.append(build_variable_note(f"{', '.join(names)}: {effect}", fix))
-    return found or [Finding("environment", "ok", "no variable is set that changes runs")]
+            findings.append(build_variable_note(f"{', '.join(names)}: {effect}", fix))
+    return findings or [Finding("environment", "ok", "no variable is set that changes runs")]
 
 
 def build_variable_note(detail: str, fix: str) -> Finding:
@@ -55,12 +55,12 @@ def is_variable_match(name: str, pattern: str) -> bool:
 
 def check_launcher_variables(variables: Mapping[str, str]) -> list[Finding]:
     """The variables of a launcher that stop a run: it would wait for other processes."""
-    found = launch_env.find_multiprocess_variables(variables)
-    if not found:
+    announced = launch_env.find_multiprocess_variables(variables)
+    if not announced:
         return []
-    values = launch_env.format_variables(found)
+    values = launch_env.format_variables(announced)
     detail = f"{values}: a command takes itself for one of several processes, and waits for the others"
-    return [Finding("environment", "fault", detail, f"unset {' '.join(found)}")]
+    return [Finding("environment", "fault", detail, f"unset {' '.join(announced)}")]
 
 
 def check_hub() -> Iterator[Finding]:
