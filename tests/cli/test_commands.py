@@ -49,7 +49,7 @@ def test_without_a_model_the_packaged_or_default_one_is_named(
     assert captured[-1].endswith("; HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --model")
     assert not Path("runs").exists()
     monkeypatch.setattr("llmkit.models.sources.model_ref.find_spec", lambda _: object())
-    monkeypatch.setattr("llmkit.models.sources.model_ref.PACKAGED", tiny)
+    monkeypatch.setattr("llmkit.models.sources.model_ref.PACKAGED_MODEL", tiny)
     assert cli.run_command_line(["finetune-classify", "--train", data, "train.max_steps=1", "-o", "run"]) == 0
     assert f"model: {tiny} (the packaged MiniLM; --model names another)\n" in capsys.readouterr().err
 
