@@ -173,8 +173,8 @@ def test_lists_that_hold_no_labels(rows_of, value, said):
 
 def test_lists_beside_text_are_refused_by_need(rows_of):
     rows = rows_of("a.jsonl", '{"label": ["x"]}\n{"label": "x|y"}\n')
-    assert sentence(apply_column_mapping, rows, {"label": "label"}, kinds={"label": ("a list", "text")}) == (
-        "a.jsonl:2: 'label' is text here, a list at a.jsonl:1; write one kind in all rows"
+    assert sentence(apply_column_mapping, rows, {"label": "label"}, cell_types={"label": ("a list", "text")}) == (
+        "a.jsonl:2: 'label' is text here, a list at a.jsonl:1; write one type in all rows"
     )
 
 
