@@ -101,7 +101,7 @@ def test_predict_reads_stdin_and_prints_only_json_lines(
         ("a great film", "good"),
         ("好 awful weak", "bad"),
     ]
-    assert captured.err == "stdin: 1 blank line left out, without an answer\n"
+    assert captured.err == "stdin: 1 blank line left out, without a prediction\n"
 
 
 def test_predict_shows_a_table_on_a_terminal(

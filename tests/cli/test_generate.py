@@ -156,7 +156,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     ),
     "no end": (
         ["--model", "endless"],
-        ("the tokenizer has neither an eos nor a sep token; answers could not end; name a model or tokenizer that has "
+        ("the tokenizer has neither an eos nor a sep token; generated texts could not end; name a model or tokenizer that has "
         "them"),
     ),
     "no padding": (
@@ -171,15 +171,15 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "half": (["--encoder", "bert"], "--encoder: model.encoder: needs model.decoder; the same model may be both"),
     "both": (
         ["--encoder", "bert", "--decoder", "bert", "--model", "t5"],
-        "--encoder: model.encoder: two encoders as one model, or another; leave one out",
+        "--encoder: model.encoder: with model.decoder it is a whole model, and so is model.name; leave one out",
     ),
     "words": (
         ["--encoder", "bert", "--decoder", "other"],
-        "bert and other: their tokenizers differ; name two models of one tokenizer, such as the same one twice",
+        "bert and other: their tokenizers differ; name two models with the same tokenizer, such as the same model twice",
     ),
     "no decoder": (
         ["--encoder", "bert", "--decoder", "distilbert"],
-        ("distilbert: a 'distilbert' model cannot be a decoder beside an encoder; name a BERT or RoBERTa with "
+        ("distilbert: a 'distilbert' model cannot be the decoder of an encoder-decoder model; name a BERT or RoBERTa with "
         "--decoder; the encoder may be another"),
     ),
     "column": (
@@ -189,7 +189,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     ),
     "least": (
         ["--model", "t5", "summarize.min_length=99"],
-        "command line: summarize.min_length: 99 is more than the 12 tokens that an answer may have; lower it",
+        "command line: summarize.min_length: 99 is more than the 12 tokens that a prediction may have; lower it",
     ),
 }  # fmt: skip
 

@@ -228,15 +228,15 @@ def test_text_pairs_are_given_two_by_two(runs: Callable[[str], Path], capsys: py
     assert [(one["text"], one["text_pair"]) for one in record] == [("a great film", "great"), ("dull", "a dull one")]
     assert cli.run_command_line(["predict", run, "a", "b", "c"]) == 64
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"error: {run} answers pairs, and texts are 3; give them two by two"
+        f"error: {run} needs pairs, and texts are 3; give them two by two"
     )
     tuples = llmkit.predict(run, [("a great film", "great"), ("dull", "a dull one")])
     assert [one["probabilities"] for one in tuples] == [one["probabilities"] for one in record]
-    fix = "give a text a row, or a tuple of two for a run of pairs"
+    fix = "give one text per row, or a tuple of two for a model of pairs"
     for wrong, found in ((("a", "b", "c"), "3 texts"), (("a",), "1 text")):
         with pytest.raises(UsageError) as caught:
             llmkit.predict(run, [wrong])  # type: ignore[list-item]
-        assert str(caught.value) == f"texts: row 1 holds {found}, and {run} answers text and text_pair; {fix}"
+        assert str(caught.value) == f"texts: row 1 has {found}, and {run} needs text and text_pair; {fix}"
 
 
 def test_text_pairs_of_stdin_are_separated_by_a_tab(
@@ -254,7 +254,7 @@ def test_text_pairs_of_stdin_are_separated_by_a_tab(
     for wrong, found in {"a\tb\nlonely\n": "stdin:2: 1 text", "a\tb\tc\n": "stdin:1: 3 texts"}.items():
         assert stdin(wrong) == 65
         assert capsys.readouterr().err.splitlines()[-1] == (
-            f"error: {found}, and the run answers pairs; part two texts by a tab"
+            f"error: {found}, and the model needs pairs; separate two texts by a tab"
         )
 
 

@@ -91,11 +91,11 @@ def test_a_dry_run_with_lora(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (
             ["lora.merge=true", "lora.quantize=8bit"],
-            "lora.merge: weights of 8bit take in nothing exactly; leave one out",
+            "lora.merge: adapters cannot be merged exactly into 8bit weights; leave one out",
         ),
         (
             ["lora=true", "model.from_config=bert-tiny", "model.tokenizer=x"],
-            "lora: adapts weights that know something, and model.from_config has fresh ones; leave one out",
+            "lora: adapts pretrained weights, and model.from_config trains from scratch; leave one out",
         ),
     ],
 )

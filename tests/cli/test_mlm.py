@@ -229,8 +229,8 @@ def test_two_runs_are_compared_on_the_same_masks(here: Path, run_json: RunJson, 
 
 def test_models_with_other_tokenizers_are_not_compared(here: Path, run_failing: Callable[..., str]) -> None:
     assert run_failing(65, "eval", "on", "fresh", "--data", "c.txt", "-o", "never") == (
-        "error: fresh has another tokenizer than on: losses a token of two vocabularies do not compare; "
-        "compare models of one tokenizer, or look at each beside its own unigram baseline"
+        "error: fresh has another tokenizer than on: losses per token of two vocabularies are not comparable; "
+        "compare models with one tokenizer, or each with its own unigram baseline"
     )
     assert not Path("never").exists()
 
@@ -241,7 +241,7 @@ def test_a_plain_folder_is_scored_with_the_unigrams_of_the_texts(
     (found,) = run_json("eval", tiny_mlm, "--data", "other.txt", "--json")
     assert (found["task"], list(found["baselines"])) == ("mlm", ["unigram of these"])
     assert run_failing(64, "eval", tiny_mlm) == (
-        f"error: {tiny_mlm}: no run, so it has no rows of its own; name the rows with --data FILE"
+        f"error: {tiny_mlm}: not a run, so it has no rows of its own; name the rows with --data FILE"
     )
 
 
@@ -282,7 +282,7 @@ def test_a_terminal_shows_the_candidates_of_each_mask(
     [
         (["ka to"], "error: texts: row 1: no [MASK] in the text; write [MASK] where a word is to be filled in; to score texts use `llmkit eval`"),
         (["[MASK]", "ka " * 80 + "[MASK]"],
-         "error: texts: row 2: a [MASK] stands beyond the 64 tokens that the model reads; give a shorter text"),
+         "error: texts: row 2: a [MASK] is beyond the 64 tokens that the model reads; give a shorter text"),
     ],
 )  # fmt: skip
 def test_a_text_whose_mask_cannot_be_filled(
@@ -346,8 +346,8 @@ def test_a_vocabulary_larger_than_the_corpus_is_reported(
     words = ["pretrain-mlm", "--train", "small.txt", *keys]
     assert cli.run_command_line([*words, "--from-config", "bert-tiny", "--tokenizer", tiny_mlm, "-o", "sparse"]) == 0
     pieces = len(AutoTokenizer.from_pretrained(tiny_mlm)) - 5
-    message = f"the training rows hold 7 of the tokenizer's {pieces:,} pieces: "
-    fix = "a tokenizer with a smaller --vocab-size spends the weights better"
+    message = f"the training rows use 7 of the tokenizer's {pieces:,} tokens: "
+    fix = "a tokenizer with a smaller --vocab-size wastes fewer weights"
     assert message + fix in capsys.readouterr().err.splitlines()
     assert cli.run_command_line([*words, "--model", tiny_mlm, "-o", "kept"]) == 0
     assert "pieces" not in capsys.readouterr().err
@@ -361,8 +361,8 @@ def test_a_tokenizer_that_differs_from_the_models_is_reported(
     others = sum(own.get(word) != number for word, number in other.items())
     assert 0 < others < len(other)
     assert cli.run_command_line([*words, "--tokenizer", "tok", "-o", "swapped"]) == 0
-    message = f"tok: {others:,} of its {len(other):,} pieces are others than in {tiny_mlm}, "
-    fix = "whose embeddings they take over; model.from_config begins with fresh weights"
+    message = f"tok: {others:,} of its {len(other):,} tokens differ from those of {tiny_mlm}, "
+    fix = "whose embeddings they get; model.from_config starts with newly initialized weights"
     assert message + fix in capsys.readouterr().err.splitlines()
     assert cli.run_command_line([*words, "--tokenizer", "on", "-o", "unswapped"]) == 0
     assert "pieces" not in capsys.readouterr().err
@@ -370,7 +370,7 @@ def test_a_tokenizer_that_differs_from_the_models_is_reported(
 
 def test_label_options_are_rejected_for_a_model_without_labels(here: Path, run_failing: Callable[..., str]) -> None:
     assert run_failing(64, "eval", "on", "--data", "c.txt", "--label", "x") == (
-        "error: --label x: the model reads texts alone; leave it out"
+        "error: --label x: the model reads only texts; leave it out"
     )
     assert run_failing(64, "eval", "on", "--data", "c.txt", "--label-map", "a=b") == (
         "error: --label-map: the model has no labels; leave it out"
@@ -382,7 +382,7 @@ def test_keys_without_effect_are_reported(here: Path, capsys: pytest.CaptureFixt
     assert cli.run_command_line([*words, "data.on_leak=drop", "eval.per_label=true"]) == 0
     messages = capsys.readouterr().err.splitlines()
     assert "data.on_leak=drop has no effect: equal documents of a corpus do not count as leaks" in messages
-    assert "no table of labels: the model has none" in messages
+    assert "no scores by label: the model has no labels" in messages
 
 
 SCRATCH = ["--from-config", "bert-tiny", "--tokenizer"]
@@ -405,9 +405,9 @@ WRONG = {
     "no room for text": (65, ["--train", "c.txt", *SCRATCH, "m", "model.max_length=2"],
         "bert-tiny: model.max_length 2 leaves no room for text; set it to 3 or more"),
     "a shape without a tokenizer": (78, ["--train", "c.txt", "--from-config", "bert-tiny"],
-        "--from-config: model.from_config: needs model.tokenizer: fresh weights have none; name one, `llmkit tokenizer train` makes it"),
+        "--from-config: model.from_config: needs model.tokenizer: a model from scratch has none; name one, `llmkit tokenizer train` makes it"),
     "a shape and a model": (78, ["--train", "c.txt", *SCRATCH, "m", "--model", "m"],
-        "--from-config: model.from_config: fresh weights, or those of a model; leave one out"),
+        "--from-config: model.from_config: train from scratch, or from the weights of model.name; leave one out"),
     "no such shape": (78, ["--train", "c.txt", "--from-config", "bert-tinny", "--tokenizer", "m"],
         "model.from_config: no shape 'bert-tinny'; did you mean 'bert-tiny'?"),
     "no such tokenizer folder": (66, ["--train", "c.txt", *SCRATCH, "tok/"],
@@ -417,7 +417,7 @@ WRONG = {
     "a file for a tokenizer": (65, ["--train", "c.txt", *SCRATCH, "m/tokenizer.json"],
         "m/tokenizer.json: a file, not a tokenizer folder; name the folder that holds tokenizer.json"),
     "the words of another task": (78, ["--train", "c.txt", "--model", "m", "data.columns.label=x"],
-        "command line: data.columns.label: mlm has no such word; known: text"),
+        "command line: data.columns.label: mlm has no such column; known: text"),
     "the section of another task": (78, ["--train", "c.txt", "--model", "m", "classify.kind=multi"],
         "command line: classify: the section of another task; this recipe trains 'mlm': write mlm, or leave it out"),
     "the scores of another task": (78, ["--train", "c.txt", "--model", "m", "eval.metrics=[macro_f1]"],
@@ -425,7 +425,7 @@ WRONG = {
     "no words for whole words": (66, ["--train", "c.txt", "--model", "m", "mlm.whole_words=true", "mlm.word_segmenter=w.txt"],
         "mlm.word_segmenter: w.txt: cannot be read: No such file or directory; name jieba, or a UTF-8 file with a word a line"),
     "labels for a corpus": (65, ["--model", "m", "data.train={good: c.txt}"],
-        "a corpus is named by a mapping label: file; write a list of files"),
+        "a corpus cannot be a mapping of label to file; write a list of files"),
 }  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def test_a_network_is_fine_tuned_for_other_labels(
     assert cli.run_command_line([*command, "model.max_length=200"]) == 0
     messages = capsys.readouterr().err
     assert f"{run}: train.learning_rate 0.001, as networks need, not 5e-05; " in messages
-    assert "parameters; fresh: classifier\n" in messages
+    assert "parameters; newly initialized: classifier\n" in messages
     config = read_json("next/model/config.json")
     assert config["id2label"] == {"0": "a", "1": "b", "2": "c"}
     assert read_json("next/model/tokenizer_config.json")["model_max_length"] == 200
@@ -168,7 +168,7 @@ def test_word_vectors_initialize_the_known_words(own_folder: Path, capsys: pytes
     command = ["finetune-classify", "--train", "rows.jsonl", "--model", "bag", "-o", "run", *slow]
     assert cli.run_command_line(command) == 0
     words_known = len(AutoTokenizer.from_pretrained("run/model")) - 3
-    assert f"vectors: {1 / words_known:.0%} of the {words_known} words are in v.txt, the others are drawn\n" in (
+    assert f"word vectors: {1 / words_known:.0%} of the {words_known} words are in v.txt, the others are random\n" in (
         capsys.readouterr().err
     )
     table = load_file("run/model/model.safetensors")["network.words.weight"]
@@ -200,7 +200,7 @@ def test_a_dry_run_of_a_network_keeps_nothing(own_folder: Path, capsys: pytest.C
         (["model.word_vectors=v.txt"], 65, "error: v.txt:2: 2 numbers, 3 in the lines before; a line is a word and its numbers, as in glove.6B.100d.txt; convert a binary file to text"),
         (["model.word_vectors=w.txt", "model.config.embedding_size=9"], 78, "error: model.config.embedding_size: 9, and the vectors of w.txt have 2 numbers; leave it out"),
         (["model.vocabulary.min_frequency=500"], 65, "error: no word occurs 500 times in the training rows; lower model.vocabulary.min_frequency, or name more rows"),
-        (["classify.kind=regression", "model.dtype=bfloat16", "--label", "stars"], 78, "error: model.dtype: bfloat16 holds a number to three digits; leave it out"),
+        (["classify.kind=regression", "model.dtype=bfloat16", "--label", "stars"], 78, "error: model.dtype: bfloat16 keeps only three digits of a number; leave it out"),
         (["--tokenizer", "nopad"], 65, "error: nopad: it has no pad token; name another, or make one with `llmkit tokenizer train`"),
     ],
 )  # fmt: skip
@@ -230,7 +230,7 @@ def test_mistakes(
 def test_other_tasks_reject_networks(command: str, own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command_line([command, "--train", "none.jsonl", "--model", "lstm"]) == 78
     assert capsys.readouterr().err == (
-        "error: model.name: a fresh lstm answers with classes and numbers alone; train it with finetune-classify or "
+        "error: model.name: a network trained from scratch (lstm) predicts only classes and numbers; train it with finetune-classify or "
         "finetune-sentiment; here name an encoder or an encoder-decoder\n"
     )
 
@@ -239,6 +239,6 @@ def test_other_tasks_reject_networks(command: str, own_folder: Path, capsys: pyt
 def test_lora_rejects_networks_from_scratch(command: str, own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command_line([command, "--train", "none.jsonl", "--model", "lstm", "--lora"]) == 78
     assert capsys.readouterr().err == (
-        "error: lora: all weights of lstm are fresh: there is nothing to adapt; leave lora out\n"
+        "error: lora: all weights of lstm are newly initialized: there is nothing to adapt; leave lora out\n"
     )
     assert not list(own_folder.iterdir())

@@ -51,7 +51,7 @@ def write_files() -> None:
         (["finetune-classify", "--train", "perlabel"], 65,
          ("perlabel: not a data set folder (neither class folders of .txt nor save_to_disk): it holds bad.txt, good.txt; "
          "with one file a label write 'data.train={bad: perlabel/bad.txt, good: perlabel/good.txt}'")),
-        (["predict", "some text to answer"], 66, "'some text to answer': neither a folder nor a Hub id; the model comes first: MODEL, then texts"),
+        (["predict", "some text to predict for"], 66, "'some text to predict for': neither a folder nor a Hub id; the model comes first: MODEL, then texts"),
     ],
 )  # fmt: skip
 def test_near_misses(words: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,7 +105,7 @@ def test_a_language_unknown_to_the_tokenizer_is_reported(tiny: str, capsys: pyte
     words = ["finetune-classify", "--train", write_jsonl("zh.jsonl", rows), "--model", tiny, "train.max_steps=1"]
     assert cli.run_command_line([*words, "train.eval_strategy=no"]) == 0
     errors = capsys.readouterr().err
-    assert "% of the tokens: --model names a model of this language\n" in errors
+    assert "% of the tokens: choose a model of this language with --model\n" in errors
     assert (
         cli.run_command_line(
             [
@@ -136,7 +136,7 @@ def test_rows_with_few_of_the_labels_are_reported(finished: Path, capsys: pytest
     only = write_jsonl("only.jsonl", [row for row in make_reviews(12) if row["label"] == "good"][:3])
     assert cli.run_command_line(["eval", str(finished), "--data", only]) == 0
     errors = capsys.readouterr().err
-    assert "these rows hold 1 of the 2 labels: an answer with one of the others is an error\n" in errors
+    assert "these rows have 1 of the 2 labels: a prediction of another label is always wrong\n" in errors
     assert "1 of 1 label has fewer than 5 rows: read macro scores with care\n" in errors
 
 

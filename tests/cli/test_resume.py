@@ -42,11 +42,11 @@ def interrupt(command: list[str], step: int = 4) -> None:
 
 def test_resume_alone_continues_the_run(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     interrupt(command)
-    how = "run: unfinished, committed up to step 2; `llmkit train --resume run` goes on\nerror: interrupted\n"
+    how = "run: unfinished, saved up to step 2; `llmkit train --resume run` resumes it\nerror: interrupted\n"
     assert capsys.readouterr().err.endswith(how)
     assert cli.run_command_line(["train", "--resume", "run", "--json"]) == 0
     captured = capsys.readouterr()
-    assert "run: goes on after step 2, the newest checkpoint that is whole\n" in captured.err
+    assert "run: resumes after step 2, the newest valid checkpoint\n" in captured.err
     record = json.loads(captured.out)
     assert record["run"] == "run"
     assert record["metrics"] == json.loads(Path("run/metrics.json").read_text(encoding="utf-8"))["metrics"]
@@ -105,7 +105,7 @@ def test_a_change_is_rejected_with_a_table_or_allowed(command: list[str], capsys
     ("words", "code", "message"),
     [
         (["--allow-change", "train.sede"], 64, "--allow-change train.sede: this key cannot change when a run resumes; "),
-        (["--resume", "elsewhere"], 66, "--resume elsewhere: no run; name a run folder, or a checkpoint in its checkpoints/"),
+        (["--resume", "elsewhere"], 66, "--resume elsewhere: not a run folder or checkpoint; name a run folder, or a checkpoint in its checkpoints/"),
         (["--resume", "other"], 64, "--resume other and --output-dir run name two runs; leave one out"),
     ],
 )  # fmt: skip

@@ -87,7 +87,7 @@ def test_the_thresholds_are_printed_before_the_predictions(banded: Path, capsys:
     low, high = read_json(banded / "model/config.json")["sentiment"]["cuts"]
     assert cli.run_command_line(["predict", str(banded), "the film of 4"]) == 0
     captured = capsys.readouterr()
-    assert captured.err == f"neutral from {low:.3f} to {high:.3f} of positive (stored with the model)\n"
+    assert captured.err == f"neutral at a positive probability from {low:.3f} to {high:.3f} (stored with the model)\n"
     assert len(captured.out.splitlines()) == 1
 
 
@@ -109,7 +109,7 @@ def test_other_label_names_are_scored_and_unknown_ones_rejected(
     assert values[0] == values[1] > 0.6  # with swapped labels it would be below one half
     write_jsonl("strange.jsonl", [row | {"label": {"good": "pos", "bad": "meh"}[row["label"]]} for row in made])
     assert cli.run_command_line(["eval", str(banded), "--data", "strange.jsonl"]) == 65
-    assert "strange.jsonl:1: label 'meh' of column 'label' is none of the model's" in capsys.readouterr().err
+    assert "strange.jsonl:1: label 'meh' of column 'label' is not a label of the model" in capsys.readouterr().err
     assert (
         cli.run_command_line(["eval", str(banded), "--data", "strange.jsonl", "--label-map", "meh=negative", "--json"])
         == 0
@@ -137,7 +137,7 @@ def test_files_named_by_label_and_a_recipe_of_any_task(tiny: str, capsys: pytest
     assert cli.run_command_line(["train", "r.yaml", "--model", tiny, "-o", "run", "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["labels"] == ["negative", "positive"]
-    hint = "(guessed; sentiment.labels={...} says otherwise)"
+    hint = "(guessed; change it with sentiment.labels={...})"
     assert f"labels: 差评 = negative, 好评 = positive {hint}" in err.splitlines()
     assert "validation has fewer than 20 rows of a class: the threshold stays at 0.5" in err.splitlines()
     assert cli.run_command_line(["train", "run/recipe.yaml", "-o", "again"]) == 0
@@ -167,7 +167,7 @@ def test_a_rejected_label_leaves_nothing_behind(tiny: str, capsys: pytest.Captur
     words = ["finetune-sentiment", "--train", "rows.jsonl", "--model", tiny]
     assert cli.run_command_line(words) == 65
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "error: rows.jsonl:1: labels 0, 1, 2 of column 'label' have no one sensible reading; say which is which, such as "
+        "error: rows.jsonl:1: labels 0, 1, 2 of column 'label' are ambiguous; map each label, such as "
         "sentiment.labels='{0: negative, 1: neutral, 2: positive}'"
     )
     assert [path.name for path in Path().iterdir()] == ["rows.jsonl"]
@@ -181,10 +181,10 @@ def test_empty_and_unknown_labels_are_named(banded: Path, tiny: str, capsys: pyt
     write_jsonl("rows.jsonl", [row | {"label": labels.get(i, "pos")} for i, row in enumerate(make_reviews(20))])
     assert cli.run_command_line(["finetune-sentiment", "--train", "rows.jsonl", "--model", tiny]) == 65
     assert [line.split(";")[0] for line in capsys.readouterr().err.splitlines()] == [
-        "error: rows.jsonl:4: 'label' is 'mixed', no spelling of a sentiment (the first of 3 bad rows)",
-        "  rows.jsonl:4: 'label' is 'mixed', no spelling of a sentiment",
+        "error: rows.jsonl:4: 'label' is 'mixed', not a known sentiment (the first of 3 bad rows)",
+        "  rows.jsonl:4: 'label' is 'mixed', not a known sentiment",
         "  rows.jsonl:8: 'label' is an empty label",
-        "  rows.jsonl:10: 'label' is 'n/a', no spelling of a sentiment",
+        "  rows.jsonl:10: 'label' is 'n/a', not a known sentiment",
     ]
     assert cli.run_command_line(["eval", str(banded), "--data", "rows.jsonl"]) == 65
     assert "error: rows.jsonl:8: 'label' is an empty label; write its class\n" in capsys.readouterr().err
@@ -211,7 +211,7 @@ def test_five_classes_are_scored_on_two_by_polarity(capsys: pytest.CaptureFixtur
     write_jsonl("rows.jsonl", make_reviews(40))
     words = ["--task", "sentiment", "--data", "rows.jsonl"]
     assert cli.run_command_line(["eval", "stars", *words, "-o", "out"]) == 0
-    message = "these rows tell no strength: very positive counts as positive, very negative as negative\n"
+    message = "these labels have no strength: very positive counts as positive, very negative as negative\n"
     assert message in capsys.readouterr().err
     assert read_json(Path("out/metrics.json"))["labels"] == ["negative", "neutral", "positive"]
     five = llmkit.predict("stars", data="rows.jsonl", task="sentiment")
@@ -236,7 +236,7 @@ def test_a_classifier_and_a_sentiment_model_are_compared(
     assert cli.run_command_line(["eval", "run", "classes", "--data", "rows.jsonl"]) == 65
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: classes is a model of the task classify, and run of sentiment; "
-        "--task sentiment opens both as that, where classes can be"
+        "if classes can be one too, open both with --task sentiment"
     )
     assert (
         cli.run_command_line(["eval", "run", "classes", "--data", "rows.jsonl", "--task", "sentiment", "--json"]) == 0
@@ -247,5 +247,5 @@ def test_a_classifier_and_a_sentiment_model_are_compared(
     assert cli.run_command_line(["eval", "run", "banded", "--data", "rows.jsonl"]) == 65
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: banded has the labels negative, neutral, positive, and run negative, positive; "
-        "compare models of the same labels"
+        "compare models with the same labels"
     )
