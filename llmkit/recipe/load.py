@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from llmkit import tasks
-from llmkit.errors import RecipeError, UsageError, find_nearest_word, sanitize_text, suggest_spelling
+from llmkit.console import sanitize_for_console
+from llmkit.errors import RecipeError, UsageError, find_nearest_word, suggest_spelling
 from llmkit.recipe import catalog, hf
 from llmkit.recipe.draft import KeyPath, RecipeDraft, parse_override, read_draft
 from llmkit.recipe.validation_messages import HIDDEN_FIELDS, explain_unknown_key, explain_validation_error, format_value
@@ -244,7 +245,7 @@ def dump_recipe(recipe: Recipe, comments: Sequence[str] = ()) -> str:
     yaml.Representer = build_representer()
     yaml.default_flow_style, yaml.width = False, 4096
     yaml.dump(values, text)
-    return "".join(f"# {sanitize_text(line)}\n" for line in comments) + text.getvalue()
+    return "".join(f"# {sanitize_for_console(line)}\n" for line in comments) + text.getvalue()
 
 
 def get_recipe_values(recipe: Recipe) -> dict[str, Any]:
@@ -296,7 +297,7 @@ def build_representer() -> Any:
         pass
 
     def text(writer: RoundTripRepresenter, word: str) -> Any:
-        style = '"' if sanitize_text(word) != word else None
+        style = '"' if sanitize_for_console(word) != word else None
         return writer.represent_scalar("tag:yaml.org,2002:str", word, style=style)
 
     Escaping.add_representer(str, text)

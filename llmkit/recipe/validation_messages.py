@@ -9,7 +9,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from llmkit.errors import find_nearest_word, sanitize_text
+from llmkit.console import sanitize_for_console
+from llmkit.errors import find_nearest_word
 from llmkit.recipe import hf
 from llmkit.recipe.draft import KeyPath
 from llmkit.schema import Recipe
@@ -57,7 +58,7 @@ def explain_mistake(item: Any, model: type[BaseModel]) -> str:
         quoted = "; write it without quotes" if is_number_text(given) and TYPE_NAMES[code].endswith("number") else ""
         quoted = explain_text_quoting(given) if code == "string_type" else quoted
         alone = (
-            f"; write [{sanitize_text(given)}]"
+            f"; write [{sanitize_for_console(given)}]"
             if isinstance(given, str) and TYPE_NAMES[code] == "a list"
             else ""
         )
@@ -94,7 +95,7 @@ def explain_text_quoting(given: object) -> str:
     if isinstance(given, int | float):
         return f'; write "{format_value(given)}", in a shell \'"{format_value(given)}"\''
     if isinstance(given, dict) and len(given) == 1 and None in given.values():
-        return f"; quote it, in a shell '\"{sanitize_text(next(iter(given)))}: \"'"
+        return f"; quote it, in a shell '\"{sanitize_for_console(next(iter(given)))}: \"'"
     return ""
 
 
