@@ -83,8 +83,8 @@ def test_a_dry_run_with_lora(capsys: pytest.CaptureFixture[str]) -> None:
         (["lora=5"], "lora: 5 is not a mapping of keys"),
         (["lora.rank=8"], "lora.rank: unknown key; did you mean 'r'?"),
         (["lora.lora_r=8"], "lora.lora_r: unknown key; did you mean 'r'?"),
-        (["lora.target_modules=[query]"], "lora.target_modules: unknown key; did you mean 'targets'?"),
-        (["lora.dropot=0"], "lora.dropot: unknown key; did you mean 'dropout'?"),
+        (["lora.targets=[query]"], "lora.targets: unknown key; did you mean 'target_modules'?"),
+        (["lora.dropot=0"], "lora.dropot: unknown key; did you mean 'lora_dropout'?"),
         (
             ["lora.target_modules=query"],
             "lora.target_modules: must be all-linear, or a list of layers such as [query, value]",
