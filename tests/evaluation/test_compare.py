@@ -93,7 +93,7 @@ def test_without_data_the_first_runs_rows_are_used_with_a_message(
 def test_equal_models_have_no_difference(home: Path, other: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command_line(["eval", home.name, f"{home.name}/model", "--data", other, "data.encoding=utf-8"]) == 0
     assert (
-        "these rows do not tell run/model and run apart in accuracy: the difference is 0.000 [0.000, 0.000]"
+        "no significant difference between run/model and run in accuracy: it is 0.000 [0.000, 0.000]"
         in capsys.readouterr().out
     )
 

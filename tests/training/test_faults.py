@@ -97,7 +97,7 @@ def test_a_run_killed_between_its_first_two_files_starts_again(
     tiny: str, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("llmkit.runs.manifest.write_text", killed)
+        patch.setattr("llmkit.runs.manifest.write_text_file", killed)
         with pytest.raises(Killed):
             train(tiny, data)
     assert "recipe.yaml" not in {path.name for path in Path("run").iterdir()}
