@@ -53,13 +53,13 @@ def test_a_column_goes_by_both_its_names() -> None:
     [
         ([], 64, "Missing argument 'CORPUS...'"),
         (["in.txt"], 64, "Missing option '--output-dir' / '-o'"),
-        (["in.txt", "-o", "out", "--skip", "htm"], 64, "--skip htm: no step to switch; did you mean 'html'?"),
+        (["in.txt", "-o", "out", "--skip", "htm"], 64, "--skip htm: not a step that can be switched; did you mean 'html'?"),
         (["in.txt", "-o", "out", "--document", "page"], 64, "--document page: unknown; known: line, block, file"),
         (["none.txt", "-o", "out"], 66, "none.txt: no such file; did you mean 'in.txt'?"),
         (
             ["in.txt", "-o", "out", "--words", "9:"],
             65,
-            "nothing is left of 1 document: dropped were 1 by words; loosen",
+            "no text left: 1 document dropped, 1 by words; loosen",
         ),
         (["in.txt", "-o", "."], 73, ".: not empty; name another --output-dir, or remove it"),
     ],

@@ -423,7 +423,7 @@ WRONG = {
     "no words for whole words": (66, ["--train", "c.txt", "--model", "m", "mlm.whole_words=true", "mlm.word_segmenter=w.txt"],
         "mlm.word_segmenter: w.txt: cannot be read: No such file or directory; name jieba, or a UTF-8 file with a word a line"),
     "labels for a corpus": (65, ["--model", "m", "data.train={good: c.txt}"],
-        "a corpus is named by a mapping label: file; write a list of files"),
+        "a corpus cannot be a mapping of label to file; write a list of files"),
 }  # fmt: skip
 
 

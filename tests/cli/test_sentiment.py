@@ -166,7 +166,7 @@ def test_a_refused_label_leaves_nothing_behind(tiny: str, capsys: pytest.Capture
     words = ["finetune-sentiment", "--train", "rows.jsonl", "--model", tiny]
     assert cli.run_command_line(words) == 65
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "error: rows.jsonl:1: labels 0, 1, 2 of column 'label' have no one sensible reading; say which is which, such as "
+        "error: rows.jsonl:1: labels 0, 1, 2 of column 'label' are ambiguous; map each label, such as "
         "sentiment.labels='{0: negative, 1: neutral, 2: positive}'"
     )
     assert [path.name for path in Path().iterdir()] == ["rows.jsonl"]
@@ -182,10 +182,10 @@ def test_empty_labels_are_named_with_those_that_mean_nothing(
     write_jsonl("rows.jsonl", [row | {"label": labels.get(i, "pos")} for i, row in enumerate(make_reviews(20))])
     assert cli.run_command_line(["finetune-sentiment", "--train", "rows.jsonl", "--model", tiny]) == 65
     assert [line.split(";")[0] for line in capsys.readouterr().err.splitlines()] == [
-        "error: rows.jsonl:4: 'label' is 'mixed', no spelling of a sentiment (the first of 3 bad rows)",
-        "  rows.jsonl:4: 'label' is 'mixed', no spelling of a sentiment",
+        "error: rows.jsonl:4: 'label' is 'mixed', not a known sentiment (the first of 3 bad rows)",
+        "  rows.jsonl:4: 'label' is 'mixed', not a known sentiment",
         "  rows.jsonl:8: 'label' is an empty label",
-        "  rows.jsonl:10: 'label' is 'n/a', no spelling of a sentiment",
+        "  rows.jsonl:10: 'label' is 'n/a', not a known sentiment",
     ]
     assert cli.run_command_line(["eval", str(banded), "--data", "rows.jsonl"]) == 65
     assert "error: rows.jsonl:8: 'label' is an empty label; write its class\n" in capsys.readouterr().err

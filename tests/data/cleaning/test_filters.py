@@ -47,7 +47,7 @@ def test_scripts(text: str, scripts: list[str], why: str | None) -> None:
         ("latn1", "did you mean 'latin'?"),
         ("latin}|.*", "did you mean 'latin'?"),
         ("xyz", "known: arabic, "),
-        ("chinese", "a language's letters are meant: write han"),
+        ("chinese", "it is a language, name its script: han"),
     ],
 )
 def test_a_script_that_is_none(script: str, mend: str) -> None:

@@ -174,7 +174,7 @@ def test_an_empty_folder_may_stand_there() -> None:
 def test_nothing_left_is_said_with_the_steps_that_dropped_it() -> None:
     write("in.txt", "one", "two words", "\u200b")
     assert refusal("in.txt", "clean", words="5:") == (
-        "nothing is left of 3 documents: dropped were 1 by empty, 2 by words; loosen that step, or leave it out\n"
+        "no text left: 3 documents dropped, 1 by empty, 2 by words; loosen that step, or leave it out\n"
         "  in.txt:3: empty: nothing is left: \n"
         "  in.txt:1: words: 1 word, fewer than 5: one\n"
         "  in.txt:2: words: 2 words, fewer than 5: two words"
@@ -184,17 +184,17 @@ def test_nothing_left_is_said_with_the_steps_that_dropped_it() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"words": "20"}, "--words 20: no range; write LEAST:MOST, such as --words 20: or --words 20:5000"),
+        ({"words": "20"}, "--words 20: not a range; write LEAST:MOST, such as --words 20: or --words 20:5000"),
         ({"chars": "20:10"}, "--chars 20:10: 20 is above 10; write the smaller number first"),
-        ({"near": 1.5}, "--near 1.5: out of range; it must be from 0.1 to 0.99; --skip near keeps what is only alike"),
+        ({"near": 1.5}, "--near 1.5: out of range; it must be from 0.1 to 0.99; --skip near keeps similar documents"),
         ({"form": "NFD"}, "--form NFD: unknown; write NFC or NFKC"),
         ({"document": "lines"}, "--document lines: unknown; did you mean 'line'?"),
         ({"workers": 0}, "--workers 0: out of range; it must be at least 1"),
         (
             {"script": ["chinese"]},
-            "--script chinese: no script has that name; a language's letters are meant: write han",
+            "--script chinese: no script has that name; it is a language, name its script: han",
         ),
-        ({"skip": ["htm"]}, "--skip htm: no step to switch; did you mean 'html'?"),
+        ({"skip": ["htm"]}, "--skip htm: not a step that can be switched; did you mean 'html'?"),
         ({"encoding": "utf8x"}, "data.encoding: no text encoding is called 'utf8x'; did you mean 'utf-8'?"),
     ],
 )
@@ -209,7 +209,7 @@ def test_wrong_sources_and_folders() -> None:
     Path("empty.txt").write_text("\n \n", encoding="utf-8")
     Path("latin.txt").write_bytes("gut\nschön\n".encode("cp1252"))
     assert refusal("in.txt", "full") == "full: not empty; name another --output-dir, or remove it"
-    assert refusal("in.txt", "in.txt") == "in.txt: a file stands there; name another --output-dir, or remove it"
+    assert refusal("in.txt", "in.txt") == "in.txt: a file with this name exists; name another --output-dir, or remove it"
     assert refusal(["in.txt", "none.txt"], "clean").startswith("none.txt: no such file")
     assert refusal("empty.txt", "clean") == "the corpus holds no text; name files with texts in them"
     assert refusal(["in.txt", "latin.txt"], "new/clean") == (

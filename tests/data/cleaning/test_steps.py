@@ -80,9 +80,9 @@ def test_steps_are_chosen_by_name(
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [
-        ({"skip": ["htm"]}, "--skip htm: no step to switch; did you mean 'html'?"),
-        ({"also": ["words"]}, "--also words: no step to switch; --words says it"),
-        ({"only": ["empty"]}, "--only empty: no step to switch; known: html, broken, control, form, lowercase, punctuation, whitespace, duplicates, near"),
+        ({"skip": ["htm"]}, "--skip htm: not a step that can be switched; did you mean 'html'?"),
+        ({"also": ["words"]}, "--also words: not a step that can be switched; use --words instead"),
+        ({"only": ["empty"]}, "--only empty: not a step that can be switched; known: html, broken, control, form, lowercase, punctuation, whitespace, duplicates, near"),
     ],
 )  # fmt: skip
 def test_a_name_that_is_no_step(names: dict[str, list[str]], sentence: str) -> None:

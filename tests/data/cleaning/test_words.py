@@ -33,7 +33,7 @@ def test_the_list_is_a_file_or_english() -> None:
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (None, "--stop-words w.txt: No such file or directory; name a file with one word a line, or the list that is called english"),
+        (None, "--stop-words w.txt: No such file or directory; name a file with one word a line, or english for the built-in list"),
         (b"\n \n", "--stop-words w.txt: no word in it; write one word a line"),
         (b"caf\xe9\n", "--stop-words w.txt: not UTF-8; save it as UTF-8"),
     ],

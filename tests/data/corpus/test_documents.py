@@ -119,7 +119,7 @@ def test_empty_corpora_are_refused() -> None:
     Path("empty").mkdir()
     with pytest.raises(LlmkitError, match="empty: a folder without a text in it: empty"):
         list(read_documents("empty"))
-    with pytest.raises(LlmkitError, match="a corpus is named by a mapping label: file; write a list of files"):
+    with pytest.raises(LlmkitError, match="a corpus cannot be a mapping of label to file; write a list of files"):
         list(read_documents({"a": "b.txt"}))
 
 

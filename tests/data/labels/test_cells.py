@@ -181,7 +181,7 @@ def test_lists_beside_text_are_refused_by_need(rows_of):
 def test_an_empty_separator():
     with pytest.raises(RecipeError) as caught:
         parse_label_sets(cells("a"), separator="")
-    assert str(caught.value) == "classify.separator: empty; write what stands between two labels"
+    assert str(caught.value) == "classify.separator: empty; write the text between two labels"
 
 
 ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1) | st.sampled_from(ODD)
@@ -342,7 +342,7 @@ def test_numbers_to_learn_from():
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (["1"], "a.csv: train has 1 row; a regression learns from many"),
+        (["1"], "a.csv: train has 1 row; a regression needs at least 2 rows"),
         (
             ["3", "3.0", "3e0"],
             f"a.csv: all 3 rows of train have the number 3; a regression needs numbers that differ; {OTHER}",

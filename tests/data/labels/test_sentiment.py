@@ -150,20 +150,20 @@ def test_larger_numbers_are_never_less_positive(numbers: set[str]) -> None:
 @pytest.mark.parametrize(
     ("spellings", "sentence"),
     [
-        (["2", "0", "1"], "say which is which, such as sentiment.labels='{0: negative, 1: neutral, 2: positive}'"),
-        (["1", "2"], "say which is which, such as sentiment.labels='{1: negative, 2: positive}'"),
-        (["1", "2", "3", "4"], ("say which is which with sentiment.labels='{1: negative, ...}'; "
+        (["2", "0", "1"], "map each label, such as sentiment.labels='{0: negative, 1: neutral, 2: positive}'"),
+        (["1", "2"], "map each label, such as sentiment.labels='{1: negative, 2: positive}'"),
+        (["1", "2", "3", "4"], ("map each label with sentiment.labels='{1: negative, ...}'; "
                                "sentiment.classes=score learns the number itself")),
-        ([str(number) for number in range(10, 0, -1)], ("say which is which with sentiment.labels='{1: negative, ...}'; "
+        ([str(number) for number in range(10, 0, -1)], ("map each label with sentiment.labels='{1: negative, ...}'; "
                                                         "sentiment.classes=score learns the number itself")),
-        (["0.5", "1"], "say which is which, such as sentiment.labels='{0.5: negative, 1: positive}'"),
+        (["0.5", "1"], "map each label, such as sentiment.labels='{0.5: negative, 1: positive}'"),
         (["postive"], "did you mean 'positive'? Write it so, or sentiment.labels='{postive: positive}'"),
         (["Very-Negativ"],
          "did you mean 'very negative'? Write it so, or sentiment.labels=\"{'Very-Negativ': very negative}\""),
-        (["mixed"], ("say what it means with sentiment.labels='{mixed: WORD}', where WORD is very negative, negative, "
+        (["mixed"], ("map it with sentiment.labels='{mixed: WORD}', where WORD is very negative, negative, "
                      "neutral, positive, very positive")),
-        (["True", "False"], "say which is which, such as sentiment.labels='{true: positive, false: negative}'"),
-        (["so so"], ("say what it means with sentiment.labels=\"{'so so': WORD}\", where WORD is very negative, negative, "
+        (["True", "False"], "map each label, such as sentiment.labels='{true: positive, false: negative}'"),
+        (["so so"], ("map it with sentiment.labels=\"{'so so': WORD}\", where WORD is very negative, negative, "
                     "neutral, positive, very positive")),
     ],
 )  # fmt: skip

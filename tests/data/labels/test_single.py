@@ -38,7 +38,7 @@ def test_nothing_to_say():
 @pytest.mark.parametrize(
     ("labels", "sentence"),
     [
-        (["x"], "a.csv: train has 1 row; a classifier learns from many"),
+        (["x"], "a.csv: train has 1 row; a classifier needs at least 2 rows"),
         (
             ["x"] * 3,
             (
@@ -106,7 +106,7 @@ def test_nothing_to_say_of_several_labels():
 @pytest.mark.parametrize(
     ("sets", "sentence"),
     [
-        ([["x", "y"]], "a.csv: train has 1 row; a classifier learns from many"),
+        ([["x", "y"]], "a.csv: train has 1 row; a classifier needs at least 2 rows"),
         (
             [[], []],
             (
