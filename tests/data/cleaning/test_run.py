@@ -97,7 +97,7 @@ def test_the_output_folder_is_read_back_unchanged() -> None:
     ]
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(texts(), min_size=1, max_size=4))
 def test_cleaning_is_idempotent(tmp_path: Path, parts: list[str]) -> None:
     folder = Path(tmp_path / str(len(list(tmp_path.iterdir()))))

@@ -20,7 +20,7 @@ TEXT = st.text(st.sampled_from('aB1 .!?\n"”。！很e.g,'), max_size=40)
         ("See Fig. 3 and No. 5. No. I won't.", ["See Fig. 3 and No. 5.", "No.", "I won't."]),
         ("It is I. Who else?", ["It is I.", "Who else?"]),
         ("It costs 3.5 million. 20 came.", ["It costs 3.5 million.", "20 came."]),
-        ('He said: "Go!" (Then he left.) She stayed.', ['He said: "Go!"', "(Then he left.)", "She stayed."]),
+        ('He cried: "Go!" (Then he left.) She stayed.', ['He cried: "Go!"', "(Then he left.)", "She stayed."]),
         ("He left... then came. Wait… What?", ["He left... then came.", "Wait…", "What?"]),
         ("no capitals here . none there .", ["no capitals here .", "none there ."]),
         ("今天很好。我们走！“真的？”他问。是的", ["今天很好。", "我们走！", "“真的？”", "他问。", "是的"]),
