@@ -1,4 +1,4 @@
-"""Write the reference under docs/ from the code: commands.md, recipe.md and metrics.md.
+"""Write the reference under docs/ from the code: commands.md, recipe.md, metrics.md and the tree of architecture.md.
 
     python docs/generate.py [--check]
 
@@ -9,6 +9,7 @@ code is 1.
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import sys
 import types
@@ -36,6 +37,8 @@ from llmkit.tasks.mlm import Mlm
 
 HERE = Path(__file__).parent
 HEAD = "<!-- Written by docs/generate.py from the code; `make docs` writes it again. -->\n\n"
+TREE_BEGIN = "<!-- tree: written by docs/generate.py from the first sentence of each module -->"
+TREE_END = "<!-- end of tree -->"
 PLAIN = {"COLUMNS": "80", "LINES": "24"}  # whatever the terminal of whoever runs this
 WORDS: Mapping[object, str] = {
     int: "whole number", float: "number", str: "text", bool: "true or false", list: "list", dict: "mapping",
@@ -120,7 +123,35 @@ SUMS = {"loss": 3.0, "masked": 2.0, "correct": 1.0, "pseudo_loss": 9.0, "tokens"
 
 def pages() -> dict[str, str]:
     """The text of every generated file, by its name in docs/."""
-    return {"commands.md": commands_page(), "recipe.md": recipe_page(), "metrics.md": metrics_page()}
+    return {
+        "architecture.md": architecture_page(),
+        "commands.md": commands_page(),
+        "recipe.md": recipe_page(),
+        "metrics.md": metrics_page(),
+    }
+
+
+def architecture_page() -> str:
+    """The text of architecture.md: written by hand but for its tree, a line a file with the module's first sentence."""
+    before, rest = (HERE / "architecture.md").read_text(encoding="utf-8").split(TREE_BEGIN)
+    return f"{before}{TREE_BEGIN}\n\n{format_tree(HERE.parent / 'llmkit')}\n{TREE_END}{rest.split(TREE_END)[1]}"
+
+
+def format_tree(folder: Path, depth: int = 0) -> str:
+    """The files of a package as an indented list: packages with their sentence, then their modules, then their rooms."""
+    indent = "    " * (depth + 1)
+    text = f"{indent}{folder.name}/  {first_sentence(folder / '__init__.py')}\n"
+    for path in sorted(folder.glob("*.py")):
+        if path.name != "__init__.py":
+            text += f"{indent}    {path.name}  {first_sentence(path)}\n"
+    rooms = sorted(path.parent for path in folder.glob("*/__init__.py"))
+    return text + "".join(format_tree(room, depth + 1) for room in rooms)
+
+
+def first_sentence(path: Path) -> str:
+    """The first sentence of a module's docstring."""
+    paragraph = one_line(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))))
+    return re.split(r"(?<=[.:]) (?=[A-Z`])", paragraph)[0].rstrip(":")
 
 
 def commands_page() -> str:

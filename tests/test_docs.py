@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-WRITTEN = ["commands.md", "recipe.md", "metrics.md"]
+WRITTEN = ["architecture.md", "commands.md", "recipe.md", "metrics.md"]
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 PATH = re.compile(r"`((?:llmkit|recipes|benchmarks|tests|docs|requirements)/[\w./-]*)`")
 TARGET = re.compile(r"(?:`|^    )make ([a-z]+)", re.MULTILINE)

@@ -29,7 +29,7 @@ def explain_validation_error(
         path = tuple(str(word) for word in item["loc"] if not isinstance(word, int))
         if item["type"] == "quarrel":
             quarrels = [q for q in item["ctx"]["quarrels"] if not bad & {(*path, key) for key in q.keys}]
-            found += [((*path, q.keys[0]), q.why) for q in quarrels]
+            found += [((*path, q.keys[0]), q.reason) for q in quarrels]
         else:
             found.append((path, explain_mistake(item, model)))
     return found

@@ -22,7 +22,7 @@ def test_one_command_from_a_csv_to_a_classifier(tiny: str, capsys: pytest.Captur
     Path("reviews.csv").write_text("\n".join(lines), encoding="utf-8")
     assert cli.run_command_line(["finetune-classify", "--train", "reviews.csv", "--model", tiny, *FAST]) == 0
     said = capsys.readouterr()
-    assert "columns: text = review, label = stars (guessed; --text and --label name others)\n" in said.err
+    assert "columns: text = review, label = stars (guessed; change with --text and --label)\n" in said.err
     assert "split with seed 42: train 48, validation 6, test 6 rows\n" in said.err
     assert ", validation accuracy 1.0000, macro_f1 1.0000 (" in said.err
     assert said.out.startswith("test: 6 rows, scores with 95 % intervals")

@@ -149,22 +149,22 @@ JOIN = "join two with --encoder bert --decoder bert, or name an encoder-decoder,
 REFUSED: dict[str, tuple[list[str], str]] = {
     "encoder": (
         ["--model", "bert"],
-        f"bert: a 'bert' encoder reads, and cannot write an answer; {JOIN}facebook/bart-base",
+        f"bert: a 'bert' encoder cannot generate text; {JOIN}facebook/bart-base",
     ),
     "decoder": (
         ["--model", "decoder"],
-        ("decoder: a 'gpt2' decoder alone, not an encoder with a decoder; name an encoder-decoder, such as "
+        ("decoder: a 'gpt2' decoder-only model, not an encoder-decoder; name an encoder-decoder, such as "
         "google-t5/t5-small or facebook/bart-base"),
     ),
     "no end": (
         ["--model", "endless"],
-        ("the tokenizer has neither an eos nor a sep token; answers could not end; name a model or tokenizer that has "
+        ("the tokenizer has neither an eos nor a sep token; generated texts could not end; name a model or tokenizer that has "
         "them"),
     ),
     "no padding": (
         ["--model", "padless"],
-        ("padless: its tokenizer has no pad token; name a model whose tokenizer has one (encoders have; many text "
-        "generators have not)"),
+        ("padless: its tokenizer has no pad token; name a model whose tokenizer has one (encoders do; many text "
+        "generators do not)"),
     ),
     "empty target": (
         ["--model", "t5", "--train", "blank.jsonl"],
@@ -177,11 +177,11 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     ),
     "words": (
         ["--encoder", "bert", "--decoder", "other"],
-        "bert and other: their tokenizers differ; name two models of one tokenizer, such as the same one twice",
+        "bert and other: their tokenizers differ; name two models with the same tokenizer, such as the same model twice",
     ),
     "no decoder": (
         ["--encoder", "bert", "--decoder", "distilbert"],
-        ("distilbert: a 'distilbert' model cannot be a decoder beside an encoder; name a BERT or RoBERTa with "
+        ("distilbert: a 'distilbert' model cannot be the decoder of an encoder-decoder model; name a BERT or RoBERTa with "
         "--decoder; the encoder may be another"),
     ),
     "column": (

@@ -41,17 +41,17 @@ def files() -> None:
         (["finetune-classify", "--train", "mine.csv", "eval.metrics=[f1]"], 78,
          "command line: eval.metrics: unknown metric 'f1'; did you mean 'macro_f1'?"),
         (["finetune-classify", "--train", "mine.csv", "--validation", "0.1"], 66,
-         "0.1: no such file; a share is held back with data.split.validation=0.1"),
-        (["finetune-classify", "--train", "*.csv"], 66, "*.csv: no such file; patterns are not read: name a list, [a.csv, b.csv]"),
+         "0.1: no such file; to split off a share of train, set data.split.validation=0.1"),
+        (["finetune-classify", "--train", "*.csv"], 66, "*.csv: no such file; patterns are not expanded: name a list, [a.csv, b.csv]"),
         (["finetune-classify", "--train", "book.xlsx"], 65, "book.xlsx: a spreadsheet; save it as CSV UTF-8"),
         (["finetune-classify", "--train", "mine.csv", "--text", "label", "--label", "label"], 65,
-         "mine.csv: column 'label' is text and label; map one with data.columns.label=COLUMN or --label COLUMN"),
+         "mine.csv: column 'label' is mapped to text and label; map one with data.columns.label=COLUMN or --label COLUMN"),
         (["finetune-classify", "--train", "mine.csv", "--text", "label", "--label", "text"], 65,
          "mine.csv: column 'text' holds 40 different labels in 40 rows; is it the label? data.columns.label=COLUMN or --label COLUMN names another"),
         (["finetune-classify", "--train", "perlabel"], 65,
-         ("perlabel: a folder that is no data set (neither class folders of .txt nor save_to_disk): it holds bad.txt, good.txt; "
+         ("perlabel: not a data set folder (neither class folders of .txt nor save_to_disk): it holds bad.txt, good.txt; "
          "with one file a label write 'data.train={bad: perlabel/bad.txt, good: perlabel/good.txt}'")),
-        (["predict", "some text to answer"], 66, "'some text to answer': no such folder, and no Hub id; the model comes first: MODEL, then texts"),
+        (["predict", "some text to answer"], 66, "'some text to answer': neither a folder nor a Hub id; the model comes first: MODEL, then texts"),
     ],
 )  # fmt: skip
 def test_near_misses(words: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,7 +144,7 @@ def test_guessed_columns_are_said_in_use_too(finished: Path, capsys: pytest.Capt
     other = write_jsonl("other.jsonl", [{"headline": row["text"], "section": row["label"]} for row in make_reviews(12)])
     assert cli.run_command_line(["eval", str(finished), "--data", other]) == 0
     assert (
-        "columns: text = headline, label = section (guessed; --text and --label name others)\n"
+        "columns: text = headline, label = section (guessed; change with --text and --label)\n"
         in capsys.readouterr().err
     )
 

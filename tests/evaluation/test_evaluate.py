@@ -55,8 +55,7 @@ def test_rows_that_the_model_was_trained_on_are_said_and_give_no_verdict(
     said = capsys.readouterr()
     trained = json.loads((home / "run.json").read_text(encoding="utf-8"))["rows"]["train"]
     assert (
-        f"known.jsonl: {trained} of {len(rows)} rows ({100 * trained / len(rows):.1f} %) also stand in train"
-        in said.err
+        f"known.jsonl: {trained} of {len(rows)} rows ({100 * trained / len(rows):.1f} %) are also in train" in said.err
     )
     assert "; the model and its baselines have learned them, so this is no test" in said.err
     assert "does not beat" not in said.out

