@@ -166,7 +166,7 @@ class Mlm(Task):
     def augment(self, feature: Feature, key: Sequence[int]) -> list[Feature]:
         ids, sizes = feature["input_ids"], feature["sizes"]
         special = np.concatenate([build_special_tokens_mask(self.special, size) for size in sizes])
-        masked, labels = mask_tokens(ids, special, key, self.masking, feature.get("joined"))
+        masked, labels = mask_tokens(ids, special, key, self.masking, feature.get("continues_word"))
         ends = np.cumsum(sizes)[:-1]
         chunks = zip(np.split(masked, ends), np.split(labels, ends), strict=True)
         return [{"input_ids": one, "labels": label} for one, label in chunks]

@@ -51,7 +51,7 @@ def test_other_families_have_the_promised_coverage(
     simulation: ModuleType, kind: str, point: tuple[object, ...], names: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """75 trials have a standard error of 2.5 %."""
-    monkeypatch.setattr(simulation, "TRUTH", 50_000)
+    monkeypatch.setattr(simulation, "REFERENCE_ROWS", 50_000)
     family = simulation.FAMILIES[kind]
     monkeypatch.setitem(simulation.FAMILIES, kind, dataclasses.replace(family, names=names))
     found = simulation.coverage_of_rows(simulation.Point(kind, point, 300), 3 * TRIALS)

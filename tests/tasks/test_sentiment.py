@@ -84,27 +84,27 @@ def test_the_meaning_and_shares_of_labels_are_noted() -> None:
     ("labels", "options", "sentence"),
     [
         (["pos", "meh", "neg", "meh"], {},
-         ("r.csv:3: 'label' is 'meh', no spelling of a sentiment (the first of 2 bad rows); say what it means with "
+         ("r.csv:3: 'label' is 'meh', not a known sentiment (the first of 2 bad rows); map it with "
          "sentiment.labels='{meh: WORD}', where WORD is very negative, negative, neutral, positive, very positive\n"
-         "  r.csv:3: 'label' is 'meh', no spelling of a sentiment\n  r.csv:5: 'label' is 'meh', no spelling of a sentiment")),
+         "  r.csv:3: 'label' is 'meh', not a known sentiment\n  r.csv:5: 'label' is 'meh', not a known sentiment")),
         (["pos", "mixed", "n/a", " ", "neg"], {"labels": {" ": "neutral"}},
-         ("r.csv:3: 'label' is 'mixed', no spelling of a sentiment (the first of 3 bad rows); say what it means with "
+         ("r.csv:3: 'label' is 'mixed', not a known sentiment (the first of 3 bad rows); map it with "
          "sentiment.labels='{mixed: WORD}', where WORD is very negative, negative, neutral, positive, very positive\n"
-         "  r.csv:3: 'label' is 'mixed', no spelling of a sentiment\n"
-         "  r.csv:4: 'label' is 'n/a', no spelling of a sentiment\n  r.csv:5: 'label' is an empty label")),
+         "  r.csv:3: 'label' is 'mixed', not a known sentiment\n"
+         "  r.csv:4: 'label' is 'n/a', not a known sentiment\n  r.csv:5: 'label' is an empty label")),
         (["0", "1", ""], {}, "r.csv:4: 'label' is an empty label; write its class"),
         (["pos", "postive", "meh"], {},
-         ("r.csv:3: 'label' is 'postive', no spelling of a sentiment (the first of 2 bad rows); did you mean 'positive'? "
+         ("r.csv:3: 'label' is 'postive', not a known sentiment (the first of 2 bad rows); did you mean 'positive'? "
          "Write it so, or sentiment.labels='{postive: positive}'\n"
-         "  r.csv:3: 'label' is 'postive', no spelling of a sentiment\n  r.csv:4: 'label' is 'meh', no spelling of a sentiment")),
+         "  r.csv:3: 'label' is 'postive', not a known sentiment\n  r.csv:4: 'label' is 'meh', not a known sentiment")),
         (["9", "10", *map(str, range(1, 11))], {},
-         ("r.csv:2: labels 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 of column 'label' have no one sensible reading; say which is which "
+         ("r.csv:2: labels 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 of column 'label' are ambiguous; map each label "
          "with sentiment.labels='{1: negative, ...}'; sentiment.classes=score learns the number itself")),
         ([str(number) for number in range(12)], {},
-         ("r.csv:2: labels 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more of column 'label' have no one sensible reading; say which "
-         "is which with sentiment.labels='{0: negative, ...}'; sentiment.classes=score learns the number itself")),
+         ("r.csv:2: labels 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more of column 'label' are ambiguous; map each label "
+         "with sentiment.labels='{0: negative, ...}'; sentiment.classes=score learns the number itself")),
         (["1", "0", "2"], {},
-         ("r.csv:2: labels 0, 1, 2 of column 'label' have no one sensible reading; say which is which, such as "
+         ("r.csv:2: labels 0, 1, 2 of column 'label' are ambiguous; map each label, such as "
          "sentiment.labels='{0: negative, 1: neutral, 2: positive}'")),
         (["1", "3", "5"], {"classes": 2},
          ("r.csv:3: 'label' is '3', neutral, and sentiment.classes=2 has no such class; sentiment.neutral=drop leaves such "
@@ -155,8 +155,8 @@ def test_other_splits_use_the_scale_of_train() -> None:
     assert task.map_labels(rows(["3", "★★★★"])) == ["neutral", "positive"]
     with pytest.raises(DataError) as caught:
         fitted(["0", "1"], {"test": ["1", "2"]})
-    fix = "say which is which, such as sentiment.labels='{1: negative, 2: positive}'"
-    assert str(caught.value) == f"test.csv:3: labels 1, 2 of column 'label' have no one sensible reading; {fix}"
+    fix = "map each label, such as sentiment.labels='{1: negative, 2: positive}'"
+    assert str(caught.value) == f"test.csv:3: labels 1, 2 of column 'label' are ambiguous; {fix}"
     with pytest.raises(DataError, match=r"test.csv:2: label 'neutral' does not occur in train \(1 row of test\)"):
         fitted(["1", "2", "5"], {"test": ["3"]})
 

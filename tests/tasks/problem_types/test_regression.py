@@ -90,7 +90,7 @@ def test_targets_decode_to_the_numbers_at_any_scale(middle: float, spread: float
     ("cells", "sentence"),
     [
         ([2.5, 2.5, 2.5], "r.jsonl: all 3 rows of train have the number 2.5; a regression needs numbers that differ; map another column with data.columns.label=COLUMN or --label COLUMN"),
-        ([2.5], "r.jsonl: train has 1 row; a regression learns from many"),
+        ([2.5], "r.jsonl: train has 1 row; a regression needs at least 2 rows"),
         ([1e9, 1e9 + 1, 1e9 + 2], "r.jsonl: the numbers 1000000000 to 1000000002 of train differ by less than a model can distinguish; subtract one number from all"),
         ([1e-200, 2e-200], "r.jsonl: the numbers 1e-200 to 2e-200 of train are too small for a model; write them in another unit"),
         ([-3e38, 3e38], "r.jsonl: the numbers -3e+38 to 3e+38 of train are too large for a model; write them in another unit"),
