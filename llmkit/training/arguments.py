@@ -1,4 +1,4 @@
-"""The recipe's `train:` section as TrainingArguments."""
+"""Builds TrainingArguments from the recipe's `train:` section."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmkit.runs import distributed
 from llmkit.schema import Recipe, TrainSection
 from llmkit.training.processes import strategies
 
-# Keys that the trainer of ours reads itself, or that are spelled otherwise in TrainingArguments.
+# Keys that llmkit's trainer reads itself, or that have another name in TrainingArguments.
 OWN_KEYS = frozenset(
     {
         "batch_size",
@@ -27,25 +27,25 @@ OWN_KEYS = frozenset(
         "hf",
     }
 )
-MAX_MICRO_BATCH_ROWS = 32  # rows that go through a device at once where only batch_size is named
+MAX_MICRO_BATCH_ROWS = 32  # rows of a micro-batch where the recipe sets only batch_size
 
 
 def get_rows_per_step(train: TrainSection) -> int:
-    """How many rows one optimizer step sees."""
+    """Return the number of rows of one optimizer step."""
     return train.batch_size or train.per_device_train_batch_size * train.gradient_accumulation_steps
 
 
 def get_micro_batch_rows(train: TrainSection) -> int:
-    """How many rows of max_length fit on the device at once."""
+    """Return the number of rows of max_length that fit on the device in one forward pass."""
     return min(train.batch_size, MAX_MICRO_BATCH_ROWS) if train.batch_size else train.per_device_train_batch_size
 
 
 def build_training_arguments(
     recipe: Recipe, folder: Path, precision: str, first_metric: str, higher_is_better: bool = True
 ) -> TrainingArguments:
-    """What the Trainer is told. Accumulation is 1: our trainer cuts a step itself, by length.
+    """Build the TrainingArguments. Gradient accumulation is 1: StepTrainer splits a step into micro-batches itself.
 
-    Raises RecipeError where TrainingArguments refuses a value under `train.hf`.
+    Raises RecipeError if TrainingArguments rejects a value under `train.hf`.
     """
     train = recipe.train
     choose = train.eval_strategy != "no" and train.save_strategy != "no"
@@ -67,7 +67,7 @@ def build_training_arguments(
         "metric_for_best_model": first_metric if choose else None,
         "greater_is_better": higher_is_better if choose else None,
         "disable_tqdm": True,
-        "logging_nan_inf_filter": False,  # it hides a NaN loss and lets the optimizer step on it
+        "logging_nan_inf_filter": False,  # the filter hides a NaN loss and lets the optimizer step on it
         "remove_unused_columns": False,
         "average_tokens_across_devices": False,
     }
@@ -81,5 +81,5 @@ def build_training_arguments(
         arguments = TrainingArguments(**{"report_to": "none"} | named | dict(train.hf) | ours)
     except (TypeError, ValueError) as fault:
         raise RecipeError(f"train.hf: {' '.join(str(fault).split())}", "mend the value") from fault
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # one process drives one device; DataParallel would cut our steps again
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one process uses one device; DataParallel would split the steps again
     return arguments

@@ -1,4 +1,4 @@
-"""A run before it is run: every check, a few real steps, one evaluation, one save and reload; then what to expect."""
+"""Dry run: makes every check, a few real steps, an evaluation, a save and reload, and estimates time and memory."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
     from llmkit.models.load import LoadedModel
     from llmkit.training.trainer import StepTrainer
 
-TIMED_STEPS = 8  # steps that are timed, after one with the most tokens, which is the largest and warms up
-MAX_TIMED_SECONDS = 20.0  # seconds after which no further step is timed
-PADDING_SAMPLE_STEPS = 500  # steps whose padding is counted
-SCORED_SAMPLE_ROWS = 256  # rows of the one evaluation
-BASELINE_SAMPLE_ROWS = 2000  # training rows that the baselines learn from
+TIMED_STEPS = 8  # after the step with the most tokens, which warms up
+MAX_TIMED_SECONDS = 20.0  # no further step is timed after this time
+PADDING_SAMPLE_STEPS = 500  # steps in which padding is counted
+SCORED_SAMPLE_ROWS = 256  # rows of the timed evaluation
+BASELINE_SAMPLE_ROWS = 2000  # training rows for the timed baselines
 
 
 @dataclass(frozen=True)
 class Timings:
-    """What was measured: seconds of wall time, and the share of padding."""
+    """Measured seconds of wall time, and the share of padding."""
 
-    startup: float  # until the first step
-    per_token: float  # sent through the model in training
+    startup: float  # before the first step
+    per_token: float  # sent through the model in training, padding included
     padding: float
     per_scored_token: float
     saving: float
@@ -58,21 +58,21 @@ class Timings:
 def dry_run(
     recipe: str | Path | Recipe | None = None, *overrides: str, task: str | None = None, **words: Any
 ) -> DryRunEstimate:
-    """What `llmkit.train` with the same arguments would do and take. Nothing is kept.
+    """Estimate what `llmkit.train` with the same arguments would do and cost. No file is kept.
 
-    Raises what `train` raises before its first step, in it, or when it saves.
+    Raises what `train` raises before or in its first step, or when it saves.
     """
     if launch_env.read_rank_info(os.environ) is not None:
         raise UsageError("--dry-run measures one process, and a launcher has started several", "start it without one")
     began = time.perf_counter()
     start = runs.prepare_run(runs.resolve_recipe(recipe, overrides, task, words))
-    # The run's own folder is made and locked, to prove that it can be; as nothing starts in it, it goes again.
+    # Creating and locking the run's folder checks that it is possible; without a started run it is removed again.
     with start.open_folder() as folder, TemporaryDirectory(prefix=".dry-run-", dir=folder.path) as scratch:
         return measure_run(start, RunFolder(Path(scratch)), began)
 
 
 def measure_run(start: PreparedRun, folder: RunFolder, began: float) -> DryRunEstimate:
-    """The plan, from the story of a run with few steps in it; `folder` is to be thrown away."""
+    """Run all stages with few steps and return the plan; `folder` is temporary."""
     from llmkit.training.fit import build_trainer
     from llmkit.training.progress.callback import ProgressCallback
     from llmkit.training.save import estimate_disk_bytes, save_and_verify
@@ -84,10 +84,10 @@ def measure_run(start: PreparedRun, folder: RunFolder, began: float) -> DryRunEs
     recipe, precision = setup_features.resolve_settings(recipe, splits, loaded)
     disk = estimate_disk_bytes(recipe, loaded.model)
     folders.check_free_space(folder.path, disk)
-    build_trainer(recipe, task, loaded, splits, encoded, folder)  # only tried, with all its keys
+    build_trainer(recipe, task, loaded, splits, encoded, folder)  # checks the recipe with all its keys
     trainer = build_trainer(limit_to_timed_steps(recipe), task, loaded, splits, encoded, folder)
     trainer.remove_callback(ProgressCallback)
-    trainer.stream = None  # the sample stands for it
+    trainer.stream = None  # the sample in memory replaces it
     console.print_message(trainer.fast_path.describe())
     an_epoch = list_first_epoch_steps(trainer)
     started = time.perf_counter() - began
@@ -139,7 +139,7 @@ def estimate_seconds(
 
 
 def limit_to_timed_steps(recipe: Recipe) -> Recipe:
-    """The recipe for the timed steps alone: nothing scored, nothing saved, no tracker."""
+    """Return the recipe for the timed steps only: no evaluation, no checkpoint, no tracker."""
     hf = {key: value for key, value in recipe.train.hf.items() if key != "report_to"}
     off = {"eval_strategy": "no", "eval_steps": None, "save_strategy": "no", "save_steps": None}
     learning = recipe.train.model_copy(update=off | {"max_steps": 1 + TIMED_STEPS, "hf": hf})
@@ -148,15 +148,15 @@ def limit_to_timed_steps(recipe: Recipe) -> Recipe:
 
 
 def list_first_epoch_steps(trainer: StepTrainer) -> list[list[int]]:
-    """The rows of each step of the first epoch."""
+    """Return the rows of each step of the first epoch."""
     trainer.steps.set_epoch(0)
     return list(trainer.steps)
 
 
 def time_steps(trainer: StepTrainer, steps: Sequence[list[int]]) -> tuple[float, float]:
-    """Seconds a token that is sent through the model, and the share of those that are padding.
+    """Return seconds per token sent through the model, and the share of padding in these tokens.
 
-    The step with the most tokens comes first: memory is at its peak there, and kernels are warm after it.
+    The step with the most tokens comes first: it reaches the peak memory and warms up the kernels.
     """
     features = trainer.train_dataset.features
     largest = max(steps, key=lambda rows: sum(sum(trainer.task.lengths(features[row])) for row in rows))
@@ -176,18 +176,18 @@ def time_steps(trainer: StepTrainer, steps: Sequence[list[int]]) -> tuple[float,
         trainer.step_collator.collate_step(trainer.load_features(rows)) for rows in chosen[: len(clock.seconds)]
     ]
     a_token = [took / step["padded"] for took, step in zip(clock.seconds, timed_steps, strict=True)]
-    # The median, so that one step that the machine was busy in does not count; the first warms up.
+    # The median ignores a step in which the machine was busy; the first step is the warm-up.
     return statistics.median(a_token[1:] or a_token), 1 - real / through
 
 
 class FixedSteps(StepSampler):
-    """Steps in the place of an epoch's own."""
+    """The same given steps in every epoch."""
 
     def __init__(self, steps: Sequence[list[int]]) -> None:
         self.steps = steps
 
     def set_epoch(self, epoch: int) -> None:
-        """Every epoch is the same."""
+        """Do nothing: every epoch is the same."""
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -197,13 +197,13 @@ class FixedSteps(StepSampler):
 
 
 class StepClock:
-    """The seconds of each step; it ends the training when they are enough."""
+    """Times each step, and stops training when enough time is measured."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
 
     def build_callback(self) -> Any:
-        """What the Trainer calls."""
+        """Build the Trainer callback that times the steps."""
         from transformers import TrainerCallback
 
         clock, began = self, [0.0]
@@ -220,16 +220,16 @@ class StepClock:
 
 
 def count_scored_tokens(task: Task, features: Sequence[Feature], batch_size: int) -> int:
-    """Tokens that scoring these features sends through the model: theirs, and those that answers may have."""
+    """Count the tokens that scoring sends through the model: padded inputs plus the maximum number of generated ones."""
     lengths = [len(feature["input_ids"]) for feature in features]
     read = sum(len(batch) * int(pad_lengths([lengths[batch[0]]])[0]) for batch in batch_by_length(lengths, batch_size))
     return read + task.max_target_length * len(features)
 
 
 def time_predictions(recipe: Recipe, task: Task, loaded: LoadedModel, encoded: dict[str, EncodedRows]) -> float:
-    """Seconds a token of scoring, padding included; 0 where no rows are held back.
+    """Return seconds per token of scoring, padding included; 0 without validation and test rows.
 
-    The longest batch is among the rows: memory is at its peak there too.
+    The batch of the longest rows is included, because it reaches the peak memory.
     """
     from llmkit.inference.batched import predict_batches
 
@@ -246,7 +246,7 @@ def time_predictions(recipe: Recipe, task: Task, loaded: LoadedModel, encoded: d
 
 
 def time_baselines(recipe: Recipe, task: Task, start: PreparedRun) -> float:
-    """Seconds that the baselines take, from a part of the training rows."""
+    """Return the seconds that the baselines take, extrapolated from a part of the training rows."""
     train = start.splits.train
     if not start.splits.holdout:
         return 0.0
@@ -258,21 +258,21 @@ def time_baselines(recipe: Recipe, task: Task, start: PreparedRun) -> float:
 
 @contextmanager
 def time_block() -> Iterator[Callable[[], float]]:
-    """Gives a function that says, after the block, how many seconds it took."""
+    """Yield a function that returns, after the block, the seconds that the block took."""
     began, took = time.perf_counter(), [0.0]
     yield lambda: took[0]
     took[0] = time.perf_counter() - began
 
 
 def count_steps(recipe: Recipe, an_epoch: int) -> int:
-    """The optimizer steps of the run."""
+    """Return the number of optimizer steps of the run."""
     if recipe.train.max_steps > 0:
         return recipe.train.max_steps
     return math.ceil(recipe.train.num_train_epochs * an_epoch)
 
 
 def count_evaluations(recipe: Recipe, splits: Splits, steps: int, an_epoch: int) -> int:
-    """How often the validation rows are scored while training."""
+    """Return how often the validation rows are scored during training."""
     if recipe.train.eval_strategy == "no" or "validation" not in splits.holdout:
         return 0
     every = recipe.train.eval_steps if recipe.train.eval_strategy == "steps" else an_epoch
@@ -280,7 +280,7 @@ def count_evaluations(recipe: Recipe, splits: Splits, steps: int, an_epoch: int)
 
 
 def measure_peak_memory() -> int:
-    """The most bytes that the process, or on a GPU its tensors, have held."""
+    """Return the peak memory in bytes: of the process, or on a GPU of its tensors."""
     import resource
 
     import torch

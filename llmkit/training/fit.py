@@ -1,4 +1,4 @@
-"""The learning of a run: a trainer that is known to start, and the weights of its best checkpoint."""
+"""Builds the trainer and trains to the weights of the best checkpoint; library errors become recipe errors."""
 
 from __future__ import annotations
 
@@ -29,25 +29,26 @@ from llmkit.training.progress.throughput import ThroughputMeter
 from llmkit.training.progress.trackers import TensorBoardFolderCallback
 from llmkit.training.trainer import StepTrainer
 
-ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # Accelerate's words for a precision
-# What the library raises for values that only it can judge.
+ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # Accelerate's names
+# Errors that transformers raises for values that only it can check.
 LIBRARY_ERRORS = (ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError)
 
 
 def build_trainer(
     recipe: Recipe, task: Task, loaded: LoadedModel, splits: Splits, encoded: dict[str, EncodedRows], folder: RunFolder
 ) -> StepTrainer:
-    """The trainer, with optimizer and schedule tried: what they refuse is a RecipeError before anything is written."""
+    """Build the trainer, and create optimizer and schedule once: a value that they reject is a RecipeError before
+    anything is written."""
     names, (judged, features) = choose_metrics(recipe, task), select_validation_rows(recipe, splits, encoded)
     if judged is None:
-        saving = "epoch" if recipe.train.save_strategy == "best" else recipe.train.save_strategy  # nothing is the best
+        saving = "epoch" if recipe.train.save_strategy == "best" else recipe.train.save_strategy  # without validation no checkpoint is the best
         quiet = {"eval_strategy": "no", "eval_steps": None, "save_strategy": saving}
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=quiet)})
     with translate_library_errors(), hide_launcher_settings():
         arguments = build_training_arguments(
             recipe, folder.path, recipe.train.precision, names[0], names[0] not in task.lower_is_better
         )
-        arguments.run_name = arguments.run_name and console.redact_secrets(arguments.run_name)  # trackers send it away
+        arguments.run_name = arguments.run_name and console.redact_secrets(arguments.run_name)  # trackers upload it
         boards = [TensorBoardFolderCallback(folder / "tensorboard")] if "tensorboard" in arguments.report_to else []
         meter = ThroughputMeter()
         journals = [ProgressCallback(folder / "log.jsonl", meter)] if distributed.is_main_process() else []
@@ -72,10 +73,10 @@ def build_trainer(
             stream=build_feature_stream(recipe, task, loaded, splits),
             callbacks=[*boards, *journals, *stopping],
         )
-        trainer.pop_callback(TensorBoardCallback)  # the first: the library's own
+        trainer.pop_callback(TensorBoardCallback)  # the first one: the library's own
         trainer.remove_callback(PrinterCallback)
         trainer.create_optimizer_and_scheduler(num_training_steps=1)
-        trainer.lr_scheduler = None  # only tried: the real one knows the number of steps
+        trainer.lr_scheduler = None  # only a test: the real one needs the number of steps
     if trainer.args.world_size != distributed.world_size():
         what = f"{distributed.world_size()} processes became {trainer.args.world_size} in Accelerate"
         raise InternalError(what, "report this as a bug")
@@ -88,7 +89,7 @@ def build_trainer(
 def select_validation_rows(
     recipe: Recipe, splits: Splits, encoded: dict[str, EncodedRows]
 ) -> tuple[Rows | None, Sequence[Feature]]:
-    """The validation rows that are scored while training, and their features; None where there are none."""
+    """Return the validation rows that are scored during training, and their features; None without validation rows."""
     rows, most = splits.holdout.get("validation"), recipe.eval.max_validation_rows
     if rows is None:
         return None, []
@@ -103,7 +104,7 @@ def select_validation_rows(
 
 
 def build_row_locator(splits: Splits, encoded: EncodedRows) -> Callable[[int], str]:
-    """What names the place of a feature in the data."""
+    """Return a function from a feature's index to its location in the data."""
     if splits.stream is not None:
         return "block {} of the stream".format
     return lambda feature: splits.train.location(encoded.row_of(feature))
@@ -112,7 +113,7 @@ def build_row_locator(splits: Splits, encoded: EncodedRows) -> Callable[[int], s
 def build_feature_stream(
     recipe: Recipe, task: Task, loaded: LoadedModel, splits: Splits
 ) -> Callable[[], Iterator[Feature]] | None:
-    """What gives all features to train on, from the first document on; None where they are in memory."""
+    """Return a function that iterates over all training features of a stream; None if they are in memory."""
     read = splits.stream
     if read is None:
         return None
@@ -128,7 +129,7 @@ def fit(trainer: StepTrainer, folder: RunFolder, policy: CheckpointPolicy, has_h
     """
     names = trainer.args.report_to
     trainer.enable_checkpoints(policy)
-    faults = (Exception,) if names else LIBRARY_ERRORS  # a tracker raises what it likes
+    faults = (Exception,) if names else LIBRARY_ERRORS  # a tracker may raise anything
     done = policy.resumed_checkpoint.step if policy.resumed_checkpoint else 0
     try:
         asking = trackers.disable_stdin() if names else nullcontext()
@@ -141,7 +142,7 @@ def fit(trainer: StepTrainer, folder: RunFolder, policy: CheckpointPolicy, has_h
     except faults as fault:
         if isinstance(fault, LlmkitError) or trainer.state.global_step > done or not has_hf_keys:
             raise
-        if done and not names:  # the library has taken these keys before
+        if done and not names:  # transformers accepted these keys before
             raise
         if distributed.is_main_process():
             folder.roll_back()
@@ -158,7 +159,7 @@ def fit(trainer: StepTrainer, folder: RunFolder, policy: CheckpointPolicy, has_h
 
 @contextmanager
 def translate_library_errors() -> Iterator[None]:
-    """Turn what the library refuses into a RecipeError."""
+    """Re-raise errors of transformers as RecipeError."""
     try:
         yield
     except LlmkitError:
@@ -168,7 +169,7 @@ def translate_library_errors() -> Iterator[None]:
 
 
 def build_library_error(fault: BaseException) -> RecipeError:
-    """The library's refusal as a mistake in `train:`."""
+    """Build the RecipeError for a value under `train:` that transformers rejected."""
     said = " ".join((str(fault) or type(fault).__name__).split())[:300]
     return RecipeError(
         f"train: refused by transformers: {type(fault).__name__}: {said}", "mend it under train or train.hf"
@@ -177,8 +178,8 @@ def build_library_error(fault: BaseException) -> RecipeError:
 
 @contextmanager
 def hide_launcher_settings() -> Iterator[None]:
-    """Hide from the Trainer what an old launcher left in the environment: it must not change the recipe."""
-    marks = LAUNCHER_VARIABLES if distributed.world_size() == 1 else ()  # of several processes they are true
+    """Remove a launcher's leftover environment variables inside the block: they must not change the recipe."""
+    marks = LAUNCHER_VARIABLES if distributed.world_size() == 1 else ()  # with several processes they are correct
     left = [key for key in os.environ if key.startswith("ACCELERATE_") or key in marks]
     hidden = {key: os.environ.pop(key) for key in left}
     try:

@@ -1,4 +1,4 @@
-"""One run, top to bottom: read, load, train, judge, save, prove, seal."""
+"""Training run from start to end: read, load, train, save, verify, score, seal."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ RUN_OUTPUTS = ("recipe.yaml", "model", "metrics.json", "predictions.jsonl", "log
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder and what metrics.json says."""
+    """A finished run: its folder and its report."""
 
     path: Path
-    report: Report | None  # None where no rows were held back, or where it was finished before
+    report: Report | None  # None without test and validation rows, or if the run was finished before
 
     def scores(self) -> dict[str, Any]:
-        """What metrics.json says; empty where no rows were held back."""
+        """Return the content of metrics.json; empty without test and validation rows."""
         path = self.path / "metrics.json"
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         return found
@@ -67,15 +67,15 @@ def train(
     allow_change: Collection[str] = (),
     **words: Any,
 ) -> Run:
-    """Train what a recipe describes and return the finished run.
+    """Train a recipe and return the finished run.
 
-    `recipe` is a file, the name of a shipped recipe, or none; `overrides` are KEY=VALUE texts and `words` the flags
-    of the command line (model, train, validation, test, text, label, epochs, output_dir). Where the output folder holds
-    this run, unfinished, it goes on from its newest checkpoint that is whole; `resume` names a run folder or one
-    checkpoint, and alone it stands for the whole command. `allow_change` names keys that may differ from before.
+    `recipe` is a file, the name of a shipped recipe, or None; `overrides` are KEY=VALUE texts and `flags` the flags of
+    the command line (model, train, validation, test, text, label, epochs, output_dir). If the output folder contains
+    this run unfinished, it resumes from its newest valid checkpoint; `resume` names a run folder or a checkpoint and
+    needs no other argument. `allow_change` names recipe keys that may differ from those of the unfinished run.
 
-    Raises an LlmkitError for whatever is wrong; a refused run leaves nothing behind. SIGTERM, SIGUSR1 and SIGHUP end it
-    with Stopped, Ctrl-C with KeyboardInterrupt, after a checkpoint of the step that they come in.
+    Raises an LlmkitError for a mistake in the input; a rejected run leaves no files. SIGTERM, SIGUSR1 and SIGHUP end
+    the run with Stopped, Ctrl-C with KeyboardInterrupt, after a checkpoint of the current step.
     """
     distributed.join_processes()
     with signals.handle_signals() as stop:
@@ -85,7 +85,7 @@ def train(
         except folders.RunFinishedError:
             path = Path(asked.output_dir or "").expanduser()
             resume_run.check_data_unchanged(path)
-            shutil.rmtree(path / folders.CHECKPOINTS_FOLDER, ignore_errors=True)  # it was killed as it removed them
+            shutil.rmtree(path / folders.CHECKPOINTS_FOLDER, ignore_errors=True)  # left if the run was killed while it removed them
             console.print_message(f"{path}: this run is finished; nothing was left to do")
             return Run(path, None)
         with open_folder_on_main(start) as folder, distributed.report_lost_rank():
@@ -94,17 +94,20 @@ def train(
             finally:
                 if (
                     distributed.is_main_process() and not (folder / "run.json").exists()
-                ):  # the Trainer has made it already
+                ):  # the Trainer creates this folder early
                     shutil.rmtree(folder / folders.CHECKPOINTS_FOLDER, ignore_errors=True)
                 if folder.started and not manifest.read_manifest(folder.path)["sealed"]:
                     console.print_message(resume_run.format_resume_hint(folder.path))
-                if stop.committed:  # the first process has said what there is to say
+                if stop.committed:  # exit after the main process has printed its messages
                     distributed.barrier("left")
 
 
 @contextmanager
 def open_folder_on_main(start: PreparedRun) -> Iterator[RunFolder]:
-    """The run folder. Of several processes the first makes and locks it; all must see it, and the others only read."""
+    """Open the run folder: the main process creates and locks it, the other ranks only read it.
+
+    Raises OutputError if a rank does not see the folder.
+    """
     with start.open_folder() if distributed.is_main_process() else nullcontext(RunFolder(start.path)) as mine:
         path = distributed.broadcast(mine.path)
         folder = mine if distributed.is_main_process() else RunFolder(path)
@@ -122,7 +125,7 @@ def resolve_recipe_and_step(
     resume: str | Path | None,
     words: dict[str, Any],
 ) -> tuple[Recipe, int | None]:
-    """The recipe that the arguments of `train` describe, and the step where they name a checkpoint."""
+    """Return the recipe that the arguments of `train` describe, and the step if they name a checkpoint."""
     if resume is None:
         return resolve_recipe(recipe, overrides, task, words), None
     path, step = resume_run.parse_resume_path(resume)
@@ -136,7 +139,7 @@ def resolve_recipe_and_step(
 def resolve_recipe(
     recipe: str | Path | Recipe | None, overrides: Sequence[str], task: str | None, words: dict[str, Any]
 ) -> Recipe:
-    """The recipe that the arguments of `train` describe."""
+    """Return the recipe that the arguments of `train` describe."""
     if isinstance(recipe, Recipe):
         if overrides or task or words:
             raise UsageError("a Recipe object and changes to it together", "give the changes to load_recipe")
@@ -146,12 +149,12 @@ def resolve_recipe(
 
 
 def prepare_run(recipe: Recipe, allow_change: Collection[str] = ()) -> PreparedRun:
-    """All that can be checked without a model; says what there is to say about the rows."""
+    """Make every check that needs no model, read the rows, and print notes on them."""
     connect_processes(recipe)
     task = tasks.load_task(recipe.task)(recipe.options)
     report_to.check_trackers(recipe.train.hf.get("report_to", "none"))
     recipe, model = starting.choose_model(recipe, task)
-    starting.resolve_tokenizer_ref(recipe, model)  # that it is there
+    starting.resolve_tokenizer_ref(recipe, model)  # raises an error if it is missing
     check_metric_scripts(choose_metrics(recipe, task))
     if recipe.data.streaming:
         stream.check_streaming(recipe.data, task.is_corpus, recipe.train.max_steps, recipe.train.dataloader_num_workers)
@@ -165,14 +168,14 @@ def prepare_run(recipe: Recipe, allow_change: Collection[str] = ()) -> PreparedR
 
 
 def train_prepared_run(start: PreparedRun, folder: RunFolder, stop: StopRequest, step: int | None = None) -> Run:
-    """The story of a run in an open folder, from checked rows to the seal."""
+    """Run all stages in an open folder, from the checked rows to the sealed run."""
     from llmkit.training.fit import build_trainer, fit
     from llmkit.training.save import estimate_disk_bytes, save_on_main
 
     task, splits = start.task, start.splits
     known = distributed.on_main(lambda: provenance.check_provenance(start, folder.path))
     recipe, loaded = starting.load_run_model(start.recipe, task, start.model, splits.train)
-    with distributed.main_process_first() if task.is_corpus else nullcontext():  # it leaves the tokens in the cache
+    with distributed.main_process_first() if task.is_corpus else nullcontext():  # the main process fills the token cache
         encoded = setup_features.encode_splits(recipe, task, loaded, splits)
     setup_features.init_output_head(task, loaded)
     recipe, precision = setup_features.resolve_settings(recipe, splits, loaded)
@@ -198,13 +201,13 @@ def train_prepared_run(start: PreparedRun, folder: RunFolder, stop: StopRequest,
 
 
 def finish_run(folder: RunFolder) -> None:
-    """Seal the run; its checkpoints go."""
+    """Seal the run and remove its checkpoints."""
     manifest.seal_manifest(folder.path, RUN_OUTPUTS)
     shutil.rmtree(folder / folders.CHECKPOINTS_FOLDER, ignore_errors=True)
 
 
 def connect_processes(recipe: Recipe) -> None:
-    """Let the processes that a launcher has started work together. Raises RecipeError where the machine cannot."""
+    """Connect the processes that a launcher has started. Raises RecipeError if the strategy does not work here."""
     if distributed.world_size() == 1 and recipe.train.strategy == "ddp":
         return
     from llmkit.models.device import get_device
@@ -223,7 +226,7 @@ def connect_processes(recipe: Recipe) -> None:
 def calibrate_task(
     recipe: Recipe, task: Task, loaded: LoadedModel, splits: Splits, encoded: dict[str, EncodedRows]
 ) -> None:
-    """Let the task learn from the validation rows, by the weights that were kept, what its answers need."""
+    """Let the task calibrate its decision rule on the validation rows with the final weights."""
     from llmkit.inference.batched import predict_batches
 
     if not task.needs_calibration:
@@ -231,7 +234,7 @@ def calibrate_task(
     if "validation" not in splits.holdout:
         console.print_message("no validation rows: thresholds are not tuned")
         return
-    # Weights held in bf16 answer as `llmkit predict` will: widened to fp32.
+    # bf16 weights predict as in `llmkit predict`: converted to fp32.
     model = loaded.model if recipe.model.dtype == "float32" else copy.deepcopy(loaded.model).float()
     features = encoded["validation"].features
     answers = predict_batches(task, model, loaded.tokenizer, features, recipe.eval.batch_size, recipe.eval.precision)
@@ -249,7 +252,7 @@ def score_and_write(
     encoded: dict[str, EncodedRows],
     folder: RunFolder,
 ) -> Report | None:
-    """Score the saved model on test (else validation) beside the baselines, and write both files of it."""
+    """Score the saved model and the baselines on test (else validation), and write metrics.json and predictions.jsonl."""
     from llmkit.inference.batched import predict_batches
 
     if not splits.holdout:

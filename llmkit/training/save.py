@@ -1,4 +1,4 @@
-"""Saving a trained model and proving that what was saved is what was trained."""
+"""Saves the trained model and verifies that the reloaded model equals the trained one."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ from llmkit.runs.folder import RunFolder
 from llmkit.schema import LoraSection, Recipe
 from llmkit.tasks.base import Batch, Task
 
-VERIFIED_ROWS = 8  # rows that the saved model must answer as the trained one did
-RELOAD_TOLERANCE = 1e-6  # how far a logit may move when a model is saved and loaded again
-MERGED_RELOAD_TOLERANCE = 1e-5  # and where small matrices were added to the weights meanwhile: other sums
+VERIFIED_ROWS = 8  # rows on which the saved model must predict as the trained one
+RELOAD_TOLERANCE = 1e-6  # relative difference of logits allowed after saving and reloading
+MERGED_RELOAD_TOLERANCE = 1e-5  # the same after merging an adapter, which sums in another order
 
 
 def save_and_verify(recipe: Recipe, task: Task, loaded: LoadedModel, rows: Rows, folder: RunFolder) -> PreTrainedModel:
-    """Write model/, load it and its tokenizer again in plain transformers or PEFT, and compare: tokens, logits, labels.
+    """Write model/, reload it with its tokenizer in plain transformers or PEFT, and compare tokens, logits and config.
 
-    Returns the reloaded model in fp32 and eval mode: it is the one to judge. Raises InternalError where it is not the
-    trained one, DiskError where it could not be written.
+    Returns the reloaded model in fp32 and eval mode, which is then scored. Raises InternalError if it differs from the
+    trained model, DiskError if it could not be written.
     """
     target = folder / "model"
-    shutil.rmtree(target, ignore_errors=True)  # of the same run, killed while it saved
-    for learned in ("thresholds", "sentiment"):  # of the run that the weights came from
+    shutil.rmtree(target, ignore_errors=True)  # left by the same run, killed while saving
+    for learned in ("thresholds", "sentiment"):  # left by the run that the weights come from
         loaded.model.config.__dict__.pop(learned, None)
-    loaded.model.config.update(task.head().config)  # with what was tuned on validation
+    loaded.model.config.update(task.head().config)  # including what was calibrated on validation
     if (units := task.head().target_scale) is not None:
         mean, spread = units
         rescale_output_layer(loaded.model, spread, mean)
     device = loaded.model.device
     some = rows.take(range(min(VERIFIED_ROWS, len(rows))))
     features = task.encode(some, loaded.tokenizer, recipe.model.max_length).features
-    probe = task.collator(loaded.tokenizer)(features[:VERIFIED_ROWS])  # a document may have many
+    probe = task.collator(loaded.tokenizer)(features[:VERIFIED_ROWS])  # a document may have several features
     inputs = task.inputs(loaded.model, {name: tensor.to(device) for name, tensor in probe.items()})
     logits = compute_logits(loaded.model, inputs)
     write_trained_model(recipe, loaded, target)
@@ -65,7 +65,7 @@ def save_and_verify(recipe: Recipe, task: Task, loaded: LoadedModel, rows: Rows,
     for field in task.head().config:
         if getattr(again.config, field) != getattr(loaded.model.config, field):
             raise InternalError(f"{target}: '{field}' of its config did not survive saving", "report this as a bug")
-    task.load_config(again.config)  # from here on as any user of the folder
+    task.load_config(again.config)  # from here on as for any user of the folder
     return prepare_for_scoring(again)
 
 
@@ -83,19 +83,19 @@ def save_on_main(recipe: Recipe, task: Task, loaded: LoadedModel, rows: Rows, fo
 
 
 def prepare_for_scoring(model: PreTrainedModel) -> PreTrainedModel:
-    """A reloaded model as its answers are scored: in fp32, unless it is quantized, and eval mode."""
+    """Return the model in fp32, unless it is quantized, and in eval mode."""
     return (model if getattr(model, "is_quantized", False) else model.float()).eval()
 
 
 def compute_logits(model: PreTrainedModel, inputs: Batch) -> torch.Tensor:
-    """What the model says, without dropout."""
+    """Compute the logits without dropout."""
     with torch.inference_mode():
         logits: torch.Tensor = model.eval()(**inputs).logits
     return logits
 
 
 def write_trained_model(recipe: Recipe, loaded: LoadedModel, target: Path) -> None:
-    """Write the model: whole, as an adapter, or merged. Raises DiskError where it could not be written."""
+    """Write the full model, the adapter, or the merged model. Raises DiskError if it could not be written."""
     model, tokenizer, length = loaded.model, loaded.tokenizer, recipe.model.max_length
     try:
         if recipe.lora is None:
@@ -115,7 +115,7 @@ def write_trained_model(recipe: Recipe, loaded: LoadedModel, target: Path) -> No
 
 
 def write_adapter_folder(recipe: Recipe, section: LoraSection, loaded: LoadedModel, target: Path) -> None:
-    """Write a PEFT folder with the tokenizer, label names and the hash of the base; says how large it is."""
+    """Write a PEFT folder with the tokenizer, label names and the base model's hash, and print its size."""
     from llmkit.models.adapters import folder as adapter_folder
     from llmkit.models.adapters import lora
 
@@ -132,7 +132,7 @@ def write_adapter_folder(recipe: Recipe, section: LoraSection, loaded: LoadedMod
 
 
 def reload_model(recipe: Recipe, target: Path, auto_class: str, device: torch.device) -> PreTrainedModel:
-    """The saved model as plain transformers, or PEFT, loads it."""
+    """Reload the saved model in plain transformers or PEFT."""
     if recipe.lora is None or recipe.lora.merge:
         return getattr(transformers, auto_class).from_pretrained(target, dtype=recipe.model.dtype).to(device)
     from llmkit.models.adapters import folder as adapter_folder
@@ -142,24 +142,24 @@ def reload_model(recipe: Recipe, target: Path, auto_class: str, device: torch.de
     more = quantize.build_quantization_kwargs(about["quantize"], about["unquantized"])
     model = lora.load_with_peft(target, auto_class, recipe.model.dtype, **more)
     adapter_folder.load_generation_config(model, target)
-    return model if more else model.to(device)  # quantized weights are on their device, and stay in their type
+    return model if more else model.to(device)  # quantized weights are already on their device
 
 
 def read_generation_settings(model: PreTrainedModel) -> dict[str, Any]:
-    """How a model generates."""
+    """Return the model's generation settings that differ from the defaults."""
     said: dict[str, Any] = model.generation_config.to_diff_dict()
     return {key: value for key, value in said.items() if key not in ("transformers_version", "_from_model_config")}
 
 
 def estimate_disk_bytes(recipe: Recipe, model: PreTrainedModel) -> int:
-    """The bytes that a run will write: model/, and checkpoints of weights and as a rule two numbers more for each."""
+    """Estimate the bytes that a run writes: model/, and checkpoints with weights and usually two optimizer states."""
     trained = sum_weight_bytes(weight for weight in model.parameters() if weight.requires_grad)
     saved = trained if recipe.lora is not None and not recipe.lora.merge else sum_weight_bytes(model.parameters())
-    # The best and the last at least, the best of an older one that stays, and one that is being written.
+    # At least the best and the last checkpoint, the best one that an older checkpoint needs, and one being written.
     checkpoints = max(2, recipe.train.save_total_limit) + 2
     return saved + 3 * checkpoints * trained
 
 
 def sum_weight_bytes(weights: Iterable[torch.Tensor]) -> int:
-    """Their bytes."""
+    """Return the size of the weights in bytes."""
     return sum(weight.numel() * weight.element_size() for weight in weights)

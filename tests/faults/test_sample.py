@@ -44,7 +44,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_what_is_broken_ends_as_if_it_had_not_been(sample: list[str], task: str) -> None:
+def test_faulted_runs_end_like_the_reference_run(sample: list[str], task: str) -> None:
     tally = [line for line in sample[-11:] if line.startswith(task)]
     held = [f"{task:<10} {kind:<7} 2 of 2 held" for kind in ("kill", "write", "damage", "full", "signal")]
     assert [line for line in tally if "full" not in line] == [line for line in held if "full" not in line]
@@ -57,7 +57,7 @@ def test_what_is_broken_ends_as_if_it_had_not_been(sample: list[str], task: str)
 @pytest.mark.parametrize(
     ("harm", "kind", "number"), [(TRUSTING, "damage", "9"), (OTHER_CHANCE, "signal", "3")], ids=["hash", "chance"]
 )
-def test_what_does_not_hold_is_said_with_the_command_that_repeats_it(
+def test_failed_trial_prints_its_repeat_command(
     tmp_path: Path, harm: str, kind: str, number: str
 ) -> None:
     words = ["--seed", "1", "--task", "classify", "--kind", kind, "--number", number]

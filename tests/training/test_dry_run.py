@@ -26,7 +26,7 @@ def planned(tiny: str, data: str, *keys: str) -> Any:
     return llmkit.dry_run(None, *keys, task="classify", model=tiny, train=data)
 
 
-def test_the_counts_are_those_of_the_run(tiny: str, data: str) -> None:
+def test_dry_run_counts_equal_those_of_the_run(tiny: str, data: str) -> None:
     keys = ["train.num_train_epochs=3", "model.max_length=8", "train.per_device_train_batch_size=8"]
     plan = planned(tiny, data, *keys)
     ran = llmkit.train(None, *keys, task="classify", model=tiny, train=data, output_dir="run")
@@ -43,21 +43,21 @@ def test_the_counts_are_those_of_the_run(tiny: str, data: str) -> None:
     assert plan.memory > 2**20
 
 
-def test_padding_and_evaluations_are_counted_where_there_are_any(tiny: str, data: str) -> None:
+def test_padding_and_evaluations_are_counted(tiny: str, data: str) -> None:
     padded = planned(tiny, data, "train.fast_path=off", "train.max_steps=5", "train.eval_strategy=no")
     assert padded.steps == 5
     assert 0 < padded.padding < 1
     assert padded.seconds["evaluations"] == 0
 
 
-def test_nothing_is_kept(tiny: str, data: str) -> None:
+def test_dry_run_keeps_no_files(tiny: str, data: str) -> None:
     before = sorted(Path().rglob("*"))
     planned(tiny, data)
     planned(tiny, data, "output_dir=elsewhere/run")
     assert sorted(Path().rglob("*")) == before
 
 
-def test_an_unfinished_run_is_left_as_it_is(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dry_run_does_not_change_an_unfinished_run(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import llmkit.training.run
 
     def stop(*_: Any, **__: Any) -> None:
@@ -81,13 +81,13 @@ def test_an_unfinished_run_is_left_as_it_is(tiny: str, data: str, monkeypatch: p
         (["train.hf.lr_scheduler_kwargs={odd: 1}", "train.lr_scheduler_type=cosine"], RecipeError),
     ],
 )
-def test_what_the_run_would_refuse_is_refused(tiny: str, data: str, keys: list[str], kind: type[Exception]) -> None:
+def test_dry_run_raises_the_errors_of_the_run(tiny: str, data: str, keys: list[str], kind: type[Exception]) -> None:
     with pytest.raises(kind):
         planned(tiny, data, *keys)
     assert [path.name for path in Path().iterdir()] == [data]
 
 
-def test_a_finished_run_is_not_planned_over(finished: Path, tiny: str, data: str) -> None:
+def test_dry_run_is_rejected_for_a_finished_run(finished: Path, tiny: str, data: str) -> None:
     with pytest.raises(OutputError):
         planned(tiny, data, f"output_dir={finished}")
 
@@ -105,13 +105,13 @@ def test_a_finished_run_is_not_planned_over(finished: Path, tiny: str, data: str
         ),
     ],
 )
-def test_every_kind_of_answer(tiny: str, rows: list[dict[str, Any]], keys: list[str]) -> None:
+def test_dry_run_of_every_type_of_prediction(tiny: str, rows: list[dict[str, Any]], keys: list[str]) -> None:
     plan = planned(tiny, write_jsonl("rows.jsonl", rows), *keys)
     assert plan.seconds["evaluations"] > 0
 
 
 @pytest.mark.parametrize("keys", [[], ["summarize.long_inputs=chunk", "model.max_length=8"]])
-def test_answers_cost_by_the_tokens_that_they_may_have(own_folder: Any, keys: list[str]) -> None:
+def test_prediction_time_grows_with_max_target_length(own_folder: Any, keys: list[str]) -> None:
     rows = write_jsonl("rows.jsonl", make_articles(60))
     common = ["train.max_steps=1", "eval.metrics=[rougeL]", "summarize.max_target_length=8", *keys]
     made = llmkit.dry_run(None, *common, task="summarize", model=make_tiny_model("m", "t5"), train=rows)
@@ -124,7 +124,7 @@ def test_answers_cost_by_the_tokens_that_they_may_have(own_folder: Any, keys: li
     assert count_scored_tokens(Summarize(SummarizeOptions(max_target_length=5)), features, 1) == 16 + 8 + 2 * 5
 
 
-def test_no_rows_held_back(tiny: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_without_validation_and_test_rows(tiny: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:
     plan = planned(tiny, data, "data.split.validation=0", "data.split.test=0")
     said = capsys.readouterr().err.splitlines()
     assert "no validation rows: the last weights are kept" in said
@@ -133,7 +133,7 @@ def test_no_rows_held_back(tiny: str, data: str, capsys: pytest.CaptureFixture[s
     assert plan.seconds["final scores"] == 0
 
 
-def test_the_command_prints_the_plan(tiny: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_the_plan(tiny: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command_line(["finetune-classify", "--train", data, "--model", tiny, "--dry-run"]) == 0
     said = capsys.readouterr().out.splitlines()
     heads = ["rows", "steps", "truncated", "padding", "precision", "time", "rate", "memory", "disk", "Nothing"]
@@ -142,7 +142,7 @@ def test_the_command_prints_the_plan(tiny: str, data: str, capsys: pytest.Captur
     assert said[-1] == "Nothing was kept. The same command without --dry-run runs it."
 
 
-def test_json_is_one_object_and_nothing_else(tiny: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_output_is_a_single_object(tiny: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         run_command_line(["train", "task=classify", f"data.train={data}", f"model.name={tiny}", "--dry-run", "--json"])
         == 0

@@ -1,4 +1,4 @@
-"""What goes wrong around a run: refused late, killed early, started twice, or led astray by the environment."""
+"""Tests failures around a run: late errors, early kills, concurrent starts and misleading environment variables."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def train(model: str, data: str, *keys: str, out: str | None = "run") -> Any:
     ],
     ids=lambda keys: keys[0],
 )
-def test_what_the_library_refuses_is_the_recipes_mistake_and_leaves_nothing(
+def test_library_errors_are_recipe_errors_and_leave_no_files(
     tiny: str, data: str, keys: tuple[str, ...]
 ) -> None:
     before = sorted(Path().rglob("*"))
@@ -55,7 +55,7 @@ def test_what_the_library_refuses_is_the_recipes_mistake_and_leaves_nothing(
     assert sorted(Path().rglob("*")) == before
 
 
-def test_a_launchers_environment_does_not_change_the_recipe(
+def test_launcher_environment_does_not_change_the_recipe(
     tiny: str, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(tiny, data, out="plain")
@@ -66,22 +66,22 @@ def test_a_launchers_environment_does_not_change_the_recipe(
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_a_launchers_marks_do_not_make_one_process_wait_for_others(tiny: str, data: str) -> None:
-    """In a process of its own: Accelerate looks once."""
+def test_launcher_variables_do_not_make_one_process_wait(tiny: str, data: str) -> None:
+    """Runs in a subprocess, because Accelerate reads the environment once."""
     command = [sys.executable, "-m", "llmkit", "finetune-classify", "--train", data, "--model", tiny, *QUICK]
     marks = {"LOCAL_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "PMI_SIZE": "", "WORLD_SIZE": "1"}
     done = subprocess.run(command, env=os.environ | marks, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_bf16_is_really_used_where_the_manifest_says_so(tiny: str, data: str) -> None:
+def test_bf16_is_used_if_recorded_in_the_manifest(tiny: str, data: str) -> None:
     train(tiny, data, "train.precision=bf16", out="coarse")
     train(tiny, data, "train.precision=fp32", out="fine")
     left, right = (load_file(f"{name}/model/model.safetensors") for name in ("coarse", "fine"))
     assert not all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_weights_held_in_bf16_are_scored_in_fp32_as_eval_scores_them(tiny: str, data: str) -> None:
+def test_bf16_weights_are_scored_in_fp32_as_by_eval(tiny: str, data: str) -> None:
     run = train(tiny, data, "model.dtype=bfloat16")
     assert llmkit.evaluate(str(run.path), output_dir="again")["metrics"] == run.report.as_dict()["metrics"]
     rows = [
@@ -93,7 +93,7 @@ def test_weights_held_in_bf16_are_scored_in_fp32_as_eval_scores_them(tiny: str, 
     ]
 
 
-def test_a_run_killed_between_its_first_two_files_starts_again(
+def test_run_killed_between_its_first_two_files_starts_again(
     tiny: str, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -105,7 +105,7 @@ def test_a_run_killed_between_its_first_two_files_starts_again(
 
 
 class Killed(BaseException):
-    """As kill -9, but for the test."""
+    """Simulates kill -9 within the test process."""
 
 
 def killed(path: Path, text: str) -> None:
@@ -114,7 +114,7 @@ def killed(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def test_runs_that_start_together_each_get_a_folder(tiny: str, data: str) -> None:
+def test_concurrent_runs_get_separate_folders(tiny: str, data: str) -> None:
     command = [sys.executable, "-m", "llmkit", "finetune-classify", "--train", data, "--model", tiny, *QUICK]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     ended = [process.communicate() for process in started]
@@ -123,7 +123,7 @@ def test_runs_that_start_together_each_get_a_folder(tiny: str, data: str) -> Non
 
 
 @pytest.mark.parametrize("broken", ["weights", "tokenizer"])
-def test_a_model_that_is_not_what_was_trained_is_never_sealed(
+def test_model_that_differs_after_reload_is_not_sealed(
     tiny: str, data: str, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = save.models.save_model
@@ -152,7 +152,7 @@ def test_a_model_that_is_not_what_was_trained_is_never_sealed(
     assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["sealed"] is None
 
 
-def test_a_disk_that_fills_up_while_the_model_is_written_is_a_sentence(
+def test_full_disk_while_saving_the_model_is_a_disk_error(
     tiny: str, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from safetensors import SafetensorError
@@ -178,10 +178,10 @@ def test_a_disk_that_fills_up_while_the_model_is_written_is_a_sentence(
          "a batch of {shape} tokens does not fit into memory; lower eval.batch_size or model.max_length"),
     ],
 )  # fmt: skip
-def test_a_batch_that_does_not_fit_is_named_with_the_keys(
+def test_out_of_memory_error_names_batch_and_keys(
     tiny: str, data: str, place: str, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As torch itself says it on a CPU, where it raises no OutOfMemoryError."""
+    """Simulates the RuntimeError that torch raises on a CPU instead of OutOfMemoryError."""
     shapes = []
 
     def too_large(self: Any, model: Any, batch: dict[str, torch.Tensor]) -> Any:
@@ -195,7 +195,7 @@ def test_a_batch_that_does_not_fit_is_named_with_the_keys(
     assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["sealed"] is None
 
 
-def test_room_for_the_weights_is_checked_before_training(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_space_is_checked_before_training(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmkit.training.save.size_of", lambda _: 2**60)
     with pytest.raises(LlmkitError) as fault:
         train(tiny, data)
@@ -203,7 +203,7 @@ def test_room_for_the_weights_is_checked_before_training(tiny: str, data: str, m
     assert not Path("run").exists()
 
 
-def test_an_interrupted_run_says_how_it_starts_again(
+def test_interrupted_run_prints_how_to_resume(
     tiny: str, data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: Any, **__: Any) -> None:
@@ -218,8 +218,8 @@ def test_an_interrupted_run_says_how_it_starts_again(
     assert not Path(path, "checkpoints").exists()
 
 
-def test_baselines_learn_from_the_training_rows_alone(tiny: str, data: str) -> None:
-    """Test rows whose labels are turned round: a baseline that had seen them would be right."""
+def test_baselines_learn_from_training_rows_only(tiny: str, data: str) -> None:
+    """The labels of the test rows are inverted: a baseline that had seen them would be right."""
     turned = [row | {"label": {"bad": "good", "good": "bad"}[row["label"]]} for row in make_reviews(40, seed=8)]
     run = llmkit.train(
         None, *QUICK[:3], task="classify", model=tiny, train=data, test=write_jsonl("t.jsonl", turned), output_dir="run"
@@ -228,7 +228,7 @@ def test_baselines_learn_from_the_training_rows_alone(tiny: str, data: str) -> N
     assert set(run.report.baselines) == {"majority", "tfidf"} < set(baselines.BASELINES)
 
 
-def test_a_recipe_object_stands_alone(tiny: str, data: str) -> None:
+def test_recipe_object_takes_no_overrides(tiny: str, data: str) -> None:
     recipe = load_recipe(None, list(QUICK), task="classify", model=tiny, train=data)
     with pytest.raises(UsageError) as fault:
         llmkit.train(recipe, "train.max_steps=4")
@@ -251,7 +251,7 @@ def test_paths_may_be_path_objects(tiny: str, data: str) -> None:
         ({"texts": ["x"], "batch_size": 0}, "batch_size 0: at least 1"),
     ],
 )
-def test_wrong_words_of_predict_are_refused(finished: Path, words: dict[str, Any], sentence: str) -> None:
+def test_invalid_arguments_of_predict_are_rejected(finished: Path, words: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError) as fault:
         llmkit.predict(str(finished), **words)
     assert str(fault.value) == sentence

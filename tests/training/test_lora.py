@@ -40,7 +40,7 @@ def run(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
         return home / trained(tiny)
 
 
-def test_it_learns_and_leaves_a_plain_peft_folder(run: Path) -> None:
+def test_lora_run_learns_and_saves_a_plain_peft_folder(run: Path) -> None:
     about = json.loads((run / "metrics.json").read_text())
     assert about["metrics"]["accuracy"]["value"] > 0.8  # half of them by chance
     assert sorted(path.name for path in (run / "model").iterdir()) == [
@@ -53,7 +53,7 @@ def test_it_learns_and_leaves_a_plain_peft_folder(run: Path) -> None:
     assert not (run / "checkpoints").exists()
 
 
-def test_eval_and_predict_open_it(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_eval_and_predict_load_the_adapter(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(run.parent)
     kept = json.loads((run / "metrics.json").read_text())
     again = llmkit.evaluate("run")
@@ -65,7 +65,7 @@ def test_eval_and_predict_open_it(run: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert one["probabilities"] == pytest.approx(row["probabilities"], abs=1e-5)
 
 
-def test_its_base_is_in_the_manifest_by_hash(run: Path, tiny: str) -> None:
+def test_manifest_records_the_base_hash(run: Path, tiny: str) -> None:
     base = json.loads((run / "model" / "base.json").read_text())
     about = json.loads((run / "run.json").read_text())
     assert (base["given"], base["path"]) == (tiny, tiny)
@@ -73,7 +73,7 @@ def test_its_base_is_in_the_manifest_by_hash(run: Path, tiny: str) -> None:
     assert "model/base.json" in about["outputs"]
 
 
-def test_the_recipe_names_the_rate_that_was_used(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recipe_records_the_learning_rate_used(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     write_jsonl("rows.jsonl", make_reviews(40))
     run = llmkit.train(None, "train.max_steps=2", "eval.baselines=[]", task="classify", model=tiny, lora=True,
                        train="rows.jsonl", output_dir="run").path  # fmt: skip
@@ -89,7 +89,7 @@ def test_the_recipe_names_the_rate_that_was_used(tiny: str, capsys: pytest.Captu
     assert "the adapter takes 0.1 MiB; its base is " in said
 
 
-def test_checkpoints_hold_what_is_trained_and_the_best_is_kept(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_contain_trained_weights_and_the_best_is_kept(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[dict[str, Any]] = []
     held: list[set[str]] = []
 
@@ -113,7 +113,7 @@ def test_checkpoints_hold_what_is_trained_and_the_best_is_kept(tiny: str, monkey
     assert not torch.equal(seen[3]["classifier.weight"], seen[1]["classifier.weight"])
 
 
-def test_only_what_is_trained_moves(run: Path, tiny: str) -> None:
+def test_only_trained_weights_change(run: Path, tiny: str) -> None:
     model, base = load_saved_model(str(run)).model, load_file(Path(tiny) / "model.safetensors")
     held = {name.replace(".base_layer", ""): value for name, value in model.named_parameters()}
     for name, value in base.items():
@@ -121,7 +121,7 @@ def test_only_what_is_trained_moves(run: Path, tiny: str) -> None:
 
 
 @pytest.mark.parametrize("body", ["AutoModel", "AutoModelForMaskedLM"])
-def test_merged_it_is_a_plain_folder(tmp_path: Path, body: str) -> None:
+def test_merged_adapter_is_a_plain_model_folder(tmp_path: Path, body: str) -> None:
     base = make_tiny_model(tmp_path / "base", auto_class=body)
     write_jsonl("rows.jsonl", make_reviews(60))
     run = trained(base, "lora.merge=true")
@@ -137,7 +137,7 @@ def test_merged_it_is_a_plain_folder(tmp_path: Path, body: str) -> None:
     assert list(one["probabilities"].values()) == pytest.approx(said.tolist(), abs=1e-5)
 
 
-def test_a_number_is_answered_in_the_users_units(tmp_path: Path) -> None:
+def test_regression_predicts_in_the_users_units(tmp_path: Path) -> None:
     """Also by ModernBERT with r 1: its small matrices have as many rows as the head has outputs."""
     base = make_tiny_model(tmp_path / "base", "modernbert", auto_class="AutoModelForMaskedLM")
     write_jsonl("rows.jsonl", [
@@ -154,7 +154,7 @@ def test_a_number_is_answered_in_the_users_units(tmp_path: Path) -> None:
     assert said == pytest.approx(answers[0], rel=1e-5)
 
 
-def test_another_number_begins_with_a_head_in_other_units(tmp_path: Path) -> None:
+def test_head_is_rescaled_for_another_regression_target(tmp_path: Path) -> None:
     base = make_tiny_model(tmp_path / "base")
     write_jsonl("rows.jsonl", [{"text": row["text"], "label": 500 + len(row["text"])} for row in make_reviews(60)])
     first = llmkit.train(None, *FAST, "classify.kind=regression", task="classify", model=base, train="rows.jsonl",
@@ -164,7 +164,7 @@ def test_another_number_begins_with_a_head_in_other_units(tmp_path: Path) -> Non
     assert 400 < float(llmkit.predict("run", "a lovely film")[0]["answer"]) < 700
 
 
-def test_thresholds_travel_with_the_adapter(tiny: str) -> None:
+def test_adapter_folder_contains_the_thresholds(tiny: str) -> None:
     rows = [{"text": row["text"], "label": [row["label"], *(["long"] if len(row["text"]) > 40 else [])]}
             for row in make_reviews(60)]  # fmt: skip
     write_jsonl("rows.jsonl", rows)
@@ -179,7 +179,7 @@ def test_thresholds_travel_with_the_adapter(tiny: str) -> None:
 
 
 @pytest.mark.parametrize("body", ["AutoModel", "AutoModelForMaskedLM"])
-def test_masked_language_models_are_adapted_too(tmp_path: Path, body: str) -> None:
+def test_masked_language_models_can_use_lora(tmp_path: Path, body: str) -> None:
     texts = make_sentences()
     base = make_tiny_model(tmp_path / "base", auto_class=body, texts=texts)
     write_lines("corpus.txt", texts)
@@ -193,7 +193,7 @@ def test_masked_language_models_are_adapted_too(tmp_path: Path, body: str) -> No
     assert bool(fresh) == (body == "AutoModel")
 
 
-def test_another_fine_tune_merges_it_and_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_next_fine_tuning_merges_the_adapter_and_prints_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_jsonl("rows.jsonl", make_reviews(40, labels=("no", "yes")))
     again = trained(str(run), lora=None, epochs=1.0)
     assert f"the adapter of {run} is merged into its base\n" in capsys.readouterr().err
@@ -209,7 +209,7 @@ def test_another_fine_tune_merges_it_and_says_so(run: Path, capsys: pytest.Captu
     assert not Path("third").exists()
 
 
-def test_a_run_is_a_base_like_any_other(finished: Path, tmp_path: Path) -> None:
+def test_run_folder_can_be_a_lora_base(finished: Path, tmp_path: Path) -> None:
     base = Path(shutil.copytree(finished, tmp_path / "base"))
     write_jsonl("rows.jsonl", make_reviews(40, labels=("no", "maybe", "yes")))
     run = trained(str(base), epochs=1.0)
@@ -237,7 +237,7 @@ def refused() -> Callable[..., str]:
     return sentence
 
 
-def test_what_cannot_be_is_refused_before_anything_is_written(
+def test_invalid_lora_settings_are_rejected_before_any_file_is_written(
     tiny: str, run: Path, refused: Callable[..., str]
 ) -> None:
     write_jsonl("rows.jsonl", make_reviews(40))

@@ -94,7 +94,7 @@ def plain(model: str, trainer: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("rows", ["blocks", "documents"])
 @pytest.mark.parametrize("shortcuts", ["auto", "off"])
-def test_a_step_is_the_plain_gradient_however_it_is_cut(model: str, tmp_path: Path, rows: str, shortcuts: str) -> None:
+def test_step_gradient_equals_plain_autograd_for_any_split(model: str, tmp_path: Path, rows: str, shortcuts: str) -> None:
     """Packed, padded or alone, in 8x1, 4x2 or 2x4: the same update."""
     texts = 7 if rows == "documents" else 12
     found = []
@@ -113,7 +113,7 @@ def test_a_step_is_the_plain_gradient_however_it_is_cut(model: str, tmp_path: Pa
         torch.testing.assert_close(one, expected, rtol=0, atol=1e-6)
 
 
-def test_documents_in_a_block_do_not_see_each_other(model: str, tmp_path: Path) -> None:
+def test_documents_in_a_block_do_not_attend_to_each_other(model: str, tmp_path: Path) -> None:
     """With the same tokens hidden the update is that of the documents by themselves."""
     updates = []
     for rows in ("blocks", "documents"):
@@ -136,7 +136,7 @@ def every_second(block: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("more", [[], ["hf.dataloader_persistent_workers=true"]])
-def test_workers_never_change_the_masks(model: str, tmp_path: Path, more: list[str]) -> None:
+def test_workers_do_not_change_the_masks(model: str, tmp_path: Path, more: list[str]) -> None:
     keys = ["per_device_train_batch_size=2", "num_train_epochs=3"]
     alone = trained(model, tmp_path / "alone", *keys)
     assert torch.equal(trained(model, tmp_path / "two", *keys, "dataloader_num_workers=2", *more), alone)
@@ -149,7 +149,7 @@ def labels_of(trainer: Any, items: list[Any]) -> list[list[int]]:
     )
 
 
-def test_masks_of_an_epoch_do_not_depend_on_the_order_or_the_company(model: str, tmp_path: Path) -> None:
+def test_masks_do_not_depend_on_row_order_or_batch(model: str, tmp_path: Path) -> None:
     trainer = trainer_of(model, tmp_path, "per_device_train_batch_size=4")
     rows = list(range(len(trainer.train_dataset)))
     together = labels_of(trainer, trainer.items(rows, 1))
@@ -158,7 +158,7 @@ def test_masks_of_an_epoch_do_not_depend_on_the_order_or_the_company(model: str,
     assert sorted(alone) == together
 
 
-def test_another_epoch_and_another_seed_draw_other_masks(model: str, tmp_path: Path) -> None:
+def test_other_epoch_or_seed_gives_other_masks(model: str, tmp_path: Path) -> None:
     trainer = trainer_of(model, tmp_path / "a", "per_device_train_batch_size=4")
     other = trainer_of(model, tmp_path / "b", "per_device_train_batch_size=4", "seed=7")
     rows = list(range(len(trainer.train_dataset)))
@@ -167,7 +167,7 @@ def test_another_epoch_and_another_seed_draw_other_masks(model: str, tmp_path: P
     assert all(one != two for i, one in enumerate(drawn) for two in drawn[:i])
 
 
-def test_the_loader_asks_for_each_epoch_in_turn(model: str, tmp_path: Path) -> None:
+def test_dataloader_uses_each_epoch_in_turn(model: str, tmp_path: Path) -> None:
     trainer = trainer_of(model, tmp_path, "per_device_train_batch_size=4")
     rows = list(range(len(trainer.train_dataset)))
     loader = trainer.get_train_dataloader()
@@ -179,7 +179,7 @@ def test_the_loader_asks_for_each_epoch_in_turn(model: str, tmp_path: Path) -> N
         assert seen == labels_of(trainer, trainer.items(rows, epoch))
 
 
-def test_a_step_divides_by_the_tokens_that_are_hidden_in_it(model: str, tmp_path: Path) -> None:
+def test_step_loss_is_divided_by_its_masked_tokens(model: str, tmp_path: Path) -> None:
     trainer = trainer_of(model, tmp_path, "per_device_train_batch_size=4")
     step = trainer.cutter.cut(trainer.items([0, 1, 2]))
     assert step["count"] == sum(int((batch["labels"] != IGNORE_INDEX).sum()) for batch in step["batches"])

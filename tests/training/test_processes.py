@@ -94,7 +94,7 @@ def seen(home: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", ["plain", "cut", "masked-lm", "summaries"])
-def test_the_update_of_two_is_that_of_one(home: Path, name: str) -> None:
+def test_update_of_two_processes_equals_that_of_one(home: Path, name: str) -> None:
     one, two = (load_file(home / number / name / "model" / "model.safetensors") for number in ("one", "two"))
     assert one.keys() == two.keys()
     prefix, model = {"masked-lm": ("", "masked"), "summaries": ("", "t5")}.get(name, ("bert.", "bert"))
@@ -104,7 +104,7 @@ def test_the_update_of_two_is_that_of_one(home: Path, name: str) -> None:
         torch.testing.assert_close(two[key], weight, rtol=0, atol=1e-6)
 
 
-def test_the_parts_were_unequal_and_one_was_empty(home: Path) -> None:
+def test_ranks_had_unequal_and_empty_parts(home: Path) -> None:
     first, second = seen(home)
     rows = [list(pair) for pair in zip(first["rows"], second["rows"], strict=True)]
     assert [4, 3] in rows
@@ -117,7 +117,7 @@ def test_the_parts_were_unequal_and_one_was_empty(home: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", "cut", "masked-lm", "summaries"])
-def test_the_scores_of_two_are_those_of_one(home: Path, name: str) -> None:
+def test_scores_of_two_processes_equal_those_of_one(home: Path, name: str) -> None:
     one, two = (json.loads((home / number / name / "metrics.json").read_text()) for number in ("one", "two"))
     assert one["n"] == two["n"]
     assert one["n"] == 17 or name != "plain"
@@ -132,7 +132,7 @@ def test_the_scores_of_two_are_those_of_one(home: Path, name: str) -> None:
         assert len({row["answer"] for row in rows[0]}) > 1
 
 
-def test_a_run_moves_from_two_processes_to_one_and_back(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_resumes_with_another_number_of_processes(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row once an epoch, in the order of a run that never moved, and to the same weights."""
     monkeypatch.chdir(home)
     words: dict[str, Any] = {"task": "classify", "model": "bert", "train": "reviews.jsonl", "output_dir": "two/moved"}
@@ -171,7 +171,7 @@ def in_order(epoch: int) -> list[list[int]]:
     return list(steps)
 
 
-def test_the_processes_agree(home: Path) -> None:
+def test_collective_operations(home: Path) -> None:
     for one in seen(home):
         assert one["agreed"] == [True, False]
         assert one["gathered"] == ["rank 0", "rank 1"]
@@ -180,7 +180,7 @@ def test_the_processes_agree(home: Path) -> None:
         assert one["same_answers"] == dict.fromkeys(("two/cut", "two/plain", "two/summaries", "two/unbroken"), True)
 
 
-def test_the_first_alone_speaks_writes_and_reports(home: Path) -> None:
+def test_only_the_main_process_prints_and_writes(home: Path) -> None:
     assert [one["reports"] for one in seen(home)] == [[True] * 5, [False] * 5]
     said = (home / "stderr.txt").read_text().splitlines()
     for rows, runs in ((8, 8), (7, 1), (5, 1)):
@@ -190,7 +190,7 @@ def test_the_first_alone_speaks_writes_and_reports(home: Path) -> None:
     assert json.loads((home / "two/plain/run.json").read_text())["sealed"]
 
 
-def test_a_signal_to_one_ends_both_after_the_same_step_and_they_go_on_to_the_same_bytes(home: Path) -> None:
+def test_signal_to_one_rank_stops_both_and_resume_gives_the_same_bytes(home: Path) -> None:
     for one in seen(home):
         assert one["stopped"] == [["stopped by SIGUSR1", [3]], ["stopped by SIGTERM", [9, 3]]]
         assert one["finished"] == "two/ended"
@@ -204,7 +204,7 @@ def test_a_signal_to_one_ends_both_after_the_same_step_and_they_go_on_to_the_sam
 
 
 @pytest.mark.long
-def test_weights_in_shares_are_written_whole_and_go_on_to_the_same(own_folder: Path) -> None:
+def test_sharded_weights_are_saved_in_full_and_resume_to_the_same(own_folder: Path) -> None:
     script = str(Path(__file__).with_name("two_shares.py"))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -230,7 +230,7 @@ def command(home: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def test_a_mistake_is_said_once_with_its_rank_and_code(home: Path) -> None:
+def test_error_is_printed_once_with_rank_and_exit_code(home: Path) -> None:
     process = command(home, *LEARN, "--label", "nolabel", "-o", "refused")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 65
@@ -257,7 +257,7 @@ class Own(Classify):
 """
 
 
-def test_an_error_of_one_process_alone_ends_both_and_is_said_once(home: Path) -> None:
+def test_error_on_one_rank_ends_both_and_is_printed_once(home: Path) -> None:
     (home / "own.py").write_text(FAILS_ALONE, encoding="utf-8")
     (home / "own.yaml").write_text(
         "task: ./own.py\nmodel: {name: bert}\ndata: {train: reviews.jsonl}\n", encoding="utf-8"
@@ -291,7 +291,7 @@ def learning(home: Path, name: str) -> tuple[subprocess.Popen[str], psutil.Proce
     ("number", "everywhere", "code", "said"),
     [(signal.SIGUSR1, True, 75, "stopped by SIGUSR1"), (signal.SIGINT, False, 130, "interrupted")],
 )
-def test_a_signal_that_comes_to_all_at_once_counts_once_and_the_step_is_saved(
+def test_signal_to_all_processes_counts_once_and_the_step_is_saved(
     home: Path, number: signal.Signals, everywhere: bool, code: int, said: str
 ) -> None:
     """As a batch system stops a job: the launcher hands on what its processes have had already."""
@@ -305,7 +305,7 @@ def test_a_signal_that_comes_to_all_at_once_counts_once_and_the_step_is_saved(
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_killed_or_stopped_process_ends_the_job_and_is_named(home: Path, how: signal.Signals) -> None:
+def test_killed_or_stopped_rank_ends_the_job_and_is_named(home: Path, how: signal.Signals) -> None:
     process, second = learning(home, how.name)
     second.send_signal(how)
     _, err = process.communicate(timeout=60)  # a collective operation alone would fail after 64 s

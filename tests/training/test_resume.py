@@ -92,7 +92,7 @@ def interrupted(train: Any, keys: Sequence[str], kills: Sequence[int], model: st
     ],
     ids=["epoch", "steps", "bf16", "plain", "patience", "workers", "adafactor"],
 )
-def test_a_classifier_is_the_same_to_the_bit(tiny: str, keys: tuple[str, ...], kills: list[int]) -> None:
+def test_resumed_classifier_is_identical(tiny: str, keys: tuple[str, ...], kills: list[int]) -> None:
     classify(tiny, *keys, out="whole")
     interrupted(classify, keys, kills, tiny)
     assert result("killed") == result("whole")
@@ -105,7 +105,7 @@ def test_a_classifier_is_the_same_to_the_bit(tiny: str, keys: tuple[str, ...], k
      ("train.max_steps=40", "data.streaming=true", "data.split.validation=0.3")],
     ids=["rows", "bf16", "stream"],
 )  # fmt: skip
-def test_a_masked_model_is_the_same_to_the_bit(tiny_mlm: str, keys: tuple[str, ...]) -> None:
+def test_resumed_masked_language_model_is_identical(tiny_mlm: str, keys: tuple[str, ...]) -> None:
     saving = ("train.eval_strategy=no", "train.save_strategy=steps", "train.save_steps=2")
     mlm(tiny_mlm, *keys, *saving, out="whole")
     kills = [4, 9] if "train.max_steps=10" in keys else [4, 29, 40]
@@ -113,7 +113,7 @@ def test_a_masked_model_is_the_same_to_the_bit(tiny_mlm: str, keys: tuple[str, .
     assert result("killed") == result("whole")
 
 
-def test_fresh_weights_go_on_at_the_rate_that_the_run_chose(tiny_mlm: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_config_run_resumes_with_its_learning_rate(tiny_mlm: str, capsys: pytest.CaptureFixture[str]) -> None:
     def train(out: str) -> Any:
         keys = ("model.from_config=bert-tiny", f"model.tokenizer={tiny_mlm}", "train.max_steps=6", "train.save_steps=2")
         more = ("train.eval_strategy=no", "train.save_strategy=steps", *KEYS[2:], "model.max_length=32")
@@ -154,7 +154,7 @@ def fault_on_disk(number: int, fault: BaseException, under: str = "checkpoints")
 
 @LONG
 @pytest.mark.parametrize("number", [15, 21, 26])
-def test_a_kill_at_a_write_leaves_the_checkpoint_before(tiny: str, number: int) -> None:
+def test_kill_during_a_write_keeps_the_previous_checkpoint(tiny: str, number: int) -> None:
     classify(tiny, *EACH_STEP, out="whole")
     with fault_on_disk(number, Killed()), pytest.raises(Killed):
         classify(tiny, *EACH_STEP, out="killed")
@@ -165,7 +165,7 @@ def test_a_kill_at_a_write_leaves_the_checkpoint_before(tiny: str, number: int) 
     assert result("killed") == result("whole")
 
 
-def test_a_full_disk_is_a_sentence_and_the_run_goes_on_later(tiny: str) -> None:
+def test_full_disk_is_a_disk_error_and_the_run_can_resume(tiny: str) -> None:
     with fault_on_disk(20, OSError(28, "No space left on device")), pytest.raises(DiskError) as fault:
         classify(tiny, *EACH_STEP, out="run")
     said = str(fault.value)
@@ -189,7 +189,7 @@ def damage(step: int) -> None:
     weights.write_bytes(bytes_)
 
 
-def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(
+def test_damaged_checkpoint_is_quarantined_and_the_previous_one_used(
     tiny: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     classify(tiny, *EACH_STEP, out="whole")
@@ -207,7 +207,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_is_taken(
     assert result(str(run.path)) == result("whole")
 
 
-def test_a_damaged_checkpoint_that_is_named_is_refused_and_no_other_is_removed(tiny: str) -> None:
+def test_damaged_named_checkpoint_is_rejected_and_others_are_kept(tiny: str) -> None:
     begun(tiny, "train.save_total_limit=4", step=9)
     about, steps = (
         Path("run/run.json").read_text(encoding="utf-8"),
@@ -222,7 +222,7 @@ def test_a_damaged_checkpoint_that_is_named_is_refused_and_no_other_is_removed(t
     assert Path("run/run.json").read_text(encoding="utf-8") == about
 
 
-def test_checkpoints_that_were_set_aside_stay_until_the_run_is_sealed(
+def test_quarantined_checkpoints_are_kept_until_the_seal(
     tiny: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun(tiny, step=5)
@@ -243,7 +243,7 @@ def test_checkpoints_that_were_set_aside_stay_until_the_run_is_sealed(
 @pytest.mark.parametrize(
     "where", ["tune", pytest.param("save_and_prove", marks=LONG), pytest.param("judge_and_write", marks=LONG)]
 )
-def test_what_is_killed_after_training_is_not_trained_again(tiny: str, where: str) -> None:
+def test_run_killed_after_training_is_not_trained_again(tiny: str, where: str) -> None:
     module = save if where == "save_and_prove" else runs
 
     def killed(*_: Any, **__: Any) -> None:
@@ -257,7 +257,7 @@ def test_what_is_killed_after_training_is_not_trained_again(tiny: str, where: st
     assert result("run") == result("whole")
 
 
-def test_a_finished_run_is_said_and_not_touched(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_finished_run_is_reported_and_unchanged(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     first = classify(tiny, "train.max_steps=1", out="run")
     before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     capsys.readouterr()
@@ -276,7 +276,7 @@ def test_a_finished_run_is_said_and_not_touched(tiny: str, capsys: pytest.Captur
     )
 
 
-def test_another_recipe_is_refused_with_a_table(tiny: str) -> None:
+def test_other_recipe_is_rejected_with_a_table(tiny: str) -> None:
     begun(tiny)
     with pytest.raises(OutputError) as fault:
         classify(tiny, *EACH_STEP, "train.weight_decay=0.5", "train.num_train_epochs=4", out="run")
@@ -289,7 +289,7 @@ def test_another_recipe_is_refused_with_a_table(tiny: str) -> None:
     )
 
 
-def test_an_allowed_change_is_made_and_recorded(tiny: str) -> None:
+def test_allowed_change_is_applied_and_recorded(tiny: str) -> None:
     begun(tiny)
     keys = ("train.num_train_epochs=4", "train.learning_rate=2e-2")
     with pytest.raises(OutputError) as fault:
@@ -310,7 +310,7 @@ def test_an_allowed_change_is_made_and_recorded(tiny: str) -> None:
 @pytest.mark.parametrize(
     ("key", "end"), [("train.max_steps=3", 3), ("train.num_train_epochs=0.5", 2)], ids=["steps", "epochs"]
 )
-def test_an_end_before_the_step_that_is_done_is_refused_and_nothing_changes(tiny: str, key: str, end: int) -> None:
+def test_end_before_the_current_step_is_rejected_without_changes(tiny: str, key: str, end: int) -> None:
     begun(tiny)
     before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     name = key.split("=")[0]
@@ -323,7 +323,7 @@ def test_an_end_before_the_step_that_is_done_is_refused_and_nothing_changes(tiny
     classify(tiny, *EACH_STEP, out="run")
 
 
-def test_a_refused_command_that_names_a_checkpoint_keeps_the_later_ones(tiny: str) -> None:
+def test_rejected_resume_from_a_checkpoint_keeps_later_ones(tiny: str) -> None:
     begun(tiny, "train.save_total_limit=4", step=9)
     steps = checkpoint.list_checkpoint_steps(Path("run/checkpoints"))
     keys = ("train.save_total_limit=4", "train.max_steps=3")
@@ -334,7 +334,7 @@ def test_a_refused_command_that_names_a_checkpoint_keeps_the_later_ones(tiny: st
     assert checkpoint.list_checkpoint_steps(Path("run/checkpoints")) == steps == [8, 6, 4, 2]
 
 
-def test_other_data_and_another_model_are_refused(tiny: str, tiny_classifier: str) -> None:
+def test_other_data_and_other_model_are_rejected(tiny: str, tiny_classifier: str) -> None:
     begun(tiny)
     before = sorted(Path("run").rglob("*"))
     write_jsonl("r.jsonl", make_reviews(41))
@@ -343,7 +343,7 @@ def test_other_data_and_another_model_are_refused(tiny: str, tiny_classifier: st
     assert sorted(Path("run").rglob("*")) == before
 
 
-def test_resume_alone_is_the_whole_command_and_names_a_checkpoint_too(
+def test_resume_needs_no_other_argument_and_accepts_a_checkpoint(
     tiny: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     classify(tiny, *EACH_STEP, out="whole")

@@ -38,7 +38,7 @@ def written(run: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_is_the_same_to_the_bit(kind: str, tiny: str) -> None:
+def test_resumed_run_is_identical(kind: str, tiny: str) -> None:
     task, words, keys = KINDS[kind]
     rows = make_articles(40) if task == "summarize" else make_reviews(40)
     if "multi" in "".join(keys):

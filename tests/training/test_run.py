@@ -35,7 +35,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_the_run_folder_holds_what_the_design_names_and_no_pickle(finished: Path) -> None:
+def test_run_folder_contains_the_documented_files_and_no_pickle(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     assert names == {"recipe.yaml", "run.json", "model", "metrics.json", "predictions.jsonl", "log.jsonl"}
     assert {path.name for path in (finished / "model").iterdir()} == {
@@ -53,7 +53,7 @@ def test_the_run_folder_holds_what_the_design_names_and_no_pickle(finished: Path
     assert about["precision"] == {"train": "fp32", "eval": "fp32"}
 
 
-def test_a_tiny_model_learns(finished: Path) -> None:
+def test_tiny_model_learns(finished: Path) -> None:
     metrics = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["metrics"]["accuracy"]["value"] == 1.0
     assert metrics["baselines"]["majority"]["accuracy"]["value"] == 0.5
@@ -75,7 +75,7 @@ def test_scores_computed_from_predictions_equal_those_in_metrics(finished: Path)
         assert row["label"] == row["reference"]
 
 
-def test_plain_transformers_gives_the_answers_that_were_measured(finished: Path) -> None:
+def test_plain_transformers_gives_the_scored_predictions(finished: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(finished / "model")
     tokenizer = AutoTokenizer.from_pretrained(finished / "model")
     rows = lines(finished / "predictions.jsonl")
@@ -89,14 +89,14 @@ def test_plain_transformers_gives_the_answers_that_were_measured(finished: Path)
         assert [row["probabilities"]["bad"], row["probabilities"]["good"]] == pytest.approx(values, abs=1e-5)
 
 
-def test_the_resolved_recipe_repeats_the_run(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resolved_recipe_repeats_the_run(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(finished.parent)
     again = llmkit.train(finished / "recipe.yaml", output_dir=str(tmp_path / "again"))
     assert (again.path / "predictions.jsonl").read_bytes() == (finished / "predictions.jsonl").read_bytes()
     assert (again.path / "model/model.safetensors").read_bytes() == (finished / "model/model.safetensors").read_bytes()
 
 
-def test_the_best_checkpoint_is_the_one_that_is_kept(tiny: str, data: str) -> None:
+def test_best_checkpoint_is_kept(tiny: str, data: str) -> None:
     run = train(tiny, data, "train.num_train_epochs=5", "train.learning_rate=2e-2", "data.split.test=0")
     scores = [event["eval_accuracy"] for event in lines(run.path / "log.jsonl") if "eval_accuracy" in event]
     assert len(scores) == 5
@@ -104,7 +104,7 @@ def test_the_best_checkpoint_is_the_one_that_is_kept(tiny: str, data: str) -> No
     assert run.report.metrics["accuracy"].value == max(scores)
 
 
-def test_early_stopping_ends_a_run_that_no_longer_gets_better(tiny: str, data: str) -> None:
+def test_early_stopping_ends_a_run_without_improvement(tiny: str, data: str) -> None:
     run = train(tiny, data, "train.num_train_epochs=30", "train.learning_rate=1e-9", "eval.early_stopping_patience=2")
     assert len([e for e in lines(run.path / "log.jsonl") if "eval_accuracy" in e]) == 3
     assert not (run.path / "checkpoints").exists()
@@ -112,12 +112,12 @@ def test_early_stopping_ends_a_run_that_no_longer_gets_better(tiny: str, data: s
 
 @pytest.mark.parametrize("keys", [("train.eval_strategy=no",), ("train.save_strategy=no",), ("train.save_strategy=best",),
                                   ("train.eval_strategy=steps", "train.eval_steps=2", "train.save_strategy=steps", "train.save_steps=2")])  # fmt: skip
-def test_every_strategy_ends_in_a_sealed_run(tiny: str, data: str, keys: tuple[str, ...]) -> None:
+def test_every_save_and_eval_strategy_ends_in_a_sealed_run(tiny: str, data: str, keys: tuple[str, ...]) -> None:
     run = train(tiny, data, "train.num_train_epochs=1", *keys)
     assert json.loads((run.path / "run.json").read_text(encoding="utf-8"))["sealed"]
 
 
-def test_no_rows_held_back_still_makes_a_model(tiny: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_without_validation_and_test_rows_saves_a_model(tiny: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:
     run = train(tiny, data, "train.num_train_epochs=1", "data.split.validation=0", "data.split.test=0")
     assert run.report is None
     assert not (run.path / "metrics.json").exists()
@@ -126,7 +126,7 @@ def test_no_rows_held_back_still_makes_a_model(tiny: str, data: str, capsys: pyt
     assert "neither test nor validation rows: nothing was scored\n" in said
 
 
-def test_named_splits_are_used_and_mapped_by_name(tiny: str, data: str) -> None:
+def test_given_splits_are_used_with_their_column_names(tiny: str, data: str) -> None:
     write_jsonl("test.jsonl", make_reviews(20, seed=9)[::-1])
     run = llmkit.train(
         None, *FAST, task="classify", model=tiny, train=data, validation="test.jsonl", test="test.jsonl", epochs=10.0,
@@ -140,7 +140,7 @@ def test_named_splits_are_used_and_mapped_by_name(tiny: str, data: str) -> None:
     assert run.report.metrics["accuracy"].value > 0.9
 
 
-def test_precision_columns_and_threads_stand_in_the_resolved_recipe(finished: Path) -> None:
+def test_resolved_recipe_has_precision_columns_and_threads(finished: Path) -> None:
     text = (finished / "recipe.yaml").read_text(encoding="utf-8")
     assert text.startswith("# llmkit train ")
     assert "# precision: fp32 (hidden size 32 is below 256), scores in fp32; " in text
@@ -151,7 +151,7 @@ def test_precision_columns_and_threads_stand_in_the_resolved_recipe(finished: Pa
 
 
 @pytest.mark.parametrize("precision", ["bf16"])
-def test_validation_is_scored_in_fp32_also_when_training_is_not(tiny: str, data: str, precision: str) -> None:
+def test_validation_of_bf16_training_is_scored_in_fp32(tiny: str, data: str, precision: str) -> None:
     """The last evaluation of a bf16 run equals the fp32 score of the weights that it saved."""
     run = train(tiny, data, "train.precision=bf16", "train.num_train_epochs=1", "data.split.test=0")
     logged = [e for e in lines(run.path / "log.jsonl") if "eval_accuracy" in e][-1]
@@ -162,7 +162,7 @@ def test_validation_is_scored_in_fp32_also_when_training_is_not(tiny: str, data:
     }
 
 
-def test_own_forward_takes_the_autocast_away_and_puts_it_back(tiny: str) -> None:
+def test_disable_autocast_removes_and_restores_it(tiny: str) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(tiny)
     wrapped = torch.autocast("cpu", torch.bfloat16)(model.forward)
     model.forward = wrapped
@@ -179,7 +179,7 @@ def refused(kind: type[LlmkitError], sentence: str, act: Callable[[], Any]) -> N
     assert sorted(Path().rglob("*")) == before
 
 
-def test_a_refused_run_leaves_nothing_behind(tiny: str, data: str) -> None:
+def test_rejected_run_leaves_no_files(tiny: str, data: str) -> None:
     refused(
         DataError,
         "reviews.jsonl: no column 'sentence'; columns: text, label; map it with data.columns.text=COLUMN or --text COLUMN",
@@ -202,7 +202,7 @@ def test_a_refused_run_leaves_nothing_behind(tiny: str, data: str) -> None:
     )
 
 
-def test_a_finished_run_is_never_overwritten(tiny: str, data: str) -> None:
+def test_finished_run_is_never_overwritten(tiny: str, data: str) -> None:
     train(tiny, data, "train.max_steps=1", "train.eval_strategy=no", out="runs/x")
     refused(
         OutputError,
@@ -211,7 +211,7 @@ def test_a_finished_run_is_never_overwritten(tiny: str, data: str) -> None:
     )
 
 
-def test_the_same_run_unfinished_starts_again_and_another_one_is_refused(
+def test_unfinished_run_starts_again_and_another_is_rejected(
     tiny: str, data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = ("train.max_steps=2", "train.eval_strategy=no")
@@ -234,7 +234,7 @@ def test_the_same_run_unfinished_starts_again_and_another_one_is_refused(
     assert not Path("run/.lock").exists()
 
 
-def test_a_loss_that_is_no_number_stops_the_run_before_weights_are_saved(tiny: str, data: str) -> None:
+def test_nan_loss_stops_the_run_before_weights_are_saved(tiny: str, data: str) -> None:
     with pytest.raises(InternalError) as fault:
         train(
             tiny, data, "train.learning_rate=1e30", "train.warmup_steps=0", "train.max_grad_norm=0", "train.optim=sgd"
@@ -248,7 +248,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_weights_are_saved(tiny: s
 
 
 @pytest.mark.parametrize("name", WORLD_SIZE_VARIABLES)
-def test_a_launcher_that_is_not_known_is_refused(
+def test_unknown_launcher_is_rejected(
     tiny: str, data: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(name, "2")
@@ -261,7 +261,7 @@ def test_a_launcher_that_is_not_known_is_refused(
     )
 
 
-def test_a_model_that_was_fine_tuned_before_is_trained_further(
+def test_fine_tuned_model_can_be_trained_further(
     finished: Path, data: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(str(finished), data, "train.max_steps=1", "train.eval_strategy=no")
@@ -274,7 +274,7 @@ def test_a_model_that_was_fine_tuned_before_is_trained_further(
 
 
 @pytest.mark.parametrize("label", ["bad", 1.5])
-def test_what_another_kind_of_run_has_tuned_is_not_handed_on(label: Any) -> None:
+def test_calibration_of_another_problem_type_is_not_inherited(label: Any) -> None:
     names = {"id2label": {0: "war", 1: "peace"}, "label2id": {"war": 0, "peace": 1}, "thresholds": [0.25, 0.75]}
     kind = "multi_label_classification"
     model = make_tiny_model("multi", auto_class="AutoModelForSequenceClassification", problem_type=kind, **names)
@@ -292,7 +292,7 @@ def test_what_another_kind_of_run_has_tuned_is_not_handed_on(label: Any) -> None
     assert llmkit.predict(run.path, ["a film"])
 
 
-def test_the_share_of_texts_that_max_length_cuts_is_said(
+def test_share_of_truncated_texts_is_printed(
     tiny: str, data: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train(tiny, data, "model.max_length=8", "train.max_steps=1", "train.eval_strategy=no")
@@ -301,21 +301,21 @@ def test_the_share_of_texts_that_max_length_cuts_is_said(
     assert f"max_length 8 cuts {cut} of 60 texts ({cut / 60:.1%})\n" in said
 
 
-def test_a_default_max_length_shrinks_to_the_model_and_says_so(data: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_default_max_length_is_reduced_to_the_model_and_printed(data: str, capsys: pytest.CaptureFixture[str]) -> None:
     small = make_tiny_model("small", max_position_embeddings=32)
     train(small, data, "train.max_steps=1", "train.eval_strategy=no")
     assert "max_length: 32, as long as the model can read\n" in capsys.readouterr().err
     assert AutoTokenizer.from_pretrained("run/model").model_max_length == 32
 
 
-def test_no_token_reaches_the_run_folder(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_access_token_reaches_the_run_folder(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_SecretSecretSecret")
     monkeypatch.setattr("sys.argv", ["llmkit", "--token=hf_SecretSecretSecret"])
     train(tiny, data, "train.max_steps=1", "train.eval_strategy=no", "train.hf.run_name=https://me:SecretSecret@host/x")
     assert not [path for path in Path("run").rglob("*") if path.is_file() and b"SecretSecret" in path.read_bytes()]
 
 
-def test_a_full_disk_is_a_sentence(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_a_disk_error(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(what: str, path: Path) -> None:
         if what == "sync" and "checkpoints" in path.parts:
             raise OSError(28, os.strerror(28))
@@ -333,7 +333,7 @@ def test_a_full_disk_is_a_sentence(tiny: str, data: str, monkeypatch: pytest.Mon
 LABELS = ["naïve", "a=b", "c/d", "<b>x</b>", "../up", 'say "hi", ok', "two\nlines", "喜欢", "مرحبا", "🙂"]
 
 
-def test_labels_are_never_paths_or_markup_and_come_back_as_they_are(tiny: str) -> None:
+def test_unusual_labels_are_returned_unchanged(tiny: str) -> None:
     rows = [{"text": f"text {i} {'great' if i % 2 else 'dull'}", "label": LABELS[i % len(LABELS)]} for i in range(60)]
     run = train(
         tiny, write_jsonl("odd.jsonl", rows), "train.max_steps=2", "train.eval_strategy=no", "eval.baselines=[majority]"

@@ -20,7 +20,7 @@ KEYS = ["train.max_steps=2", "train.eval_strategy=no", "train.save_strategy=no"]
 
 
 @pytest.mark.parametrize("shortcuts", ["auto", "off"])
-def test_every_training_of_a_bf16_trainer_is_under_autocast(tiny: str, tmp_path: Path, shortcuts: str) -> None:
+def test_repeated_bf16_training_uses_autocast(tiny: str, tmp_path: Path, shortcuts: str) -> None:
     made = make_reviews(20)
     columns = {name: [row[name] for row in made] for name in ("text", "label")}
     rows = build_rows(columns, "rows", range(20), row_numbered=True).with_column_mapping(

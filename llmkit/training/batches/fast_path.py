@@ -1,4 +1,7 @@
-"""What makes a step cheaper and changes nothing that it computes: installed while the Trainer learns, and only then."""
+"""Fast path of training: padding-free batches and a sparse head, with the same loss and gradient as plain training.
+
+It is installed in the model during training only.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ from llmkit.models.networks import NetworkConfig
 from llmkit.tasks.base import Batch, Feature
 
 LENGTH_CUT_REASON = "steps are cut by source and target length (same gradient); an encoder-decoder has no others"
-PROBE_FEATURES = 64  # features among which a long and a short one are looked for
+PROBE_FEATURES = 64  # features from which a long and a short one are chosen
 
 
 @dataclass
@@ -28,12 +31,12 @@ class FastPath:
     model: PreTrainedModel
     padding_free: PaddingFree | None
     reason: str = ""
-    sparse_head: SparseHead | None = None  # where there is no packing, which does the same and more
-    in_place_embedding_grad: bool = True  # whether the embedding's gradient is collected in place
+    sparse_head: SparseHead | None = None  # only without padding-free batches, which include it
+    in_place_embedding_grad: bool = True  # whether the embedding gradient is accumulated in place
     installed: bool = False
 
     def describe(self) -> str:
-        """One line for the user."""
+        """Return the line that names the optimizations in use, or why there are none."""
         off = "(same gradient; train.fast_path=off)"
         if self.padding_free is not None:
             last = ", the last layer only where it is read" if self.padding_free.last_layer is not None else ""
@@ -46,7 +49,7 @@ class FastPath:
         return f"shortcuts: none ({self.reason}); batches are padded"
 
     def install(self) -> None:
-        """Begin."""
+        """Install the optimizations in the model."""
         if self.padding_free is not None:
             self.padding_free.install()
             if self.in_place_embedding_grad:
@@ -57,7 +60,7 @@ class FastPath:
         self.installed = True
 
     def remove(self) -> None:
-        """Make the model what it was."""
+        """Restore the plain model."""
         if self.padding_free is not None:
             self.padding_free.remove()
             remove_embedding_gradient(self.model)
@@ -68,7 +71,7 @@ class FastPath:
 
     @contextmanager
     def disable(self) -> Iterator[None]:
-        """The plain model for a while."""
+        """Restore the plain model inside the block."""
         was_installed = self.installed
         self.remove()
         try:
@@ -78,7 +81,7 @@ class FastPath:
                 self.install()
 
     def transform_batch(self, padded: Batch, plain: Batch) -> dict[str, Any]:
-        """What the model reads of a batch that would read `plain` of it without shortcuts."""
+        """Return the model inputs for a padded batch; `plain` are its inputs without the fast path."""
         if self.padding_free is not None:
             return self.padding_free.pack(padded)
         if self.sparse_head is not None:
@@ -86,7 +89,7 @@ class FastPath:
         return plain
 
     def count_sent_tokens(self, padded: Batch) -> int:
-        """The tokens of the batch that go through the model."""
+        """Return the number of tokens of the batch that go through the model."""
         return padded["input_ids"].numel() if self.padding_free is None else self.padding_free.count_tokens(padded)
 
 
@@ -98,10 +101,10 @@ def build_fast_path(
     collate: Callable[[Sequence[Feature]], Batch],
     reads: Literal["first", "labels", "all"] = "first",
 ) -> FastPath:
-    """The shortcuts that this model, machine and recipe allow; tried on two of the features."""
+    """Build the fast path that this model, device and recipe allow, after a test on two of the features."""
     by_length = sorted(features[:PROBE_FEATURES], key=lambda feature: -len(feature["input_ids"]))
     probe = collate([by_length[0], by_length[-1]])
-    if reads == "labels":  # of every token: a drawn mask may hide one alone, which nothing can be compared with
+    if reads == "labels":  # label every token: a random mask may select a single one, too few to compare
         probe["labels"] = probe["input_ids"].masked_fill(~probe["attention_mask"].bool(), IGNORE_INDEX)
     why = ""
     if wanted == "off":
@@ -117,7 +120,7 @@ def build_fast_path(
     if reads != "all" and not why:
         packing, why = try_padding_free(model, probe, reads)
         if packing is not None:
-            # Several processes average the gradients that torch made, and this one it does not see.
+            # DDP averages the gradients that torch computes; it does not see the one that is accumulated in place.
             return FastPath(model, packing, in_place_embedding_grad=args.world_size == 1)
     if (
         reads == "labels"

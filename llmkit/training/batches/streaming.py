@@ -1,4 +1,4 @@
-"""Steps from a stream of features: shuffled within a window, so that memory holds a window and no more."""
+"""Streaming dataset of optimizer steps: shuffles features within a window, so that memory holds one window only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmkit.data.batching import permute_rows
 from llmkit.tasks.base import Feature
 from llmkit.training.batches.dataset import IndexedFeature
 
-SHUFFLE_WINDOW = 4096  # features that are in memory
+SHUFFLE_WINDOW = 4096  # features in memory
 
 
 class StreamSteps(IterableDataset[dict[str, Any]]):
@@ -33,11 +33,11 @@ class StreamSteps(IterableDataset[dict[str, Any]]):
         self.window, self.epoch, self.skipped_steps = max(window, rows_per_step), 0, (0, 0)
 
     def skip(self, epoch: int, steps: int) -> None:
-        """Give nothing for the first `steps` of an epoch: a run that goes on has taken them, and throws them away."""
+        """Yield empty steps for the first `steps` of an epoch: a resumed run has trained on them and discards them."""
         self.skipped_steps = epoch, steps
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next."""
+        """Set the epoch whose order the next iteration uses."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -47,7 +47,7 @@ class StreamSteps(IterableDataset[dict[str, Any]]):
         left = skipped if epoch == self.epoch else 0
         for window in count():
             some = list(islice(numbered, self.window))
-            # Another number than that of any plain epoch: a seed of three parts draws on its own.
+            # The seed has three parts (seed, epoch, window), so it never equals the seed of an epoch in memory.
             shuffled = permute_rows(len(some), self.seed, self.epoch, window)
             held += [some[i] for i in shuffled.tolist()]
             last = len(some) < self.window
@@ -60,5 +60,5 @@ class StreamSteps(IterableDataset[dict[str, Any]]):
 
 
 def build_stream_loader(steps: StreamSteps) -> DataLoader[Any]:
-    """A dataloader whose items are steps."""
+    """Return a DataLoader that yields whole steps."""
     return DataLoader(steps, batch_size=None)

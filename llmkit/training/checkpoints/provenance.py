@@ -1,4 +1,4 @@
-"""What run.json says of a run, from its beginning on, and where its checkpoints go."""
+"""Builds run.json when a run starts or resumes, and creates the checkpoint policy."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 
 class Provenance(NamedTuple):
-    """What a run starts from, and in what it is allowed to differ from the unfinished one in its folder."""
+    """Inputs of a run as in run.json, and the allowed changes against the unfinished run in its folder."""
 
     facts: dict[str, Any]
     allowed_changes: RecipeDiff
 
 
 def check_provenance(start: PreparedRun, path: Path) -> Provenance:
-    """Both, before a model loads. Raises OutputError where the folder holds a run of something else."""
+    """Collect the provenance before a model loads. Raises OutputError if the folder holds a different run."""
     facts = collect_provenance(start)
     return Provenance(facts, resume.compare_with_unfinished_run(path, start.requested, facts))
 
 
 def collect_provenance(start: PreparedRun) -> dict[str, Any]:
-    """What run.json says of the rows, the files and the recipe that a run starts from."""
+    """Collect the run.json fields on the rows, files and recipe that a run starts from."""
     recipe, name, splits = start.recipe, start.model, start.splits
     task_file = Path(recipe.task) if recipe.task.endswith(".py") else None
     model_hashes = None if name.folder is None else manifest.hash_tree(name.folder, name.folder)
@@ -90,7 +90,7 @@ def write_run_record(
     if found is None:
         checkpoint.clear_checkpoints(folder / CHECKPOINTS_FOLDER)
         (folder / "log.jsonl").unlink(missing_ok=True)
-        manifest.begin_manifest(folder.path, text, facts)  # first: a folder with a recipe alone would be nobody's
+        manifest.begin_manifest(folder.path, text, facts)  # first: a folder with only a recipe would not be recognized as a run
     else:
         then = manifest.read_manifest(folder.path)
         precise = recipe_diff.diff_recipes(
@@ -112,7 +112,7 @@ def write_run_record(
 def build_checkpoint_policy(
     recipe: Recipe, folder: RunFolder, about: Mapping[str, Any], stop: StopRequest, resumed: Checkpoint | None
 ) -> CheckpointPolicy:
-    """What keeps the run's checkpoints."""
+    """Build the checkpoint policy of a run."""
     from llmkit.training.checkpoints.policy import CheckpointPolicy
 
     return CheckpointPolicy(folder / CHECKPOINTS_FOLDER, about, recipe.train.save_total_limit, stop, resumed)

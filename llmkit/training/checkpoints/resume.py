@@ -1,4 +1,4 @@
-"""Taking up a run again: which one, whether what is asked is still the same, and from which checkpoint."""
+"""Resuming a run: finds the run, compares the requested recipe with it, and chooses the checkpoint."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from llmkit.training.processes import strategies
 
 
 def parse_resume_path(resume: str | Path) -> tuple[Path, int | None]:
-    """The run folder that `--resume` names, and the step where it names a checkpoint of it.
+    """Return the run folder that `--resume` names, and the step if it names a checkpoint.
 
-    Raises MissingInputError where it names neither.
+    Raises MissingInputError if it names neither.
     """
     path = Path(resume).expanduser()
     step = checkpoint.CHECKPOINT_NAME.fullmatch(path.resolve().name)
@@ -35,7 +35,7 @@ def parse_resume_path(resume: str | Path) -> tuple[Path, int | None]:
 
 
 def load_run_recipe(run: Path) -> Recipe:
-    """The recipe of an earlier run's command. Raises OutputError where the run has not kept it."""
+    """Load the recipe of an earlier run's command. Raises OutputError if the run has not recorded it."""
     about = manifest.read_manifest(run)
     if "given" not in about:
         raise OutputError(f"{run}: was begun by an older llmkit", "give the command that began it, with -o")
@@ -46,13 +46,13 @@ def load_run_recipe(run: Path) -> Recipe:
 
 
 def check_output_dir_matches(run: Path, output_dir: str | None) -> None:
-    """Raise UsageError where another folder is named beside the run to go on with."""
+    """Raise UsageError if `--output-dir` names another folder than the run to resume."""
     if output_dir is not None and run.resolve() != Path(output_dir).expanduser().resolve():
         raise UsageError(f"--resume {run} and --output-dir {output_dir} name two runs", "leave one out")
 
 
 def check_data_unchanged(path: Path) -> None:
-    """Raise OutputError where a file that a finished run has read is another one now."""
+    """Raise OutputError if a data file of a finished run has changed since."""
     for one in manifest.read_manifest(path).get("data", []):
         file = resolve_path(one["name"])
         if file.is_file() and manifest.hash_file(file) != one["sha256"]:
@@ -61,9 +61,10 @@ def check_data_unchanged(path: Path) -> None:
 
 
 def compare_with_unfinished_run(path: Path, asked: RequestedRecipe, facts: Mapping[str, Any]) -> RecipeDiff:
-    """What is allowed to differ from the unfinished run at `path`. Raises OutputError with a table of what is not.
+    """Return the allowed differences from the unfinished run at `path`. Raises OutputError with a table of the others.
 
-    `facts` are those of its manifest: files and their hashes. A folder without a run differs in nothing.
+    `facts` are the run.json fields of the new run, with files and their hashes. A folder without a run has no
+    differences.
     """
     if not (path / "run.json").exists():
         return []
@@ -78,7 +79,7 @@ def compare_with_unfinished_run(path: Path, asked: RequestedRecipe, facts: Mappi
 
 
 def list_file_hashes(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run is made of beside its recipe, by a name for the table."""
+    """Return the inputs of a run besides its recipe: file hashes and revisions, by their name in the table."""
     found = {f"data {one['name']}": one["sha256"] for one in facts["data"]}
     model, tokenizer, vectors = (facts.get(what) or {} for what in ("model", "tokenizer", "vectors"))
     parts = {given: {"files": files} for given, files in (model.get("parts") or {}).items()}
@@ -91,9 +92,10 @@ def list_file_hashes(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_resume_checkpoint(path: Path, step: int | None, strategy: str = "ddp") -> Checkpoint | None:
-    """The checkpoint that the run at `path` goes on from, that of `step` or the newest; None where it begins.
+    """Find the checkpoint to resume from, that of `step` or the newest; None if the run starts from its first step.
 
-    It is said, and what is to be removed for it; nothing is yet. Raises OutputError where that of `step` is not whole.
+    Prints the choice and the checkpoints to be removed; nothing is removed yet. Raises OutputError if the checkpoint
+    of `step` is not valid.
     """
     if not (path / "run.json").exists():
         return None
@@ -118,7 +120,7 @@ def find_resume_checkpoint(path: Path, step: int | None, strategy: str = "ddp") 
 
 
 def report_library_changes(then: Mapping[str, Any], now: Mapping[str, str]) -> None:
-    """Say where libraries are others than when the run began: the weights may differ in their last bits."""
+    """Print which library versions have changed since the run began: the weights may differ in their last bits."""
     found = recipe_diff.diff_recipes(then["versions"], dict(now))
     if found:
         said = ", ".join(f"{name} {new} (then {old})" for name, old, new in found)
@@ -126,7 +128,7 @@ def report_library_changes(then: Mapping[str, Any], now: Mapping[str, str]) -> N
 
 
 def format_resume_hint(path: Path) -> str:
-    """What to say of a run that was ended before its end."""
+    """Return the message on an interrupted run: its last checkpoint and the command that resumes it."""
     done = next(iter(checkpoint.list_checkpoint_steps(path / CHECKPOINTS_FOLDER)), None)
     several = f" --processes {distributed.world_size()}" if distributed.world_size() > 1 else ""
     again = f"`llmkit train --resume {shlex.quote(str(path))}{several}`"

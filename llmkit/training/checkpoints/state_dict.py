@@ -1,4 +1,4 @@
-"""What a run would lose with its process: optimizer, schedule, generators of chance. As tensors and JSON, no pickle."""
+"""Training state as tensors and JSON, without pickle: optimizer, learning rate schedule, random states."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def unflatten_state(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def write_tensors(tensors: Tensors, path: Path) -> None:
-    """Write tensors to a file; those that share memory are written each."""
+    """Write tensors to a safetensors file; tensors that share memory are copied first."""
     seen: set[int] = set()
     apart = {}
     for name, tensor in tensors.items():
@@ -77,7 +77,7 @@ def write_tensors(tensors: Tensors, path: Path) -> None:
 
 
 def read_tensors(path: Path) -> Tensors:
-    """The tensors of a file, on the CPU."""
+    """Read the tensors of a safetensors file, on the CPU."""
     found: Tensors = load_file(path)
     return found
 
@@ -88,17 +88,17 @@ def write_state_json(value: Any, path: Path) -> None:
 
 
 def get_rng_state() -> dict[str, Any]:
-    """The state of every generator that this process may draw from in training."""
+    """Return the state of every random generator that training may use in this process."""
     found = {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()}
     if torch.cuda.is_available():
-        found["cuda"] = torch.cuda.get_rng_state()  # of the one device that it drives
+        found["cuda"] = torch.cuda.get_rng_state()  # of this process's one device
     if torch.backends.mps.is_available():
         found["mps"] = torch.mps.get_rng_state()
     return found
 
 
 def restore_rng_state(found: Mapping[str, Any]) -> None:
-    """Let every generator go on from there; a device that is not here any more is left out."""
+    """Restore the random states; those of a device that is no longer present are skipped."""
     torch.set_rng_state(found["torch"])
     np.random.set_state(found["numpy"])
     random.setstate(found["python"])
@@ -109,13 +109,13 @@ def restore_rng_state(found: Mapping[str, Any]) -> None:
 
 
 def list_checkpoint_weights(model: nn.Module) -> set[str]:
-    """The names of the weights and buffers that training may change. Tied weights have one."""
+    """Return the names of the weights and buffers that training may change; tied weights have one name."""
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     return trained | {name for name, _ in model.named_buffers()}
 
 
 def select_checkpoint_weights(model: nn.Module) -> Tensors:
-    """The weights and buffers that a checkpoint holds."""
+    """Return the weights and buffers to save in a checkpoint."""
     names = list_checkpoint_weights(model)
     return {name: tensor for name, tensor in model.state_dict().items() if name in names}
 
@@ -132,7 +132,7 @@ def load_checkpoint_weights(model: nn.Module, path: Path) -> None:
 
 
 def get_optimizer_state(optimizer: Any) -> dict[str, Any]:
-    """The optimizer's state. Raises RecipeError where it keeps something that only a pickle could hold."""
+    """Return the optimizer's state dict. Raises RecipeError if saving it needs a pickle."""
     state: dict[str, Any] = optimizer.state_dict()
     try:
         flatten_state(state, "optimizer", {})
@@ -143,7 +143,7 @@ def get_optimizer_state(optimizer: Any) -> dict[str, Any]:
 
 
 def load_optimizer_state(optimizer: Any, state: dict[str, Any]) -> None:
-    """Give the optimizer its state. The learning rate that it was made with stays."""
+    """Load the optimizer's state dict. Its configured learning rate stays."""
     inner = unwrap_optimizer(optimizer)
     with keep_initial_rates(inner):
         optimizer.load_state_dict(state)
@@ -151,19 +151,19 @@ def load_optimizer_state(optimizer: Any, state: dict[str, Any]) -> None:
         for weight, number in zip(group["params"], saved["params"], strict=True):
             for name, value in state["state"].get(number, {}).items():
                 if isinstance(value, Tensor) and inner.state[weight][name].dtype != value.dtype:
-                    # torch casts to the weight's type: an optimizer that keeps more digits would lose them
+                    # torch casts the state to the weight's dtype: an optimizer with a wider dtype would lose digits
                     inner.state[weight][name] = value.to(weight.device)
 
 
 def unwrap_optimizer(optimizer: Any) -> Any:
-    """The optimizer without what Accelerate has put around it."""
+    """Return the optimizer without Accelerate's wrapper."""
     return getattr(optimizer, "optimizer", optimizer)
 
 
 @contextmanager
 def keep_initial_rates(optimizer: Any) -> Iterator[None]:
-    """A while in which the optimizer is given its state; its rates are then scaled to what it was made with: a run may
-    go on at another one."""
+    """Load the optimizer state inside the block; its learning rates are then rescaled to the configured ones, because
+    a resumed run may use another rate."""
     made_with = [group.get("initial_lr") for group in optimizer.param_groups]
     yield
     for group, rate in zip(optimizer.param_groups, made_with, strict=True):
@@ -173,7 +173,7 @@ def keep_initial_rates(optimizer: Any) -> Iterator[None]:
 
 
 def load_lr_scheduler_state(schedule: Any, state: dict[str, Any]) -> None:
-    """Let the schedule go on from its step, at the rates of its optimizer."""
+    """Load the schedule's step, and take the learning rates from its optimizer."""
     schedule.load_state_dict(state)
     if hasattr(schedule, "base_lrs"):
         groups = schedule.optimizer.param_groups

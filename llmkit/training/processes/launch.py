@@ -1,6 +1,6 @@
-"""Starting the processes of a run: this command again, once for each, by torchrun on CPUs and by Accelerate on GPUs.
+"""Launches the processes of a run: the same command once per process, by torchrun on CPUs and Accelerate on GPUs.
 
-`accelerate launch --cpu` starts one process whatever it is asked for, and says nothing: on CPUs it is never used.
+`accelerate launch --cpu` silently starts a single process whatever number is requested, so CPUs use torchrun.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ FORWARDED_SIGNALS = (
     "SIGHUP",
     "SIGQUIT",
     "SIGUSR1",
-)  # what every process hears when the launcher does
-SHUTDOWN_SECONDS = 300  # seconds that a process has to save after a signal, before it is killed
+)  # the launcher forwards them to every process
+SHUTDOWN_SECONDS = 300  # a process has this long to save after a signal before it is killed
 STOPPED_EXIT_CODE, KILLED_EXIT_CODE = (
     75,
     70,
-)  # exit codes: by a signal to the launcher, and of a process that was killed
+)  # exit codes: the launcher received a signal; a process was killed
 
 
 def launch_processes(recipe: Recipe, places: ProcessGrid, flags: Sequence[str] = ()) -> int:
-    """The exit code of the run that this starts on all processes; `flags` are those of the command beside the recipe.
+    """Launch the run on all processes and return its exit code; `flags` are the command's flags besides the recipe.
 
-    Raises what is wrong with the recipe or the machine before anything starts.
+    Raises an LlmkitError for mistakes in the recipe or for the machine before any process starts.
     """
     from llmkit.models.device import get_device
 
@@ -59,7 +59,7 @@ def launch_processes(recipe: Recipe, places: ProcessGrid, flags: Sequence[str] =
 
 
 def check_launch(recipe: Recipe, places: ProcessGrid, on: str) -> None:
-    """Raise RecipeError or UsageError where this machine cannot carry so many processes, or not by this strategy."""
+    """Raise RecipeError or UsageError if this machine cannot run that number of processes, or not by this strategy."""
     strategies.check_strategy(recipe.train.strategy, on, places.world_size)
     if on == "mps":
         raise UsageError(f"--processes {places.processes}: one process drives the GPU of a Mac", "leave it out")
@@ -73,7 +73,7 @@ def check_launch(recipe: Recipe, places: ProcessGrid, on: str) -> None:
 
 
 def build_launcher(strategy: str, places: ProcessGrid, on: str, words: Sequence[str]) -> Callable[[], None]:
-    """What starts the processes and returns when all are done; it raises where one fails."""
+    """Return a function that starts the processes and waits for them; it raises if one fails."""
     if on == "cpu":
         from torch.distributed import run
 
@@ -87,7 +87,7 @@ def build_launcher(strategy: str, places: ProcessGrid, on: str, words: Sequence[
 
 
 def build_torchrun_args(places: ProcessGrid) -> list[str]:
-    """The words of torchrun."""
+    """Build the arguments of torchrun."""
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     heard = [name for name in FORWARDED_SIGNALS if name != "SIGHUP" or not nohup]
     words = [f"--nproc-per-node={places.processes}", f"--signals-to-handle={','.join(heard)}"]
@@ -99,7 +99,8 @@ def build_torchrun_args(places: ProcessGrid) -> list[str]:
 
 
 def build_accelerate_args(places: ProcessGrid, profile: Path) -> list[str]:
-    """The words of `accelerate launch`. Precision is llmkit's to choose, and the profile is not the user's default."""
+    """Build the arguments of `accelerate launch`. llmkit sets the precision itself and passes its own profile, so the
+    user's default config has no effect."""
     host, port = places.resolve_main_address()
     return ["--config_file", str(profile), "--num_processes", str(places.world_size),
             "--num_machines", str(places.machines), "--machine_rank", str(places.machine_rank),
@@ -109,7 +110,7 @@ def build_accelerate_args(places: ProcessGrid, profile: Path) -> list[str]:
 
 @contextmanager
 def export_launch_environment(places: ProcessGrid, on: str, shown: Path) -> Iterator[None]:
-    """The environment with what the processes are to know, for a while; what the user has set there stays."""
+    """Set the environment variables of the processes inside the block; variables that the user has set stay."""
     cores = os.cpu_count() or 1
     new = {
         distributed.PROCESSES_VARIABLE: str(places.world_size),
@@ -136,7 +137,7 @@ def export_launch_environment(places: ProcessGrid, on: str, shown: Path) -> Iter
 
 @contextmanager
 def silence_launcher_logs() -> Iterator[None]:
-    """No log lines of the launcher: what they say, llmkit says in a sentence."""
+    """Disable the launcher's log lines inside the block: llmkit prints one error message instead."""
     logging.disable(logging.CRITICAL)
     try:
         yield
@@ -145,7 +146,7 @@ def silence_launcher_logs() -> Iterator[None]:
 
 
 def run_launcher(run: Callable[[], None], places: ProcessGrid, shown: Path) -> int:
-    """Start and wait; the exit code of the process that failed, whose error stands on the terminal once."""
+    """Run the launcher to its end and return the exit code; the error of a failed process is printed once."""
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
@@ -166,17 +167,20 @@ def run_launcher(run: Callable[[], None], places: ProcessGrid, shown: Path) -> i
 
 
 def report_signal_exit(what: str, code: int) -> int:
-    """The exit code of a job that a signal has ended, which is said; of Ctrl-C the command line says it itself."""
+    """Print that a signal ended the job and return its exit code; for Ctrl-C the command line prints it."""
     if code != 130:
         console.print_error(what)
     return code
 
 
 def report_failed_processes(codes: Mapping[int, int], size: int, note: Mapping[str, Any] | None) -> int:
-    """The exit code of a job by those of its failed processes and what one of them noted; says what is still unsaid."""
+    """Return the job's exit code from the failed ranks' codes and the recorded error, which is printed if it was not.
+
+    `codes` maps ranks to exit codes; `note` is the error that a rank recorded, or None.
+    """
     if note and note["code"] not in distributed.SIGNAL_EXIT_CODES:
         return int(note["code"])
-    # The launcher sends SIGTERM to those that are left when one is gone, and SIGKILL to those that do not leave.
+    # When a process dies, the launcher sends SIGTERM to the others, and SIGKILL to those that do not exit.
     gone = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
     if note and not (gone and note["sentence"] == f"stopped by {signal.SIGTERM.name}"):
         return report_signal_exit(note["sentence"], int(note["code"]))
@@ -186,7 +190,7 @@ def report_failed_processes(codes: Mapping[int, int], size: int, note: Mapping[s
 
 
 def read_error_note(shown: Path) -> dict[str, Any] | None:
-    """What the first process that ended with an error has noted, None where none did."""
+    """Read the error recorded by the first process that failed, or None if there is none."""
     if not shown.exists():
         return None
     found: dict[str, Any] = json.loads(shown.read_text(encoding="utf-8"))
@@ -194,7 +198,7 @@ def read_error_note(shown: Path) -> dict[str, Any] | None:
 
 
 def describe_failed_rank(rank: int, size: int, code: int) -> str:
-    """What to say of a process that said nothing itself."""
+    """Return the error message for a rank that printed none itself."""
     if code >= 0:
         return f"rank {rank} of {size}: left with code {code} and said nothing; run it with --debug"
     name = signal.Signals(-code).name

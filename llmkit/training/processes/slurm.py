@@ -1,4 +1,4 @@
-"""A batch script for Slurm that runs a recipe: to read, to change, and to hand to `sbatch`."""
+"""Generates a Slurm batch script that runs a recipe with `sbatch`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from llmkit.errors import UsageError
 
-WARNING_SECONDS = 120  # seconds before the time limit in which a run saves and leaves
+WARNING_SECONDS = 120  # before the time limit Slurm sends a signal, upon which the run saves and exits
 TIME_LIMIT_PATTERN = re.compile(r"\d+|(\d+-)?\d{1,2}(:\d{2}){1,2}|\d+-\d{1,2}|\d+:\d{2}")
 
 
 @dataclass(frozen=True)
 class SlurmResources:
-    """What is asked of Slurm."""
+    """Resources to request from Slurm."""
 
     machines: int = 1
     processes: int = 1  # on each machine
@@ -26,8 +26,10 @@ class SlurmResources:
 
 
 def build_slurm_script(words: Sequence[str], cluster: SlurmResources, name: str) -> str:
-    """The batch script that runs `llmkit train` with these words on the cluster. Raises UsageError for what Slurm
-    would refuse. No word is read by the shell: each is quoted."""
+    """Build the batch script that runs `llmkit train` with these arguments, each quoted for the shell.
+
+    Raises UsageError for resources that Slurm would reject.
+    """
     check_slurm_resources(cluster)
     asked = {
         "job-name": re.sub(r"[^\w.-]+", "-", name).strip("-") or "llmkit",
@@ -38,7 +40,7 @@ def build_slurm_script(words: Sequence[str], cluster: SlurmResources, name: str)
         "time": cluster.time,
         "partition": cluster.partition,
         "signal": f"USR1@{WARNING_SECONDS}",
-        "open-mode": "append",  # the log of the job goes on when it runs again
+        "open-mode": "append",  # a requeued job appends to its log
         "output": "%x-%j.log",
     }
     lines = [f"#SBATCH --{key}={value}" for key, value in asked.items() if value is not None] + ["#SBATCH --requeue"]
@@ -49,8 +51,8 @@ def build_slurm_script(words: Sequence[str], cluster: SlurmResources, name: str)
         "#!/bin/bash",
         *lines,
         "",
-        "# One task a machine; each starts its own processes. At the time limit all save the same step and leave with",
-        "# 75: the job then goes back into the queue, and continues.",
+        "# One task per machine; each starts its own processes. At the time limit all processes save the same step and",
+        "# exit with code 75: the job is then requeued and resumes.",
         "set -u",
         *(['LLMKIT_MAIN="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):29500"', "export LLMKIT_MAIN"]
           if cluster.machines > 1 else []),
@@ -63,7 +65,7 @@ def build_slurm_script(words: Sequence[str], cluster: SlurmResources, name: str)
 
 
 def check_slurm_resources(cluster: SlurmResources) -> None:
-    """Raise UsageError for what is no number of machines, no time limit, or no partition's name."""
+    """Raise UsageError for an invalid number of machines, time limit or partition name."""
     for what, number in (("machines", cluster.machines), ("processes", cluster.processes), ("cpus", cluster.cpus)):
         if number < 1:
             raise UsageError(f"--{what} {number}: at least 1")

@@ -1,4 +1,4 @@
-"""How a model lies on several devices: whole on each, or in shares; the profiles that Accelerate's launcher reads."""
+"""Distributed strategies, replicated (DDP) or sharded (FSDP2, DeepSpeed), and their Accelerate launch profiles."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 from llmkit.errors import InternalError, RecipeError
 from llmkit.recipe import catalog
 
-# What each strategy wraps the model in, by the class's name.
+# The class that each strategy wraps the model in.
 STRATEGY_WRAPPERS = {
     "ddp": "DistributedDataParallel",
     "fsdp2": "FSDPModule",
     "deepspeed-zero2": "DeepSpeedEngine",
     "deepspeed-zero3": "DeepSpeedEngine",
 }
-# Those whose weights lie in shares: all processes must go through the model together.
+# Strategies with sharded weights: all ranks must run the same forward passes.
 SHARDED_STRATEGIES = ("fsdp2", "deepspeed-zero3")
-# Those whose optimizer only a pickle could hold: a run that was ended begins anew.
+# Strategies whose optimizer state needs a pickle: an interrupted run starts again from its first step.
 NON_RESUMABLE_STRATEGIES = ("deepspeed-zero2", "deepspeed-zero3")
 
 
 def check_strategy(strategy: str, on: str, size: int) -> None:
-    """Raise RecipeError where the strategy is none for this machine (`on`: its kind of device) or for one process."""
+    """Raise RecipeError if the strategy does not work on this type of device, or with a single process."""
     if strategy == "ddp":
         return
     if on != "cuda":
@@ -41,7 +41,7 @@ def check_strategy(strategy: str, on: str, size: int) -> None:
 
 
 def load_strategy_profile(strategy: str) -> dict[str, Any]:
-    """The profile as Accelerate's launcher reads it."""
+    """Load the strategy's profile for Accelerate's launcher."""
     from ruamel.yaml import YAML
 
     path = catalog.get_recipes_folder() / "profiles" / f"{strategy}.yaml"
@@ -50,7 +50,7 @@ def load_strategy_profile(strategy: str) -> dict[str, Any]:
 
 
 def build_strategy_arguments(strategy: str) -> dict[str, Any]:
-    """What TrainingArguments is told of the strategy: the same as the profile says, whatever started the processes."""
+    """Build the strategy's TrainingArguments from its profile, so that they are the same for every launcher."""
     if strategy == "fsdp2":
         return {"fsdp": True, "fsdp_config": dict(load_strategy_profile(strategy)["fsdp_config"])}
     if strategy.startswith("deepspeed"):
@@ -59,7 +59,7 @@ def build_strategy_arguments(strategy: str) -> dict[str, Any]:
 
 
 def build_deepspeed_config(about: Mapping[str, Any]) -> dict[str, Any]:
-    """DeepSpeed's own config; `auto` is what the Trainer fills in from the recipe."""
+    """Build DeepSpeed's config from the profile; the Trainer fills in each `auto` from the recipe."""
     return {
         "zero_optimization": {
             "stage": about["zero_stage"],
@@ -77,7 +77,7 @@ def build_deepspeed_config(about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_strategy_wrapper(model: Any, strategy: str, size: int) -> None:
-    """Raise InternalError where several processes do not train by the strategy that was asked for."""
+    """Raise InternalError if several processes do not train by the requested strategy."""
     names = [one.__name__ for one in type(model).__mro__]
     if size > 1 and STRATEGY_WRAPPERS[strategy] not in names:
         what = f"train.strategy: {strategy} was asked for, and {names[0]} is what runs"

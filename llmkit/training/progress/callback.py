@@ -1,4 +1,4 @@
-"""What a run says while it learns: a bar, a line an evaluation, a line at the end, and log.jsonl."""
+"""Training progress: a progress bar, one line per evaluation, one line at the end, and log.jsonl."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmkit.errors import DiskError
 from llmkit.runs import durable, manifest
 from llmkit.training.progress.throughput import ThroughputMeter, Totals
 
-SCORES_PER_LINE = 3  # scores in a line on an evaluation; log.jsonl has all
+SCORES_PER_LINE = 3  # scores in the line of an evaluation; log.jsonl has all
 
 
 class ProgressCallback(TrainerCallback):
@@ -28,20 +28,20 @@ class ProgressCallback(TrainerCallback):
         self.advance: Callable[..., None] = lambda *_, **__: None
         self.evaluations, self.totals_at_evaluation = 0, Totals()
         self.best: float | None = None
-        self.unfinished_message = ""  # what to say when training ends before its end
+        self.unfinished_message = ""  # the message if training stops early
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.meter.reset()  # again: a tracker may have taken seconds to start
+        self.meter.reset()  # a tracker may have taken seconds to start
         self.advance = self.stack.enter_context(console.show_progress("training", state.max_steps))
         if state.global_step:
             self.advance(state.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers, as JSON."""
+        """Return the callback's state as JSON values."""
         return {"evaluations": self.evaluations, "scored_until": list(self.totals_at_evaluation), "best": self.best}
 
     def load_state_dict(self, remembered: dict[str, Any], state: TrainerState) -> None:
-        """Remember that again, and let log.jsonl end where the checkpoint does."""
+        """Restore the state, and truncate log.jsonl to the events before the checkpoint."""
         self.evaluations, self.best = remembered["evaluations"], remembered["best"]
         self.totals_at_evaluation = Totals(*remembered["scored_until"])
         manifest.write_text_file(self.path, "".join(map(format_log_event, state.log_history)))
@@ -50,7 +50,7 @@ class ProgressCallback(TrainerCallback):
         self.unfinished_message = f"stopped after step {state.global_step:,} of {state.max_steps:,}"
         late = self.meter.recent_totals()
         left = late.seconds_per_step * (state.max_steps - state.global_step)
-        if self.evaluations:  # with the saving that belongs to it
+        if self.evaluations:  # the pauses include saving the checkpoints
             left += self.meter.paused_seconds / self.evaluations * count_remaining_evaluations(args, state)
         self.advance(1, format_step_stats(state, late), left)
 
@@ -75,7 +75,7 @@ class ProgressCallback(TrainerCallback):
         )
 
     def is_best(self, args: TrainingArguments, scores: dict[str, float]) -> bool:
-        """Whether these are the best scores so far, as the Trainer chooses; never where it does not choose."""
+        """Whether these are the best scores so far by `metric_for_best_model`; False if no best model is kept."""
         value = scores.get(args.metric_for_best_model or "")
         if value is None or not math.isfinite(value):
             return False
@@ -90,7 +90,7 @@ class ProgressCallback(TrainerCallback):
         console.print_message(format_run_summary(self.meter))
 
     def close(self) -> None:
-        """Take the bar away; harmless when there is none."""
+        """Close the progress bar, if it is open, and print why training stopped early."""
         self.stack.close()
         if self.unfinished_message:
             console.print_message(self.unfinished_message)
@@ -113,12 +113,12 @@ class ProgressCallback(TrainerCallback):
 
 
 def format_log_event(event: dict[str, Any]) -> str:
-    """An event as log.jsonl has it."""
+    """Format an event as a line of log.jsonl."""
     return json.dumps({"step": event["step"], **event}, allow_nan=False) + "\n"
 
 
 def format_step_stats(state: TrainerState, late: Totals) -> list[str]:
-    """What stands behind the bar; the first are the ones that a narrow terminal can do without."""
+    """Return the texts after the progress bar; a narrow terminal drops the first ones."""
     said = [f"epoch {state.epoch or 0:.2f}"]
     if late.mean_loss is not None:
         said.append(f"loss {late.mean_loss:.3f}" if late.mean_loss >= 0.01 else f"loss {late.mean_loss:.1e}")
@@ -127,7 +127,7 @@ def format_step_stats(state: TrainerState, late: Totals) -> list[str]:
 
 
 def count_remaining_evaluations(args: TrainingArguments, state: TrainerState) -> int:
-    """How many evaluations are still to come, with the one that this very step asks for."""
+    """Return the number of remaining evaluations, including one due at this step."""
     if args.eval_strategy == "epoch":
         return state.num_train_epochs - math.ceil(state.epoch or 1) + 1
     if args.eval_strategy == "steps":
@@ -136,12 +136,12 @@ def count_remaining_evaluations(args: TrainingArguments, state: TrainerState) ->
 
 
 def format_logged_score(value: float) -> str:
-    """A score with four digits; where there is none, `undefined`."""
+    """Format a score with four digits, or as `undefined` if it is not finite."""
     return f"{value:.4f}" if math.isfinite(value) else "undefined"
 
 
 def format_run_summary(meter: ThroughputMeter) -> str:
-    """One line on a run that has ended."""
+    """Return the line that summarizes a finished training."""
     whole = meter.run_totals()
     apart = (
         f" ({console.format_duration(meter.paused_seconds)} of it evaluating and saving)"

@@ -1,4 +1,4 @@
-"""What a run makes ready before its first step: features, a head that knows the shares, and what is settled."""
+"""Last preparation before training: encodes all splits, initializes the output bias, and chooses the precision."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def encode_splits(recipe: Recipe, task: Task, loaded: LoadedModel, splits: Splits) -> dict[str, EncodedRows]:
-    """The features of every split; says what share max_length cuts, and what the tokenizer does not know."""
+    """Encode every split, and print the share of truncated texts and of unknown tokens."""
     task.set_metrics(choose_metrics(recipe, task))
     length = recipe.model.max_length
     encoded = {"train": task.encode_train(splits.train, loaded.tokenizer, length)}
@@ -36,7 +36,7 @@ def encode_splits(recipe: Recipe, task: Task, loaded: LoadedModel, splits: Split
 
 
 def init_output_head(task: Task, loaded: LoadedModel) -> None:
-    """Let a fresh head begin with what can be said without reading, where the task knows it."""
+    """Initialize the output bias of a new head from the training rows, if the task defines one."""
     from llmkit.models import heads
 
     head = task.head()
@@ -51,7 +51,7 @@ def init_output_head(task: Task, loaded: LoadedModel) -> None:
 
 
 def resolve_settings(recipe: Recipe, splits: Splits, loaded: LoadedModel) -> tuple[Recipe, str]:
-    """The recipe as it will be carried out (columns and precision in it), and a sentence on precision and threads."""
+    """Return the recipe with resolved columns and precision, and the message on precision and threads."""
     import torch
 
     from llmkit.models.device import choose_precision, get_device

@@ -1,4 +1,4 @@
-"""The model that a run starts from: named, loaded with the task's head, and with small matrices where asked for."""
+"""Chooses the model of a run, loads it with the task's head, and adds LoRA adapters if requested."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def choose_model(recipe: Recipe, task: Task) -> tuple[Recipe, ModelRef]:
-    """The recipe with a model in it, and where that model is."""
+    """Return the recipe with its model filled in, and the reference to that model."""
     if recipe.model.encoder is not None:
         if recipe.lora is not None and (not recipe.lora.merge or recipe.lora.quantize != "none"):
             mend = "set lora.merge=true (and no lora.quantize), or leave lora out"
@@ -50,7 +50,7 @@ def choose_model(recipe: Recipe, task: Task) -> tuple[Recipe, ModelRef]:
 
 
 def check_lora_base(recipe: Recipe, name: ModelRef) -> None:
-    """Raise RecipeError where small matrices cannot stand beside the weights of the model."""
+    """Raise RecipeError if LoRA adapters cannot be added to the model."""
     assert recipe.lora is not None
     if recipe.lora.quantize != "none":
         from llmkit.models.adapters import quantize
@@ -64,10 +64,10 @@ def check_lora_base(recipe: Recipe, name: ModelRef) -> None:
 
 
 def load_run_model(recipe: Recipe, task: Task, name: ModelRef, train: Rows) -> tuple[Recipe, LoadedModel]:
-    """Tokenizer and model with the task's head, the fresh weights drawn from the recipe's seed.
+    """Load tokenizer and model with the task's head; new weights are initialized from the recipe's seed.
 
-    The model has been told how it answers, where the task knows that. The recipe
-    comes back with the model's own length where it named none and the default is too long.
+    The task configures the model. The returned recipe has the model's own max_length if the recipe sets none and the
+    default is too long.
     """
     recipe, loaded = load_base_model(recipe, task, name, train)
     loaded = adapt_model(recipe, name, task.head().auto_class, loaded)
@@ -77,7 +77,7 @@ def load_run_model(recipe: Recipe, task: Task, name: ModelRef, train: Rows) -> t
 
 
 def load_base_model(recipe: Recipe, task: Task, name: ModelRef, train: Rows) -> tuple[Recipe, LoadedModel]:
-    """The recipe with the length that it gets, and the model."""
+    """Load the model without adapters; return it with the recipe, whose max_length fits the model."""
     from transformers import set_seed
 
     from llmkit.models import heads
@@ -112,7 +112,7 @@ def load_base_model(recipe: Recipe, task: Task, name: ModelRef, train: Rows) -> 
     set_seed(recipe.train.seed)
     changes = section.config | head.config
     loaded = models.load_model(name, head.auto_class, changes, dtype=section.dtype, tokenizer=tokenizer)
-    if head.target_scale is not None:  # a head that was trained before answers in the user's units
+    if head.target_scale is not None:  # a head that was trained before predicts in the user's units
         mean, spread = head.target_scale
         fresh_head = any(f"{path}.weight" in loaded.new_weights for path, _ in heads.find_output_layers(loaded.model))
         heads.rescale_output_layer(
@@ -125,7 +125,7 @@ def load_base_model(recipe: Recipe, task: Task, name: ModelRef, train: Rows) -> 
 
 
 def adapt_model(recipe: Recipe, name: ModelRef, auto_class: str, loaded: LoadedModel) -> LoadedModel:
-    """The model, with `lora` frozen but for small matrices in it; says where they are and what share is trained."""
+    """Add LoRA adapters if the recipe has `lora`, and print the target modules and the share of trained weights."""
     if recipe.lora is None:
         return loaded
     from llmkit.models import load as models
@@ -144,14 +144,14 @@ def adapt_model(recipe: Recipe, name: ModelRef, auto_class: str, loaded: LoadedM
 
 
 def format_parameter_count(number: int) -> str:
-    """`0.6M`, or small numbers whole."""
+    """Format a number of weights: `0.6M`, small numbers in full."""
     return f"{number / 1e6:.1f}M" if number >= 1e5 else f"{number:,}"
 
 
 def fit_max_length(
     recipe: Recipe, name: ModelRef, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
 ) -> Recipe:
-    """The recipe with a length that the model can read; ModelError where it named a longer one."""
+    """Return the recipe with a max_length that the model can read. Raises ModelError if it sets a longer one."""
     from llmkit.models.tokenizers import max_length
 
     section = recipe.model
@@ -164,7 +164,7 @@ def fit_max_length(
 
 
 def resolve_encoder_decoder(recipe: Recipe) -> tuple[ModelRef, ModelRef]:
-    """Where the encoder and the decoder of a joined model are."""
+    """Return the references to the encoder and the decoder of a joined model."""
     section = recipe.model
     assert section.encoder is not None
     assert section.decoder is not None
@@ -172,7 +172,7 @@ def resolve_encoder_decoder(recipe: Recipe) -> tuple[ModelRef, ModelRef]:
 
 
 def load_joined_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[Recipe, LoadedModel]:
-    """Two encoders as one model."""
+    """Load two encoders as one encoder-decoder."""
     from transformers import set_seed
 
     from llmkit.models import load as models
@@ -189,12 +189,12 @@ def load_joined_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizer
 
 
 def warn_if_tokenizer_differs(tokenizer: PreTrainedTokenizerBase, name: ModelRef, given: str) -> None:
-    """Say where a tokenizer numbers its words in another way than the model's own: each has another's embedding."""
+    """Print a warning if the tokenizer's ids differ from the model's own: a token then gets another one's embedding."""
     from llmkit.models import load as models
 
     try:
         own = models.load_tokenizer(name, (), allow_slow=True).get_vocab()
-    except ModelError:  # the model came without one
+    except ModelError:  # the model has no tokenizer
         return
     words = tokenizer.get_vocab()
     same = sum(own.get(word) == number for word, number in words.items())
@@ -205,14 +205,14 @@ def warn_if_tokenizer_differs(tokenizer: PreTrainedTokenizerBase, name: ModelRef
 
 
 def resolve_tokenizer_ref(recipe: Recipe, name: ModelRef) -> ModelRef:
-    """Where the tokenizer is: the model's own unless the recipe names another."""
+    """Return the reference to the tokenizer: the model's own unless the recipe names another."""
     if recipe.model.tokenizer is not None:
         return resolve_model(recipe.model.tokenizer, kind="tokenizer")
     return name if recipe.model.encoder is None else resolve_encoder_decoder(recipe)[1]
 
 
 def report_model_size(loaded: LoadedModel) -> None:
-    """Say how large the model is, and what of it is not from its files."""
+    """Print the number of parameters, and which weights are newly initialized or dropped."""
     size = loaded.model.num_parameters()
     dropped = f"; left out of the files: {summarize_modules(loaded.unused_weights)}" if loaded.unused_weights else ""
     fresh = (
@@ -224,5 +224,5 @@ def report_model_size(loaded: LoadedModel) -> None:
 
 
 def is_from_scratch(loaded: LoadedModel) -> bool:
-    """Whether no weight is from files."""
+    """Whether all weights are newly initialized."""
     return len(loaded.new_weights) == len(loaded.model.state_dict())

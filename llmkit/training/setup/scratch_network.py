@@ -1,4 +1,4 @@
-"""Fresh weights as a run begins them: keys left open; of a network from before transformers also words and weights."""
+"""Defaults for models trained from scratch, and construction of RNN/CNN models with their word vocabulary."""
 
 from __future__ import annotations
 
@@ -27,20 +27,19 @@ if TYPE_CHECKING:
 
     from llmkit.models.load import LoadedModel
 
-SCRATCH_NETWORK_KEYS = ("vocabulary", "vectors")  # keys of `model` that count for a fresh network alone
+SCRATCH_NETWORK_KEYS = ("vocabulary", "vectors")  # keys of `model` for networks trained from scratch only
 
 
 def is_scratch_network(recipe: Recipe) -> bool:
-    """Whether the recipe asks for a network with fresh weights."""
+    """Whether the recipe trains a network (RNN, CNN) from scratch."""
     return recipe.model.from_config is None and recipe.model.name in NETWORK_NAMES
 
 
 def apply_scratch_defaults(recipe: Recipe, name: ModelRef) -> Recipe:
-    """The recipe with what a network, or a fresh model, needs where it names nothing else, which is said.
+    """Return the recipe with the defaults of a network, or of a model trained from scratch, for keys that it leaves out.
 
-    That of weights from files is left as it is.
-
-    Raises RecipeError for keys that are no network's, MissingInputError for vectors that are not there.
+    The defaults are printed. The recipe of a pretrained model is unchanged. Raises RecipeError for network keys with
+    another model, MissingInputError for missing word vectors.
     """
     fresh = is_scratch_network(recipe)
     beside = [key for key in SCRATCH_NETWORK_KEYS if getattr(recipe.model, key) is not None]
@@ -64,13 +63,13 @@ def apply_scratch_defaults(recipe: Recipe, name: ModelRef) -> Recipe:
 
 
 def is_saved_network(name: ModelRef) -> bool:
-    """Whether the folder of that name holds such a network."""
+    """Whether the model folder contains a saved network."""
     about = files.read_model_json(name, "config.json") if name.folder is not None else None
     return isinstance(about, dict) and str(about.get("model_type")).startswith(NETWORK_TYPE_PREFIX)
 
 
 def apply_train_defaults(recipe: Recipe, name: ModelRef, needed: Mapping[str, float], why: str) -> Recipe:
-    """The recipe with the keys of `train` that are `needed`, where it names none; says so, and why."""
+    """Return the recipe with the `needed` keys of `train` that it leaves out, and print them with the reason."""
     train = recipe.train
     own = {key: value for key, value in needed.items() if key not in train.model_fields_set}
     if not own:
@@ -82,7 +81,7 @@ def apply_train_defaults(recipe: Recipe, name: ModelRef, needed: Mapping[str, fl
 
 
 def load_scratch_network(recipe: Recipe, task: Task, name: ModelRef, train: Rows) -> LoadedModel:
-    """The fresh network: its tokenizer as named, or with the words of the training rows; its vectors, where named."""
+    """Build the network with its tokenizer, trained on the training rows if none is named, and its word vectors."""
     from transformers import set_seed
 
     from llmkit.models.scratch.from_config import build_scratch_network
@@ -106,7 +105,7 @@ def load_scratch_network(recipe: Recipe, task: Task, name: ModelRef, train: Rows
 
 
 def get_network_tokenizer(recipe: Recipe, task: Task, train: Rows) -> PreTrainedTokenizerBase:
-    """The tokenizer that the recipe names, or one of the words of the training rows."""
+    """Load the tokenizer that the recipe names, or build one from the words of the training rows."""
     from llmkit.models.load import load_tokenizer
     from llmkit.models.tokenizer_training.wordlevel import train_word_tokenizer
 
@@ -124,13 +123,13 @@ def get_network_tokenizer(recipe: Recipe, task: Task, train: Rows) -> PreTrained
 
 
 def get_vocabulary_words(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """The words that the tokenizer knows, each with its number; special tokens are none."""
+    """Return the tokenizer's words with their ids, without special tokens."""
     special = set(tokenizer.all_special_ids)
     return {word: number for word, number in tokenizer.get_vocab().items() if number not in special}
 
 
 def iter_input_texts(task: Task, rows: Rows) -> Iterator[str]:
-    """All that the model reads of the rows."""
+    """Iterate over the input texts of the rows, without the target column."""
     return chain.from_iterable(
         rows.texts(word) for word in task.columns if word != task.target and word in rows.column_mapping
     )

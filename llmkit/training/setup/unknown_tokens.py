@@ -1,4 +1,4 @@
-"""The share of tokens that a tokenizer does not know: said where it is large, refused where nothing can be written."""
+"""Checks the share of unknown tokens: a warning if it is large, an error if targets consist of almost nothing else."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from llmkit.tasks.base import EncodedRows, Feature, Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MAX_SAMPLED_FEATURES = 4096  # features of a split in which unknown tokens are counted
-UNKNOWN_WARN_SHARE = 0.1  # share of unknown tokens from which the tokenizer may be of another language
-UNKNOWN_TARGET_LIMIT = 0.9  # share of them in targets from which nothing is left to be written
+MAX_SAMPLED_FEATURES = 4096  # features per split in which unknown tokens are counted
+UNKNOWN_WARN_SHARE = 0.1  # above this share of unknown tokens the tokenizer may be for another language
+UNKNOWN_TARGET_LIMIT = 0.9  # above this share in the targets there is nothing to learn
 
 
 def check_unknown_tokens(
     recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, train: Rows, encoded: Mapping[str, EncodedRows]
 ) -> None:
-    """Say where the tokenizer does not know a tenth of the tokens, by column where answers are text.
+    """Print a warning if more than a tenth of the tokens are unknown, per column for text generation.
 
-    Raises DataError where the targets to learn from hold next to nothing else.
+    Raises DataError if the training targets are almost only unknown tokens.
     """
     if task.max_target_length and task.target is not None and task.target in train.column_mapping:
         check_unknown_by_column(recipe, task.target, tokenizer, train, encoded["train"].features)
@@ -41,7 +41,7 @@ def check_unknown_tokens(
 def check_unknown_by_column(
     recipe: Recipe, target: str, tokenizer: PreTrainedTokenizerBase, train: Rows, features: Sequence[Feature]
 ) -> None:
-    """The same of the sources and the targets of training rows."""
+    """Check the source and the target column of the training rows separately."""
     said = train.column_name(target)
     read = next(own for word, own in train.column_mapping.items() if word != target)
     one = f"one of both columns (llmkit tokenizer train FILE --column {read} --column {said})"
@@ -56,7 +56,7 @@ def check_unknown_by_column(
 
 
 def measure_token_share(token: int | None, some: Iterable[Sequence[Feature]]) -> float:
-    """The share of one token in all of the features, or in a few thousand of each sequence that lie evenly in it."""
+    """Return the share of one token in the features; of long sequences an even sample is counted."""
     import numpy as np
 
     found = total = 0
@@ -68,9 +68,9 @@ def measure_token_share(token: int | None, some: Iterable[Sequence[Feature]]) ->
 
 
 def measure_unknown_share(tokenizer: PreTrainedTokenizerBase, features: Sequence[Feature], key: str) -> float:
-    """The share of unknown tokens among those that stand for text.
+    """Return the share of unknown tokens among text tokens.
 
-    Special tokens and a lone mark of a space are left out: targets are short, and there would seem to be something.
+    Special tokens and lone space markers are excluded: in short targets they would hide that all text is unknown.
     """
     counts = Counter(token for feature in sample_evenly(features) for token in feature[key])
     unknown = 0 if tokenizer.unk_token_id is None else counts.pop(tokenizer.unk_token_id, 0)
@@ -80,5 +80,5 @@ def measure_unknown_share(tokenizer: PreTrainedTokenizerBase, features: Sequence
 
 
 def sample_evenly(features: Sequence[Feature]) -> Iterable[Feature]:
-    """All features, or a few thousand that lie evenly among them: a corpus makes each when it is asked for."""
+    """Return all features, or an evenly spaced sample of a few thousand: a corpus encodes each feature on access."""
     return (features[at] for at in range(0, len(features), max(1, len(features) // MAX_SAMPLED_FEATURES)))

@@ -50,7 +50,7 @@ def plain(home: Path, tiny: str) -> dict[str, torch.Tensor]:
     return trained(home, tiny, "plain", *SGD, "train.fast_path=off")
 
 
-def test_a_run_with_shortcuts_ends_with_the_same_weights(
+def test_fast_path_gives_the_same_weights(
     home: Path, tiny: str, plain: dict[str, torch.Tensor], capsys: pytest.CaptureFixture[str]
 ) -> None:
     short = trained(home, tiny, "short", *SGD)
@@ -70,12 +70,12 @@ def load_start(model: str, like: dict[str, torch.Tensor]) -> dict[str, torch.Ten
 
 
 @pytest.mark.parametrize("shortcuts", ["auto", "off"])
-def test_workers_change_nothing(home: Path, tiny: str, plain: dict[str, torch.Tensor], shortcuts: str) -> None:
+def test_workers_do_not_change_the_weights(home: Path, tiny: str, plain: dict[str, torch.Tensor], shortcuts: str) -> None:
     keys = (*SGD, "train.dataloader_num_workers=2", f"train.fast_path={shortcuts}")
     assert furthest(trained(home, tiny, f"workers-{shortcuts}", *keys), plain) < 1e-5
 
 
-def test_adam_and_dropout_learn_alike(home: Path, tiny: str) -> None:
+def test_fast_path_with_adam_and_dropout_learns_equally(home: Path, tiny: str) -> None:
     """Adam magnifies the last bits of a gradient that is zero; what is learned is judged by its answers."""
     fast = ("train.learning_rate=6e-3", "train.max_steps=40", "model.config={}")
     for shortcuts in ("auto", "off"):
@@ -92,7 +92,7 @@ def traces(model: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
-def test_what_is_judged_and_saved_is_the_plain_model(
+def test_plain_model_is_scored_and_saved(
     home: Path, family: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     judged, learning, saved = [], [], []
@@ -124,7 +124,7 @@ def test_what_is_judged_and_saved_is_the_plain_model(
     assert ATTENTION_NAME not in Path("run/model/config.json").read_text(encoding="utf-8")
 
 
-def test_a_run_that_fails_leaves_a_plain_model(home: Path, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_run_leaves_a_plain_model(home: Path, tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     models = []
 
     def failing(self: StepTrainer, model: Any, *more: Any) -> Any:
@@ -142,7 +142,7 @@ def test_a_run_that_fails_leaves_a_plain_model(home: Path, tiny: str, monkeypatc
     ("key", "why"),
     [("train.fast_path=off", "train.fast_path=off"), ("train.hf={activation_checkpointing: true}", "beside gradient checkpointing")],
 )  # fmt: skip
-def test_why_there_are_none_is_said(
+def test_reason_without_fast_path_is_printed(
     home: Path, tiny: str, key: str, why: str, capsys: pytest.CaptureFixture[str], own_folder: Path
 ) -> None:
     keys = ("train.max_steps=1", "eval.baselines=[]", key)
@@ -164,7 +164,7 @@ class Own(Classify):
 '''
 
 
-def test_a_tasks_own_loss_sees_the_padded_batch(home: Path, tiny: str) -> None:
+def test_custom_loss_gets_the_padded_batch(home: Path, tiny: str) -> None:
     Path("own.py").write_text(OWN, encoding="utf-8")
     losses = []
     for shortcuts in ("auto", "off"):
@@ -177,7 +177,7 @@ def test_a_tasks_own_loss_sees_the_padded_batch(home: Path, tiny: str) -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0])
-def test_a_head_that_looks_at_all_positions_is_found_however_small_its_logits(tmp_path: Path, scale: float) -> None:
+def test_head_that_reads_all_positions_is_detected_even_with_small_logits(tmp_path: Path, scale: float) -> None:
     from llmkit.models.fast.padding_free import try_padding_free
     from llmkit.models.load import load_model
     from llmkit.models.sources.model_ref import resolve_model

@@ -32,26 +32,26 @@ def steps(number: int, rows: int, window: int, epoch: int = 0, seed: int = 0) ->
 
 
 @given(st.integers(0, 60), st.integers(1, 9), st.integers(1, 25))
-def test_every_feature_comes_once_an_epoch_in_whole_steps(number: int, rows: int, window: int) -> None:
+def test_every_feature_occurs_once_per_epoch_in_full_steps(number: int, rows: int, window: int) -> None:
     found = steps(number, rows, window)
     assert sorted(row for step in found for row in step) == list(range(number))
     assert [len(step) for step in found[:-1]] == [rows] * max(0, len(found) - 1)
 
 
 @given(st.integers(20, 60), st.integers(1, 5))
-def test_a_feature_moves_no_further_than_its_window(number: int, rows: int) -> None:
+def test_feature_moves_at_most_one_window(number: int, rows: int) -> None:
     window = 10
     order = [row for step in steps(number, rows, window) for row in step]
     assert all(at // window == row // window for at, row in enumerate(order))
 
 
-def test_the_order_follows_from_seed_and_epoch() -> None:
+def test_order_depends_on_seed_and_epoch_only() -> None:
     assert steps(50, 4, 20) == steps(50, 4, 20)
     assert steps(50, 4, 20) != steps(50, 4, 20, epoch=1)
     assert steps(50, 4, 20) != steps(50, 4, 20, seed=1)
 
 
-def test_a_stream_is_read_no_further_than_its_window() -> None:
+def test_stream_is_read_at_most_one_window_ahead() -> None:
     read = []
 
     def features() -> Iterator[dict[str, Any]]:
@@ -64,7 +64,7 @@ def test_a_stream_is_read_no_further_than_its_window() -> None:
     assert len(read) == 16
 
 
-def test_documents_are_held_back_by_their_text_wherever_they_stand(own_folder: Path) -> None:
+def test_holdout_of_documents_depends_on_their_text_only(own_folder: Path) -> None:
     texts = make_sentences(400)
     write_lines("one.txt", texts + texts)
     write_lines("other.txt", texts[::-1])
@@ -93,7 +93,7 @@ def test_documents_are_held_back_by_their_text_wherever_they_stand(own_folder: P
          "a corpus is named by a mapping label: file; write a list of files"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_streamed_is_said(
+def test_unsupported_streaming_settings_are_rejected(
     tiny: str, own_folder: Path, task: str, keys: list[str], kind: type, sentence: str
 ) -> None:
     write_lines("corpus.txt", make_sentences(20))
@@ -104,7 +104,7 @@ def test_what_cannot_be_streamed_is_said(
     assert sorted(path.name for path in own_folder.iterdir()) == ["corpus.txt"]
 
 
-def test_a_run_goes_through_the_stream_again_and_again(tmp_path: Path) -> None:
+def test_run_repeats_the_stream_each_epoch(tmp_path: Path) -> None:
     texts = make_sentences(120)
     model = make_tiny_model(tmp_path / "model", texts=texts, auto_class="AutoModelForMaskedLM")
     write_lines("corpus.txt", texts)

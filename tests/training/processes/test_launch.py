@@ -19,7 +19,7 @@ from llmkit.runs.launch_env import ProcessGrid
 from llmkit.training.processes import launch
 
 
-def test_the_written_recipe_is_the_one_that_was_given() -> None:
+def test_written_recipe_equals_the_given_one() -> None:
     keys = ["train.batch_size=8", "classify.label_smoothing=0.1", 'data.columns.text="a: b"']
     recipe = load_recipe(None, keys, task="classify", train="it's.csv", output_dir="x")
     Path("again.yaml").write_text(dump_given_keys(recipe), encoding="utf-8")
@@ -29,21 +29,21 @@ def test_the_written_recipe_is_the_one_that_was_given() -> None:
     assert "max_length" not in again.model.model_fields_set  # a default stays one, and may give way
 
 
-def test_a_strategy_for_gpus_is_refused_before_anything_starts() -> None:
+def test_gpu_strategy_is_rejected_before_launch() -> None:
     recipe = load_recipe(None, ["train.strategy=fsdp2"], task="classify", train="no.csv")
     with pytest.raises(RecipeError) as caught:
         launch.launch_processes(recipe, ProcessGrid(2))
     assert caught.value.exit_code == 78
 
 
-def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_processes_than_gpus_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(UsageError) as caught:
         launch.check_launch(load_recipe(None, task="classify", train="x"), ProcessGrid(4), "cuda")
     assert str(caught.value) == "--processes 4: this machine has 1 GPU; one process drives one GPU"
 
 
-def test_the_words_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchrun_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch.distributed import run
 
     told = run.get_args_parser().parse_args(
@@ -59,7 +59,7 @@ def test_the_words_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2", "deepspeed-zero2", "deepspeed-zero3"])
-def test_the_words_of_accelerate(strategy: str) -> None:
+def test_accelerate_arguments(strategy: str) -> None:
     from accelerate.commands.launch import launch_command_parser
 
     profile = catalog.get_recipes_folder() / "profiles" / f"{strategy}.yaml"
@@ -70,7 +70,7 @@ def test_the_words_of_accelerate(strategy: str) -> None:
     assert (told.module, told.training_script, told.training_script_args) == (True, "llmkit", ["train", "r.yaml"])
 
 
-def test_what_the_processes_are_told_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_launch_environment_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth7")
     before = dict(os.environ)
@@ -96,35 +96,35 @@ def failed(codes: dict[int, int]) -> ChildFailedError:
     return ChildFailedError("llmkit", {rank: ProcessFailure(rank, 1, code, "") for rank, code in codes.items()})
 
 
-def test_a_process_that_said_nothing_is_named_with_its_code(capsys: pytest.CaptureFixture[str]) -> None:
+def test_silent_rank_is_reported_with_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     killed = "error: rank 1 of 2: killed (SIGKILL); --resume goes on with the run, perhaps memory was short\n"
     assert ended(failed({0: -15, 1: -9}), capsys) == (70, killed)
     left = "error: rank 1 of 2: left with code 71 and said nothing; run it with --debug\n"
     assert ended(failed({0: -15, 1: 71}), capsys) == (71, left)
 
 
-def test_what_was_said_is_not_said_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_printed_error_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
     Path("shown.json").write_text('{"rank": 0, "code": 65, "sentence": "no column"}')
     assert ended(failed({0: 65, 1: -15}), capsys) == (65, "")
 
 
-def test_a_signal_to_the_launcher(capsys: pytest.CaptureFixture[str]) -> None:
+def test_signal_to_the_launcher(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended(SignalException("", signal.SIGINT), capsys) == (130, "")  # the command line says it
     assert ended(SignalException("", signal.SIGUSR1), capsys) == (75, "error: stopped by SIGUSR1\n")
 
 
-def test_a_signal_to_one_process_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_signal_to_one_process_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
     Path("shown.json").write_text('{"rank": 1, "code": 75, "sentence": "stopped by SIGUSR1"}')
     assert ended(failed({0: 75, 1: 75}), capsys) == (75, "error: stopped by SIGUSR1\n")
     assert ended(failed({0: -15, 1: 75}), capsys) == (75, "error: stopped by SIGUSR1\n")
 
 
-def test_a_killed_process_is_named_where_the_launcher_has_stopped_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+def test_killed_rank_is_named_not_the_one_stopped_by_the_launcher(capsys: pytest.CaptureFixture[str]) -> None:
     Path("shown.json").write_text('{"rank": 0, "code": 75, "sentence": "stopped by SIGTERM"}')
     killed = "error: rank 1 of 2: killed (SIGKILL); --resume goes on with the run, perhaps memory was short\n"
     assert ended(failed({0: 75, 1: -9}), capsys) == (70, killed)
 
 
-def test_a_process_that_the_launcher_had_to_kill_is_not_the_cause(capsys: pytest.CaptureFixture[str]) -> None:
+def test_rank_killed_by_the_launcher_is_not_the_cause(capsys: pytest.CaptureFixture[str]) -> None:
     Path("shown.json").write_text('{"rank": 1, "code": 130, "sentence": "interrupted"}')
     assert ended(failed({0: -9, 1: 130}), capsys) == (130, "")

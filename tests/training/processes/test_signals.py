@@ -103,7 +103,7 @@ def before(owner: Any, name: str, sent: int) -> Callable[[], None]:
         (signal.SIGINT, 130, "error: interrupted\n", 2),
     ],
 )
-def test_the_step_is_finished_and_committed(tiny: str, sent: int, code: int, said: str, step: int) -> None:
+def test_signal_finishes_and_saves_the_step(tiny: str, sent: int, code: int, said: str, step: int) -> None:
     assert ended(child(tiny, lambda: None))[0] == 0
     whole = hash_file(Path("run/model/model.safetensors"))
     Path("run").rename("whole")
@@ -119,7 +119,7 @@ def test_the_step_is_finished_and_committed(tiny: str, sent: int, code: int, sai
     assert len(lines[0]) == len(lines[1])
 
 
-def test_an_evaluation_is_left_and_made_again(tiny: str) -> None:
+def test_interrupted_evaluation_is_repeated(tiny: str) -> None:
     keys = ("train.eval_strategy=epoch",)
     assert ended(child(tiny, lambda: None, *keys))[0] == 0
     whole = [Path("run", name).read_bytes() for name in ("model/model.safetensors", "metrics.json")]
@@ -134,14 +134,14 @@ def test_an_evaluation_is_left_and_made_again(tiny: str) -> None:
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_before_the_first_step_it_leaves_at_once_and_leaves_nothing(tiny: str, sent: int, code: int) -> None:
+def test_signal_before_the_first_step_exits_at_once_without_files(tiny: str, sent: int, code: int) -> None:
     found, err = ended(child(tiny, before(runs.ready, "encode", sent)))
     assert found == code, err
     assert not Path("run").exists()
 
 
 @pytest.mark.parametrize("where", ["save", "judge"])
-def test_after_training_it_leaves_at_once_and_goes_on(tiny: str, where: str) -> None:
+def test_signal_after_training_exits_at_once_and_resumes(tiny: str, where: str) -> None:
     patch = before(runs, "judge_and_write", signal.SIGTERM)
     if where == "save":
         patch = before(resumable_trainer.commit, "commit", signal.SIGTERM)
@@ -150,7 +150,7 @@ def test_after_training_it_leaves_at_once_and_goes_on(tiny: str, where: str) -> 
     assert llmkit.train(resume="run").report is not None
 
 
-def test_a_second_signal_leaves_within_a_second_whatever_the_first_waits_for(tiny: str) -> None:
+def test_second_signal_exits_within_a_second(tiny: str) -> None:
     def patch() -> None:
         def slow(*_: Any) -> Any:
             Path("slow").touch()
@@ -172,7 +172,7 @@ def test_a_second_signal_leaves_within_a_second_whatever_the_first_waits_for(tin
     assert Path("err").read_text(encoding="utf-8").endswith("error: stopped at once\n")
 
 
-def test_an_echo_of_a_signal_does_not_end_one_of_several_at_once(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_repeated_signal_does_not_end_one_of_several_at_once(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "one_of_several", lambda: True)
     found, err = ended(child(tiny, at_step(2, signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1)))
     assert found == 75, err
@@ -183,7 +183,7 @@ def test_an_echo_of_a_signal_does_not_end_one_of_several_at_once(tiny: str, monk
     assert checkpoint.list_checkpoint_steps(Path("run/checkpoints")) == [4, 2]
 
 
-def test_one_of_several_that_waits_in_a_library_leaves_soon(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rank_waiting_in_a_library_exits_soon(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "one_of_several", lambda: True)
     monkeypatch.setattr(signals, "STUCK", 0.1)
 
@@ -203,7 +203,7 @@ def test_one_of_several_that_waits_in_a_library_leaves_soon(tiny: str, monkeypat
 @pytest.mark.parametrize(
     ("sent", "code", "said"), [(signal.SIGTERM, 75, "stopped by SIGTERM"), (signal.SIGINT, 130, "interrupted")]
 )
-def test_a_signal_before_anything_is_read_has_the_same_code(tiny: str, sent: int, code: int, said: str) -> None:
+def test_signal_before_reading_has_the_same_exit_code(tiny: str, sent: int, code: int, said: str) -> None:
     from llmkit.cli import training_command
 
     found, err = ended(child(tiny, before(training_command, "asked_for", sent)))
@@ -211,7 +211,7 @@ def test_a_signal_before_anything_is_read_has_the_same_code(tiny: str, sent: int
     assert not Path("run").exists()
 
 
-def test_under_nohup_a_run_outlives_its_terminal(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_under_nohup_ignores_sighup(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def patch() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         at_step(2, signal.SIGHUP)()
@@ -219,7 +219,7 @@ def test_under_nohup_a_run_outlives_its_terminal(tiny: str, monkeypatch: pytest.
     assert ended(child(tiny, patch))[0] == 0
 
 
-def test_handlers_are_put_back() -> None:
+def test_handlers_are_restored() -> None:
     before_ = {number: signal.getsignal(number) for number in signals.EXIT_CODE_BY_SIGNAL}
     with signals.handle_signals() as stop:
         assert signal.getsignal(signal.SIGTERM) == stop.handle

@@ -33,22 +33,22 @@ def words_of(text: str, code: int = 0) -> tuple[list[str], int, bool]:
     return Path("words").read_text().split("\0")[:-1], done.returncode, Path("requeued").exists()
 
 
-def test_every_word_arrives_as_it_was_written() -> None:
+def test_arguments_are_passed_unchanged() -> None:
     assert words_of(build_slurm_script(ODD, SlurmResources(), "x")) == (["train", *ODD, "--processes", "1"], 0, False)
 
 
-def test_each_machine_knows_its_number_and_the_first() -> None:
+def test_each_machine_gets_its_rank_and_the_main_address() -> None:
     words, *_ = words_of(build_slurm_script(["r"], SlurmResources(machines=2, processes=4), "x"))
     assert words == ["train", "r", "--processes", "4", "--machines", "2", "--rank", "1",
                      "--main-address", "gpu03:29500"]  # fmt: skip
 
 
-def test_a_run_that_was_stopped_is_queued_again_and_one_that_failed_is_not() -> None:
+def test_stopped_run_is_requeued_and_failed_one_is_not() -> None:
     assert words_of(build_slurm_script(["r"], SlurmResources(), "x"), 65)[1:] == (65, False)
     assert words_of(build_slurm_script(["r"], SlurmResources(), "x"), 75)[1:] == (75, True)
 
 
-def test_what_is_asked_of_slurm() -> None:
+def test_sbatch_options() -> None:
     asked = build_slurm_script(["r"], SlurmResources(2, 4, "1-00:00:00", "gpu", 6), "my\nrun; rm").split("\n")
     assert [line for line in asked if line.startswith("#SBATCH")] == [
         "#SBATCH --job-name=my-run-rm",
@@ -74,7 +74,7 @@ def test_what_is_asked_of_slurm() -> None:
         (SlurmResources(partition="a b"), "--partition a b: no name of a partition; `sinfo` lists them"),
     ],
 )
-def test_what_slurm_would_refuse_is_refused(cluster: SlurmResources, sentence: str) -> None:
+def test_values_that_slurm_rejects_are_rejected(cluster: SlurmResources, sentence: str) -> None:
     with pytest.raises(UsageError) as caught:
         build_slurm_script(["r"], cluster, "x")
     assert str(caught.value) == sentence

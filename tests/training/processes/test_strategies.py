@@ -23,14 +23,14 @@ SHARDS, MEND = "Accelerate shards only on accelerators", "write train.strategy=d
         ("fsdp2", "cuda", 1, f"one process has nothing to share with; start several with --processes N, or {MEND}"),
     ],
 )
-def test_a_strategy_that_cannot_be_is_refused(strategy: str, on: str, size: int, sentence: str) -> None:
+def test_unsupported_strategy_is_rejected(strategy: str, on: str, size: int, sentence: str) -> None:
     with pytest.raises(RecipeError) as caught:
         strategies.check_strategy(strategy, on, size)
     assert str(caught.value) == f"train.strategy: {strategy}: {sentence}"
     assert caught.value.exit_code == 78
 
 
-def test_another_wrapper_than_was_asked_for_is_a_fault() -> None:
+def test_wrong_wrapper_is_an_internal_error() -> None:
     with pytest.raises(InternalError) as caught:
         strategies.check_strategy_wrapper(torch.nn.Linear(1, 1), "ddp", 2)
     assert str(caught.value) == "train.strategy: ddp was asked for, and Linear is what runs; report this as a bug"
@@ -46,12 +46,12 @@ def test_accelerate_reads_each_profile(name: str) -> None:
     assert config.distributed_type == kinds[name]
 
 
-def test_profiles_are_no_recipes() -> None:
+def test_profiles_are_not_listed_as_recipes() -> None:
     assert not [name for name in catalog.list_recipes() if name.startswith("profiles/")]
     assert sorted(path.stem for path in (catalog.get_recipes_folder() / "profiles").iterdir()) == sorted(NAMES)
 
 
-def test_the_trainer_is_told_what_the_profile_says() -> None:
+def test_trainer_arguments_equal_the_profile() -> None:
     assert strategies.build_strategy_arguments("ddp") == {}
     fsdp = strategies.build_strategy_arguments("fsdp2")
     assert fsdp["fsdp"] is True
@@ -63,6 +63,6 @@ def test_the_trainer_is_told_what_the_profile_says() -> None:
         assert told["gradient_accumulation_steps"] == 1
 
 
-def test_the_schema_knows_the_same_strategies() -> None:
+def test_schema_has_the_same_strategies() -> None:
     for name in NAMES:
         assert load_recipe(None, [f"train.strategy={name}"], task="classify").train.strategy == name

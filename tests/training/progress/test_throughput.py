@@ -27,7 +27,7 @@ def stepped(
     meter.record_step(rows=8, tokens=tokens, sent=sent, loss=loss)
 
 
-def test_steps_are_counted_and_pauses_left_out() -> None:
+def test_steps_are_counted_without_pauses() -> None:
     clock = Clock()
     meter = ThroughputMeter(clock)
     clock.now += 60  # a tracker that starts slowly
@@ -48,13 +48,13 @@ def test_steps_are_counted_and_pauses_left_out() -> None:
     assert (meter.run_totals().mean_loss, meter.recent_totals().seconds_per_step) == (0.75, 2.0)
 
 
-def test_before_the_first_step_there_is_no_rate_and_no_loss() -> None:
+def test_no_rate_and_loss_before_the_first_step() -> None:
     nothing = ThroughputMeter(Clock()).recent_totals()
     assert (nothing.tokens_per_second, nothing.seconds_per_step, nothing.padding) == (0.0, 0.0, 0.0)
     assert nothing.mean_loss is None
 
 
-def test_a_pause_that_ends_in_an_error_is_left_out_too() -> None:
+def test_pause_ended_by_an_error_is_not_counted() -> None:
     clock = Clock()
     meter = ThroughputMeter(clock)
     try:
@@ -65,7 +65,7 @@ def test_a_pause_that_ends_in_an_error_is_left_out_too() -> None:
         assert meter.run_totals().seconds == 0
 
 
-def test_of_late_forgets_what_is_long_ago() -> None:
+def test_recent_totals_drop_old_steps() -> None:
     clock = Clock()
     meter = ThroughputMeter(clock)
     for seconds in (100.0, *[1.0] * RECENT_STEPS):
@@ -75,7 +75,7 @@ def test_of_late_forgets_what_is_long_ago() -> None:
 
 
 @given(st.lists(st.floats(0.001, 100), min_size=1, max_size=200))
-def test_the_window_is_as_short_as_it_may_be(seconds: list[float]) -> None:
+def test_window_has_its_minimum_length(seconds: list[float]) -> None:
     clock = Clock()
     meter = ThroughputMeter(clock)
     for one in seconds:

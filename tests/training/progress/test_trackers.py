@@ -51,7 +51,7 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return found
 
 
-def test_tensorboard_gets_what_log_jsonl_gets(tiny: str) -> None:
+def test_tensorboard_gets_the_events_of_log_jsonl(tiny: str) -> None:
     run = train(tiny, BOARD)
     told = scalars(run.path / "tensorboard")
     events = [json.loads(line) for line in (run.path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -67,7 +67,7 @@ def test_tensorboard_gets_what_log_jsonl_gets(tiny: str) -> None:
     assert "total_flos" not in end
 
 
-def test_the_seal_holds_beside_the_event_files(tiny: str) -> None:
+def test_run_with_event_files_is_sealed(tiny: str) -> None:
     run = train(tiny, BOARD)
     about = json.loads((run.path / "run.json").read_text(encoding="utf-8"))
     assert about["sealed"]
@@ -75,7 +75,7 @@ def test_the_seal_holds_beside_the_event_files(tiny: str) -> None:
     assert llmkit.evaluate(str(run.path), "r.jsonl")
 
 
-def test_the_folder_of_the_environment_wins(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logging_dir_of_the_environment_has_priority(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("mine").mkdir()
     Path("mine/kept").touch()
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "mine")
@@ -86,7 +86,7 @@ def test_the_folder_of_the_environment_wins(tiny: str, monkeypatch: pytest.Monke
     assert "train/loss" in scalars(Path("mine"))
 
 
-def test_no_token_gets_into_the_event_files(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_event_files_contain_no_access_token(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_SecretSecretSecret")
     run = train(tiny, BOARD, "train.hf.run_name=https://me:SecretSecret@host/x", "train.hf.project=hf_SecretSecret12")
     written = b"".join(path.read_bytes() for path in (run.path / "tensorboard").iterdir())
@@ -94,7 +94,7 @@ def test_no_token_gets_into_the_event_files(tiny: str, monkeypatch: pytest.Monke
     assert b"SecretSecret" not in written
 
 
-def test_a_run_that_starts_again_begins_new_event_files_and_one_that_goes_on_keeps_them(
+def test_restarted_run_replaces_event_files_and_resumed_run_keeps_them(
     tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: Any, **__: Any) -> None:
@@ -116,7 +116,7 @@ def test_a_run_that_starts_again_begins_new_event_files_and_one_that_goes_on_kee
     assert [step for step, _ in scalars(run.path / "tensorboard")["train/loss"]] == [2, 4]
 
 
-def test_a_tracker_that_is_not_there_is_said_before_a_row_is_read(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tracker_is_reported_before_reading_rows(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_to, "find_spec", lambda name: name == "tensorboardX")
     monkeypatch.setattr("llmkit.training.run.read_splits", None)
     with pytest.raises(RecipeError) as fault:
@@ -128,7 +128,7 @@ def test_a_tracker_that_is_not_there_is_said_before_a_row_is_read(tiny: str, mon
     assert [path.name for path in Path().iterdir()] == ["r.jsonl"]
 
 
-def test_a_tracker_that_fails_as_a_run_goes_on_is_refused_and_the_run_stays_as_it_was(
+def test_failing_tracker_on_resume_leaves_the_run_unchanged(
     tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: Any, **__: Any) -> None:
@@ -155,7 +155,7 @@ def test_a_tracker_that_fails_as_a_run_goes_on_is_refused_and_the_run_stays_as_i
     assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["sealed"]
 
 
-def test_a_finished_run_answers_also_where_its_tracker_is_not_installed(
+def test_finished_run_is_found_without_its_tracker(
     tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(tiny, BOARD)
@@ -163,7 +163,7 @@ def test_a_finished_run_answers_also_where_its_tracker_is_not_installed(
     assert llmkit.predict("run", ["a film"])[0]["answer"] in ("bad", "good")
 
 
-def test_every_tracker_of_the_library_is_in_the_table() -> None:
+def test_every_tracker_of_transformers_is_in_the_table() -> None:
     assert set(report_to.TRACKER_PACKAGES) == set(integration_utils.INTEGRATION_TO_CALLBACK)
 
 
@@ -174,7 +174,7 @@ class Asking(TrainerCallback):
         input("key: ")
 
 
-def test_a_tracker_that_asks_is_refused_instead_of_waited_for(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tracker_that_prompts_is_rejected(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_to, "find_spec", lambda name: True)
     monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "wandb", Asking)
     stdin = sys.stdin

@@ -40,7 +40,7 @@ def fresh(shape: str, *keys: str, task: str) -> Recipe:
     return load_recipe(None, keys, task=task, train="x.jsonl", from_config=shape, tokenizer="tok")
 
 
-def test_a_network_learns_at_its_own_rate_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_network_learning_rate_is_default_and_printed(capsys: pytest.CaptureFixture[str]) -> None:
     recipe, name = named(model="lstm")
     assert (recipe.train.learning_rate, recipe.train.num_train_epochs) == (1e-3, 10)
     assert recipe.model.vocabulary == VocabularySection()
@@ -54,7 +54,7 @@ def test_a_network_learns_at_its_own_rate_and_says_so(capsys: pytest.CaptureFixt
     assert "  vocabulary:\n    size: 20000\n    min_frequency: 2\n    lowercase: true\n" in text
 
 
-def test_what_is_named_stays(capsys: pytest.CaptureFixture[str], own_folder: Path) -> None:
+def test_explicit_keys_are_kept(capsys: pytest.CaptureFixture[str], own_folder: Path) -> None:
     recipe, _ = named("train.learning_rate=5e-5", "model.vocabulary.size=10", model="gru", epochs=2.0)
     assert (recipe.train.learning_rate, recipe.train.num_train_epochs) == (5e-5, 2)
     assert recipe.model.vocabulary.size == 10
@@ -69,7 +69,7 @@ def test_what_is_named_stays(capsys: pytest.CaptureFixture[str], own_folder: Pat
 @pytest.mark.parametrize("task", ["classify", "mlm", "summarize", "translate"])
 @pytest.mark.parametrize(("shape", "rate"), [("t5-tiny", 1e-3), ("bert-mini", 1e-3), ("bart-small", 5e-4),
                                              ("modernbert-medium", 5e-4), ("roberta-base", 1e-4)])  # fmt: skip
-def test_fresh_weights_learn_at_the_rate_of_their_size_and_say_so(
+def test_from_config_learning_rate_depends_on_size_and_is_printed(
     task: str, shape: str, rate: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe, _ = model.choose_model(fresh(shape, task=task), tasks.load_task(task)())
@@ -82,27 +82,27 @@ def test_fresh_weights_learn_at_the_rate_of_their_size_and_say_so(
     assert capsys.readouterr().err == ""
 
 
-def test_fresh_weights_learn_at_the_rate_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_config_keeps_an_explicit_learning_rate(capsys: pytest.CaptureFixture[str]) -> None:
     recipe, _ = model.choose_model(fresh("t5-tiny", "train.learning_rate=5e-5", task="summarize"), Summarize())
     assert recipe.train.learning_rate == 5e-5
     assert capsys.readouterr().err == ""
 
 
-def test_every_shape_has_a_rate() -> None:
+def test_every_size_has_a_learning_rate() -> None:
     assert sizes.PRESET_LEARNING_RATES.keys() == sizes.MODEL_SIZES.keys()
     assert all(
         sizes.get_preset_learning_rate(name) in sizes.PRESET_LEARNING_RATES.values() for name in sizes.list_presets()
     )
 
 
-def test_other_models_learn_as_ever(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pretrained_models_keep_the_default_learning_rate(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     recipe, _ = named(model=tiny)
     assert (recipe.train.learning_rate, recipe.train.num_train_epochs) == (5e-5, 3)
     assert recipe.model.vocabulary is None
     assert capsys.readouterr().err == ""
 
 
-def test_a_saved_network_learns_at_a_networks_rate_too(own_folder: Path) -> None:
+def test_saved_network_gets_the_network_learning_rate(own_folder: Path) -> None:
     build_network_config("cnn").save_pretrained("mine")
     recipe, name = named(model="mine")
     assert recipe.train.learning_rate == 1e-3
@@ -110,20 +110,20 @@ def test_a_saved_network_learns_at_a_networks_rate_too(own_folder: Path) -> None
     assert name == resolve_model("mine")
 
 
-def test_a_folder_of_that_name_is_named_by_its_path(own_folder: Path) -> None:
+def test_folder_named_like_a_network_is_given_by_path(own_folder: Path) -> None:
     make_tiny_model("lstm")
     assert named(model="lstm")[1].folder is None
     assert named(model="./lstm")[1].folder == Path("lstm")
 
 
-def test_a_tokenizer_stands_in_for_a_vocabulary(tiny: str, refused: Callable[..., str]) -> None:
+def test_tokenizer_replaces_the_vocabulary(tiny: str, refused: Callable[..., str]) -> None:
     assert named(model="lstm", tokenizer=tiny)[0].model.vocabulary is None
     assert refused(RecipeError, "model.vocabulary.size=9", model="lstm", tokenizer=tiny) == (
         "command line: model.vocabulary: a tokenizer has its words already; leave one out"
     )
 
 
-def test_keys_of_networks_count_for_networks(tiny: str, refused: Callable[..., str]) -> None:
+def test_network_keys_are_rejected_for_other_models(tiny: str, refused: Callable[..., str]) -> None:
     mend = "leave it out, or name one of rnn, lstm, gru, cnn, bag"
     for key in ("vectors=v.txt", "vocabulary.size=9"):
         assert refused(RecipeError, f"model.{key}", model=tiny) == (
@@ -139,7 +139,7 @@ def test_keys_of_networks_count_for_networks(tiny: str, refused: Callable[..., s
     assert said == "command line: model.vocabulary.sise: unknown key; did you mean 'size'?"
 
 
-def test_words_are_those_of_both_texts_and_of_no_label() -> None:
+def test_vocabulary_covers_both_texts_and_no_labels() -> None:
     columns = {"text": ["one", "two"], "text_pair": ["three", "four"], "label": ["five", "six"]}
     rows = build_rows(columns, "rows", range(2), row_numbered=True).with_column_mapping(
         {name: name for name in columns}

@@ -34,7 +34,7 @@ def translate(share: float, *, swapped: bool = False, **words: Any) -> None:
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_a_column_that_the_tokenizer_does_not_know_is_named(swapped: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_column_with_unknown_tokens_is_named(swapped: bool, capsys: pytest.CaptureFixture[str]) -> None:
     translate(0.5, swapped=swapped, model=make_tiny_model("t5", "t5"))
     (said,) = [line for line in capsys.readouterr().err.splitlines() if "does not know" in line]
     start, _, rest = said.partition("% of the tokens of ")
@@ -42,13 +42,13 @@ def test_a_column_that_the_tokenizer_does_not_know_is_named(swapped: bool, capsy
     assert rest == f"'{'en' if swapped else 'zh'}': name another model, or --from-config and {BOTH}"
 
 
-def test_what_is_known_is_not_spoken_of(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_warning_without_unknown_tokens(capsys: pytest.CaptureFixture[str]) -> None:
     translate(0, model=make_tiny_model("t5", "t5"))
     assert "does not know" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-def test_targets_that_cannot_be_written_are_refused(fresh: bool) -> None:
+def test_targets_of_unknown_tokens_are_rejected(fresh: bool) -> None:
     model = make_tiny_model("t5", "t5")
     with pytest.raises(DataError) as caught:
         translate(1, **({"from_config": "t5-tiny", "tokenizer": model} if fresh else {"model": model}))
@@ -60,13 +60,13 @@ def test_targets_that_cannot_be_written_are_refused(fresh: bool) -> None:
     assert not Path("run").exists()
 
 
-def test_sources_alone_that_cannot_be_read_are_only_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sources_of_unknown_tokens_give_a_warning_only(capsys: pytest.CaptureFixture[str]) -> None:
     translate(1, swapped=True, model=make_tiny_model("t5", "t5"))
     assert "the tokenizer does not know 100% of the tokens of 'en': name another model, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram", "bpe"])
-def test_neither_special_tokens_nor_marks_of_spaces_count(kind: str) -> None:
+def test_special_tokens_and_space_markers_are_not_counted(kind: str) -> None:
     llmkit.train_tokenizer(write_lines("c.txt", make_sentences(200)), output_dir="tok", kind=kind, vocab_size=400)
     tokenizer = load_tokenizer(ModelRef("tok", "tok", Path("tok")), ())
     foreign, own = (
