@@ -39,19 +39,21 @@ def build_trainer(
 ) -> StepTrainer:
     """Build the trainer, and create optimizer and schedule once: a value that they reject is a RecipeError before
     anything is written."""
-    names, (judged, features) = choose_metrics(recipe, task), select_validation_rows(recipe, splits, encoded)
-    if judged is None:
-        saving = "epoch" if recipe.train.save_strategy == "best" else recipe.train.save_strategy  # without validation no checkpoint is the best
-        quiet = {"eval_strategy": "no", "eval_steps": None, "save_strategy": saving}
-        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=quiet)})
+    names, (rows, features) = choose_metrics(recipe, task), select_validation_rows(recipe, splits, encoded)
+    if rows is None:
+        # Without validation no checkpoint is the best.
+        saving = "epoch" if recipe.train.save_strategy == "best" else recipe.train.save_strategy
+        no_evaluation = {"eval_strategy": "no", "eval_steps": None, "save_strategy": saving}
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=no_evaluation)})
     with translate_library_errors(), hide_launcher_settings():
         arguments = build_training_arguments(
             recipe, folder.path, recipe.train.precision, names[0], names[0] not in task.lower_is_better
         )
         arguments.run_name = arguments.run_name and console.redact_secrets(arguments.run_name)  # trackers upload it
-        boards = [TensorBoardFolderCallback(folder / "tensorboard")] if "tensorboard" in arguments.report_to else []
+        use_tensorboard = "tensorboard" in arguments.report_to
+        tensorboard = [TensorBoardFolderCallback(folder / "tensorboard")] if use_tensorboard else []
         meter = ThroughputMeter()
-        journals = [ProgressCallback(folder / "log.jsonl", meter)] if distributed.is_main_process() else []
+        progress = [ProgressCallback(folder / "log.jsonl", meter)] if distributed.is_main_process() else []
         patience = recipe.eval.early_stopping_patience
         stopping = [EarlyStoppingCallback(patience)] if patience and arguments.load_best_model_at_end else []
         trainer = StepTrainer(
@@ -61,7 +63,7 @@ def build_trainer(
             tokenizer=loaded.tokenizer,
             train=encoded["train"].features,
             validation=features,
-            references=task.references(judged) if judged is not None else [],
+            references=task.references(rows) if rows is not None else [],
             metrics=names,
             micro_batch_rows=get_micro_batch_rows(recipe.train),
             max_length=recipe.model.max_length,
@@ -71,7 +73,7 @@ def build_trainer(
             strategy=recipe.train.strategy,
             meter=meter,
             stream=build_feature_stream(recipe, task, loaded, splits),
-            callbacks=[*boards, *journals, *stopping],
+            callbacks=[*tensorboard, *progress, *stopping],
         )
         trainer.pop_callback(TensorBoardCallback)  # the first one: the library's own
         trainer.remove_callback(PrinterCallback)
@@ -97,10 +99,10 @@ def select_validation_rows(
     if most is None or most >= len(rows):
         return rows, features
     chosen = sorted(permute_rows(len(rows), recipe.train.seed, 0)[:most].tolist())
-    place = {number: at for at, number in enumerate(chosen)}
-    kept = [one if "row" not in one else one | {"row": place[row(at)]}
-            for at, one in enumerate(features) if row(at) in place]  # fmt: skip
-    return rows.take(chosen), kept
+    new_index = {number: at for at, number in enumerate(chosen)}
+    selected = [one if "row" not in one else one | {"row": new_index[row(at)]}
+            for at, one in enumerate(features) if row(at) in new_index]  # fmt: skip
+    return rows.take(chosen), selected
 
 
 def build_row_locator(splits: Splits, encoded: EncodedRows) -> Callable[[int], str]:
@@ -122,35 +124,35 @@ def build_feature_stream(
 
 
 def fit(trainer: StepTrainer, folder: RunFolder, policy: CheckpointPolicy, has_hf_keys: bool) -> None:
-    """Train the trainer's model in place, from the keeper's checkpoint on; it ends with the weights of the best one.
+    """Train the trainer's model in place, from the policy's checkpoint if it has one, and load the best weights.
 
-    Raises RecipeError for keys that were `passed_through` to the library and that only the first step refuses, and
-    OutputError where the run is to end before the checkpoint's step: then the folder is given up again.
+    Raises RecipeError for keys of `train.hf` that transformers rejects only in the first step (`has_hf_keys`), and
+    OutputError if the run would end before the resumed step; in both cases the folder is rolled back.
     """
     names = trainer.args.report_to
     trainer.enable_checkpoints(policy)
-    faults = (Exception,) if names else LIBRARY_ERRORS  # a tracker may raise anything
+    caught = (Exception,) if names else LIBRARY_ERRORS  # a tracker may raise anything
     done = policy.resumed_checkpoint.step if policy.resumed_checkpoint else 0
     try:
-        asking = trackers.disable_stdin() if names else nullcontext()
-        with hide_launcher_settings(), asking, policy.stop.defer(), distributed.report_lost_rank():
+        no_prompts = trackers.disable_stdin() if names else nullcontext()
+        with hide_launcher_settings(), no_prompts, policy.stop.defer(), distributed.report_lost_rank():
             trainer.train()
     except OutputError:
         if distributed.is_main_process():
             folder.roll_back()
         raise
-    except faults as fault:
-        if isinstance(fault, LlmkitError) or trainer.state.global_step > done or not has_hf_keys:
+    except caught as error:
+        if isinstance(error, LlmkitError) or trainer.state.global_step > done or not has_hf_keys:
             raise
         if done and not names:  # transformers accepted these keys before
             raise
         if distributed.is_main_process():
             folder.roll_back()
         raise (
-            build_library_error(fault)
-            if isinstance(fault, LIBRARY_ERRORS)
-            else trackers.build_tracker_error(names, fault)
-        ) from fault
+            build_library_error(error)
+            if isinstance(error, LIBRARY_ERRORS)
+            else trackers.build_tracker_error(names, error)
+        ) from error
     finally:
         trainer.close_callbacks()
     if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is None:
@@ -164,15 +166,15 @@ def translate_library_errors() -> Iterator[None]:
         yield
     except LlmkitError:
         raise
-    except LIBRARY_ERRORS as fault:
-        raise build_library_error(fault) from fault
+    except LIBRARY_ERRORS as error:
+        raise build_library_error(error) from error
 
 
-def build_library_error(fault: BaseException) -> RecipeError:
+def build_library_error(error: BaseException) -> RecipeError:
     """Build the RecipeError for a value under `train:` that transformers rejected."""
-    said = " ".join((str(fault) or type(fault).__name__).split())[:300]
+    message = " ".join((str(error) or type(error).__name__).split())[:300]
     return RecipeError(
-        f"train: refused by transformers: {type(fault).__name__}: {said}", "mend it under train or train.hf"
+        f"train: refused by transformers: {type(error).__name__}: {message}", "fix it under train or train.hf"
     )
 
 

@@ -38,48 +38,48 @@ def save_and_verify(recipe: Recipe, task: Task, loaded: LoadedModel, rows: Rows,
     """
     target = folder / "model"
     shutil.rmtree(target, ignore_errors=True)  # left by the same run, killed while saving
-    for learned in ("thresholds", "sentiment"):  # left by the run that the weights come from
-        loaded.model.config.__dict__.pop(learned, None)
+    for field in ("thresholds", "sentiment"):  # left by the run that the weights come from
+        loaded.model.config.__dict__.pop(field, None)
     loaded.model.config.update(task.head().config)  # including what was calibrated on validation
-    if (units := task.head().target_scale) is not None:
-        mean, spread = units
-        rescale_output_layer(loaded.model, spread, mean)
+    if (target_scale := task.head().target_scale) is not None:
+        mean, scale = target_scale
+        rescale_output_layer(loaded.model, scale, mean)
     device = loaded.model.device
-    some = rows.take(range(min(VERIFIED_ROWS, len(rows))))
-    features = task.encode(some, loaded.tokenizer, recipe.model.max_length).features
+    sample = rows.take(range(min(VERIFIED_ROWS, len(rows))))
+    features = task.encode(sample, loaded.tokenizer, recipe.model.max_length).features
     probe = task.collator(loaded.tokenizer)(features[:VERIFIED_ROWS])  # a document may have several features
     inputs = task.inputs(loaded.model, {name: tensor.to(device) for name, tensor in probe.items()})
     logits = compute_logits(loaded.model, inputs)
     write_trained_model(recipe, loaded, target)
     with models.silence_transformers():
-        again = reload_model(recipe, target, task.head().auto_class, device)
+        reloaded = reload_model(recipe, target, task.head().auto_class, device)
         tokenizer = models.load_tokenizer(resolve_model(str(target)), allow_slow=task.allow_slow_tokenizer)
-    if task.encode(some, tokenizer, recipe.model.max_length).features != features:
+    if task.encode(sample, tokenizer, recipe.model.max_length).features != features:
         raise InternalError(f"{target}: the reloaded tokenizer gives other tokens", "report this as a bug")
-    moved, largest = float((compute_logits(again, inputs) - logits).abs().max()), float(logits.abs().max())
-    same = MERGED_RELOAD_TOLERANCE if recipe.lora and recipe.lora.merge else RELOAD_TOLERANCE
-    if not moved <= same * max(1.0, largest):
-        raise InternalError(f"{target}: reloaded logits differ by {moved:.1e}", "report this as a bug")
-    if loaded.model.can_generate() and read_generation_settings(again) != read_generation_settings(loaded.model):
+    difference, largest = float((compute_logits(reloaded, inputs) - logits).abs().max()), float(logits.abs().max())
+    tolerance = MERGED_RELOAD_TOLERANCE if recipe.lora and recipe.lora.merge else RELOAD_TOLERANCE
+    if not difference <= tolerance * max(1.0, largest):
+        raise InternalError(f"{target}: reloaded logits differ by {difference:.1e}", "report this as a bug")
+    if loaded.model.can_generate() and read_generation_settings(reloaded) != read_generation_settings(loaded.model):
         raise InternalError(f"{target}: its generation settings did not survive saving", "report this as a bug")
     for field in task.head().config:
-        if getattr(again.config, field) != getattr(loaded.model.config, field):
+        if getattr(reloaded.config, field) != getattr(loaded.model.config, field):
             raise InternalError(f"{target}: '{field}' of its config did not survive saving", "report this as a bug")
-    task.load_config(again.config)  # from here on as for any user of the folder
-    return prepare_for_scoring(again)
+    task.load_config(reloaded.config)  # from here on as for any user of the folder
+    return prepare_for_scoring(reloaded)
 
 
 def save_on_main(recipe: Recipe, task: Task, loaded: LoadedModel, rows: Rows, folder: RunFolder) -> PreTrainedModel:
-    """What `save_and_prove` returns; of several processes the first does it, and the others load what it has saved."""
+    """Save and verify the model on the main process, and load it on the other ranks; return the reloaded model."""
     if distributed.is_main_process():
-        again = save_and_verify(recipe, task, loaded, rows, folder)
+        reloaded = save_and_verify(recipe, task, loaded, rows, folder)
         distributed.barrier("the model is saved")
-        return again
+        return reloaded
     distributed.barrier("the model is saved")
     with models.silence_transformers():
-        again = reload_model(recipe, folder / "model", task.head().auto_class, loaded.model.device)
-    task.load_config(again.config)
-    return prepare_for_scoring(again)
+        reloaded = reload_model(recipe, folder / "model", task.head().auto_class, loaded.model.device)
+    task.load_config(reloaded.config)
+    return prepare_for_scoring(reloaded)
 
 
 def prepare_for_scoring(model: PreTrainedModel) -> PreTrainedModel:
@@ -108,10 +108,10 @@ def write_trained_model(recipe: Recipe, loaded: LoadedModel, target: Path) -> No
         else:
             write_adapter_folder(recipe, recipe.lora, loaded, target)
         files.match_weight_permissions(target)
-    except (OSError, SafetensorError) as fault:
+    except (OSError, SafetensorError) as error:
         raise DiskError(
-            f"{target}: {getattr(fault, 'strerror', None) or fault}", "free some space and run again"
-        ) from fault
+            f"{target}: {getattr(error, 'strerror', None) or error}", "free some space and run again"
+        ) from error
 
 
 def write_adapter_folder(recipe: Recipe, section: LoraSection, loaded: LoadedModel, target: Path) -> None:
@@ -125,8 +125,8 @@ def write_adapter_folder(recipe: Recipe, section: LoraSection, loaded: LoadedMod
     with models.silence_transformers():
         lora.save_lora_adapter(loaded.model, target, path, revision)
         models.save_tokenizer(loaded.tokenizer, target, recipe.model.max_length)
-    kept = lora.list_unquantized_modules(loaded.model, lora.list_fully_trained_modules(loaded.model))
-    adapter_folder.write_adapter_files(target, base, loaded.model, section.quantize, kept)
+    unquantized = lora.list_unquantized_modules(loaded.model, lora.list_fully_trained_modules(loaded.model))
+    adapter_folder.write_adapter_files(target, base, loaded.model, section.quantize, unquantized)
     size = (target / adapter_folder.ADAPTER_WEIGHTS_FILE).stat().st_size
     console.print_message(f"the adapter takes {size / 2**20:.1f} MiB; its base is {base.name}")
 
@@ -138,17 +138,17 @@ def reload_model(recipe: Recipe, target: Path, auto_class: str, device: torch.de
     from llmkit.models.adapters import folder as adapter_folder
     from llmkit.models.adapters import lora, quantize
 
-    about = adapter_folder.read_base_record(resolve_model(str(target)))
-    more = quantize.build_quantization_kwargs(about["quantize"], about["unquantized"])
-    model = lora.load_with_peft(target, auto_class, recipe.model.dtype, **more)
+    record = adapter_folder.read_base_record(resolve_model(str(target)))
+    quantization = quantize.build_quantization_kwargs(record["quantize"], record["unquantized"])
+    model = lora.load_with_peft(target, auto_class, recipe.model.dtype, **quantization)
     adapter_folder.load_generation_config(model, target)
-    return model if more else model.to(device)  # quantized weights are already on their device
+    return model if quantization else model.to(device)  # quantized weights are already on their device
 
 
 def read_generation_settings(model: PreTrainedModel) -> dict[str, Any]:
     """Return the model's generation settings that differ from the defaults."""
-    said: dict[str, Any] = model.generation_config.to_diff_dict()
-    return {key: value for key, value in said.items() if key not in ("transformers_version", "_from_model_config")}
+    settings: dict[str, Any] = model.generation_config.to_diff_dict()
+    return {key: value for key, value in settings.items() if key not in ("transformers_version", "_from_model_config")}
 
 
 def estimate_disk_bytes(recipe: Recipe, model: PreTrainedModel) -> int:

@@ -49,12 +49,12 @@ def disable_autocast(model: PreTrainedModel) -> Iterator[None]:
             model.__dict__["forward"] = wrapped
 
 
-def build_log_fields(some: Totals, whole: Totals, padding: float) -> dict[str, float]:
+def build_log_fields(window: Totals, run: Totals, padding: float) -> dict[str, float]:
     """Return the fields of a training event, besides the loss, for log.jsonl and every tracker."""
     return {
-        "tokens_per_second": round(some.tokens_per_second, 1),
+        "tokens_per_second": round(window.tokens_per_second, 1),
         "padding": round(padding, 4),
-        "tokens_seen": whole.tokens,
+        "tokens_seen": run.tokens,
     }
 
 
@@ -92,18 +92,18 @@ class StepTrainer(ResumableTrainer):
         self.meter, self.stream = meter or ThroughputMeter(), stream  # for a stream `train` is a sample of it
         self.task, self.tokenizer, self.references = task, tokenizer, references
         self.metrics, self.eval_precision, self.locate_row = metrics, eval_precision, locate_row
-        self.shared = strategy in strategies.SHARDED_STRATEGIES
+        self.sharded = strategy in strategies.SHARDED_STRATEGIES
         self.strategy, collate = strategy, task.collator(tokenizer)
         self.steps = StepSampler(len(train), args.per_device_train_batch_size, args.seed)
-        some = [
-            piece
+        sample = [
+            feature
             for i in range(min(SAMPLED_FEATURES, len(train)))
-            for piece in task.augment(train[i], (args.seed, 0, i))
+            for feature in task.augment(train[i], (args.seed, 0, i))
         ]
-        self.fast_path = build_fast_path(model, args, fast_path, some, collate, task.head().positions)
-        longest = int(pad_lengths([max_length, task.max_target_length]).sum())
+        self.fast_path = build_fast_path(model, args, fast_path, sample, collate, task.head().positions)
+        total_length = int(pad_lengths([max_length, task.max_target_length]).sum())
         self.step_collator = StepCollator(
-            task, collate, self.fast_path, args.seed, micro_batch_rows, longest, get_pass_overhead(model, args)
+            task, collate, self.fast_path, args.seed, micro_batch_rows, total_length, get_pass_overhead(model, args)
         )
 
     def train(self) -> Any:
@@ -111,7 +111,8 @@ class StepTrainer(ResumableTrainer):
         self.fast_path.install()
         self.meter.reset()
         if not distributed.is_main_process():
-            torch.manual_seed(self.args.seed + distributed.rank())  # each rank has its own dropout; the weights are initialized already
+            # Each rank has its own dropout; the weights are initialized already.
+            torch.manual_seed(self.args.seed + distributed.rank())
         try:
             return super().train(resume_from_checkpoint=self.resume_path())
         finally:
@@ -120,8 +121,8 @@ class StepTrainer(ResumableTrainer):
             for name in ("forward", "_is_accelerate_prepared"):
                 self.model.__dict__.pop(name, None)
 
-    def _prepare_for_training(self, *args: Any, **words: Any) -> Any:
-        model, loader = super()._prepare_for_training(*args, **words)
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        model, loader = super()._prepare_for_training(*args, **kwargs)
         strategies.check_strategy_wrapper(model, self.strategy, distributed.world_size())
         return model, loader
 
@@ -137,16 +138,16 @@ class StepTrainer(ResumableTrainer):
             if self.checkpoint_policy is not None:
                 self.stream_steps.skip(self.data_position.epoch, self.data_position.step)
             return build_stream_loader(self.stream_steps)
-        lasting = args.dataloader_persistent_workers and args.dataloader_num_workers > 0
+        persistent = args.dataloader_persistent_workers and args.dataloader_num_workers > 0
         return StepLoader(
             dataset,
             batch_sampler=EpochBatchSampler(self.steps),
             collate_fn=self.step_collator.collate_step,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.device.type == "cuda",
-            persistent_workers=lasting,
+            persistent_workers=persistent,
             # A dataloader draws a seed when it starts its workers, which a resumed run does once more.
-            generator=torch.Generator().manual_seed(args.seed) if lasting else None,
+            generator=torch.Generator().manual_seed(args.seed) if persistent else None,
             prefetch_factor=args.dataloader_prefetch_factor,
             worker_init_fn=ignore_signals_in_worker,
         )
@@ -163,36 +164,36 @@ class StepTrainer(ResumableTrainer):
         """Run forward and backward over one step. Returns its loss, sum / item count over all ranks, detached."""
         model.train()
         self.current_step = inputs
-        count, tokens, through = distributed.all_sum([inputs["count"], inputs["tokens"], inputs["padded"]])
+        count, tokens, sent = distributed.all_sum([inputs["count"], inputs["tokens"], inputs["padded"]])
         passes = self.list_passes(inputs)
         total = torch.zeros((), device=self.args.device)
         for number, (batch, weight) in enumerate(passes, start=1):
             try:
                 with self.sync_on_last(model, last=number == len(passes)):
                     total += self.backward(model, self._prepare_inputs(batch), count, weight)
-            except (RuntimeError, MemoryError) as fault:
-                if not is_out_of_memory(fault):
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
                     raise
                 shape = " x ".join(map(str, batch["input_ids"].shape))
                 raise OutOfMemoryError(
                     f"step {self.state.global_step + 1}: a batch of {shape} tokens does not fit into memory",
                     "lower train.per_device_train_batch_size or model.max_length",
-                ) from fault
+                ) from error
         if distributed.world_size() > 1:
-            whole, stop = distributed.all_sum([float(total), float(self.is_stop_requested())])
-            total, self.stopping = total.new_tensor(whole), stop > 0
+            summed, stop = distributed.all_sum([float(total), float(self.is_stop_requested())])
+            total, self.stop_agreed = total.new_tensor(summed), stop > 0
         if not torch.isfinite(total):
             self.raise_non_finite("loss", float(total))
-        self.meter.record_step(len(inputs["rows"]), int(tokens), int(through), float(total))
+        self.meter.record_step(len(inputs["rows"]), int(tokens), int(sent), float(total))
         return total
 
     def list_passes(self, inputs: dict[str, Any]) -> list[tuple[dict[str, torch.Tensor], float]]:
         """Return this rank's micro-batches with their loss weights. With sharded weights all ranks must run the same
         number of forward passes: ranks with fewer micro-batches repeat their first one with weight 0."""
-        found = list(zip(inputs["batches"], inputs["weights"], strict=True))
-        if self.shared:
-            found += [(inputs["batches"][0], 0.0)] * (int(distributed.all_max(len(found))) - len(found))
-        return found
+        passes = list(zip(inputs["batches"], inputs["weights"], strict=True))
+        if self.sharded:
+            passes += [(inputs["batches"][0], 0.0)] * (int(distributed.all_max(len(passes))) - len(passes))
+        return passes
 
     @contextmanager
     def sync_on_last(self, model: Any, last: bool) -> Iterator[None]:
@@ -229,10 +230,10 @@ class StepTrainer(ResumableTrainer):
     def raise_non_finite(self, what: str, value: float) -> None:
         """Raise InternalError for a loss or gradient norm that is not finite, before the weights change."""
         rows = self.current_step["rows"]
-        some = ", ".join(self.locate_row(row) for row in sorted(rows)[:5]) + (", ..." if len(rows) > 5 else "")
+        names = ", ".join(self.locate_row(row) for row in sorted(rows)[:5]) + (", ..." if len(rows) > 5 else "")
         raise InternalError(
             f"step {self.state.global_step + 1}: the {what} is {value} (learning rate {self._get_learning_rate():.3g}, "
-            f"rows {some})",
+            f"rows {names})",
             "lower train.learning_rate, or train in fp32 with train.precision=fp32",
         )
 
@@ -243,8 +244,9 @@ class StepTrainer(ResumableTrainer):
                 self.meter.recent_totals(), self.meter.run_totals(), self.meter.pop_padding()
             )
         elif "train_runtime" in logs:
-            whole = build_log_fields(self.meter.run_totals(), self.meter.run_totals(), self.meter.run_totals().padding)
-            logs = self.with_resumed_time(logs) | {f"train_{name}": value for name, value in whole.items()}
+            totals = self.meter.run_totals()
+            fields = build_log_fields(totals, totals, totals.padding)
+            logs = self.with_resumed_time(logs) | {f"train_{name}": value for name, value in fields.items()}
             logs.pop("total_flos", None)  # not counted
         super().log({name: value for name, value in logs.items() if math.isfinite(value)}, start_time)
 
@@ -253,16 +255,16 @@ class StepTrainer(ResumableTrainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the validation rows with the task's own metrics, as `eval_NAME` for each."""
-        showing = console.show_progress("validation", len(self.references))
-        with self.meter.pause(), showing as bar, self.fast_path.disable(), disable_autocast(self.model):
+        progress = console.show_progress("validation", len(self.references))
+        with self.meter.pause(), progress as advance_bar, self.fast_path.disable(), disable_autocast(self.model):
 
             def advance(rows: int) -> None:
-                bar(rows)
+                advance_bar(rows)
                 self.raise_if_stop_requested()
 
             # bf16 weights are scored as by `llmkit eval`: converted to fp32.
             model = self.model if self.model.dtype == torch.float32 else copy.deepcopy(self.model).float()
-            raw = predict_batches(
+            uncalibrated = predict_batches(
                 self.task,
                 model,
                 self.tokenizer,
@@ -270,14 +272,14 @@ class StepTrainer(ResumableTrainer):
                 self.args.eval_batch_size,
                 self.eval_precision,
                 advance,
-                distributed=not self.shared,
+                distributed=not self.sharded,
             )
-            answers = self.task.calibrate(self.references, raw)
-            scores = score_predictions(self.task, self.metrics, self.references, answers, intervals=False)
+            predictions = self.task.calibrate(self.references, uncalibrated)
+            scores = score_predictions(self.task, self.metrics, self.references, predictions, intervals=False)
         values = {f"eval_{name}": score.value for name, score in scores.items()}
         self.log(dict(values))
         first = find_score(scores, self.metrics[0]).value
-        # NaN counts as the worst value, so that any score beats it and a first NaN is still stored.
+        # NaN counts as the worst value: any score is better, and a NaN in the first evaluation is still stored.
         worst = -math.inf if self.args.greater_is_better else math.inf
         values[f"eval_{self.metrics[0]}"] = worst if math.isnan(first) else first
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, values)

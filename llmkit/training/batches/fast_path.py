@@ -20,13 +20,13 @@ from llmkit.models.fast.sparse_head import SparseHead, has_positionwise_head
 from llmkit.models.networks import NetworkConfig
 from llmkit.tasks.base import Batch, Feature
 
-LENGTH_CUT_REASON = "steps are cut by source and target length (same gradient); an encoder-decoder has no others"
+LENGTH_CUT_REASON = "steps are split by source and target length (same gradient), as for every encoder-decoder"
 PROBE_FEATURES = 64  # features from which a long and a short one are chosen
 
 
 @dataclass
 class FastPath:
-    """The shortcuts of one model: none where neither `packing` nor `sparse` is there."""
+    """The fast path of one model: padding-free batches, a sparse head, or neither, for the given reason."""
 
     model: PreTrainedModel
     padding_free: PaddingFree | None
@@ -37,16 +37,16 @@ class FastPath:
 
     def describe(self) -> str:
         """Return the line that names the optimizations in use, or why there are none."""
-        off = "(same gradient; train.fast_path=off)"
+        off = "(same gradient; train.fast_path=off disables it)"
         if self.padding_free is not None:
-            last = ", the last layer only where it is read" if self.padding_free.last_layer is not None else ""
-            head = ", the head only where a label is" if self.padding_free.positions == "labels" else ""
-            return f"shortcuts: texts without padding{last}{head} {off}"
+            last = ", last layer only at positions that are read" if self.padding_free.last_layer is not None else ""
+            head = ", head only at labeled positions" if self.padding_free.positions == "labels" else ""
+            return f"fast path: padding-free batches{last}{head} {off}"
         if self.sparse_head is not None:
-            return f"shortcuts: the head only where a label is {off}; batches are padded ({self.reason})"
+            return f"fast path: head only at labeled positions {off}; batches are padded ({self.reason})"
         if self.reason == LENGTH_CUT_REASON:
-            return f"shortcuts: {LENGTH_CUT_REASON}"
-        return f"shortcuts: none ({self.reason}); batches are padded"
+            return f"fast path: {LENGTH_CUT_REASON}"
+        return f"fast path: off ({self.reason}); batches are padded"
 
     def install(self) -> None:
         """Install the optimizations in the model."""
@@ -96,35 +96,35 @@ class FastPath:
 def build_fast_path(
     model: PreTrainedModel,
     args: TrainingArguments,
-    wanted: str,
+    mode: str,
     features: Sequence[Feature],
     collate: Callable[[Sequence[Feature]], Batch],
-    reads: Literal["first", "labels", "all"] = "first",
+    positions: Literal["first", "labels", "all"] = "first",
 ) -> FastPath:
     """Build the fast path that this model, device and recipe allow, after a test on two of the features."""
     by_length = sorted(features[:PROBE_FEATURES], key=lambda feature: -len(feature["input_ids"]))
     probe = collate([by_length[0], by_length[-1]])
-    if reads == "labels":  # label every token: a random mask may select a single one, too few to compare
+    if positions == "labels":  # label every token: a random mask may select a single one, too few to compare
         probe["labels"] = probe["input_ids"].masked_fill(~probe["attention_mask"].bool(), IGNORE_INDEX)
     why = ""
-    if wanted == "off":
+    if mode == "off":
         why = "train.fast_path=off"
-    elif reads == "all":
+    elif positions == "all":
         why = LENGTH_CUT_REASON
     elif isinstance(model.config, NetworkConfig):
-        why = "a network without attention has no use for them"
+        why = "a network without attention does not need it"
     elif args.device.type != "cpu":
         why = f"not tested on {args.device.type}"
     elif args.gradient_checkpointing:
-        why = "beside gradient checkpointing"
-    if reads != "all" and not why:
-        packing, why = try_padding_free(model, probe, reads)
-        if packing is not None:
+        why = "not used with gradient checkpointing"
+    if positions != "all" and not why:
+        padding_free, why = try_padding_free(model, probe, positions)
+        if padding_free is not None:
             # DDP averages the gradients that torch computes; it does not see the one that is accumulated in place.
-            return FastPath(model, packing, in_place_embedding_grad=args.world_size == 1)
+            return FastPath(model, padding_free, in_place_embedding_grad=args.world_size == 1)
     if (
-        reads == "labels"
-        and wanted != "off"
+        positions == "labels"
+        and mode != "off"
         and has_positionwise_head(model, {k: v.to(model.device) for k, v in probe.items()})
     ):
         return FastPath(model, None, why, SparseHead(model))

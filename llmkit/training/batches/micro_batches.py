@@ -33,8 +33,8 @@ ROWS_MULTIPLE = 8
 
 def get_pass_overhead(model: PreTrainedModel, args: TrainingArguments) -> int:
     """Return the cost of one more pass through this model, in tokens."""
-    found = PASS_OVERHEAD[args.device.type]["bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"]
-    return max(found, NETWORK_PASS_OVERHEAD) if isinstance(model.config, NetworkConfig) else found
+    overhead = PASS_OVERHEAD[args.device.type]["bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"]
+    return max(overhead, NETWORK_PASS_OVERHEAD) if isinstance(model.config, NetworkConfig) else overhead
 
 
 class StepLoader(DataLoader[Any]):
@@ -46,7 +46,7 @@ class StepLoader(DataLoader[Any]):
 
 @dataclass(frozen=True)
 class StepCollator:
-    """Cuts steps for a model that takes `rows_at_once` rows of `longest` tokens."""
+    """Collates steps for a model that can process `micro_batch_rows` rows of `max_length` tokens in one pass."""
 
     task: Task
     collate: Callable[[Sequence[Feature]], Batch]
@@ -59,20 +59,20 @@ class StepCollator:
     def collate_step(self, items: Sequence[IndexedFeature]) -> dict[str, Any]:
         """Return this rank's micro-batches of a step with their loss weights, item count and token counts, and the
         indices of all features of the step. A rank without rows gets one micro-batch with weight 0."""
-        part = partition_balanced([sum(self.task.lengths(item.feature)) for item in items], distributed.world_size())[
-            distributed.rank()
-        ]
+        row_lengths = [sum(self.task.lengths(item.feature)) for item in items]
+        part = partition_balanced(row_lengths, distributed.world_size())[distributed.rank()]
         mine = items if distributed.world_size() == 1 else [items[i] for i in part] or items[:1]
-        pieces = [
-            piece for epoch, number, feature in mine for piece in self.task.augment(feature, (self.seed, epoch, number))
+        augmented = [
+            one for epoch, index, feature in mine for one in self.task.augment(feature, (self.seed, epoch, index))
         ]
-        lengths = [self.task.lengths(piece) for piece in pieces]
-        most = self.micro_batch_rows * self.max_length
+        lengths = [self.task.lengths(one) for one in augmented]
+        max_tokens = self.micro_batch_rows * self.max_length
         if self.fast_path.padding_free is not None:
-            groups = group_unpadded([sum(one) for one in lengths], most)
+            groups = group_unpadded([sum(one) for one in lengths], max_tokens)
         else:
-            groups = group_micro_batches(lengths, most, self.pass_overhead, min(ROWS_MULTIPLE, self.micro_batch_rows))
-        batches = [self.collate([pieces[i] for i in group]) for group in groups]
+            multiple = min(ROWS_MULTIPLE, self.micro_batch_rows)
+            groups = group_micro_batches(lengths, max_tokens, self.pass_overhead, multiple)
+        batches = [self.collate([augmented[i] for i in group]) for group in groups]
         weight = float(bool(part))
         return {
             "batches": batches,

@@ -16,9 +16,9 @@ SHUFFLE_WINDOW = 4096  # features in memory
 
 
 class StreamSteps(IterableDataset[dict[str, Any]]):
-    """The steps of an epoch: what `cut` makes of so many features in the order of the windows.
+    """The steps of an epoch: `collate` is called on each `rows_per_step` features, shuffled within windows.
 
-    The order follows from (seed, epoch, number of the window) alone.
+    The order depends only on seed, epoch and window index.
     """
 
     def __init__(
@@ -41,20 +41,20 @@ class StreamSteps(IterableDataset[dict[str, Any]]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        held: list[IndexedFeature] = []
-        numbered = (IndexedFeature(self.epoch, number, feature) for number, feature in enumerate(self.features()))
+        buffer: list[IndexedFeature] = []
+        indexed = (IndexedFeature(self.epoch, index, feature) for index, feature in enumerate(self.features()))
         epoch, skipped = self.skipped_steps
-        left = skipped if epoch == self.epoch else 0
+        to_skip = skipped if epoch == self.epoch else 0
         for window in count():
-            some = list(islice(numbered, self.window))
+            chunk = list(islice(indexed, self.window))
             # The seed has three parts (seed, epoch, window), so it never equals the seed of an epoch in memory.
-            shuffled = permute_rows(len(some), self.seed, self.epoch, window)
-            held += [some[i] for i in shuffled.tolist()]
-            last = len(some) < self.window
-            while len(held) >= self.rows_per_step or (last and held):
-                yield {} if left > 0 else self.collate(held[: self.rows_per_step])
-                left -= 1
-                del held[: self.rows_per_step]
+            shuffled = permute_rows(len(chunk), self.seed, self.epoch, window)
+            buffer += [chunk[i] for i in shuffled.tolist()]
+            last = len(chunk) < self.window
+            while len(buffer) >= self.rows_per_step or (last and buffer):
+                yield {} if to_skip > 0 else self.collate(buffer[: self.rows_per_step])
+                to_skip -= 1
+                del buffer[: self.rows_per_step]
             if last:
                 return
 

@@ -14,19 +14,25 @@ class DataPosition(TrainerCallback):
     The row order and all per-row randomness are functions of epoch and row index, so no data generator has state.
     """
 
-    def __init__(self, ready: Callable[[], None], set_epoch: Callable[[int], None], begin: Callable[[], None]) -> None:
-        self.restore_rng_state, self.set_epoch, self.restore_progress = ready, set_epoch, begin
+    def __init__(
+        self,
+        restore_rng_state: Callable[[], None],
+        set_epoch: Callable[[int], None],
+        restore_progress: Callable[[], None],
+    ) -> None:
+        self.restore_rng_state, self.set_epoch = restore_rng_state, set_epoch
+        self.restore_progress = restore_progress
         self.epoch = self.step = 0
         self.steps_per_epoch = 0  # for a stream of unknown length larger than the real number
         self.epoch_cut_short = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position as JSON values."""
-        return {"epoch": self.epoch, "step": self.step, "over": self.epoch_cut_short}
+        return {"epoch": self.epoch, "step": self.step, "epoch_cut_short": self.epoch_cut_short}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the position."""
-        self.epoch, self.step, self.epoch_cut_short = state["epoch"], state["step"], state["over"]
+        self.epoch, self.step, self.epoch_cut_short = state["epoch"], state["step"], state["epoch_cut_short"]
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.restore_progress()

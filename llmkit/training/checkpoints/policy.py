@@ -29,7 +29,7 @@ def verify_or_quarantine(path: Path) -> None:
     """Verify the checkpoint at `path`; if it is damaged, quarantine it and raise DiskError."""
     try:
         checkpoint.verify_checkpoint(path)
-    except checkpoint.DamagedCheckpointError as why:
-        aside = checkpoint.quarantine_checkpoint(path)
-        what = f"{path}: damaged: {why}; set aside as {aside.name}"
+    except checkpoint.DamagedCheckpointError as error:
+        moved = checkpoint.quarantine_checkpoint(path)
+        what = f"{path}: damaged: {error}; set aside as {moved.name}"
         raise DiskError(what, "give the same command again: it resumes from an earlier checkpoint") from None

@@ -68,17 +68,15 @@ class ResumableTrainer(Trainer):
             self.resume_state = states.unflatten_state(
                 json.loads((policy.resumed_checkpoint.path / STATE_JSON).read_text("utf-8")), tensors
             )
-            by_rank = dict(enumerate(self.resume_state["chance"]))
+            by_rank = dict(enumerate(self.resume_state["rng_state"]))
             self.rng_state = by_rank.get(distributed.rank())  # there may be more ranks than at saving
-            self.data_position.load_state_dict(self.resume_state["place"])
+            self.data_position.load_state_dict(self.resume_state["data_position"])
 
     def resume_path(self) -> str | None:
         """The checkpoint path for `Trainer.train`, or None for a new run."""
-        return (
-            None
-            if self.checkpoint_policy is None or self.checkpoint_policy.resumed_checkpoint is None
-            else str(self.checkpoint_policy.resumed_checkpoint.path)
-        )
+        if self.checkpoint_policy is None or self.checkpoint_policy.resumed_checkpoint is None:
+            return None
+        return str(self.checkpoint_policy.resumed_checkpoint.path)
 
     # Saving
 
@@ -100,7 +98,7 @@ class ResumableTrainer(Trainer):
         """Write the checkpoint of this step and prune those that are no longer needed. Runs on the main process."""
         assert self.checkpoint_policy is not None
         tensors: states.Tensors = {}
-        plain = states.flatten_state(state, "state", tensors)
+        state_json = states.flatten_state(state, "state", tensors)
         best = self.state.best_global_step
         about = dict(self.checkpoint_policy.manifest_fields) | {
             "rows": self.meter.step_totals.rows,
@@ -109,7 +107,7 @@ class ResumableTrainer(Trainer):
         made = checkpoint_files.commit_checkpoint(self.checkpoint_policy.root, self.state.global_step, about, {
             CHECKPOINT_WEIGHTS: lambda path: states.write_tensors(weights, path),
             STATE_TENSORS: lambda path: states.write_tensors(tensors, path),
-            STATE_JSON: lambda path: states.write_state_json(plain, path),
+            STATE_JSON: lambda path: states.write_state_json(state_json, path),
             TRAINER_STATE_JSON: lambda path: path.write_text(json.dumps(dataclasses.asdict(self.state)), "utf-8"),
         })  # fmt: skip
         checkpoint_files.prune_checkpoints(
@@ -119,19 +117,19 @@ class ResumableTrainer(Trainer):
 
     def build_training_state(self, pending: dict[str, Any] | None) -> dict[str, Any]:
         """Build the training state besides the weights and the Trainer's own JSON."""
-        journal, scaler = self.find_progress_callback(), self.accelerator.scaler
+        progress, scaler = self.find_progress_callback(), self.accelerator.scaler
         return {
-            "place": self.data_position.state_dict(),
+            "data_position": self.data_position.state_dict(),
             "pending": pending,
             "stopped_early": self.control.should_training_stop and self.state.global_step < self.state.max_steps,
             "loss": [float(self._tr_loss), self._total_loss_scalar, self._globalstep_last_logged],
             "optimizer": sharded.collect_optimizer_state(self, self.sharded),
-            "schedule": self.lr_scheduler.state_dict(),
+            "lr_scheduler": self.lr_scheduler.state_dict(),
             "scaler": scaler.state_dict() if scaler is not None else None,
-            "chance": distributed.all_gather(states.get_rng_state() if self.rng_state is None else self.rng_state),
+            "rng_state": distributed.all_gather(states.get_rng_state() if self.rng_state is None else self.rng_state),
             "callbacks": {type(one).__name__: one.state()["attributes"] for one in self.list_stateful_callbacks()},
-            "meter": self.meter.state_dict(),
-            "journal": journal.state_dict() if journal else None,
+            "throughput": self.meter.state_dict(),
+            "progress": progress.state_dict() if progress else None,
             "seconds": self.resumed_seconds + time.monotonic() - self.started_at,
         }
 
@@ -226,14 +224,14 @@ class ResumableTrainer(Trainer):
         self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, resume_from_checkpoint: Any,
         trial: Any,
     ) -> tuple[int, int]:  # fmt: skip
-        begun: tuple[int, int] = super()._init_training_state(
+        progress: tuple[int, int] = super()._init_training_state(
             max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
         )
         if self.checkpoint_policy is None:
-            return begun
+            return progress
         self.data_position.steps_per_epoch = num_update_steps_per_epoch
         if self.resume_state is None:
-            return begun
+            return progress
         if self.state.global_step > max_steps:
             raise self.build_early_end_error(max_steps)
         self.state.compute_steps(self.args, max_steps)  # by the recipe's values, which may have been allowed to change
@@ -243,15 +241,15 @@ class ResumableTrainer(Trainer):
         """Build the error for a changed end of training, at step `last`, that lies before the resumed step."""
         assert self.checkpoint_policy is not None
         key = "max_steps" if self.args.max_steps > 0 else "num_train_epochs"
-        what = f"train.{key}={getattr(self.args, key)} ends it at step {last:,}"
-        done = f"step {self.state.global_step:,} is done"
-        mend = "allow it a later end, or name another --output-dir"
-        return OutputError(f"{self.checkpoint_policy.root.parent}: {what}, and {done}", mend)
+        what = f"train.{key}={getattr(self.args, key)} ends training at step {last:,}"
+        done = f"step {self.state.global_step:,} is already done"
+        fix = "choose a later end, or name another --output-dir"
+        return OutputError(f"{self.checkpoint_policy.root.parent}: {what}, but {done}", fix)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None and self.resume_state is not None:
             sharded.restore_optimizer(self, self.resume_state["optimizer"], self.sharded)
-            states.load_lr_scheduler_state(self.lr_scheduler, self.resume_state["schedule"])
+            states.load_lr_scheduler_state(self.lr_scheduler, self.resume_state["lr_scheduler"])
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         if (
@@ -265,25 +263,24 @@ class ResumableTrainer(Trainer):
     def restore_progress(self) -> None:
         """Restore loss sums, counters and the log before the first step, and finish the pending actions."""
         self.started_at = time.monotonic()
-        held, self.resume_state = self.resume_state, None
-        if held is None:
+        state, self.resume_state = self.resume_state, None
+        if state is None:
             return
         assert self.checkpoint_policy is not None
-        if (
-            resumed := self.checkpoint_policy.resumed_checkpoint
-        ) is not None:  # only now: until here the command may still fail
+        # Only now, because until here the command may still fail.
+        if (resumed := self.checkpoint_policy.resumed_checkpoint) is not None:
             distributed.on_main(lambda: checkpoint_files.remove_later_checkpoints(resumed))
-        loss, self._total_loss_scalar, self._globalstep_last_logged = held["loss"]
+        loss, self._total_loss_scalar, self._globalstep_last_logged = state["loss"]
         self._tr_loss = torch.tensor(loss, device=self.args.device)
-        self._initial_global_step, self.resumed_seconds = 0, held["seconds"]
+        self._initial_global_step, self.resumed_seconds = 0, state["seconds"]
         for one in self.list_stateful_callbacks():
-            for name, value in held["callbacks"].get(type(one).__name__, {}).items():
+            for name, value in state["callbacks"].get(type(one).__name__, {}).items():
                 setattr(one, name, value)
-        self.meter.load_state_dict(held["meter"])
-        if (journal := self.find_progress_callback()) and held["journal"]:
-            journal.load_state_dict(held["journal"], self.state)
-        self.control.should_training_stop = held["stopped_early"] or self.state.global_step >= self.state.max_steps
-        if pending := held["pending"]:
+        self.meter.load_state_dict(state["throughput"])
+        if (progress := self.find_progress_callback()) and state["progress"]:
+            progress.load_state_dict(state["progress"], self.state)
+        self.control.should_training_stop = state["stopped_early"] or self.state.global_step >= self.state.max_steps
+        if pending := state["pending"]:
             for name in ("should_log", "should_evaluate", "should_save"):
                 setattr(self.control, name, pending[name])
             self.finish_step(pending.get("grad_norm"), pending.get("learning_rate"))
@@ -294,14 +291,14 @@ class ResumableTrainer(Trainer):
             self._tr_loss, grad_norm, self.model, None, self.state.epoch, None, time.time(), learning_rate
         )
 
-    def _run_epoch(self, **words: Any) -> None:
+    def _run_epoch(self, **kwargs: Any) -> None:
         # Only a resumed run can get here with no step left to train.
         if self.checkpoint_policy is not None and self.control.should_training_stop:
             if self.data_position.step and not self.data_position.epoch_cut_short:
                 self.control = self.callback_handler.on_epoch_end(self.args, self.state, self.control)
                 self.finish_step()
             return
-        super()._run_epoch(**words)
+        super()._run_epoch(**kwargs)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:  # noqa: ARG002
         # At the start of an epoch the dataloader still draws its seed; within an epoch it has drawn it already.
@@ -324,6 +321,6 @@ class ResumableTrainer(Trainer):
         seconds = logs["train_runtime"]
         share = seconds / (seconds + self.resumed_seconds) if self.resumed_seconds else 1.0
         rates = {name: round(value * share, 3) for name, value in logs.items() if name.endswith("_per_second")}
-        made = self.last_checkpoint if hasattr(self, "last_commit") else self.checkpoint_policy.resumed_checkpoint
+        made = self.last_checkpoint if hasattr(self, "last_checkpoint") else self.checkpoint_policy.resumed_checkpoint
         cost = {"checkpoint_bytes": made.size_bytes, "checkpoint_seconds": made.manifest["seconds"]} if made else {}
         return logs | rates | {"train_runtime": round(seconds + self.resumed_seconds, 4)} | cost

@@ -30,19 +30,20 @@ def parse_resume_path(resume: str | Path) -> tuple[Path, int | None]:
     step = checkpoint.CHECKPOINT_NAME.fullmatch(path.resolve().name)
     run = path.resolve().parent.parent if step else path
     if not path.exists() or not (run / "run.json").is_file():
-        raise MissingInputError(f"--resume {path}: no run", "name a run folder, or a checkpoint in its checkpoints/")
+        what = f"--resume {path}: not a run folder or checkpoint"
+        raise MissingInputError(what, "name a run folder, or a checkpoint in its checkpoints/")
     return (Path(os.path.relpath(run)) if step else path, int(step[1]) if step else None)
 
 
 def load_run_recipe(run: Path) -> Recipe:
     """Load the recipe of an earlier run's command. Raises OutputError if the run has not recorded it."""
-    about = manifest.read_manifest(run)
-    if "given" not in about:
-        raise OutputError(f"{run}: was begun by an older llmkit", "give the command that began it, with -o")
-    if find_task_file_problem(run, name := about["given"].get("task"), about.get("task_file")):
-        what = f"{run}: its task file {name} lies in it, or is gone or changed"
-        raise RecipeError(what, "read it, then give the command that began the run, with -o")
-    return build_recipe(about["given"], str(run / "run.json"), output_dir=str(run))
+    record = manifest.read_manifest(run)
+    if "given" not in record:
+        raise OutputError(f"{run}: was started by an older llmkit", "give the command that started it, with -o")
+    if find_task_file_problem(run, name := record["given"].get("task"), record.get("task_file")):
+        what = f"{run}: its task file {name} is inside the run folder, missing or changed"
+        raise RecipeError(what, "read it, then give the command that started the run, with -o")
+    return build_recipe(record["given"], str(run / "run.json"), output_dir=str(run))
 
 
 def check_output_dir_matches(run: Path, output_dir: str | None) -> None:
@@ -60,7 +61,7 @@ def check_data_unchanged(path: Path) -> None:
             raise OutputError(why, "name another --output-dir, or remove the folder")
 
 
-def compare_with_unfinished_run(path: Path, asked: RequestedRecipe, facts: Mapping[str, Any]) -> RecipeDiff:
+def compare_with_unfinished_run(path: Path, requested: RequestedRecipe, facts: Mapping[str, Any]) -> RecipeDiff:
     """Return the allowed differences from the unfinished run at `path`. Raises OutputError with a table of the others.
 
     `facts` are the run.json fields of the new run, with files and their hashes. A folder without a run has no
@@ -68,27 +69,27 @@ def compare_with_unfinished_run(path: Path, asked: RequestedRecipe, facts: Mappi
     """
     if not (path / "run.json").exists():
         return []
-    about = manifest.read_manifest(path)
-    now = manifest.redact_nested_secrets(dict(asked.keys))
-    found = recipe_diff.diff_recipes(about["recipe"], now) if "recipe" in about else []
-    found += recipe_diff.diff_recipes(
-        list_file_hashes(about), list_file_hashes(manifest.redact_nested_secrets(dict(facts)))
+    record = manifest.read_manifest(path)
+    now = manifest.redact_nested_secrets(dict(requested.keys))
+    differences = recipe_diff.diff_recipes(record["recipe"], now) if "recipe" in record else []
+    differences += recipe_diff.diff_recipes(
+        list_file_hashes(record), list_file_hashes(manifest.redact_nested_secrets(dict(facts)))
     )
-    recipe_diff.check_recipe_diff(path, found, asked.allowed)
-    return found
+    recipe_diff.check_recipe_diff(path, differences, requested.allowed)
+    return differences
 
 
 def list_file_hashes(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the inputs of a run besides its recipe: file hashes and revisions, by their name in the table."""
-    found = {f"data {one['name']}": one["sha256"] for one in facts["data"]}
+    inputs = {f"data {one['name']}": one["sha256"] for one in facts["data"]}
     model, tokenizer, vectors = (facts.get(what) or {} for what in ("model", "tokenizer", "vectors"))
     parts = {given: {"files": files} for given, files in (model.get("parts") or {}).items()}
     base = {"files": (model.get("base") or {}).get("weights")}
-    for what, about in {"model": model, "base": base, "tokenizer": tokenizer, **parts}.items():
-        found |= {f"{what} revision": about.get("revision")}
-        found |= {f"{what} {name}": sha for name, sha in (about.get("files") or {}).items()}
-    found |= {"vectors": vectors.get("sha256")}
-    return found | {"task file": (facts.get("task_file") or {}).get("sha256"), "processes": facts.get("processes", 1)}
+    for what, record in {"model": model, "base": base, "tokenizer": tokenizer, **parts}.items():
+        inputs |= {f"{what} revision": record.get("revision")}
+        inputs |= {f"{what} {name}": sha for name, sha in (record.get("files") or {}).items()}
+    inputs |= {"word vectors": vectors.get("sha256")}
+    return inputs | {"task file": (facts.get("task_file") or {}).get("sha256"), "processes": facts.get("processes", 1)}
 
 
 def find_resume_checkpoint(path: Path, step: int | None, strategy: str = "ddp") -> Checkpoint | None:
@@ -104,34 +105,35 @@ def find_resume_checkpoint(path: Path, step: int | None, strategy: str = "ddp") 
         why = f"{strategy} keeps its optimizer in a form that llmkit does not save"
         console.print_message(f"{path}: the run there did not finish; it starts again from its first step: {why}")
         return None
-    found = checkpoint.find_newest_checkpoint(root, manifest.read_manifest(path).get("id", ""), step)
-    if found is None and step is not None:
-        mend = f"--resume {shlex.quote(str(path))} takes another"
-        raise OutputError(f"{checkpoint.get_checkpoint_path(root, step)}: cannot be gone on from", mend)
-    there = checkpoint.list_checkpoint_steps(root)
-    if found is None:
-        others = "; the checkpoints that are not taken are removed" if there else ""
+    resumed = checkpoint.find_newest_checkpoint(root, manifest.read_manifest(path).get("id", ""), step)
+    if resumed is None and step is not None:
+        fix = f"--resume {shlex.quote(str(path))} chooses another"
+        raise OutputError(f"{checkpoint.get_checkpoint_path(root, step)}: cannot be resumed from", fix)
+    steps = checkpoint.list_checkpoint_steps(root)
+    if resumed is None:
+        others = "; its unusable checkpoints are removed" if steps else ""
         console.print_message(f"{path}: the run there did not finish; it starts again from its first step{others}")
         return None
-    which = "the newest checkpoint that is whole" if step is None else "the checkpoint that is named"
-    others = "; later ones are removed" if there[0] > found.step else ""
-    console.print_message(f"{path}: goes on after step {found.step:,}, {which}{others}")
-    return found
+    which = "the newest valid checkpoint" if step is None else "the named checkpoint"
+    others = "; later ones are removed" if steps[0] > resumed.step else ""
+    console.print_message(f"{path}: resumes after step {resumed.step:,}, {which}{others}")
+    return resumed
 
 
 def report_library_changes(then: Mapping[str, Any], now: Mapping[str, str]) -> None:
     """Print which library versions have changed since the run began: the weights may differ in their last bits."""
-    found = recipe_diff.diff_recipes(then["versions"], dict(now))
-    if found:
-        said = ", ".join(f"{name} {new} (then {old})" for name, old, new in found)
-        console.print_message(f"goes on with {said}: the last bits may differ from an unbroken run's")
+    changes = recipe_diff.diff_recipes(then["versions"], dict(now))
+    if changes:
+        versions = ", ".join(f"{name} {new} (then {old})" for name, old, new in changes)
+        why = "the weights may differ in their last bits from those of an uninterrupted run"
+        console.print_message(f"resumes with {versions}: {why}")
 
 
 def format_resume_hint(path: Path) -> str:
     """Return the message on an interrupted run: its last checkpoint and the command that resumes it."""
     done = next(iter(checkpoint.list_checkpoint_steps(path / CHECKPOINTS_FOLDER)), None)
-    several = f" --processes {distributed.world_size()}" if distributed.world_size() > 1 else ""
-    again = f"`llmkit train --resume {shlex.quote(str(path))}{several}`"
+    processes = f" --processes {distributed.world_size()}" if distributed.world_size() > 1 else ""
+    command = f"`llmkit train --resume {shlex.quote(str(path))}{processes}`"
     if done is None:
-        return f"{path}: unfinished, no checkpoint yet; {again} starts it again"
-    return f"{path}: unfinished, committed up to step {done:,}; {again} goes on"
+        return f"{path}: unfinished, no checkpoint yet; {command} starts it again"
+    return f"{path}: unfinished, saved up to step {done:,}; {command} resumes it"

@@ -55,7 +55,7 @@ def restore_optimizer(trainer: Trainer, state: dict[str, Any], sharded: bool) ->
 
 
 def gather_weights(model: nn.Module) -> states.Tensors:
-    """What `states.kept` gives of the whole model, in the first process; nothing in the others."""
+    """Gather the full trained weights and buffers on the main process; the other ranks get an empty dict."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     names = states.list_checkpoint_weights(model)

@@ -21,7 +21,7 @@ Tensors = dict[str, Tensor]
 
 
 def flatten_state(value: Any, name: str, tensors: Tensors) -> Any:
-    """`value` as JSON; its tensors go into `tensors` by the name of their place. Raises TypeError for other things."""
+    """Convert `value` to JSON values; its tensors are added to `tensors` by their path. Raises TypeError otherwise."""
     if isinstance(value, (Tensor, np.ndarray)):
         tensors[name] = torch.as_tensor(value).detach()
         return {"$tensor" if isinstance(value, Tensor) else "$array": name}
@@ -46,7 +46,7 @@ def flatten_state(value: Any, name: str, tensors: Tensors) -> Any:
 
 
 def unflatten_state(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """What `packed` was given."""
+    """Invert `flatten_state`."""
     if isinstance(value, list):
         return [unflatten_state(one, tensors) for one in value]
     if not isinstance(value, dict):
@@ -68,44 +68,44 @@ def unflatten_state(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 def write_tensors(tensors: Tensors, path: Path) -> None:
     """Write tensors to a safetensors file; tensors that share memory are copied first."""
     seen: set[int] = set()
-    apart = {}
+    separate = {}
     for name, tensor in tensors.items():
         shared = tensor.untyped_storage().data_ptr() in seen or not tensor.is_contiguous()
         seen.add(tensor.untyped_storage().data_ptr())
-        apart[name] = tensor.contiguous().clone() if shared else tensor
-    save_file(apart, path)
+        separate[name] = tensor.contiguous().clone() if shared else tensor
+    save_file(separate, path)
 
 
 def read_tensors(path: Path) -> Tensors:
     """Read the tensors of a safetensors file, on the CPU."""
-    found: Tensors = load_file(path)
-    return found
+    tensors: Tensors = load_file(path)
+    return tensors
 
 
 def write_state_json(value: Any, path: Path) -> None:
-    """Write what `packed` gave."""
+    """Write the JSON values of `flatten_state`."""
     path.write_text(json.dumps(value, allow_nan=False), encoding="utf-8")
 
 
 def get_rng_state() -> dict[str, Any]:
     """Return the state of every random generator that training may use in this process."""
-    found = {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()}
+    state = {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()}
     if torch.cuda.is_available():
-        found["cuda"] = torch.cuda.get_rng_state()  # of this process's one device
+        state["cuda"] = torch.cuda.get_rng_state()  # of this process's one device
     if torch.backends.mps.is_available():
-        found["mps"] = torch.mps.get_rng_state()
-    return found
+        state["mps"] = torch.mps.get_rng_state()
+    return state
 
 
-def restore_rng_state(found: Mapping[str, Any]) -> None:
+def restore_rng_state(state: Mapping[str, Any]) -> None:
     """Restore the random states; those of a device that is no longer present are skipped."""
-    torch.set_rng_state(found["torch"])
-    np.random.set_state(found["numpy"])
-    random.setstate(found["python"])
-    if torch.cuda.is_available() and "cuda" in found:
-        torch.cuda.set_rng_state(found["cuda"])
-    if torch.backends.mps.is_available() and "mps" in found:
-        torch.mps.set_rng_state(found["mps"])
+    torch.set_rng_state(state["torch"])
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])
+    if torch.cuda.is_available() and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])
+    if torch.backends.mps.is_available() and "mps" in state:
+        torch.mps.set_rng_state(state["mps"])
 
 
 def list_checkpoint_weights(model: nn.Module) -> set[str]:
@@ -121,13 +121,13 @@ def select_checkpoint_weights(model: nn.Module) -> Tensors:
 
 
 def load_checkpoint_weights(model: nn.Module, path: Path) -> None:
-    """Give the model the weights of a file that `kept` made, in place."""
-    saved, held = read_tensors(path), select_checkpoint_weights(model)
-    if saved.keys() != held.keys():
-        odd = sorted(saved.keys() ^ held.keys())
-        raise InternalError(f"{path}: its weights are not the model's ({', '.join(odd[:5])})", "report this as a bug")
+    """Load the weights and buffers of a checkpoint file into the model, in place."""
+    saved, current = read_tensors(path), select_checkpoint_weights(model)
+    if saved.keys() != current.keys():
+        names = sorted(saved.keys() ^ current.keys())
+        raise InternalError(f"{path}: its weights are not the model's ({', '.join(names[:5])})", "report this as a bug")
     with torch.no_grad():
-        for name, tensor in held.items():
+        for name, tensor in current.items():
             tensor.copy_(saved[name])
 
 
@@ -136,9 +136,9 @@ def get_optimizer_state(optimizer: Any) -> dict[str, Any]:
     state: dict[str, Any] = optimizer.state_dict()
     try:
         flatten_state(state, "optimizer", {})
-    except TypeError as fault:
-        what = f"train.optim: its state cannot be saved without a pickle ({fault})"
-        raise RecipeError(what, "name another, such as adamw_torch_fused") from fault
+    except TypeError as error:
+        what = f"train.optim: its state cannot be saved without a pickle ({error})"
+        raise RecipeError(what, "name another, such as adamw_torch_fused") from error
     return state
 
 
@@ -164,9 +164,9 @@ def unwrap_optimizer(optimizer: Any) -> Any:
 def keep_initial_rates(optimizer: Any) -> Iterator[None]:
     """Load the optimizer state inside the block; its learning rates are then rescaled to the configured ones, because
     a resumed run may use another rate."""
-    made_with = [group.get("initial_lr") for group in optimizer.param_groups]
+    configured = [group.get("initial_lr") for group in optimizer.param_groups]
     yield
-    for group, rate in zip(optimizer.param_groups, made_with, strict=True):
+    for group, rate in zip(optimizer.param_groups, configured, strict=True):
         before = group.get("initial_lr")
         if rate is not None and before and rate != before:
             group["initial_lr"], group["lr"] = rate, group["lr"] * rate / before

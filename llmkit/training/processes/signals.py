@@ -1,4 +1,4 @@
-"""Handles SIGTERM, SIGUSR1, SIGHUP and Ctrl-C in a run: the first stops it after the current step, a second at once."""
+"""Handles SIGTERM, SIGUSR1, SIGHUP and Ctrl-C in a run: the first stops it after its current step, a second at once."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class StopRequest:
         self.received = self.received or signal.Signals(number)
 
     def build_exception(self) -> BaseException:
-        """Return the exception that ends the run: KeyboardInterrupt for Ctrl-C, else Stopped."""
+        """Return the exception that ends the run: KeyboardInterrupt for Ctrl-C, else RunInterrupted."""
         return (
             KeyboardInterrupt() if self.received is signal.SIGINT else RunInterrupted(f"stopped by {self.signal_name}")
         )
@@ -81,7 +81,7 @@ RUN_ENDED = mmap.mmap(-1, 1)  # shared with forked children: 1 when the run has 
 
 @contextmanager
 def handle_signals() -> Iterator[StopRequest]:
-    """Install the signal handlers of a run inside the block, in the main thread only; restore the old ones after it."""
+    """Install the signal handlers of a run inside the block, in the main thread only, and restore the old ones."""
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -101,13 +101,13 @@ def handle_signals() -> Iterator[StopRequest]:
 
 def install_handlers(stop: StopRequest) -> dict[signal.Signals, Any]:
     """Let `stop` handle signals and return the previous handlers. Under nohup SIGHUP stays ignored."""
-    deaf_to = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
-    return {number: signal.signal(number, stop.handle) for number in EXIT_CODE_BY_SIGNAL if number not in deaf_to}
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    return {number: signal.signal(number, stop.handle) for number in EXIT_CODE_BY_SIGNAL if number not in ignored}
 
 
 @contextmanager
 def exit_on_signal() -> Iterator[None]:
-    """Install handlers for the time before a run installs its own: a signal ends the command with the same exit code."""
+    """Install handlers for the time before a run: a signal ends the command with the same exit code as in a run."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -142,19 +142,19 @@ def watch_signals(reading: int, stop: StopRequest) -> None:
     since: float | None = None
     number = 0
     while True:
-        waits = STUCK_SECONDS if since is not None and is_multi_process() and not stop.deferring else None
-        if not select.select([reading], [], [], waits)[0] and not stop.deferring:
+        timeout = STUCK_SECONDS if since is not None and is_multi_process() and not stop.deferring else None
+        if not select.select([reading], [], [], timeout)[0] and not stop.deferring:
             exit_immediately(number)  # the main thread is in a library call that waits for the other ranks
-        if (got := os.read(reading, 1)) == WATCHER_DONE:
+        if (received := os.read(reading, 1)) == WATCHER_DONE:
             return
-        if got[0] not in EXIT_CODE_BY_SIGNAL:
+        if received[0] not in EXIT_CODE_BY_SIGNAL:
             continue
         if since is not None and not stop.committed and not is_echo(since):
-            exit_immediately(got[0])
+            exit_immediately(received[0])
         if since is None:
-            since, number = time.monotonic(), got[0]
+            since, number = time.monotonic(), received[0]
             if stop.deferring:
-                write_stderr(b"stopping as soon as this step is saved; a second signal leaves at once\n")
+                write_stderr(b"stopping as soon as this step is saved; a second signal exits at once\n")
 
 
 def is_multi_process() -> bool:

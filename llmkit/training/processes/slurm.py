@@ -25,13 +25,13 @@ class SlurmResources:
     gpus: bool = True
 
 
-def build_slurm_script(words: Sequence[str], cluster: SlurmResources, name: str) -> str:
+def build_slurm_script(args: Sequence[str], cluster: SlurmResources, name: str) -> str:
     """Build the batch script that runs `llmkit train` with these arguments, each quoted for the shell.
 
     Raises UsageError for resources that Slurm would reject.
     """
     check_slurm_resources(cluster)
-    asked = {
+    options = {
         "job-name": re.sub(r"[^\w.-]+", "-", name).strip("-") or "llmkit",
         "nodes": cluster.machines,
         "ntasks-per-node": 1,
@@ -43,10 +43,10 @@ def build_slurm_script(words: Sequence[str], cluster: SlurmResources, name: str)
         "open-mode": "append",  # a requeued job appends to its log
         "output": "%x-%j.log",
     }
-    lines = [f"#SBATCH --{key}={value}" for key, value in asked.items() if value is not None] + ["#SBATCH --requeue"]
-    command = ["llmkit", "train", *words, "--processes", str(cluster.processes)]
-    several = ["--machines", "$SLURM_NNODES", "--rank", "$SLURM_NODEID", "--main-address", "$LLMKIT_MAIN"]
-    inner = shlex.join(command) + (f" {' '.join(several)}" if cluster.machines > 1 else "")
+    lines = [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None] + ["#SBATCH --requeue"]
+    command = ["llmkit", "train", *args, "--processes", str(cluster.processes)]
+    machine_args = ["--machines", "$SLURM_NNODES", "--rank", "$SLURM_NODEID", "--main-address", "$LLMKIT_MAIN"]
+    inner = shlex.join(command) + (f" {' '.join(machine_args)}" if cluster.machines > 1 else "")
     return "\n".join([
         "#!/bin/bash",
         *lines,
@@ -70,6 +70,6 @@ def check_slurm_resources(cluster: SlurmResources) -> None:
         if number < 1:
             raise UsageError(f"--{what} {number}: at least 1")
     if not TIME_LIMIT_PATTERN.fullmatch(cluster.time):
-        raise UsageError(f"--time {cluster.time}: no time limit of Slurm", "write HH:MM:SS, D-HH:MM:SS or minutes")
+        raise UsageError(f"--time {cluster.time}: not a Slurm time limit", "write HH:MM:SS, D-HH:MM:SS or minutes")
     if cluster.partition is not None and not re.fullmatch(r"[\w.,-]+", cluster.partition):
-        raise UsageError(f"--partition {cluster.partition}: no name of a partition", "`sinfo` lists them")
+        raise UsageError(f"--partition {cluster.partition}: not a partition name", "`sinfo` lists them")

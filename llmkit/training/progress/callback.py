@@ -38,21 +38,22 @@ class ProgressCallback(TrainerCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the callback's state as JSON values."""
-        return {"evaluations": self.evaluations, "scored_until": list(self.totals_at_evaluation), "best": self.best}
+        totals = list(self.totals_at_evaluation)
+        return {"evaluations": self.evaluations, "totals_at_evaluation": totals, "best": self.best}
 
-    def load_state_dict(self, remembered: dict[str, Any], state: TrainerState) -> None:
+    def load_state_dict(self, saved: dict[str, Any], state: TrainerState) -> None:
         """Restore the state, and truncate log.jsonl to the events before the checkpoint."""
-        self.evaluations, self.best = remembered["evaluations"], remembered["best"]
-        self.totals_at_evaluation = Totals(*remembered["scored_until"])
+        self.evaluations, self.best = saved["evaluations"], saved["best"]
+        self.totals_at_evaluation = Totals(*saved["totals_at_evaluation"])
         manifest.write_text_file(self.path, "".join(map(format_log_event, state.log_history)))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.unfinished_message = f"stopped after step {state.global_step:,} of {state.max_steps:,}"
-        late = self.meter.recent_totals()
-        left = late.seconds_per_step * (state.max_steps - state.global_step)
+        recent = self.meter.recent_totals()
+        remaining = recent.seconds_per_step * (state.max_steps - state.global_step)
         if self.evaluations:  # the pauses include saving the checkpoints
-            left += self.meter.paused_seconds / self.evaluations * count_remaining_evaluations(args, state)
-        self.advance(1, format_step_stats(state, late), left)
+            remaining += self.meter.paused_seconds / self.evaluations * count_remaining_evaluations(args, state)
+        self.advance(1, format_step_stats(state, recent), remaining)
 
     def on_evaluate(
         self,
@@ -65,13 +66,13 @@ class ProgressCallback(TrainerCallback):
         scores = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items()}
         loss = self.meter.step_totals.diff(self.totals_at_evaluation).mean_loss
         self.evaluations, self.totals_at_evaluation = self.evaluations + 1, self.meter.step_totals
-        said = [] if loss is None else [f"loss {loss:.4f}"]
+        parts = [] if loss is None else [f"loss {loss:.4f}"]
         first = list(scores.items())[:SCORES_PER_LINE]
-        said.append("validation " + ", ".join(f"{name} {format_logged_score(value)}" for name, value in first))
+        parts.append("validation " + ", ".join(f"{name} {format_logged_score(value)}" for name, value in first))
         took = f" ({console.format_duration(self.meter.last_pause_seconds)})"
         mark = ", best so far" if self.is_best(args, scores) else ""
         console.print_message(
-            f"step {state.global_step:,} (epoch {state.epoch or 0:.2f}): {', '.join(said)}{took}{mark}"
+            f"step {state.global_step:,} (epoch {state.epoch or 0:.2f}): {', '.join(parts)}{took}{mark}"
         )
 
     def is_best(self, args: TrainingArguments, scores: dict[str, float]) -> bool:
@@ -108,8 +109,8 @@ class ProgressCallback(TrainerCallback):
             durable.before_disk_change("append", self.path)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(format_log_event({"step": state.global_step, **(logs or {})}))
-        except OSError as fault:
-            raise DiskError(f"{self.path}: {fault.strerror}", "free some space and run again") from fault
+        except OSError as error:
+            raise DiskError(f"{self.path}: {error.strerror}", "free some space and run again") from error
 
 
 def format_log_event(event: dict[str, Any]) -> str:
@@ -117,13 +118,13 @@ def format_log_event(event: dict[str, Any]) -> str:
     return json.dumps({"step": event["step"], **event}, allow_nan=False) + "\n"
 
 
-def format_step_stats(state: TrainerState, late: Totals) -> list[str]:
+def format_step_stats(state: TrainerState, recent: Totals) -> list[str]:
     """Return the texts after the progress bar; a narrow terminal drops the first ones."""
-    said = [f"epoch {state.epoch or 0:.2f}"]
-    if late.mean_loss is not None:
-        said.append(f"loss {late.mean_loss:.3f}" if late.mean_loss >= 0.01 else f"loss {late.mean_loss:.1e}")
-    said.append(f"{console.format_short_number(late.tokens_per_second)} tokens/s")
-    return said + ([f"pad {late.padding:.0%}"] if late.padding >= 0.005 else [])
+    stats = [f"epoch {state.epoch or 0:.2f}"]
+    if recent.mean_loss is not None:
+        stats.append(f"loss {recent.mean_loss:.3f}" if recent.mean_loss >= 0.01 else f"loss {recent.mean_loss:.1e}")
+    stats.append(f"{console.format_short_number(recent.tokens_per_second)} tokens/s")
+    return stats + ([f"pad {recent.padding:.0%}"] if recent.padding >= 0.005 else [])
 
 
 def count_remaining_evaluations(args: TrainingArguments, state: TrainerState) -> int:
@@ -142,13 +143,9 @@ def format_logged_score(value: float) -> str:
 
 def format_run_summary(meter: ThroughputMeter) -> str:
     """Return the line that summarizes a finished training."""
-    whole = meter.run_totals()
-    apart = (
-        f" ({console.format_duration(meter.paused_seconds)} of it evaluating and saving)"
-        if meter.paused_seconds
-        else ""
-    )
-    padding = f"{whole.padding:.1%} padding" if whole.sent > whole.tokens else "no padding"
-    steps = f"{whole.steps:,} step{'s' if whole.steps != 1 else ''}"
-    took = f"{steps} in {console.format_duration(whole.seconds + meter.paused_seconds)}{apart}"
-    return f"trained {took}: {console.format_short_number(whole.tokens_per_second)} tokens/s, {padding}"
+    totals, paused = meter.run_totals(), meter.paused_seconds
+    pauses = f" ({console.format_duration(paused)} of it evaluating and saving)" if paused else ""
+    padding = f"{totals.padding:.1%} padding" if totals.sent > totals.tokens else "no padding"
+    steps = f"{totals.steps:,} step{'s' if totals.steps != 1 else ''}"
+    took = f"{steps} in {console.format_duration(totals.seconds + paused)}{pauses}"
+    return f"trained {took}: {console.format_short_number(totals.tokens_per_second)} tokens/s, {padding}"

@@ -70,13 +70,17 @@ class ThroughputMeter:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counts as JSON values."""
-        return {"totals": list(self.run_totals()), "apart": self.paused_seconds, "logged": list(self.logged_totals)}
+        return {
+            "totals": list(self.run_totals()),
+            "paused_seconds": self.paused_seconds,
+            "logged_totals": list(self.logged_totals),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the counts; the window of recent steps starts empty."""
-        totals, self.paused_seconds = Totals(*state["totals"]), state["apart"]
+        totals, self.paused_seconds = Totals(*state["totals"]), state["paused_seconds"]
         self.started_at = self.clock() - totals.seconds - self.paused_seconds
-        self.step_totals, self.logged_totals = totals, Totals(*state["logged"])
+        self.step_totals, self.logged_totals = totals, Totals(*state["logged_totals"])
         self.recent = deque([totals])
 
     def pop_padding(self) -> float:
@@ -87,11 +91,11 @@ class ThroughputMeter:
     @contextmanager
     def pause(self) -> Iterator[None]:
         """Exclude the time inside the block."""
-        began = self.clock()
+        start = self.clock()
         try:
             yield
         finally:
-            self.last_pause_seconds = self.clock() - began
+            self.last_pause_seconds = self.clock() - start
             self.paused_seconds += self.last_pause_seconds
 
     def record_step(self, rows: int, tokens: int, sent: int, loss: float) -> None:

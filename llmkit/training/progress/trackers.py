@@ -17,11 +17,11 @@ from llmkit.console import redact_secrets
 from llmkit.errors import RecipeError
 
 
-def build_tracker_error(names: Sequence[str], fault: BaseException) -> RecipeError:
+def build_tracker_error(names: Sequence[str], error: BaseException) -> RecipeError:
     """Build the RecipeError for a tracker that failed to start."""
-    said = " ".join(f"{type(fault).__name__}: {redact_secrets(str(fault))}".split())[:300].rstrip(".")
-    mend = "set it up first (nothing is asked here), or leave it out"
-    return RecipeError(f"train.hf.report_to: {', '.join(names)}: {said}", mend)
+    message = " ".join(f"{type(error).__name__}: {redact_secrets(str(error))}".split())[:300].rstrip(".")
+    fix = "set it up first (llmkit does not prompt), or leave it out"
+    return RecipeError(f"train.hf.report_to: {', '.join(names)}: {message}", fix)
 
 
 class TensorBoardFolderCallback(TensorBoardCallback):
@@ -33,13 +33,13 @@ class TensorBoardFolderCallback(TensorBoardCallback):
         self.tb_writer: Any = None
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **words: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if not os.environ.get("TENSORBOARD_LOGGING_DIR"):
             if not state.global_step:
                 shutil.rmtree(self.folder, ignore_errors=True)  # of the same run, which starts again
             self.logging_dir = str(self.folder)
-        super().on_train_begin(args, state, control, **words)
+        super().on_train_begin(args, state, control, **kwargs)
 
     def _init_summary_writer(self, args: TrainingArguments) -> None:
         super()._init_summary_writer(args)
@@ -56,10 +56,10 @@ class TensorBoardFolderCallback(TensorBoardCallback):
 @contextmanager
 def disable_stdin() -> Iterator[None]:
     """Replace stdin by an empty stream inside the block: a tracker that prompts for a key fails instead of waiting."""
-    kept = sys.stdin
+    stdin = sys.stdin
     with Path(os.devnull).open() as nothing:
         sys.stdin = nothing
         try:
             yield
         finally:
-            sys.stdin = kept
+            sys.stdin = stdin

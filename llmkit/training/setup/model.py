@@ -25,19 +25,21 @@ def choose_model(recipe: Recipe, task: Task) -> tuple[Recipe, ModelRef]:
     """Return the recipe with its model filled in, and the reference to that model."""
     if recipe.model.encoder is not None:
         if recipe.lora is not None and (not recipe.lora.merge or recipe.lora.quantize != "none"):
-            mend = "set lora.merge=true (and no lora.quantize), or leave lora out"
-            raise RecipeError("lora: an adapter names one base, and model.encoder and model.decoder are two", mend)
+            fix = "set lora.merge=true (and no lora.quantize), or leave lora out"
+            raise RecipeError("lora: an adapter names one base, and model.encoder and model.decoder are two", fix)
         encoder, decoder = resolve_encoder_decoder(recipe)
-        why = "one that reads, one that learns to write"
-        return recipe, ModelRef(f"{encoder.name} + {decoder.name}", "", reason=why)
+        return recipe, ModelRef(f"{encoder.name} + {decoder.name}", "", reason="encoder + decoder")
     if recipe.model.from_config is not None:
         model_sizes.check_preset(recipe.model.from_config)
-        name = ModelRef(recipe.model.from_config, "", reason="fresh weights of this shape")
+        name = ModelRef(recipe.model.from_config, "", reason="newly initialized from this config")
     elif recipe.model.name in model_sizes.NETWORK_NAMES:
         if task.is_corpus or task.max_target_length:
-            mend = "train it with finetune-classify or finetune-sentiment; here name an encoder or an encoder-decoder"
-            raise RecipeError(f"model.name: a fresh {recipe.model.name} answers with classes and numbers alone", mend)
-        name = ModelRef(recipe.model.name, "", reason=f"a fresh network; a folder is named ./{recipe.model.name}")
+            fix = "train it with finetune-classify or finetune-sentiment; here name an encoder or an encoder-decoder"
+            what = f"model.name: a network trained from scratch ({recipe.model.name}) predicts only classes and numbers"
+            raise RecipeError(what, fix)
+        name = ModelRef(
+            recipe.model.name, "", reason=f"trained from scratch; write ./{recipe.model.name} for a folder of this name"
+        )
     elif recipe.model.name is None:
         given, why = choose_default_model() if task.default_model is None else (task.default_model, FALLBACK_REASON)
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": given})})
@@ -57,10 +59,12 @@ def check_lora_base(recipe: Recipe, name: ModelRef) -> None:
 
         quantize.check_quantization(recipe.lora.quantize)
     if name.is_adapter:
-        mend = "leave lora out (it is merged into its base), or train it again with lora.merge=true"
-        raise RecipeError(f"lora: {name.name} is an adapter already, and an adapter of an adapter is none", mend)
+        fix = "leave lora out (it is merged into its base), or train it again with lora.merge=true"
+        what = f"lora: {name.name} is already an adapter, which cannot be the base of another adapter"
+        raise RecipeError(what, fix)
     if not name.id:
-        raise RecipeError(f"lora: all weights of {name.name} are fresh: there is nothing to adapt", "leave lora out")
+        what = f"lora: all weights of {name.name} are newly initialized: there is nothing to adapt"
+        raise RecipeError(what, "leave lora out")
 
 
 def load_run_model(recipe: Recipe, task: Task, name: ModelRef, train: Rows) -> tuple[Recipe, LoadedModel]:
@@ -86,7 +90,7 @@ def load_base_model(recipe: Recipe, task: Task, name: ModelRef, train: Rows) -> 
     console.print_message(f"model: {name.name}" + (f" ({name.reason})" if name.reason else ""))
     head, section = task.head(), recipe.model
     if head.target_scale is not None and section.dtype != "float32":
-        raise RecipeError(f"model.dtype: {section.dtype} holds a number to three digits", "leave it out")
+        raise RecipeError(f"model.dtype: {section.dtype} keeps only three digits of a number", "leave it out")
     if scratch_network.is_scratch_network(recipe):
         loaded = scratch_network.load_scratch_network(recipe, task, name, train)
         report_model_size(loaded)
@@ -113,11 +117,9 @@ def load_base_model(recipe: Recipe, task: Task, name: ModelRef, train: Rows) -> 
     changes = section.config | head.config
     loaded = models.load_model(name, head.auto_class, changes, dtype=section.dtype, tokenizer=tokenizer)
     if head.target_scale is not None:  # a head that was trained before predicts in the user's units
-        mean, spread = head.target_scale
-        fresh_head = any(f"{path}.weight" in loaded.new_weights for path, _ in heads.find_output_layers(loaded.model))
-        heads.rescale_output_layer(
-            loaded.model, 1.0 if fresh_head else 1 / spread, 0.0 if fresh_head else -mean / spread
-        )
+        mean, scale = head.target_scale
+        new_head = any(f"{path}.weight" in loaded.new_weights for path, _ in heads.find_output_layers(loaded.model))
+        heads.rescale_output_layer(loaded.model, 1.0 if new_head else 1 / scale, 0.0 if new_head else -mean / scale)
     report_model_size(loaded)
     if name.is_adapter:
         console.print_message(f"the adapter of {name.name} is merged into its base")
@@ -134,11 +136,11 @@ def adapt_model(recipe: Recipe, name: ModelRef, auto_class: str, loaded: LoadedM
     if recipe.lora.quantize != "none":
         model = models.reload_quantized(name, auto_class, loaded, recipe.model.dtype, recipe.lora.quantize)
         loaded = replace(loaded, model=model)
-    said = lora.add_lora_adapter(loaded.model, loaded.new_weights, recipe.lora, auto_class)
-    trained, of = lora.count_trainable_parameters(loaded.model)
-    console.print_message(f"lora: {said}; learning rate {recipe.train.learning_rate:g}")
+    summary = lora.add_lora_adapter(loaded.model, loaded.new_weights, recipe.lora, auto_class)
+    trained, total = lora.count_trainable_parameters(loaded.model)
+    console.print_message(f"lora: {summary}; learning rate {recipe.train.learning_rate:g}")
     console.print_message(
-        f"trains {format_parameter_count(trained)} of {format_parameter_count(of)} weights ({trained / of:.1%})"
+        f"trains {format_parameter_count(trained)} of {format_parameter_count(total)} weights ({trained / total:.1%})"
     )
     return loaded
 
@@ -157,7 +159,7 @@ def fit_max_length(
     section = recipe.model
     longest = max_length.get_position_limit(config, tokenizer) or section.max_length
     if "max_length" not in section.model_fields_set and section.max_length > longest:
-        console.print_message(f"max_length: {longest}, as long as the model can read")
+        console.print_message(f"max_length: {longest}, the maximum of the model")
         recipe = recipe.model_copy(update={"model": section.model_copy(update={"max_length": longest})})
     max_length.check_max_length(name, config, tokenizer, recipe.model.max_length)
     return recipe
@@ -179,7 +181,7 @@ def load_joined_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizer
     from llmkit.models.seq2seq.encoder_decoder import build_encoder_decoder as join
 
     if task.head().auto_class != "AutoModelForSeq2SeqLM":
-        raise RecipeError(f"model.encoder: {task.name} does not answer with text", "name one model with --model")
+        raise RecipeError(f"model.encoder: {task.name} does not generate text", "name one model with --model")
     encoder, decoder = resolve_encoder_decoder(recipe)
     recipe = fit_max_length(recipe, encoder, models.load_config(encoder), tokenizer)
     set_seed(recipe.train.seed)
@@ -189,19 +191,21 @@ def load_joined_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizer
 
 
 def warn_if_tokenizer_differs(tokenizer: PreTrainedTokenizerBase, name: ModelRef, given: str) -> None:
-    """Print a warning if the tokenizer's ids differ from the model's own: a token then gets another one's embedding."""
+    """Print a warning if the tokenizer's ids differ from the model's own: a token then gets another's embedding."""
     from llmkit.models import load as models
 
     try:
-        own = models.load_tokenizer(name, (), allow_slow=True).get_vocab()
+        own_vocabulary = models.load_tokenizer(name, (), allow_slow=True).get_vocab()
     except ModelError:  # the model has no tokenizer
         return
-    words = tokenizer.get_vocab()
-    same = sum(own.get(word) == number for word, number in words.items())
-    if same < len(words):
-        mend = "model.from_config begins with fresh weights"
-        console.print_message(f"{given}: {len(words) - same:,} of its {len(words):,} pieces are others than in {name.name}, "
-                     f"whose embeddings they take over; {mend}")  # fmt: skip
+    vocabulary = tokenizer.get_vocab()
+    same = sum(own_vocabulary.get(word) == number for word, number in vocabulary.items())
+    if same < len(vocabulary):
+        fix = "model.from_config starts with newly initialized weights"
+        console.print_message(
+            f"{given}: {len(vocabulary) - same:,} of its {len(vocabulary):,} tokens differ from those of {name.name}, "
+            f"whose embeddings they get; {fix}"
+        )
 
 
 def resolve_tokenizer_ref(recipe: Recipe, name: ModelRef) -> ModelRef:
@@ -214,13 +218,13 @@ def resolve_tokenizer_ref(recipe: Recipe, name: ModelRef) -> ModelRef:
 def report_model_size(loaded: LoadedModel) -> None:
     """Print the number of parameters, and which weights are newly initialized or dropped."""
     size = loaded.model.num_parameters()
-    dropped = f"; left out of the files: {summarize_modules(loaded.unused_weights)}" if loaded.unused_weights else ""
-    fresh = (
-        f"; fresh: {'all' if is_from_scratch(loaded) else summarize_modules(loaded.new_weights)}"
+    dropped = f"; dropped from the files: {summarize_modules(loaded.unused_weights)}" if loaded.unused_weights else ""
+    new = (
+        f"; newly initialized: {'all' if is_from_scratch(loaded) else summarize_modules(loaded.new_weights)}"
         if loaded.new_weights
         else ""
     )
-    console.print_message(f"{f'{size / 1e6:.1f}M' if size >= 1e6 else f'{size:,}'} parameters{fresh}{dropped}")
+    console.print_message(f"{f'{size / 1e6:.1f}M' if size >= 1e6 else f'{size:,}'} parameters{new}{dropped}")
 
 
 def is_from_scratch(loaded: LoadedModel) -> bool:

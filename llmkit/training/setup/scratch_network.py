@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from llmkit.models.load import LoadedModel
 
-SCRATCH_NETWORK_KEYS = ("vocabulary", "vectors")  # keys of `model` for networks trained from scratch only
+SCRATCH_NETWORK_KEYS = ("vocabulary", "word_vectors")  # keys of `model` for networks trained from scratch only
 
 
 def is_scratch_network(recipe: Recipe) -> bool:
@@ -36,27 +36,27 @@ def is_scratch_network(recipe: Recipe) -> bool:
 
 
 def apply_scratch_defaults(recipe: Recipe, name: ModelRef) -> Recipe:
-    """Return the recipe with the defaults of a network, or of a model trained from scratch, for keys that it leaves out.
+    """Return the recipe with the defaults of a network, or of a model trained from scratch, for missing keys.
 
     The defaults are printed. The recipe of a pretrained model is unchanged. Raises RecipeError for network keys with
     another model, MissingInputError for missing word vectors.
     """
-    fresh = is_scratch_network(recipe)
-    beside = [key for key in SCRATCH_NETWORK_KEYS if getattr(recipe.model, key) is not None]
-    if beside and not fresh:
-        why = f"counts only for a fresh network, and the model is {name.name}"
-        raise RecipeError(f"model.{beside[0]}: {why}", f"leave it out, or name one of {', '.join(NETWORK_NAMES)}")
-    if fresh and recipe.model.revision is not None:
-        raise RecipeError(f"model.revision: fresh weights have none, and the model is {name.name}", "leave it out")
+    from_scratch = is_scratch_network(recipe)
+    network_keys = [key for key in SCRATCH_NETWORK_KEYS if getattr(recipe.model, key) is not None]
+    if network_keys and not from_scratch:
+        why = f"applies only to a network trained from scratch, and the model is {name.name}"
+        raise RecipeError(f"model.{network_keys[0]}: {why}", f"leave it out, or name one of {', '.join(NETWORK_NAMES)}")
+    if from_scratch and recipe.model.revision is not None:
+        why = f"a network trained from scratch has no revision, and the model is {name.name}"
+        raise RecipeError(f"model.revision: {why}", "leave it out")
     if recipe.model.word_vectors is not None:
         word_vectors.locate_word_vectors(recipe.model.word_vectors)
     if recipe.model.from_config is not None:
-        return apply_train_defaults(
-            recipe, name, {"learning_rate": get_preset_learning_rate(recipe.model.from_config)}, "fresh weights need"
-        )
-    if not fresh and not is_saved_network(name):
+        defaults = {"learning_rate": get_preset_learning_rate(recipe.model.from_config)}
+        return apply_train_defaults(recipe, name, defaults, "models trained from scratch need")
+    if not from_scratch and not is_saved_network(name):
         return recipe
-    if fresh and recipe.model.tokenizer is None and recipe.model.vocabulary is None:
+    if from_scratch and recipe.model.tokenizer is None and recipe.model.vocabulary is None:
         section = recipe.model.model_copy(update={"vocabulary": VocabularySection()})
         recipe = recipe.model_copy(update={"model": section})
     return apply_train_defaults(recipe, name, NETWORK_TRAIN_DEFAULTS, "networks need")
@@ -76,7 +76,7 @@ def apply_train_defaults(recipe: Recipe, name: ModelRef, needed: Mapping[str, fl
         return recipe
     chosen = " and ".join(f"train.{key} {value:g}" for key, value in own.items())
     usual = " and ".join(f"{getattr(train, key):g}" for key in own)
-    console.print_message(f"{name.name}: {chosen}, as {why}, not {usual}; a recipe or KEY=VALUE names another")
+    console.print_message(f"{name.name}: {chosen}, as {why}, not {usual}; a recipe or KEY=VALUE can set another")
     return recipe.model_copy(update={"train": train.model_copy(update=own)})
 
 
@@ -89,18 +89,18 @@ def load_scratch_network(recipe: Recipe, task: Task, name: ModelRef, train: Rows
     section, head = recipe.model, task.head()
     tokenizer = get_network_tokenizer(recipe, task, train)
     changes: dict[str, Any] = dict(section.config)
-    known = None
+    vectors = None
     if section.word_vectors is not None:
         words = get_vocabulary_words(tokenizer)
-        known = word_vectors.read_word_vectors(word_vectors.locate_word_vectors(section.word_vectors), words)
+        vectors = word_vectors.read_word_vectors(word_vectors.locate_word_vectors(section.word_vectors), words)
         changes["embedding_size"] = word_vectors.check_vector_width(
-            known, section.word_vectors, section.config.get("embedding_size")
+            vectors, section.word_vectors, section.config.get("embedding_size")
         )
-        share = f"{len(known.token_ids) / len(words):.0%} of the {pluralize(len(words), 'word')}"
-        console.print_message(f"vectors: {share} are in {section.word_vectors}, the others are drawn")
+        share = f"{len(vectors.token_ids) / len(words):.0%} of the {pluralize(len(words), 'word')}"
+        console.print_message(f"word vectors: {share} are in {section.word_vectors}, the others are random")
     set_seed(recipe.train.seed)
     return build_scratch_network(
-        name, head.auto_class, changes, tokenizer, section.max_length, section.dtype, head.config, known
+        name, head.auto_class, changes, tokenizer, section.max_length, section.dtype, head.config, vectors
     )
 
 
@@ -112,10 +112,10 @@ def get_network_tokenizer(recipe: Recipe, task: Task, train: Rows) -> PreTrained
     section = recipe.model
     if section.tokenizer is not None:
         return load_tokenizer(resolve_model(section.tokenizer, kind="tokenizer"), task.required_special_tokens)
-    wanted = section.vocabulary or VocabularySection()
-    tokenizer = train_word_tokenizer(iter_input_texts(task, train), wanted)
-    case = ", in lower case" if wanted.lowercase else ""
-    often = f" that occur at least {wanted.min_frequency} times" if wanted.min_frequency > 1 else ""
+    vocabulary = section.vocabulary or VocabularySection()
+    tokenizer = train_word_tokenizer(iter_input_texts(task, train), vocabulary)
+    case = ", in lower case" if vocabulary.lowercase else ""
+    often = f" that occur at least {vocabulary.min_frequency} times" if vocabulary.min_frequency > 1 else ""
     console.print_message(
         f"vocabulary: {pluralize(len(get_vocabulary_words(tokenizer)), 'word')} of the training rows{often}{case}"
     )

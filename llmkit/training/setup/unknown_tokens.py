@@ -32,39 +32,41 @@ def check_unknown_tokens(
         return
     unknown = measure_token_share(tokenizer.unk_token_id, (one.features for one in encoded.values()))
     if unknown > UNKNOWN_WARN_SHARE:
-        mend = "--model names a model of" if recipe.model.tokenizer is None else "--tokenizer names one of"
+        fix = "choose a model of this language with --model"
+        if recipe.model.tokenizer is not None:
+            fix = "choose one of this language with --tokenizer"
         if recipe.model.vocabulary is not None:
-            mend = "more rows, or a lower model.vocabulary.min_frequency, know more of"
-        console.print_message(f"the tokenizer does not know {unknown:.0%} of the tokens: {mend} this language")
+            fix = "train on more rows, or lower model.vocabulary.min_frequency"
+        console.print_message(f"the tokenizer does not know {unknown:.0%} of the tokens: {fix}")
 
 
 def check_unknown_by_column(
     recipe: Recipe, target: str, tokenizer: PreTrainedTokenizerBase, train: Rows, features: Sequence[Feature]
 ) -> None:
     """Check the source and the target column of the training rows separately."""
-    said = train.column_name(target)
-    read = next(own for word, own in train.column_mapping.items() if word != target)
-    one = f"one of both columns (llmkit tokenizer train FILE --column {read} --column {said})"
-    mend = f"train {one}" if recipe.model.from_config else f"name another model, or --from-config and {one}"
-    for own, key in ((read, "input_ids"), (said, "labels")):
+    target_column = train.column_name(target)
+    source_column = next(column for name, column in train.column_mapping.items() if name != target)
+    new = f"one of both columns (llmkit tokenizer train FILE --column {source_column} --column {target_column})"
+    fix = f"train {new}" if recipe.model.from_config else f"name another model, or --from-config and {new}"
+    for column, key in ((source_column, "input_ids"), (target_column, "labels")):
         unknown = measure_unknown_share(tokenizer, features, key)
-        what = f"the tokenizer does not know {unknown:.0%} of the tokens of '{own}'"
-        if own == said and unknown > UNKNOWN_TARGET_LIMIT:
-            raise DataError(f"{train.name}: {what}, and what it does not know no model can write", mend)
+        what = f"the tokenizer does not know {unknown:.0%} of the tokens of '{column}'"
+        if column == target_column and unknown > UNKNOWN_TARGET_LIMIT:
+            raise DataError(f"{train.name}: {what}, and a model cannot learn to write unknown tokens", fix)
         if unknown > UNKNOWN_WARN_SHARE:
-            console.print_message(f"{what}: {mend}")
+            console.print_message(f"{what}: {fix}")
 
 
-def measure_token_share(token: int | None, some: Iterable[Sequence[Feature]]) -> float:
+def measure_token_share(token: int | None, splits: Iterable[Sequence[Feature]]) -> float:
     """Return the share of one token in the features; of long sequences an even sample is counted."""
     import numpy as np
 
-    found = total = 0
-    for features in some:
+    matches = total = 0
+    for features in splits:
         for feature in sample_evenly(features):
             ids = np.asarray(feature["input_ids"])
-            found, total = found + int(np.count_nonzero(ids == token)), total + len(ids)
-    return found / max(1, total)
+            matches, total = matches + int(np.count_nonzero(ids == token)), total + len(ids)
+    return matches / max(1, total)
 
 
 def measure_unknown_share(tokenizer: PreTrainedTokenizerBase, features: Sequence[Feature], key: str) -> float:
