@@ -344,8 +344,8 @@ def test_a_vocabulary_that_the_corpus_does_not_fill_is_said(
     words = ["pretrain-mlm", "--train", "small.txt", *keys]
     assert cli.run_command_line([*words, "--from-config", "bert-tiny", "--tokenizer", tiny_mlm, "-o", "sparse"]) == 0
     pieces = len(AutoTokenizer.from_pretrained(tiny_mlm)) - 5
-    note = f"the training rows hold 7 of the tokenizer's {pieces:,} pieces: "
-    mend = "a tokenizer with a smaller --vocab-size spends the weights better"
+    note = f"the training rows use 7 of the tokenizer's {pieces:,} tokens: "
+    mend = "a tokenizer with a smaller --vocab-size wastes fewer weights"
     assert note + mend in capsys.readouterr().err.splitlines()
     assert cli.run_command_line([*words, "--model", tiny_mlm, "-o", "kept"]) == 0
     assert "pieces" not in capsys.readouterr().err
@@ -359,8 +359,8 @@ def test_a_tokenizer_of_other_words_than_the_models_is_said(
     others = sum(own.get(word) != number for word, number in other.items())
     assert 0 < others < len(other)
     assert cli.run_command_line([*words, "--tokenizer", "tok", "-o", "swapped"]) == 0
-    said = f"tok: {others:,} of its {len(other):,} pieces are others than in {tiny_mlm}, "
-    mend = "whose embeddings they take over; model.from_config begins with fresh weights"
+    said = f"tok: {others:,} of its {len(other):,} tokens differ from those of {tiny_mlm}, "
+    mend = "whose embeddings they get; model.from_config starts with newly initialized weights"
     assert said + mend in capsys.readouterr().err.splitlines()
     assert cli.run_command_line([*words, "--tokenizer", "on", "-o", "unswapped"]) == 0
     assert "pieces" not in capsys.readouterr().err

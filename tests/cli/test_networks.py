@@ -120,7 +120,7 @@ def test_a_network_is_trained_on_for_other_labels(
     assert cli.run_command_line([*command, "model.max_length=200"]) == 0
     said = capsys.readouterr().err
     assert f"{run}: train.learning_rate 0.001, as networks need, not 5e-05; " in said
-    assert "parameters; fresh: classifier\n" in said
+    assert "parameters; newly initialized: classifier\n" in said
     config = loaded("next/model/config.json")
     assert config["id2label"] == {"0": "a", "1": "b", "2": "c"}
     assert loaded("next/model/tokenizer_config.json")["model_max_length"] == 200
@@ -166,7 +166,7 @@ def test_vectors_begin_the_words_that_they_have(own_folder: Path, capsys: pytest
     command = ["finetune-classify", "--train", "rows.jsonl", "--model", "bag", "-o", "run", *slow]
     assert cli.run_command_line(command) == 0
     words_known = len(AutoTokenizer.from_pretrained("run/model")) - 3
-    assert f"vectors: {1 / words_known:.0%} of the {words_known} words are in v.txt, the others are drawn\n" in (
+    assert f"word vectors: {1 / words_known:.0%} of the {words_known} words are in v.txt, the others are random\n" in (
         capsys.readouterr().err
     )
     table = load_file("run/model/model.safetensors")["network.words.weight"]
@@ -196,7 +196,7 @@ def test_a_plan_of_a_network_keeps_nothing(own_folder: Path, capsys: pytest.Capt
         (["model.word_vectors=v.txt"], 65, "error: v.txt:2: 2 numbers, 3 in the lines before; a line is a word and its numbers, as in glove.6B.100d.txt; convert a binary file to text"),
         (["model.word_vectors=w.txt", "model.config.embedding_size=9"], 78, "error: model.config.embedding_size: 9, and the vectors of w.txt have 2 numbers; leave it out"),
         (["model.vocabulary.min_frequency=500"], 65, "error: no word occurs 500 times in the training rows; lower model.vocabulary.min_frequency, or name more rows"),
-        (["classify.kind=regression", "model.dtype=bfloat16", "--label", "stars"], 78, "error: model.dtype: bfloat16 holds a number to three digits; leave it out"),
+        (["classify.kind=regression", "model.dtype=bfloat16", "--label", "stars"], 78, "error: model.dtype: bfloat16 keeps only three digits of a number; leave it out"),
         (["--tokenizer", "nopad"], 65, "error: nopad: it has no pad token; name another, or make one with `llmkit tokenizer train`"),
     ],
 )  # fmt: skip
@@ -226,7 +226,7 @@ def test_mistakes(
 def test_a_task_that_no_network_can_do(command: str, own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command_line([command, "--train", "none.jsonl", "--model", "lstm"]) == 78
     assert capsys.readouterr().err == (
-        "error: model.name: a fresh lstm answers with classes and numbers alone; train it with finetune-classify or "
+        "error: model.name: a network trained from scratch (lstm) predicts only classes and numbers; train it with finetune-classify or "
         "finetune-sentiment; here name an encoder or an encoder-decoder\n"
     )
 
@@ -235,6 +235,6 @@ def test_a_task_that_no_network_can_do(command: str, own_folder: Path, capsys: p
 def test_a_network_has_nothing_to_adapt(command: str, own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command_line([command, "--train", "none.jsonl", "--model", "lstm", "--lora"]) == 78
     assert capsys.readouterr().err == (
-        "error: lora: all weights of lstm are fresh: there is nothing to adapt; leave lora out\n"
+        "error: lora: all weights of lstm are newly initialized: there is nothing to adapt; leave lora out\n"
     )
     assert not list(own_folder.iterdir())

@@ -105,7 +105,7 @@ def test_a_language_that_the_tokenizer_does_not_know_is_said(tiny: str, capsys: 
     words = ["finetune-classify", "--train", write_jsonl("zh.jsonl", rows), "--model", tiny, "train.max_steps=1"]
     assert cli.run_command_line([*words, "train.eval_strategy=no"]) == 0
     said = capsys.readouterr().err
-    assert "% of the tokens: --model names a model of this language\n" in said
+    assert "% of the tokens: choose a model of this language with --model\n" in said
     assert (
         cli.run_command_line(
             [

@@ -42,11 +42,11 @@ def interrupted(command: list[str], step: int = 4) -> None:
 
 def test_resume_alone_goes_on_with_the_run(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     interrupted(command)
-    how = "run: unfinished, committed up to step 2; `llmkit train --resume run` goes on\nerror: interrupted\n"
+    how = "run: unfinished, saved up to step 2; `llmkit train --resume run` resumes it\nerror: interrupted\n"
     assert capsys.readouterr().err.endswith(how)
     assert cli.run_command_line(["train", "--resume", "run", "--json"]) == 0
     said = capsys.readouterr()
-    assert "run: goes on after step 2, the newest checkpoint that is whole\n" in said.err
+    assert "run: resumes after step 2, the newest valid checkpoint\n" in said.err
     record = json.loads(said.out)
     assert record["run"] == "run"
     assert record["metrics"] == json.loads(Path("run/metrics.json").read_text(encoding="utf-8"))["metrics"]
@@ -105,7 +105,7 @@ def test_a_change_is_refused_with_a_table_or_allowed(command: list[str], capsys:
     ("words", "code", "sentence"),
     [
         (["--allow-change", "train.sede"], 64, "--allow-change train.sede: a run cannot change it on its way; "),
-        (["--resume", "elsewhere"], 66, "--resume elsewhere: no run; name a run folder, or a checkpoint in its checkpoints/"),
+        (["--resume", "elsewhere"], 66, "--resume elsewhere: not a run folder or checkpoint; name a run folder, or a checkpoint in its checkpoints/"),
         (["--resume", "other"], 64, "--resume other and --output-dir run name two runs; leave one out"),
     ],
 )  # fmt: skip

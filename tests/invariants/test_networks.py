@@ -88,7 +88,7 @@ def test_a_step_is_the_plain_gradient_however_it_is_cut(kind: str, tmp_path: Pat
     for name, cut in CUTS.items():
         trainer = trainer_of(kind, tmp_path / name, *cut, seen)
         assert trainer.fast_path.describe() == (
-            "shortcuts: none (a network without attention has no use for them); batches are padded"
+            "fast path: off (a network without attention does not need it); batches are padded"
         )
         trainer.train()
         torch.testing.assert_close(flat(trainer.model), flat(plain.model), rtol=0, atol=1e-6)

@@ -45,19 +45,15 @@ def train(model: str, data: str, *keys: str, out: str | None = "run") -> Any:
     ],
     ids=lambda keys: keys[0],
 )
-def test_library_errors_are_recipe_errors_and_leave_no_files(
-    tiny: str, data: str, keys: tuple[str, ...]
-) -> None:
+def test_library_errors_are_recipe_errors_and_leave_no_files(tiny: str, data: str, keys: tuple[str, ...]) -> None:
     before = sorted(Path().rglob("*"))
-    with pytest.raises(RecipeError) as fault:
+    with pytest.raises(RecipeError) as caught:
         train(tiny, data, *keys, out="deep/run")
-    assert str(fault.value).startswith(("train: refused by transformers: ", "train.hf: "))
+    assert str(caught.value).startswith(("train: refused by transformers: ", "train.hf: "))
     assert sorted(Path().rglob("*")) == before
 
 
-def test_launcher_environment_does_not_change_the_recipe(
-    tiny: str, data: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_launcher_environment_does_not_change_the_recipe(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     train(tiny, data, out="plain")
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
@@ -69,8 +65,8 @@ def test_launcher_environment_does_not_change_the_recipe(
 def test_launcher_variables_do_not_make_one_process_wait(tiny: str, data: str) -> None:
     """Runs in a subprocess, because Accelerate reads the environment once."""
     command = [sys.executable, "-m", "llmkit", "finetune-classify", "--train", data, "--model", tiny, *QUICK]
-    marks = {"LOCAL_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "PMI_SIZE": "", "WORLD_SIZE": "1"}
-    done = subprocess.run(command, env=os.environ | marks, capture_output=True, text=True, check=False)
+    variables = {"LOCAL_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "PMI_SIZE": "", "WORLD_SIZE": "1"}
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -97,7 +93,7 @@ def test_run_killed_between_its_first_two_files_starts_again(
     tiny: str, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("llmkit.runs.manifest.write_text", killed)
+        patch.setattr("llmkit.runs.manifest.write_text_file", kill_at_recipe)
         with pytest.raises(Killed):
             train(tiny, data)
     assert "recipe.yaml" not in {path.name for path in Path("run").iterdir()}
@@ -108,7 +104,7 @@ class Killed(BaseException):
     """Simulates kill -9 within the test process."""
 
 
-def killed(path: Path, text: str) -> None:
+def kill_at_recipe(path: Path, text: str) -> None:
     if path.name == "recipe.yaml":
         raise Killed
     path.write_text(text, encoding="utf-8")
@@ -124,16 +120,16 @@ def test_concurrent_runs_get_separate_folders(tiny: str, data: str) -> None:
 
 @pytest.mark.parametrize("broken", ["weights", "tokenizer"])
 def test_model_that_differs_after_reload_is_not_sealed(
-    tiny: str, data: str, broken: str, monkeypatch: pytest.MonkeyPatch
+    tiny: str, data: str, damaged: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    saved = save.models.save_model
+    save_model = save.models.save_model
 
     def damage(model: Any, tokenizer: Any, folder: Path, max_length: int) -> None:
-        if broken == "weights":
+        if damaged == "weights":
             with torch.no_grad():
                 model.classifier.bias += 1e-3
-        saved(model, tokenizer, folder, max_length)
-        if broken == "tokenizer":
+        save_model(model, tokenizer, folder, max_length)
+        if damaged == "tokenizer":
             path = folder / "tokenizer.json"
             path.write_text(
                 path.read_text(encoding="utf-8")
@@ -142,13 +138,14 @@ def test_model_that_differs_after_reload_is_not_sealed(
                 encoding="utf-8",
             )
 
-    monkeypatch.setattr("llmkit.models.load.save", damage)
-    with pytest.raises(InternalError) as fault:
+    monkeypatch.setattr("llmkit.models.load.save_model", damage)
+    with pytest.raises(InternalError) as caught:
         train(tiny, data)
-    said = {"weights": "reloaded logits differ by 1.0e-03", "tokenizer": "the reloaded tokenizer gives other tokens"}[
-        broken
-    ]
-    assert str(fault.value) == f"run/model: {said}; report this as a bug"
+    message = {
+        "weights": "reloaded logits differ by 1.0e-03",
+        "tokenizer": "the reloaded tokenizer gives other tokens",
+    }[damaged]
+    assert str(caught.value) == f"run/model: {message}; report this as a bug"
     assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["sealed"] is None
 
 
@@ -157,20 +154,20 @@ def test_full_disk_while_saving_the_model_is_a_disk_error(
 ) -> None:
     from safetensors import SafetensorError
 
-    def full(*_: Any) -> None:
+    def fail_to_write(*_: Any) -> None:
         raise SafetensorError("I/O error: File too large")
 
-    monkeypatch.setattr("llmkit.models.load.save", full)
-    with pytest.raises(LlmkitError) as fault:
+    monkeypatch.setattr("llmkit.models.load.save_model", fail_to_write)
+    with pytest.raises(LlmkitError) as caught:
         train(tiny, data)
-    assert (str(fault.value), fault.value.exit_code) == (
+    assert (str(caught.value), caught.value.exit_code) == (
         "run/model: I/O error: File too large; free some space and run again",
         74,
     )
 
 
 @pytest.mark.parametrize(
-    ("place", "sentence"),
+    ("target", "message"),
     [
         ("llmkit.training.trainer.StepTrainer.compute_loss",
          "step 1: a batch of {shape} tokens does not fit into memory; lower train.per_device_train_batch_size or model.max_length"),
@@ -179,7 +176,7 @@ def test_full_disk_while_saving_the_model_is_a_disk_error(
     ],
 )  # fmt: skip
 def test_out_of_memory_error_names_batch_and_keys(
-    tiny: str, data: str, place: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+    tiny: str, data: str, target: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Simulates the RuntimeError that torch raises on a CPU instead of OutOfMemoryError."""
     shapes = []
@@ -188,18 +185,18 @@ def test_out_of_memory_error_names_batch_and_keys(
         shapes.append(" x ".join(map(str, batch["input_ids"].shape)))
         return torch.empty(1 << 50)
 
-    monkeypatch.setattr(place, too_large)
-    with pytest.raises(LlmkitError) as fault:
+    monkeypatch.setattr(target, too_large)
+    with pytest.raises(LlmkitError) as caught:
         train(tiny, data, "train.per_device_train_batch_size=8", "train.fast_path=off")
-    assert (str(fault.value), fault.value.exit_code) == (sentence.format(shape=shapes[-1]), 71)
+    assert (str(caught.value), caught.value.exit_code) == (message.format(shape=shapes[-1]), 71)
     assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["sealed"] is None
 
 
 def test_disk_space_is_checked_before_training(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmkit.training.save.size_of", lambda _: 2**60)
-    with pytest.raises(LlmkitError) as fault:
+    monkeypatch.setattr("llmkit.training.save.sum_weight_bytes", lambda _: 2**60)
+    with pytest.raises(LlmkitError) as caught:
         train(tiny, data)
-    assert fault.value.exit_code == 74
+    assert caught.value.exit_code == 74
     assert not Path("run").exists()
 
 
@@ -220,9 +217,15 @@ def test_interrupted_run_prints_how_to_resume(
 
 def test_baselines_learn_from_training_rows_only(tiny: str, data: str) -> None:
     """The labels of the test rows are inverted: a baseline that had seen them would be right."""
-    turned = [row | {"label": {"bad": "good", "good": "bad"}[row["label"]]} for row in make_reviews(40, seed=8)]
+    inverted = [row | {"label": {"bad": "good", "good": "bad"}[row["label"]]} for row in make_reviews(40, seed=8)]
     run = llmkit.train(
-        None, *QUICK[:3], task="classify", model=tiny, train=data, test=write_jsonl("t.jsonl", turned), output_dir="run"
+        None,
+        *QUICK[:3],
+        task="classify",
+        model=tiny,
+        train=data,
+        test=write_jsonl("t.jsonl", inverted),
+        output_dir="run",
     )
     assert run.report.baselines["tfidf"]["accuracy"].value < 0.2
     assert set(run.report.baselines) == {"majority", "tfidf"} < set(baselines.BASELINES)
@@ -230,20 +233,20 @@ def test_baselines_learn_from_training_rows_only(tiny: str, data: str) -> None:
 
 def test_recipe_object_takes_no_overrides(tiny: str, data: str) -> None:
     recipe = load_recipe(None, list(QUICK), task="classify", model=tiny, train=data)
-    with pytest.raises(UsageError) as fault:
+    with pytest.raises(UsageError) as caught:
         llmkit.train(recipe, "train.max_steps=4")
-    assert str(fault.value) == "a Recipe object and changes to it together; give the changes to load_recipe"
+    assert str(caught.value) == "a Recipe object cannot be combined with overrides; pass the overrides to load_recipe"
     assert llmkit.train(recipe).path == Path("runs/classify-r-1")
 
 
 def test_paths_may_be_path_objects(tiny: str, data: str) -> None:
     run = llmkit.train(None, *QUICK, task="classify", model=Path(tiny), train=Path(data), output_dir=Path("run"))
-    assert llmkit.predict(run.path, ["a film"])[0]["answer"] in ("bad", "good")
+    assert llmkit.predict(run.path, ["a film"])[0]["prediction"] in ("bad", "good")
     assert llmkit.evaluate(run.path)["n"] == 6
 
 
 @pytest.mark.parametrize(
-    ("words", "sentence"),
+    ("arguments", "message"),
     [
         ({"texts": ["x"], "data": "r.jsonl"}, "texts and data together; give one of them"),
         ({}, "nothing to answer; give texts or data"),
@@ -251,7 +254,7 @@ def test_paths_may_be_path_objects(tiny: str, data: str) -> None:
         ({"texts": ["x"], "batch_size": 0}, "batch_size 0: at least 1"),
     ],
 )
-def test_invalid_arguments_of_predict_are_rejected(finished: Path, words: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(UsageError) as fault:
-        llmkit.predict(str(finished), **words)
-    assert str(fault.value) == sentence
+def test_invalid_arguments_of_predict_are_rejected(finished: Path, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        llmkit.predict(str(finished), **arguments)
+    assert str(caught.value) == message

@@ -1,4 +1,4 @@
-"""Strategies: refused where they would silently be something else, the profiles those of Accelerate."""
+"""Tests the distributed strategies: rejected where they do not work, with profiles that Accelerate reads."""
 
 from __future__ import annotations
 
@@ -11,29 +11,34 @@ from llmkit.recipe.load import load_recipe
 from llmkit.training.processes import strategies
 
 NAMES = list(strategies.STRATEGY_WRAPPERS)
-SHARDS, MEND = "Accelerate shards only on accelerators", "write train.strategy=ddp"
+NO_SHARDING, USE_DDP = "Accelerate shards only on accelerators", "write train.strategy=ddp"
 
 
 @pytest.mark.parametrize(
-    ("strategy", "on", "size", "sentence"),
+    ("strategy", "device", "world_size", "message"),
     [
-        ("fsdp2", "cpu", 2, f"{SHARDS}; on cpu it would silently run DistributedDataParallel; {MEND}"),
-        ("deepspeed-zero2", "cpu", 2, f"DeepSpeed needs NVIDIA GPUs, and this run is on cpu; {MEND}"),
-        ("deepspeed-zero3", "mps", 2, f"DeepSpeed needs NVIDIA GPUs, and this run is on mps; {MEND}"),
-        ("fsdp2", "cuda", 1, f"one process has nothing to share with; start several with --processes N, or {MEND}"),
+        ("fsdp2", "cpu", 2, f"{NO_SHARDING}; on cpu it would silently run DistributedDataParallel; {USE_DDP}"),
+        ("deepspeed-zero2", "cpu", 2, f"DeepSpeed needs NVIDIA GPUs, and this run is on cpu; {USE_DDP}"),
+        ("deepspeed-zero3", "mps", 2, f"DeepSpeed needs NVIDIA GPUs, and this run is on mps; {USE_DDP}"),
+        (
+            "fsdp2",
+            "cuda",
+            1,
+            f"a single process cannot shard the model; start several with --processes N, or {USE_DDP}",
+        ),
     ],
 )
-def test_unsupported_strategy_is_rejected(strategy: str, on: str, size: int, sentence: str) -> None:
+def test_unsupported_strategy_is_rejected(strategy: str, device: str, world_size: int, message: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        strategies.check_strategy(strategy, on, size)
-    assert str(caught.value) == f"train.strategy: {strategy}: {sentence}"
+        strategies.check_strategy(strategy, device, world_size)
+    assert str(caught.value) == f"train.strategy: {strategy}: {message}"
     assert caught.value.exit_code == 78
 
 
 def test_wrong_wrapper_is_an_internal_error() -> None:
     with pytest.raises(InternalError) as caught:
         strategies.check_strategy_wrapper(torch.nn.Linear(1, 1), "ddp", 2)
-    assert str(caught.value) == "train.strategy: ddp was asked for, and Linear is what runs; report this as a bug"
+    assert str(caught.value) == "train.strategy: ddp was requested, but Linear is running; report this as a bug"
     strategies.check_strategy_wrapper(torch.nn.Linear(1, 1), "ddp", 1)
 
 
@@ -58,9 +63,9 @@ def test_trainer_arguments_equal_the_profile() -> None:
     assert fsdp["fsdp_config"]["fsdp_version"] == 2
     assert fsdp["fsdp_config"]["fsdp_state_dict_type"] == "FULL_STATE_DICT"
     for stage in (2, 3):
-        told = strategies.build_strategy_arguments(f"deepspeed-zero{stage}")["deepspeed"]
-        assert told["zero_optimization"]["stage"] == stage
-        assert told["gradient_accumulation_steps"] == 1
+        config = strategies.build_strategy_arguments(f"deepspeed-zero{stage}")["deepspeed"]
+        assert config["zero_optimization"]["stage"] == stage
+        assert config["gradient_accumulation_steps"] == 1
 
 
 def test_schema_has_the_same_strategies() -> None:

@@ -18,22 +18,22 @@ from llmkit.training.progress.throughput import ThroughputMeter, Totals
 Captured = pytest.CaptureFixture[str]
 
 
-class Story:
+class FakeRun:
     """A ProgressCallback without a Trainer: each step takes 7 s, each evaluation 21 s."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, **words: Any) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
         self.now = 0.0
         monkeypatch.setattr(console.time, "monotonic", lambda: self.now)
         self.meter = ThroughputMeter(lambda: self.now)
-        self.journal = ProgressCallback(Path("log.jsonl"), self.meter)
-        choosing = {"metric_for_best_model": "accuracy", "greater_is_better": True}
-        self.args = TrainingArguments("out", eval_strategy="steps", eval_steps=4, **choosing | words)
+        self.callback = ProgressCallback(Path("log.jsonl"), self.meter)
+        best_model = {"metric_for_best_model": "accuracy", "greater_is_better": True}
+        self.args = TrainingArguments("out", eval_strategy="steps", eval_steps=4, **best_model | options)
         self.state = TrainerState(max_steps=12, eval_steps=4, num_train_epochs=3)
         self.control = TrainerControl()
         self.call("on_train_begin")
 
-    def call(self, name: str, **words: Any) -> None:
-        getattr(self.journal, name)(self.args, self.state, self.control, **words)
+    def call(self, name: str, **options: Any) -> None:
+        getattr(self.callback, name)(self.args, self.state, self.control, **options)
 
     def steps(self, number: int, loss: float = 0.5, sent: int = 70_000) -> None:
         for _ in range(number):
@@ -50,12 +50,12 @@ class Story:
 
 
 def test_full_run_without_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    run = Story(monkeypatch)
+    run = FakeRun(monkeypatch)
     for loss, accuracy in [(0.7, 0.5), (0.6, 0.75), (0.65, 0.75)]:
         run.steps(4, loss)
         run.evaluate(accuracy=accuracy, macro_f1=accuracy - 0.01)
     run.call("on_train_end")
-    run.journal.close()
+    run.callback.close()
     assert capsys.readouterr().err.splitlines() == [
         "step 4 (epoch 1.00): loss 0.7000, validation accuracy 0.5000, macro_f1 0.4900 (21 s), best so far",
         # 7 steps of 7 s and two evaluations of 21 s
@@ -67,10 +67,8 @@ def test_full_run_without_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Ca
     ]
 
 
-def test_one_line_per_evaluation_and_one_at_the_end(
-    monkeypatch: pytest.MonkeyPatch, capsys: Captured
-) -> None:
-    run = Story(monkeypatch)
+def test_one_line_per_evaluation_and_one_at_the_end(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    run = FakeRun(monkeypatch)
     run.steps(2, sent=80_000)
     run.call("on_train_end")
     assert capsys.readouterr().err == "trained 2 steps in 14 s: 10k tokens/s, 12.5% padding\n"
@@ -78,15 +76,13 @@ def test_one_line_per_evaluation_and_one_at_the_end(
 
 def test_padding_is_shown_if_not_zero() -> None:
     state = TrainerState(epoch=0.5)
-    late = Totals(steps=2, rows=64, tokens=960, sent=1000, loss=0.0002, seconds=2.0)
-    assert format_step_stats(state, late) == ["epoch 0.50", "loss 1.0e-04", "480 tokens/s", "pad 4%"]
-    assert format_step_stats(state, late._replace(sent=961)) == ["epoch 0.50", "loss 1.0e-04", "480 tokens/s"]
+    recent = Totals(steps=2, rows=64, tokens=960, sent=1000, loss=0.0002, seconds=2.0)
+    assert format_step_stats(state, recent) == ["epoch 0.50", "loss 1.0e-04", "480 tokens/s", "pad 4%"]
+    assert format_step_stats(state, recent._replace(sent=961)) == ["epoch 0.50", "loss 1.0e-04", "480 tokens/s"]
 
 
-def test_lower_error_is_better_and_undefined_is_never_best(
-    monkeypatch: pytest.MonkeyPatch, capsys: Captured
-) -> None:
-    run = Story(monkeypatch, metric_for_best_model="mae", greater_is_better=False)
+def test_lower_error_is_better_and_undefined_is_never_best(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    run = FakeRun(monkeypatch, metric_for_best_model="mae", greater_is_better=False)
     for mae in (math.inf, 2.0, 1.0, 1.5):
         run.evaluate(mae=mae, spearman=math.nan)
     assert capsys.readouterr().err.splitlines() == [
@@ -98,23 +94,23 @@ def test_lower_error_is_better_and_undefined_is_never_best(
 
 
 def test_no_best_without_metric_for_best_model(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    run = Story(monkeypatch, metric_for_best_model=None, greater_is_better=None)
+    run = FakeRun(monkeypatch, metric_for_best_model=None, greater_is_better=None)
     run.evaluate(accuracy=0.5)
     assert capsys.readouterr().err == "step 0 (epoch 0.00): validation accuracy 0.5000 (21 s)\n"
 
 
 def test_metric_name_has_no_control_characters(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    run = Story(monkeypatch)
+    run = FakeRun(monkeypatch)
     run.evaluate(**{"a\x1b[31m\n": 0.5})
-    gone = "\N{REPLACEMENT CHARACTER}"
-    assert capsys.readouterr().err == f"step 0 (epoch 0.00): validation a{gone}[31m{gone} 0.5000 (21 s)\n"
+    replaced = "\N{REPLACEMENT CHARACTER}"
+    assert capsys.readouterr().err == f"step 0 (epoch 0.00): validation a{replaced}[31m{replaced} 0.5000 (21 s)\n"
 
 
 def test_stopped_run_prints_its_step(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    run = Story(monkeypatch)
+    run = FakeRun(monkeypatch)
     run.steps(3)
-    run.journal.close()
-    run.journal.close()
+    run.callback.close()
+    run.callback.close()
     assert capsys.readouterr().err == "stopped after step 3 of 12\n"
 
 
@@ -133,13 +129,13 @@ def test_count_of_remaining_evaluations(strategy: str, step: int, epoch: float, 
 
 
 def test_log_jsonl_is_strict_json_and_full_disk_is_a_disk_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Story(monkeypatch)
+    run = FakeRun(monkeypatch)
     run.call("on_log", logs={"loss": 0.5})
     assert Path("log.jsonl").read_text(encoding="utf-8") == '{"step": 0, "loss": 0.5}\n'
     with pytest.raises(ValueError, match="not JSON compliant"):
         run.call("on_log", logs={"loss": math.nan})
-    run.journal.path = Path("nowhere/log.jsonl")
-    with pytest.raises(DiskError) as fault:
+    run.callback.path = Path("nowhere/log.jsonl")
+    with pytest.raises(DiskError) as caught:
         run.call("on_log", logs={"loss": 0.5})
-    assert str(fault.value) == "nowhere/log.jsonl: No such file or directory; free some space and run again"
+    assert str(caught.value) == "nowhere/log.jsonl: No such file or directory; free some space and run again"
     assert json.loads(Path("log.jsonl").read_text(encoding="utf-8"))
