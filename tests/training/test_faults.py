@@ -118,7 +118,7 @@ def test_concurrent_runs_get_separate_folders(tiny: str, data: str) -> None:
     assert sorted(path.name for path in Path("runs").iterdir()) == [f"classify-r-{i}" for i in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("broken", ["weights", "tokenizer"])
+@pytest.mark.parametrize("damaged", ["weights", "tokenizer"])
 def test_model_that_differs_after_reload_is_not_sealed(
     tiny: str, data: str, damaged: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
