@@ -240,10 +240,10 @@ def time_predictions(recipe: Recipe, task: Task, loaded: LoadedModel, encoded: d
     size = recipe.eval.batch_size
     chosen = [*descending[:size], *descending[size :: max(1, len(descending) // SCORED_SAMPLE_ROWS)]]
     # Each feature counts as a row of its own.
-    some = [one | {"row": index} if "row" in one else one for index, one in enumerate(chosen)]
+    sample = [one | {"row": index} if "row" in one else one for index, one in enumerate(chosen)]
     with time_block() as seconds:
-        predict_batches(task, loaded.model, loaded.tokenizer, some, size, recipe.eval.precision)
-    return seconds() / count_scored_tokens(task, some, size)
+        predict_batches(task, loaded.model, loaded.tokenizer, sample, size, recipe.eval.precision)
+    return seconds() / count_scored_tokens(task, sample, size)
 
 
 def time_baselines(recipe: Recipe, task: Task, prepared: PreparedRun) -> float:
@@ -251,10 +251,10 @@ def time_baselines(recipe: Recipe, task: Task, prepared: PreparedRun) -> float:
     train = prepared.splits.train
     if not prepared.splits.holdout:
         return 0.0
-    some = train.take(range(0, len(train), math.ceil(len(train) / BASELINE_SAMPLE_ROWS)))
+    sample = train.take(range(0, len(train), math.ceil(len(train) / BASELINE_SAMPLE_ROWS)))
     with time_block() as seconds:
-        baselines.predict_baselines(task, choose_baselines(recipe, task), some, prepared.splits.scored_split()[1])
-    return seconds() * len(train) / len(some)
+        baselines.predict_baselines(task, choose_baselines(recipe, task), sample, prepared.splits.scored_split()[1])
+    return seconds() * len(train) / len(sample)
 
 
 @contextmanager

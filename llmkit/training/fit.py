@@ -92,13 +92,13 @@ def select_validation_rows(
     recipe: Recipe, splits: Splits, encoded: dict[str, EncodedRows]
 ) -> tuple[Rows | None, Sequence[Feature]]:
     """Return the validation rows that are scored during training, and their features; None without validation rows."""
-    rows, most = splits.holdout.get("validation"), recipe.eval.max_validation_rows
+    rows, limit = splits.holdout.get("validation"), recipe.eval.max_validation_rows
     if rows is None:
         return None, []
     features, row = encoded["validation"].features, encoded["validation"].row_of
-    if most is None or most >= len(rows):
+    if limit is None or limit >= len(rows):
         return rows, features
-    chosen = sorted(permute_rows(len(rows), recipe.train.seed, 0)[:most].tolist())
+    chosen = sorted(permute_rows(len(rows), recipe.train.seed, 0)[:limit].tolist())
     new_index = {number: at for at, number in enumerate(chosen)}
     selected = [one if "row" not in one else one | {"row": new_index[row(at)]}
             for at, one in enumerate(features) if row(at) in new_index]  # fmt: skip

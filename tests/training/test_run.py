@@ -330,7 +330,7 @@ def test_full_disk_is_a_disk_error(tiny: str, data: str, monkeypatch: pytest.Mon
     assert not list(Path("run/checkpoints").iterdir())
 
 
-LABELS = ["naïve", "a=b", "c/d", "<b>x</b>", "../up", 'say "hi", ok', "two\nlines", "喜欢", "مرحبا", "🙂"]
+LABELS = ["naïve", "a=b", "c/d", "<b>x</b>", "../up", 'call "hi", ok', "two\nlines", "喜欢", "مرحبا", "🙂"]
 
 
 def test_unusual_labels_are_returned_unchanged(tiny: str) -> None:

@@ -63,8 +63,8 @@ def collect_provenance(prepared: PreparedRun) -> dict[str, Any]:
 
         facts["model"] = {**facts["model"], "base": adapter_folder.read_base_record(name)}  # type: ignore[dict-item]
     if recipe.model.encoder is not None:
-        both = [(one.name, one.folder) for one in setup_model.resolve_encoder_decoder(recipe)]
-        parts = {given: manifest.hash_tree(path, path) if path else None for given, path in both}
+        refs = [(one.name, one.folder) for one in setup_model.resolve_encoder_decoder(recipe)]
+        parts = {given: manifest.hash_tree(path, path) if path else None for given, path in refs}
         facts["model"] = {"name": name.name, "revision": recipe.model.revision, "files": None, "parts": parts}
     elif tokenizer_ref is not name:
         facts["tokenizer"] = {"name": tokenizer_ref.name, "files": tokenizer_hashes}
@@ -96,13 +96,13 @@ def write_run_record(
         # First, because a folder with only a recipe would not be recognized as a run.
         manifest.begin_manifest(folder.path, text, facts)
     else:
-        then = manifest.read_manifest(folder.path)
-        precise = recipe_diff.diff_recipes(
-            {"train.precision": then["precision"].get("train")}, {"train.precision": recipe.train.precision}
+        previous = manifest.read_manifest(folder.path)
+        precision_diff = recipe_diff.diff_recipes(
+            {"train.precision": previous["precision"].get("train")}, {"train.precision": recipe.train.precision}
         )
-        recipe_diff.check_recipe_diff(folder.path, precise, prepared.requested.allowed)
-        resume.report_library_changes(then, manifest.collect_versions())
-        manifest.record_resume(folder.path, resumed.step, facts, [*inputs.allowed_changes, *precise])
+        recipe_diff.check_recipe_diff(folder.path, precision_diff, prepared.requested.allowed)
+        resume.report_library_changes(previous, manifest.collect_versions())
+        manifest.record_resume(folder.path, resumed.step, facts, [*inputs.allowed_changes, *precision_diff])
     folder.started = True
     manifest.write_text_file(folder / "recipe.yaml", console.redact_secrets(text))
     fields = {

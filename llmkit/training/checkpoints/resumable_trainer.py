@@ -86,12 +86,12 @@ class ResumableTrainer(Trainer):
             return
         with self.meter.pause(), distributed.report_lost_rank():
             weights, state = sharded.collect_weights(self, self.sharded), self.build_training_state(pending)
-            self.last_checkpoint = made = distributed.on_main(lambda: self.write_checkpoint(weights, state))
+            self.last_checkpoint = saved = distributed.on_main(lambda: self.write_checkpoint(weights, state))
         if not self.checkpoint_policy.size_reported:
             self.checkpoint_policy.size_reported = True
-            size = f"{made.size_bytes / 2**20:,.1f} MiB"
+            size = f"{saved.size_bytes / 2**20:,.1f} MiB"
             console.print_message(
-                f"checkpoint at step {made.step:,}: {size} in {console.format_duration(made.manifest['seconds'])}"
+                f"checkpoint at step {saved.step:,}: {size} in {console.format_duration(saved.manifest['seconds'])}"
             )
 
     def write_checkpoint(self, weights: states.Tensors, state: dict[str, Any]) -> Checkpoint:
@@ -104,7 +104,7 @@ class ResumableTrainer(Trainer):
             "rows": self.meter.step_totals.rows,
             "needs": [best] if best else [],
         }
-        made = checkpoint_files.commit_checkpoint(self.checkpoint_policy.root, self.state.global_step, about, {
+        saved = checkpoint_files.commit_checkpoint(self.checkpoint_policy.root, self.state.global_step, about, {
             CHECKPOINT_WEIGHTS: lambda path: states.write_tensors(weights, path),
             STATE_TENSORS: lambda path: states.write_tensors(tensors, path),
             STATE_JSON: lambda path: states.write_state_json(state_json, path),
@@ -113,7 +113,7 @@ class ResumableTrainer(Trainer):
         checkpoint_files.prune_checkpoints(
             self.checkpoint_policy.root, {self.state.global_step, best or 0}, self.checkpoint_policy.save_total_limit
         )
-        return made
+        return saved
 
     def build_training_state(self, pending: dict[str, Any] | None) -> dict[str, Any]:
         """Build the training state besides the weights and the Trainer's own JSON."""
@@ -321,6 +321,6 @@ class ResumableTrainer(Trainer):
         seconds = logs["train_runtime"]
         share = seconds / (seconds + self.resumed_seconds) if self.resumed_seconds else 1.0
         rates = {name: round(value * share, 3) for name, value in logs.items() if name.endswith("_per_second")}
-        made = self.last_checkpoint if hasattr(self, "last_checkpoint") else self.checkpoint_policy.resumed_checkpoint
-        cost = {"checkpoint_bytes": made.size_bytes, "checkpoint_seconds": made.manifest["seconds"]} if made else {}
+        saved = self.last_checkpoint if hasattr(self, "last_checkpoint") else self.checkpoint_policy.resumed_checkpoint
+        cost = {"checkpoint_bytes": saved.size_bytes, "checkpoint_seconds": saved.manifest["seconds"]} if saved else {}
         return logs | rates | {"train_runtime": round(seconds + self.resumed_seconds, 4)} | cost

@@ -120,9 +120,9 @@ def find_resume_checkpoint(path: Path, step: int | None, strategy: str = "ddp") 
     return resumed
 
 
-def report_library_changes(then: Mapping[str, Any], now: Mapping[str, str]) -> None:
+def report_library_changes(previous: Mapping[str, Any], now: Mapping[str, str]) -> None:
     """Print which library versions have changed since the run began: the weights may differ in their last bits."""
-    changes = recipe_diff.diff_recipes(then["versions"], dict(now))
+    changes = recipe_diff.diff_recipes(previous["versions"], dict(now))
     if changes:
         versions = ", ".join(f"{name} {new} (then {old})" for name, old, new in changes)
         why = "the weights may differ in their last bits from those of an uninterrupted run"

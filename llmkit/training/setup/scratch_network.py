@@ -71,13 +71,13 @@ def is_saved_network(name: ModelRef) -> bool:
 def apply_train_defaults(recipe: Recipe, name: ModelRef, needed: Mapping[str, float], why: str) -> Recipe:
     """Return the recipe with the `needed` keys of `train` that it leaves out, and print them with the reason."""
     train = recipe.train
-    own = {key: value for key, value in needed.items() if key not in train.model_fields_set}
-    if not own:
+    defaults = {key: value for key, value in needed.items() if key not in train.model_fields_set}
+    if not defaults:
         return recipe
-    chosen = " and ".join(f"train.{key} {value:g}" for key, value in own.items())
-    usual = " and ".join(f"{getattr(train, key):g}" for key in own)
+    chosen = " and ".join(f"train.{key} {value:g}" for key, value in defaults.items())
+    usual = " and ".join(f"{getattr(train, key):g}" for key in defaults)
     console.print_message(f"{name.name}: {chosen}, as {why}, not {usual}; a recipe or KEY=VALUE can set another")
-    return recipe.model_copy(update={"train": train.model_copy(update=own)})
+    return recipe.model_copy(update={"train": train.model_copy(update=defaults)})
 
 
 def load_scratch_network(recipe: Recipe, task: Task, name: ModelRef, train: Rows) -> LoadedModel:
