@@ -7,16 +7,18 @@ RECIPE := recipes/classify/bbc-headlines.yaml
 BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 READY  := .venv/.ready
+# A test goes to whichever process is free; each process trains the shared models once.
+PARALLEL := -n logical --dist worksteal
 CHECKS := lint format types layers pins drift
 
 # Evaluated only when .venv is created; commands on PATH that do not start or are too old are skipped.
 PYTHON ?= $(shell for p in python3.11 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
 
-.PHONY: help install demo test faults check bench docs clean $(CHECKS)
+.PHONY: help install demo test test-fast faults check bench docs clean $(CHECKS)
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(READY) ## create .venv with the pinned packages of demo and test
 
@@ -24,8 +26,11 @@ demo: $(READY) ## fine-tune a real BERT on real headlines, about a minute on 2 c
 	rm -rf runs/demo
 	$(BIN)/llmkit finetune-classify $(RECIPE) --output-dir runs/demo
 
-test: $(READY) ## run every test but the long ones, without the network
-	$(BIN)/python -m pytest -q
+test: $(READY) ## run every test but the long ones, on all cores, without the network
+	$(BIN)/python -m pytest -q $(PARALLEL)
+
+test-fast: $(READY) ## run the tests that neither train nor start processes, in under 90 seconds on 2 cores
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not long and not slow"
 
 faults: $(READY) ## kill runs, damage files, fill the disk: resumed runs must reach the same weights (FAULTS="--kills 5 --task mlm")
 	$(BIN)/python -m pytest -q -m long

@@ -118,7 +118,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny: str) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("readme")
     write_files(folder)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("PACKAGED", "FALLBACK"):
+        for name in ("PACKAGED_MODEL", "FALLBACK_MODEL"):
             patch.setattr(f"llmkit.models.sources.model_ref.{name}", tiny)
         yield folder
 

@@ -149,11 +149,11 @@ JOIN = "join two with --encoder bert --decoder bert, or name an encoder-decoder,
 REFUSED: dict[str, tuple[list[str], str]] = {
     "encoder": (
         ["--model", "bert"],
-        f"bert: a 'bert' encoder reads, and cannot write an answer; {JOIN}facebook/bart-base",
+        f"bert: a 'bert' encoder cannot generate text; {JOIN}facebook/bart-base",
     ),
     "decoder": (
         ["--model", "decoder"],
-        ("decoder: a 'gpt2' decoder alone, not an encoder with a decoder; name an encoder-decoder, such as "
+        ("decoder: a 'gpt2' decoder-only model, not an encoder-decoder; name an encoder-decoder, such as "
         "google-t5/t5-small or facebook/bart-base"),
     ),
     "no end": (
@@ -163,8 +163,8 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     ),
     "no padding": (
         ["--model", "padless"],
-        ("padless: its tokenizer has no pad token; name a model whose tokenizer has one (encoders have; many text "
-        "generators have not)"),
+        ("padless: its tokenizer has no pad token; name a model whose tokenizer has one (encoders do; many text "
+        "generators do not)"),
     ),
     "empty target": (
         ["--model", "t5", "--train", "blank.jsonl"],

@@ -18,7 +18,7 @@ def test_one_flag_trains_an_adapter_and_its_base_may_move(capsys: pytest.Capture
     words = ["finetune-classify", "--train", "r.jsonl", "--model", base, "--lora", "-o", "run", "train.max_steps=2"]
     assert cli.run_command_line([*words, "lora.r=4", "eval.baselines=[]"]) == 0
     said = capsys.readouterr().err
-    assert "\nlora: r 4 on query, key, value, dense (13 modules, 2 layers); trained whole: classifier; " in said
+    assert "\nlora: r 4 on query, key, value, dense (13 modules, 2 layers); fully trained: classifier; " in said
     assert json.loads(Path("run/model/adapter_config.json").read_text())["r"] == 4
     assert cli.run_command_line(["predict", "run", "a great film"]) == 0
     answer = capsys.readouterr().out
@@ -26,7 +26,7 @@ def test_one_flag_trains_an_adapter_and_its_base_may_move(capsys: pytest.Capture
     assert cli.run_command_line(["eval", "run", "--data", "r.jsonl"]) == 66
     assert capsys.readouterr().err == (
         f"error: run: an adapter, and its base base is not there (it was at {Path('base').resolve()}); "
-        "put it back, or name where it is with --base FOLDER of eval and predict\n"
+        "restore it, or pass its folder with --base FOLDER of eval and predict\n"
     )
     assert cli.run_command_line(["predict", "run", "a great film", "--base", "moved"]) == 0
     assert capsys.readouterr().out == answer

@@ -393,7 +393,7 @@ WRONG = {
     "nothing that the tokenizer knows": (65, ["--train", "unknown.txt", "--model", "m"],
         "unknown.txt: the tokenizer does not know 100% of the tokens; name a model of this language, or begin with --from-config and a tokenizer of your own"),
     "no mask token": (65, ["--train", "c.txt", "--model", "maskless"],
-        "maskless: its tokenizer has no mask token; name a model whose tokenizer has one (masked language models have)"),
+        "maskless: its tokenizer has no mask token; name a model whose tokenizer has one (masked language models do)"),
     "a tokenizer without a mask token": (65, ["--train", "c.txt", *SCRATCH, "maskless"],
         "maskless: it has no mask token; name another, or make one with `llmkit tokenizer train`"),
     "rows that are too long": (65, ["--train", "c.txt", "--model", "m", "model.max_length=500"],

@@ -51,7 +51,7 @@ def files() -> None:
         (["finetune-classify", "--train", "perlabel"], 65,
          ("perlabel: not a data set folder (neither class folders of .txt nor save_to_disk): it holds bad.txt, good.txt; "
          "with one file a label write 'data.train={bad: perlabel/bad.txt, good: perlabel/good.txt}'")),
-        (["predict", "some text to answer"], 66, "'some text to answer': no such folder, and no Hub id; the model comes first: MODEL, then texts"),
+        (["predict", "some text to answer"], 66, "'some text to answer': neither a folder nor a Hub id; the model comes first: MODEL, then texts"),
     ],
 )  # fmt: skip
 def test_near_misses(words: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

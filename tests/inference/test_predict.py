@@ -144,7 +144,7 @@ def test_a_model_with_missing_weights_never_answers(finished: Path) -> None:
         llmkit.predict("broken", "a film")
     assert str(fault.value) == (
         "broken: 1 weight is missing: classifier.weight; "
-        "a random head must not answer; name a model that was trained for the task"
+        "its head would be random; name a model that was trained for the task"
     )
 
 

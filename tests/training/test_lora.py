@@ -82,7 +82,7 @@ def test_the_recipe_names_the_rate_that_was_used(tiny: str, capsys: pytest.Captu
     assert "lora:\n  r: 16\n  alpha: 32\n  dropout: 0.05\n  targets: all-linear\n" in text
     said = capsys.readouterr().err
     assert (
-        "lora: r 16 on query, key, value, dense (13 modules, 2 layers); trained whole: classifier; learning rate 0.001\n"
+        "lora: r 16 on query, key, value, dense (13 modules, 2 layers); fully trained: classifier; learning rate 0.001\n"
         in said
     )
     assert "trains 15,426 of 38,914 weights (39.6 %)\n" in said or "trains " in said
@@ -219,7 +219,7 @@ def test_a_run_is_a_base_like_any_other(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingInputError) as caught:
         llmkit.predict("run", "a film")
     assert str(caught.value) == (
-        f"run: an adapter, and its base {base} is not there (it was at {base / 'model'}); put it back, or name where it is with "
+        f"run: an adapter, and its base {base} is not there (it was at {base / 'model'}); restore it, or pass its folder with "
         "--base FOLDER of eval and predict"
     )
     assert llmkit.predict("run", "a film", base=str(tmp_path / "moved"))[0]["answer"] in ("no", "maybe", "yes")
@@ -251,6 +251,6 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     other = make_tiny_model("other", seed=9)
     assert refused(lambda: llmkit.predict(str(run), "a film", base=other), ModelError) == (
         f"{run}: other is not the base that it was trained on: model.safetensors differs; "
-        "put it back, or name it with --base FOLDER of eval and predict"
+        "restore it, or pass its folder with --base FOLDER of eval and predict"
     )
     assert not Path("run").exists()

@@ -70,9 +70,9 @@ def test_the_order_of_the_rows_changes_nothing(texts: list[str], chance: Any) ->
     assert words(learned(texts)) == words(learned(mixed))
 
 
-def test_rows_without_a_frequent_word_are_refused(refused: Callable[..., str]) -> None:
-    assert refused(lambda: learned(["one two", "three"]), DataError) == (
+def test_rows_without_a_frequent_word_are_refused(error_message: Callable[..., str]) -> None:
+    assert error_message(lambda: learned(["one two", "three"]), DataError) == (
         "no word occurs 2 times in the training rows; lower model.vocabulary.min_frequency, or name more rows"
     )
-    empty = refused(lambda: learned(["\u200b"], min_frequency=1), DataError)
+    empty = error_message(lambda: learned(["\u200b"], min_frequency=1), DataError)
     assert empty == "no word in the training rows; name rows with text"
