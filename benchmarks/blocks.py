@@ -33,7 +33,7 @@ def bare(file: str, _: Path) -> list[Callable[[Any], Any]]:
 
     from llmkit.models.sources.model_ref import PACKAGED_MODEL, resolve_model
 
-    backend = stock_mlm.tokenizer_of(resolve_model(PACKAGED_MODEL).id).backend_tokenizer
+    backend = stock_mlm.load_stock_tokenizer(resolve_model(PACKAGED_MODEL).id).backend_tokenizer
     return [
         lambda _: Path(file).read_text(encoding="utf-8").splitlines(),
         lambda texts: backend.encode_batch_fast(texts, add_special_tokens=False),
@@ -46,10 +46,10 @@ def stock(file: str, cache: Path) -> list[Callable[[Any], Any]]:
 
     from llmkit.models.sources.model_ref import PACKAGED_MODEL, resolve_model
 
-    tokenizer = stock_mlm.tokenizer_of(resolve_model(PACKAGED_MODEL).id)
+    tokenizer = stock_mlm.load_stock_tokenizer(resolve_model(PACKAGED_MODEL).id)
     return [
-        lambda _: stock_mlm.lines(file, cache),
-        lambda texts: stock_mlm.chunks(texts, tokenizer, LENGTH),
+        lambda _: stock_mlm.load_lines(file, cache),
+        lambda texts: stock_mlm.make_chunks(texts, tokenizer, LENGTH),
         lambda rows: sum(len(row["input_ids"]) for row in rows),
     ]
 

@@ -158,7 +158,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     ),
     "no end": (
         ["--model", "endless"],
-        ("the tokenizer has neither an eos nor a sep token; answers could not end; name a model or tokenizer that has "
+        ("the tokenizer has neither an eos nor a sep token; generated texts could not end; name a model or tokenizer that has "
         "them"),
     ),
     "no padding": (
@@ -177,11 +177,11 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     ),
     "words": (
         ["--encoder", "bert", "--decoder", "other"],
-        "bert and other: their tokenizers differ; name two models of one tokenizer, such as the same one twice",
+        "bert and other: their tokenizers differ; name two models with the same tokenizer, such as the same model twice",
     ),
     "no decoder": (
         ["--encoder", "bert", "--decoder", "distilbert"],
-        ("distilbert: a 'distilbert' model cannot be a decoder beside an encoder; name a BERT or RoBERTa with "
+        ("distilbert: a 'distilbert' model cannot be the decoder of an encoder-decoder model; name a BERT or RoBERTa with "
         "--decoder; the encoder may be another"),
     ),
     "column": (

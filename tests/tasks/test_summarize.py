@@ -142,14 +142,14 @@ def test_what_an_old_config_says_of_answers_is_taken_and_said(tmp_path: Any) -> 
     task = Summarize(SummarizeOptions(length_penalty=1.5))
     notes = task.configure_model(loaded.model, loaded.tokenizer)
     assert notes[0] == (
-        "answers: 4 beams, length_penalty 1.5, no_repeat_ngram_size 3, min_length 3, at most 64 tokens "
-        "(as the model's config says of the task)"
+        "generation: 4 beams, length_penalty 1.5, no_repeat_ngram_size 3, min_length 3, at most 64 tokens "
+        "(from the model's config)"
     )
     assert loaded.model.generation_config.early_stopping is True
     assert loaded.model.config.task_specific_params["summarization"].keys().isdisjoint(OLD.keys() - {"prefix"})
     loaded.model.config.task_specific_params = {"summarization": OLD}
     loaded.model.generation_config.num_beams = 2  # what generation_config.json says counts more
-    assert Summarize().configure_model(loaded.model, loaded.tokenizer)[0].startswith("answers: 2 beams")
+    assert Summarize().configure_model(loaded.model, loaded.tokenizer)[0].startswith("generation: 2 beams")
 
 
 def test_a_foreign_folder_answers_as_its_config_says(own_folder: Any) -> None:

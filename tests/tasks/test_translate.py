@@ -105,7 +105,7 @@ def test_marian_reads_targets_by_their_own_pieces(own_folder: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "codes", "sentence"),
     [
-        ("m2m_100", [], ("translate.target_language: the tokenizer knows many, and none is named; write the code of the "
+        ("m2m_100", [], ("translate.target_language: required: the tokenizer has many languages; write the code of the "
          "language to translate into, as its model card spells it")),
         ("m2m_100", ["en", "xx"], ("translate.target_language: the tokenizer has no language 'xx'; write its code, as "
          "its model card does")),

@@ -191,4 +191,4 @@ def test_a_head_that_looks_at_all_positions_is_found_however_small_its_logits(tm
     features, _ = encode_texts(loaded.tokenizer, ["a warm and funny film with its story", "dull"], 32)
     packing, why = try_padding_free(loaded.model, pad_features(loaded.tokenizer, features))
     assert packing is None
-    assert why == "its logits would differ, or are all alike"
+    assert why == "its logits would differ, or are equal for all texts"
