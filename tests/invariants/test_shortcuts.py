@@ -105,7 +105,8 @@ def test_loss_and_gradients_equal_those_of_the_padded_batch(
 ) -> None:
     model = family_models(family)
     typed = {"bert", "electra", "albert"}
-    batch = make_batch(lengths, pairs=family in typed)
+    # Seed 1, because seed 0 puts a unit of DistilBERT's ReLU within 5e-8 of zero, where rounding decides its gradient.
+    batch = make_batch(lengths, pairs=family in typed, seed=1)
     plain = compute_gradients(model, batch)
     padding_free, why = try_padding_free(model, make_batch([6, 2]))
     assert padding_free is not None, why

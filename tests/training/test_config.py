@@ -38,7 +38,7 @@ def test_what_the_task_decides_is_refused(tiny: str, key: str, capsys: pytest.Ca
 @pytest.mark.parametrize("key", ["vocab_size=10", "max_position_embeddings=8", "hidden_size=16"])
 def test_what_breaks_the_weights_shapes_is_refused(tiny: str, key: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command_line([*WORDS, "--model", tiny, f"model.config.{key}"]) in (65, 78)
-    assert "a fault in llmkit" not in capsys.readouterr().err
+    assert "internal error in llmkit" not in capsys.readouterr().err
     assert not Path("run").exists()
 
 

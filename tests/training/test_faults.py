@@ -97,7 +97,7 @@ def test_a_run_killed_between_its_first_two_files_starts_again(
     tiny: str, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("llmkit.runs.manifest.write_text", killed)
+        patch.setattr("llmkit.runs.manifest.write_text_file", killed)
         with pytest.raises(Killed):
             train(tiny, data)
     assert "recipe.yaml" not in {path.name for path in Path("run").iterdir()}
@@ -246,7 +246,7 @@ def test_paths_may_be_path_objects(tiny: str, data: str) -> None:
     ("words", "sentence"),
     [
         ({"texts": ["x"], "data": "r.jsonl"}, "texts and data together; give one of them"),
-        ({}, "nothing to answer; give texts or data"),
+        ({}, "nothing to predict; give texts or data"),
         ({"texts": ["x"], "precision": "fp61"}, "precision fp61: unknown; write fp32 or bf16"),
         ({"texts": ["x"], "batch_size": 0}, "batch_size 0: at least 1"),
     ],

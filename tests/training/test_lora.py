@@ -246,7 +246,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
         "lora.target_modules: no layer 'nothing' to adapt; known: query, key, value, dense"
     )
     assert refused(lambda: llmkit.predict(tiny, "a film", base="x"), UsageError) == (
-        f"--base x: {tiny} is a whole model, which has none; leave it out"
+        f"--base x: {tiny} is a full model, which has none; leave it out"
     )
     other = make_tiny_model("other", seed=9)
     assert refused(lambda: llmkit.predict(str(run), "a film", base=other), ModelError) == (

@@ -238,7 +238,7 @@ def test_a_mistake_is_said_once_with_its_rank_and_code(home: Path) -> None:
     what = "error: reviews.jsonl: no column 'nolabel'; did you mean 'label'? columns: text, label; map it with"
     assert len(errors) == 1
     assert errors[0].startswith(what)
-    assert errors[0].endswith((" (said by rank 0 of 2)", " (said by rank 1 of 2)"))
+    assert errors[0].endswith((" (reported by rank 0 of 2)", " (reported by rank 1 of 2)"))
     assert "Traceback" not in err
     assert out == ""
     assert not (home / "refused").exists()
@@ -267,7 +267,7 @@ def test_an_error_of_one_process_alone_ends_both_and_is_said_once(home: Path) ->
     assert process.returncode == 70
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     why = "error: own.py, line 9, in loss: ValueError: only here; run it with --debug to see how it came there"
-    assert errors == [f"{why} (said by rank 1 of 2)"]
+    assert errors == [f"{why} (reported by rank 1 of 2)"]
     assert "Traceback" not in err
     assert out == ""
 

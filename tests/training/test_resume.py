@@ -170,7 +170,7 @@ def test_a_full_disk_is_a_sentence_and_the_run_goes_on_later(tiny: str) -> None:
         classify(tiny, *EACH_STEP, out="run")
     said = str(fault.value)
     assert said.startswith("run/checkpoints/checkpoint-4: No space left on device (")
-    assert said.endswith("MiB); free some space and give the same command again: it goes on after step 2")
+    assert said.endswith("MiB); free some space and repeat the same command: it resumes after step 2")
     assert [one.name for one in Path("run/checkpoints").iterdir()] == ["checkpoint-2"]
     assert classify(tiny, *EACH_STEP, out="run").report is not None
 
@@ -281,7 +281,7 @@ def test_another_recipe_is_refused_with_a_table(tiny: str) -> None:
     with pytest.raises(OutputError) as fault:
         classify(tiny, *EACH_STEP, "train.weight_decay=0.5", "train.num_train_epochs=4", out="run")
     assert str(fault.value) == (
-        "run: holds an unfinished run that was begun with something else; give the command that began it, or name "
+        "run: holds an unfinished run that was started with other settings; repeat the command that started it, or name "
         "another --output-dir\n"
         "  key                     then  now\n"
         "  train.num_train_epochs  3.0   4.0\n"
@@ -338,7 +338,7 @@ def test_other_data_and_another_model_are_refused(tiny: str, tiny_classifier: st
     begun(tiny)
     before = sorted(Path("run").rglob("*"))
     write_jsonl("r.jsonl", make_reviews(41))
-    with pytest.raises(OutputError, match=r"(?s)begun with something else.*data r\.jsonl +[0-9a-f]{12} +[0-9a-f]{12}$"):
+    with pytest.raises(OutputError, match=r"(?s)started with other settings.*data r\.jsonl +[0-9a-f]{12} +[0-9a-f]{12}$"):
         llmkit.train(None, *KEYS, *EACH_STEP, task="classify", model=tiny, train="r.jsonl", output_dir="run")
     assert sorted(Path("run").rglob("*")) == before
 

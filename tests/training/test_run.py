@@ -222,7 +222,7 @@ def test_the_same_run_unfinished_starts_again_and_another_one_is_refused(
     assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["sealed"] is None
     refused(
         OutputError,
-        "run: holds an unfinished run that was begun with something else; give the command that began it, or name "
+        "run: holds an unfinished run that was started with other settings; repeat the command that started it, or name "
         "another --output-dir\n"
         "  key         then  now\n"
         "  train.seed  42    7",
@@ -320,12 +320,12 @@ def test_a_full_disk_is_a_sentence(tiny: str, data: str, monkeypatch: pytest.Mon
         if what == "sync" and "checkpoints" in path.parts:
             raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr("llmkit.runs.durable.before", full)
+    monkeypatch.setattr("llmkit.runs.durable.before_disk_change", full)
     with pytest.raises(LlmkitError) as fault:
         train(tiny, data)
     said = str(fault.value)
     assert said.startswith("run/checkpoints/checkpoint-6: No space left on device (")
-    assert said.endswith(" MiB free); free some space and give the same command again: it starts again")
+    assert said.endswith(" MiB free); free some space and repeat the same command: it starts again")
     assert fault.value.exit_code == 74
     assert not list(Path("run/checkpoints").iterdir())
 

@@ -84,13 +84,13 @@ def test_documents_are_held_back_by_their_text_wherever_they_stand(own_folder: P
 @pytest.mark.parametrize(
     ("task", "keys", "kind", "sentence"),
     [
-        ("mlm", [], RecipeError, "data.streaming: a stream has no known length; say how many steps with train.max_steps=N"),
+        ("mlm", [], RecipeError, "data.streaming: a stream has no known length; set the number of steps with train.max_steps=N"),
         ("classify", ["train.max_steps=3"], RecipeError,
          "data.streaming: only a corpus is streamed; leave it out; rows of a table fit into memory"),
         ("mlm", ["train.max_steps=3", "train.dataloader_num_workers=2"], RecipeError,
-         "train.dataloader_num_workers: each would read the whole stream; leave it out"),
+         "train.dataloader_num_workers: each worker would read the whole stream; leave it out"),
         ("mlm", ["train.max_steps=3", "data.train={a: corpus.txt}"], DataError,
-         "a corpus is named by a mapping label: file; write a list of files"),
+         "a corpus cannot be a mapping of label to file; write a list of files"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_streamed_is_said(

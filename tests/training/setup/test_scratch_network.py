@@ -119,7 +119,7 @@ def test_a_folder_of_that_name_is_named_by_its_path(own_folder: Path) -> None:
 def test_a_tokenizer_stands_in_for_a_vocabulary(tiny: str, refused: Callable[..., str]) -> None:
     assert named(model="lstm", tokenizer=tiny)[0].model.vocabulary is None
     assert refused(RecipeError, "model.vocabulary.size=9", model="lstm", tokenizer=tiny) == (
-        "command line: model.vocabulary: a tokenizer has its words already; leave one out"
+        "command line: model.vocabulary: a tokenizer already has a vocabulary; leave one out"
     )
 
 
