@@ -6,7 +6,13 @@ import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmkit.data.rows import Rows
+    from llmkit.models.load import LoadedModel
+    from llmkit.tasks.base import Task
+    from llmkit.training.trainer import StepTrainer
 
 # Config fields of a tiny encoder by model type.
 ENCODER_CONFIGS: dict[str, dict[str, Any]] = {
@@ -238,3 +244,52 @@ def write_jsonl(path: str | Path, rows: Sequence[dict[str, Any]]) -> str:
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return str(path)
+
+
+# One epoch of plain SGD, neither evaluated nor saved: an update is learning_rate times the gradient, so that tests can
+# compare it with autograd.
+PLAIN_SGD_KEYS = (
+    "train.num_train_epochs=1", "train.eval_strategy=no", "train.save_strategy=no", "train.optim=sgd",
+    "train.lr_scheduler_type=constant", "train.warmup_steps=0", "train.weight_decay=0", "train.max_grad_norm=0",
+)  # fmt: skip
+
+
+def make_tiny_trainer(
+    task: Task,
+    loaded: LoadedModel,
+    rows: Rows,
+    folder: str | Path,
+    *keys: str,
+    max_length: int = 64,
+    precision: str = "fp32",
+    fast_path: str = "auto",
+) -> StepTrainer:
+    """Build the trainer of a run on `rows`, without validation rows; `train()` starts it.
+
+    task: fitted on the rows. loaded: its model and tokenizer. keys: KEY=VALUE of a recipe, such as PLAIN_SGD_KEYS.
+    """
+    from llmkit.recipe.load import load_recipe
+    from llmkit.training.arguments import build_training_arguments, get_micro_batch_rows
+    from llmkit.training.trainer import StepTrainer
+
+    recipe, metric = load_recipe(None, keys, task=task.name), task.metrics[0]
+    return StepTrainer(
+        loaded.model,
+        build_training_arguments(recipe, Path(folder), precision, metric),
+        task=task,
+        tokenizer=loaded.tokenizer,
+        train=task.encode_train(rows, loaded.tokenizer, max_length).features,
+        validation=[],
+        references=[],
+        metrics=[metric],
+        micro_batch_rows=get_micro_batch_rows(recipe.train),
+        max_length=max_length,
+        fast_path=fast_path,
+    )
+
+
+def flatten_weights(model: Any) -> Any:
+    """Return all weights of a model as one vector [parameters]."""
+    import torch
+
+    return torch.cat([weight.detach().flatten() for weight in model.parameters()])

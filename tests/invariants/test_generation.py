@@ -14,12 +14,9 @@ from llmkit.data.rows import Rows, build_rows
 from llmkit.inference.batched import predict_batches
 from llmkit.models.load import load_model
 from llmkit.models.sources.model_ref import resolve_model
-from llmkit.recipe.load import load_recipe
 from llmkit.tasks import load_task
 from llmkit.tasks.summarize import SummarizeOptions
-from llmkit.testing import make_articles, make_tiny_model
-from llmkit.training.arguments import build_training_arguments, get_micro_batch_rows
-from llmkit.training.trainer import StepTrainer
+from llmkit.testing import PLAIN_SGD_KEYS, flatten_weights, make_articles, make_tiny_model, make_tiny_trainer
 
 NO_DROPOUT = {"t5": {"dropout_rate": 0.0}, "bart": {"dropout": 0.0}}
 RATE = 0.05
@@ -51,26 +48,16 @@ def load_configured(model: str, smoothing: float = 0.0) -> Any:
     return task, loaded
 
 
-def flatten_weights(model: Any) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
-
-
 def train_one_step(model: str, folder: Path, batch: int, accumulation: int, smoothing: float) -> dict[str, Any]:
     """Return the weight update of one SGD step over eight rows, the weights before it, and the trainer."""
     task, loaded = load_configured(model, smoothing)
-    keys = [
-        f"train.per_device_train_batch_size={batch}", f"train.gradient_accumulation_steps={accumulation}",
-        "train.num_train_epochs=1", "train.eval_strategy=no", "train.save_strategy=no", "train.optim=sgd",
-        f"train.learning_rate={RATE}", "train.lr_scheduler_type=constant", "train.warmup_steps=0",
-        "train.weight_decay=0", "train.max_grad_norm=0",
-    ]  # fmt: skip
-    recipe = load_recipe(None, keys, task="summarize")
     before = flatten_weights(loaded.model)
-    trainer = StepTrainer(
-        loaded.model, build_training_arguments(recipe, folder, "fp32", "rougeL"), task=task, tokenizer=loaded.tokenizer,
-        train=task.encode_train(rows(8), loaded.tokenizer, 64).features, validation=[], references=[],
-        metrics=["rougeL"], micro_batch_rows=get_micro_batch_rows(recipe.train), max_length=64,
-    )  # fmt: skip
+    sizes = (
+        f"train.per_device_train_batch_size={batch}",
+        f"train.gradient_accumulation_steps={accumulation}",
+        f"train.learning_rate={RATE}",
+    )
+    trainer = make_tiny_trainer(task, loaded, rows(8), folder, *PLAIN_SGD_KEYS, *sizes)
     trainer.train()
     return {"update": flatten_weights(loaded.model) - before, "before": before, "trainer": trainer}
 

@@ -13,11 +13,8 @@ from transformers import AutoModelForSequenceClassification, Trainer, TrainingAr
 from llmkit.data.rows import build_rows
 from llmkit.models.load import load_model
 from llmkit.models.sources.model_ref import resolve_model
-from llmkit.recipe.load import load_recipe
 from llmkit.tasks.classify import Classify, ClassifyOptions
-from llmkit.testing import make_reviews, make_tiny_model
-from llmkit.training.arguments import build_training_arguments, get_micro_batch_rows
-from llmkit.training.trainer import StepTrainer
+from llmkit.testing import PLAIN_SGD_KEYS, flatten_weights, make_reviews, make_tiny_model, make_tiny_trainer
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 RATE = 0.5
@@ -78,40 +75,15 @@ def train_one_epoch(
     """Return the weights after one epoch of SGD over `number` rows, and the trainer."""
     train = rows(number) if kind == "single" else make_rows(kind, number)
     task = fit_task(train, weights, kind="single" if kind == "pairs" else kind)
-    recipe = load_recipe(
-        None,
-        [
-            f"train.per_device_train_batch_size={batch}",
-            f"train.gradient_accumulation_steps={accumulation}",
-            "train.num_train_epochs=1",
-            "train.eval_strategy=no",
-            "train.save_strategy=no",
-            "train.optim=sgd",
-            f"train.learning_rate={RATE}",
-            "train.lr_scheduler_type=constant",
-            "train.warmup_steps=0",
-            "train.weight_decay=0",
-            "train.max_grad_norm=0",
-            *keys,
-        ],
-        task="classify",
-    )
     torch.manual_seed(0)
     head = task.head()
     loaded = load_model(resolve_model(model), head.auto_class, head.config)
-    trainer = StepTrainer(
-        loaded.model,
-        build_training_arguments(recipe, folder, "fp32", "accuracy"),
-        task=task,
-        tokenizer=loaded.tokenizer,
-        train=task.encode(train, loaded.tokenizer, 64).features,
-        validation=[],
-        references=[],
-        metrics=["accuracy"],
-        micro_batch_rows=get_micro_batch_rows(recipe.train),
-        max_length=64,
-        fast_path=fast_path,
+    sizes = (
+        f"train.per_device_train_batch_size={batch}",
+        f"train.gradient_accumulation_steps={accumulation}",
+        f"train.learning_rate={RATE}",
     )
+    trainer = make_tiny_trainer(task, loaded, train, folder, *PLAIN_SGD_KEYS, *sizes, *keys, fast_path=fast_path)
     assert (trainer.fast_path.padding_free is None) == (fast_path == "off")
     trainer.train()
     return {
@@ -121,10 +93,6 @@ def train_one_epoch(
         "model": loaded.model,
         "rows": train,
     }
-
-
-def flatten_weights(model: Any) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced", {"rare": 7.0, "good": 0.25}])

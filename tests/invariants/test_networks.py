@@ -16,10 +16,8 @@ from llmkit.inference.batched import predict_batches
 from llmkit.models.scratch.from_config import build_scratch_network
 from llmkit.models.scratch.sizes import NETWORK_NAMES
 from llmkit.models.sources.model_ref import ModelRef
-from llmkit.recipe.load import load_recipe
 from llmkit.tasks.classify import Classify
-from llmkit.testing import make_reviews, make_tiny_tokenizer
-from llmkit.training.arguments import build_training_arguments, get_micro_batch_rows
+from llmkit.testing import PLAIN_SGD_KEYS, flatten_weights, make_reviews, make_tiny_tokenizer, make_tiny_trainer
 from llmkit.training.trainer import StepTrainer
 
 MICRO_BATCHES = {"8x1": (8, 1), "4x2": (4, 2), "2x4": (2, 4)}
@@ -52,24 +50,13 @@ def make_network(kind: str, task: Classify, folder: Path) -> Any:
 
 
 def make_trainer(kind: str, folder: Path, batch: int, accumulation: int, rows: Any) -> StepTrainer:
-    keys = (
-        f"train.per_device_train_batch_size={batch}", f"train.gradient_accumulation_steps={accumulation}",
-        "train.num_train_epochs=1", "train.eval_strategy=no", "train.save_strategy=no", "train.optim=sgd",
-        "train.learning_rate=0.5", "train.lr_scheduler_type=constant", "train.warmup_steps=0", "train.weight_decay=0",
-        "train.max_grad_norm=0",
-    )  # fmt: skip
-    recipe, task = load_recipe(None, keys, task="classify"), fit_task(rows)
-    loaded = make_network(kind, task, folder)
-    features = task.encode(rows, loaded.tokenizer, 64).features
-    return StepTrainer(
-        loaded.model, build_training_arguments(recipe, folder, "fp32", "accuracy"), task=task, tokenizer=loaded.tokenizer,
-        train=features, validation=[], references=[], metrics=["accuracy"], micro_batch_rows=get_micro_batch_rows(recipe.train),
-        max_length=64,
-    )  # fmt: skip
-
-
-def flatten_weights(model: Any) -> torch.Tensor:
-    return torch.cat([weight.detach().flatten() for weight in model.parameters()])
+    sizes = (
+        f"train.per_device_train_batch_size={batch}",
+        f"train.gradient_accumulation_steps={accumulation}",
+        "train.learning_rate=0.5",
+    )
+    task = fit_task(rows)
+    return make_tiny_trainer(task, make_network(kind, task, folder), rows, folder, *PLAIN_SGD_KEYS, *sizes)
 
 
 @pytest.mark.parametrize("kind", NETWORK_NAMES)

@@ -15,18 +15,13 @@ from llmkit.data.corpus.masking import IGNORE_INDEX
 from llmkit.data.rows import build_rows
 from llmkit.models.load import load_model
 from llmkit.models.sources.model_ref import resolve_model
-from llmkit.recipe.load import load_recipe
 from llmkit.tasks.mlm import Mlm, MlmOptions
-from llmkit.testing import make_sentences, make_tiny_model
-from llmkit.training.arguments import build_training_arguments, get_micro_batch_rows
-from llmkit.training.trainer import StepTrainer
+from llmkit.testing import PLAIN_SGD_KEYS, flatten_weights, make_sentences, make_tiny_model, make_tiny_trainer
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 RATE = 0.5
 LENGTH = 48
 SPLITS = [(8, 1), (4, 2), (2, 4)]
-FIXED = ["eval_strategy=no", "save_strategy=no", "optim=sgd", f"learning_rate={RATE}", "lr_scheduler_type=constant",
-         "warmup_steps=0", "weight_decay=0", "max_grad_norm=0"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -39,30 +34,16 @@ def build_mlm_trainer(
     model: str, folder: Path, *keys: str, texts: int = 40, rows: str = "blocks", fast_path: str = "auto"
 ) -> Any:
     """Build the real trainer on generated sentences."""
-    recipe = load_recipe(None, ["train.num_train_epochs=1", *(f"train.{key}" for key in [*FIXED, *keys])], task="mlm")
     train = build_rows({"text": make_sentences(texts)}, "c.txt", range(1, texts + 1)).with_column_mapping(
         {"text": "text"}
     )
     task = Mlm(MlmOptions(packing=rows))  # type: ignore[arg-type]
     torch.manual_seed(0)
     loaded = load_model(resolve_model(model), task.head().auto_class, {})
-    return StepTrainer(
-        loaded.model,
-        build_training_arguments(recipe, folder, "fp32", "loss"),
-        task=task,
-        tokenizer=loaded.tokenizer,
-        train=task.encode_train(train, loaded.tokenizer, LENGTH).features,
-        validation=[],
-        references=[],
-        metrics=["loss"],
-        micro_batch_rows=get_micro_batch_rows(recipe.train),
-        max_length=LENGTH,
-        fast_path=fast_path,
+    options = [f"train.learning_rate={RATE}", *(f"train.{key}" for key in keys)]
+    return make_tiny_trainer(
+        task, loaded, train, folder, *PLAIN_SGD_KEYS, *options, max_length=LENGTH, fast_path=fast_path
     )
-
-
-def flatten_weights(model: Any) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 def train_weights(*args: Any, **options: Any) -> torch.Tensor:

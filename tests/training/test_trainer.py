@@ -10,11 +10,8 @@ import torch
 from llmkit.data.rows import build_rows
 from llmkit.models.load import load_model
 from llmkit.models.sources.model_ref import resolve_model
-from llmkit.recipe.load import load_recipe
 from llmkit.tasks.classify import Classify
-from llmkit.testing import make_reviews
-from llmkit.training.arguments import build_training_arguments
-from llmkit.training.trainer import StepTrainer
+from llmkit.testing import make_reviews, make_tiny_trainer
 
 KEYS = ["train.max_steps=2", "train.eval_strategy=no", "train.save_strategy=no"]
 
@@ -29,18 +26,8 @@ def test_repeated_bf16_training_uses_autocast(tiny: str, tmp_path: Path, fast_pa
     task = Classify()
     task.fit(rows, {})
     loaded = load_model(resolve_model(tiny), "AutoModelForSequenceClassification", task.head().config)
-    trainer = StepTrainer(
-        loaded.model,
-        build_training_arguments(load_recipe(None, KEYS, task="classify"), tmp_path, "bf16", "accuracy"),
-        task=task,
-        tokenizer=loaded.tokenizer,
-        train=task.encode(rows, loaded.tokenizer, 32).features,
-        validation=[],
-        references=[],
-        metrics=["accuracy"],
-        micro_batch_rows=8,
-        max_length=32,
-        fast_path=fast_path,
+    trainer = make_tiny_trainer(
+        task, loaded, rows, tmp_path, *KEYS, max_length=32, precision="bf16", fast_path=fast_path
     )
     autocast: list[bool] = []
     loaded.model.classifier.register_forward_pre_hook(lambda *_: autocast.append(torch.is_autocast_enabled("cpu")))
