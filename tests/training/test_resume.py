@@ -342,7 +342,9 @@ def test_other_data_and_other_model_are_rejected(tiny: str, tiny_classifier: str
     leave_unfinished(tiny)
     before = sorted(Path("run").rglob("*"))
     write_jsonl("r.jsonl", make_reviews(41))
-    with pytest.raises(OutputError, match=r"(?s)started with other settings.*data r\.jsonl +[0-9a-f]{12} +[0-9a-f]{12}$"):
+    with pytest.raises(
+        OutputError, match=r"(?s)started with other settings.*data r\.jsonl +[0-9a-f]{12} +[0-9a-f]{12}$"
+    ):
         llmkit.train(None, *KEYS, *EACH_STEP, task="classify", model=tiny, train="r.jsonl", output_dir="run")
     assert sorted(Path("run").rglob("*")) == before
 
