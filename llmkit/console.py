@@ -33,11 +33,6 @@ MIN_BAR_WIDTH, MAX_BAR_WIDTH = 3, 40  # columns of a bar
 PRINTED_MESSAGES: list[set[str]] = []  # the messages of each open `print_messages_once`
 
 
-def sanitize_for_console(text: object) -> str:
-    """`text` on one line without control characters: a quoted cell or file name never controls the terminal."""
-    return sanitize_text(text)
-
-
 def redact_secrets(text: str) -> str:
     """`text` with tokens and passwords replaced by ***."""
     return SECRET_PATTERN.sub("***", text)

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from llmkit import tasks
-from llmkit.console import sanitize_for_console
-from llmkit.errors import RecipeError, UsageError, find_nearest_word, suggest_spelling
+from llmkit.errors import RecipeError, UsageError, find_nearest_word, sanitize_text, suggest_spelling
 from llmkit.recipe import catalog, hf
 from llmkit.recipe.draft import KeyPath, RecipeDraft, parse_override, read_draft
 from llmkit.recipe.validation_messages import HIDDEN_FIELDS, explain_unknown_key, explain_validation_error, format_value
@@ -242,7 +241,7 @@ def dump_recipe(recipe: Recipe, comments: Sequence[str] = ()) -> str:
     yaml.Representer = build_representer()
     yaml.default_flow_style, yaml.width = False, 4096
     yaml.dump(values, text)
-    return "".join(f"# {sanitize_for_console(line)}\n" for line in comments) + text.getvalue()
+    return "".join(f"# {sanitize_text(line)}\n" for line in comments) + text.getvalue()
 
 
 def get_recipe_values(recipe: Recipe) -> dict[str, Any]:
@@ -294,7 +293,7 @@ def build_representer() -> Any:
         pass
 
     def represent_text(representer: RoundTripRepresenter, text: str) -> Any:
-        style = '"' if sanitize_for_console(text) != text else None
+        style = '"' if sanitize_text(text) != text else None
         return representer.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
     EscapingRepresenter.add_representer(str, represent_text)

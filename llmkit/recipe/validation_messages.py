@@ -9,8 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from llmkit.console import sanitize_for_console
-from llmkit.errors import find_nearest_word
+from llmkit.errors import find_nearest_word, sanitize_text
 from llmkit.recipe import hf
 from llmkit.recipe.draft import KeyPath
 from llmkit.schema import Recipe
@@ -86,7 +85,7 @@ def explain_mistake(item: Any, model: type[BaseModel]) -> str:
         elif is_number_text(given) and TYPE_NAMES[code].endswith("number"):
             fix = "; write it without quotes"
         elif isinstance(given, str) and TYPE_NAMES[code] == "a list":
-            fix = f"; write [{sanitize_for_console(given)}]"
+            fix = f"; write [{sanitize_text(given)}]"
         return f"{format_value(given)} is not {TYPE_NAMES[code]}{fix}"
     if code in RANGE_WORDS:
         word, key = RANGE_WORDS[code]
@@ -117,7 +116,7 @@ def explain_text_quoting(given: object) -> str:
     if isinstance(given, int | float):
         return f'; write "{format_value(given)}", in a shell \'"{format_value(given)}"\''
     if isinstance(given, dict) and len(given) == 1 and None in given.values():
-        return f"; quote it, in a shell '\"{sanitize_for_console(next(iter(given)))}: \"'"
+        return f"; quote it, in a shell '\"{sanitize_text(next(iter(given)))}: \"'"
     return ""
 
 

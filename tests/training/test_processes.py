@@ -269,7 +269,7 @@ def test_error_on_one_rank_ends_both_and_is_printed_once(folder: Path) -> None:
     out, err = process.communicate(timeout=120)
     assert process.returncode == 70
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
-    message = "error: custom.py, line 9, in loss: ValueError: only here; run it with --debug to see how it came there"
+    message = "error: custom.py, line 9, in loss: ValueError: only here; run it with --debug to see the traceback"
     assert errors == [f"{message} (reported by rank 1 of 2)"]
     assert "Traceback" not in err
     assert out == ""
