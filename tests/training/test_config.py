@@ -40,7 +40,7 @@ def test_config_keys_that_change_weight_shapes_are_rejected(
     tiny: str, key: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run_command_line([*COMMAND, "--model", tiny, f"model.config.{key}"]) in (65, 78)
-    assert "a fault in llmkit" not in capsys.readouterr().err
+    assert "internal error in llmkit" not in capsys.readouterr().err
     assert not Path("run").exists()
 
 

@@ -249,7 +249,7 @@ def test_paths_may_be_path_objects(tiny: str, data: str) -> None:
     ("arguments", "message"),
     [
         ({"texts": ["x"], "data": "r.jsonl"}, "texts and data together; give one of them"),
-        ({}, "nothing to answer; give texts or data"),
+        ({}, "nothing to predict; give texts or data"),
         ({"texts": ["x"], "precision": "fp61"}, "precision fp61: unknown; write fp32 or bf16"),
         ({"texts": ["x"], "batch_size": 0}, "batch_size 0: at least 1"),
     ],

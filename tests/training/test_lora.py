@@ -82,7 +82,7 @@ def test_recipe_records_the_learning_rate_used(tiny: str, capsys: pytest.Capture
     assert "lora:\n  r: 16\n  lora_alpha: 32\n  lora_dropout: 0.05\n  target_modules: all-linear\n" in text
     messages = capsys.readouterr().err
     assert (
-        "lora: r 16 on query, key, value, dense (13 modules, 2 layers); trained whole: classifier; learning rate 0.001\n"
+        "lora: r 16 on query, key, value, dense (13 modules, 2 layers); fully trained: classifier; learning rate 0.001\n"
         in messages
     )
     assert "trains 15,426 of 38,914 weights (39.6 %)\n" in messages or "trains " in messages
@@ -221,7 +221,7 @@ def test_run_folder_can_be_a_lora_base(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingInputError) as caught:
         llmkit.predict("run", "a film")
     assert str(caught.value) == (
-        f"run: an adapter, and its base {base} is not there (it was at {base / 'model'}); put it back, or name where it is with "
+        f"run: an adapter, and its base {base} is not there (it was at {base / 'model'}); restore it, or pass its folder with "
         "--base FOLDER of eval and predict"
     )
     assert llmkit.predict("run", "a film", base=str(tmp_path / "moved"))[0]["prediction"] in ("no", "maybe", "yes")
@@ -248,11 +248,11 @@ def test_invalid_lora_settings_are_rejected_before_any_file_is_written(
         "lora.target_modules: no layer 'nothing' to adapt; known: query, key, value, dense"
     )
     assert get_error(lambda: llmkit.predict(tiny, "a film", base="x"), UsageError) == (
-        f"--base x: {tiny} is a whole model, which has none; leave it out"
+        f"--base x: {tiny} is a full model, which has none; leave it out"
     )
     other = make_tiny_model("other", seed=9)
     assert get_error(lambda: llmkit.predict(str(run), "a film", base=other), ModelError) == (
         f"{run}: other is not the base that it was trained on: model.safetensors differs; "
-        "put it back, or name it with --base FOLDER of eval and predict"
+        "restore it, or pass its folder with --base FOLDER of eval and predict"
     )
     assert not Path("run").exists()

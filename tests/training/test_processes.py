@@ -241,7 +241,7 @@ def test_error_is_printed_once_with_rank_and_exit_code(folder: Path) -> None:
     prefix = "error: reviews.jsonl: no column 'nolabel'; did you mean 'label'? columns: text, label; map it with"
     assert len(errors) == 1
     assert errors[0].startswith(prefix)
-    assert errors[0].endswith((" (said by rank 0 of 2)", " (said by rank 1 of 2)"))
+    assert errors[0].endswith((" (reported by rank 0 of 2)", " (reported by rank 1 of 2)"))
     assert "Traceback" not in err
     assert out == ""
     assert not (folder / "refused").exists()
@@ -270,7 +270,7 @@ def test_error_on_one_rank_ends_both_and_is_printed_once(folder: Path) -> None:
     assert process.returncode == 70
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     message = "error: custom.py, line 9, in loss: ValueError: only here; run it with --debug to see how it came there"
-    assert errors == [f"{message} (said by rank 1 of 2)"]
+    assert errors == [f"{message} (reported by rank 1 of 2)"]
     assert "Traceback" not in err
     assert out == ""
 

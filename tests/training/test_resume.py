@@ -173,7 +173,7 @@ def test_full_disk_is_a_disk_error_and_the_run_can_resume(tiny: str) -> None:
         classify(tiny, *EACH_STEP, out="run")
     messages = str(error.value)
     assert messages.startswith("run/checkpoints/checkpoint-4: No space left on device (")
-    assert messages.endswith("MiB); free some space and give the same command again: it goes on after step 2")
+    assert messages.endswith("MiB); free some space and repeat the same command: it resumes after step 2")
     assert [one.name for one in Path("run/checkpoints").iterdir()] == ["checkpoint-2"]
     assert classify(tiny, *EACH_STEP, out="run").report is not None
 
@@ -283,7 +283,7 @@ def test_other_recipe_is_rejected_with_a_table(tiny: str) -> None:
     with pytest.raises(OutputError) as error:
         classify(tiny, *EACH_STEP, "train.weight_decay=0.5", "train.num_train_epochs=4", out="run")
     assert str(error.value) == (
-        "run: holds an unfinished run that was begun with something else; give the command that began it, or name "
+        "run: holds an unfinished run that was started with other settings; repeat the command that started it, or name "
         "another --output-dir\n"
         "  key                     then  now\n"
         "  train.num_train_epochs  3.0   4.0\n"
@@ -342,7 +342,7 @@ def test_other_data_and_other_model_are_rejected(tiny: str, tiny_classifier: str
     leave_unfinished(tiny)
     before = sorted(Path("run").rglob("*"))
     write_jsonl("r.jsonl", make_reviews(41))
-    with pytest.raises(OutputError, match=r"(?s)begun with something else.*data r\.jsonl +[0-9a-f]{12} +[0-9a-f]{12}$"):
+    with pytest.raises(OutputError, match=r"(?s)started with other settings.*data r\.jsonl +[0-9a-f]{12} +[0-9a-f]{12}$"):
         llmkit.train(None, *KEYS, *EACH_STEP, task="classify", model=tiny, train="r.jsonl", output_dir="run")
     assert sorted(Path("run").rglob("*")) == before
 

@@ -226,7 +226,7 @@ def test_unfinished_run_starts_again_and_another_is_rejected(
     assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["sealed"] is None
     check_error(
         OutputError,
-        "run: holds an unfinished run that was begun with something else; give the command that began it, or name "
+        "run: holds an unfinished run that was started with other settings; repeat the command that started it, or name "
         "another --output-dir\n"
         "  key         then  now\n"
         "  train.seed  42    7",
@@ -325,7 +325,7 @@ def test_full_disk_is_a_disk_error(tiny: str, data: str, monkeypatch: pytest.Mon
         train(tiny, data)
     messages = str(caught.value)
     assert messages.startswith("run/checkpoints/checkpoint-6: No space left on device (")
-    assert messages.endswith(" MiB free); free some space and give the same command again: it starts again")
+    assert messages.endswith(" MiB free); free some space and repeat the same command: it starts again")
     assert caught.value.exit_code == 74
     assert not list(Path("run/checkpoints").iterdir())
 

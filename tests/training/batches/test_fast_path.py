@@ -196,4 +196,4 @@ def test_head_that_reads_all_positions_is_detected_even_with_small_logits(tmp_pa
     features, _ = encode_texts(loaded.tokenizer, ["a warm and funny film with its story", "dull"], 32)
     padding_free, reason = try_padding_free(loaded.model, pad_features(loaded.tokenizer, features))
     assert padding_free is None
-    assert reason == "its logits would differ, or are all alike"
+    assert reason == "its logits would differ, or are equal for all texts"

@@ -84,13 +84,13 @@ def test_holdout_of_documents_depends_on_their_text_only(own_folder: Path) -> No
 @pytest.mark.parametrize(
     ("task", "keys", "error_type", "message"),
     [
-        ("mlm", [], RecipeError, "data.streaming: a stream has no known length; say how many steps with train.max_steps=N"),
+        ("mlm", [], RecipeError, "data.streaming: a stream has no known length; set the number of steps with train.max_steps=N"),
         ("classify", ["train.max_steps=3"], RecipeError,
          "data.streaming: only a corpus is streamed; leave it out; rows of a table fit into memory"),
         ("mlm", ["train.max_steps=3", "train.dataloader_num_workers=2"], RecipeError,
-         "train.dataloader_num_workers: each would read the whole stream; leave it out"),
+         "train.dataloader_num_workers: each worker would read the whole stream; leave it out"),
         ("mlm", ["train.max_steps=3", "data.train={a: corpus.txt}"], DataError,
-         "a corpus is named by a mapping label: file; write a list of files"),
+         "a corpus cannot be a mapping of label to file; write a list of files"),
     ],
 )  # fmt: skip
 def test_unsupported_streaming_settings_are_rejected(

@@ -121,7 +121,7 @@ def test_folder_named_like_a_network_is_given_by_path(own_folder: Path) -> None:
 def test_tokenizer_replaces_the_vocabulary(tiny: str, get_error: Callable[..., str]) -> None:
     assert choose(model="lstm", tokenizer=tiny)[0].model.vocabulary is None
     assert get_error(RecipeError, "model.vocabulary.size=9", model="lstm", tokenizer=tiny) == (
-        "command line: model.vocabulary: a tokenizer has its words already; leave one out"
+        "command line: model.vocabulary: a tokenizer already has a vocabulary; leave one out"
     )
 
 
