@@ -1,10 +1,10 @@
 """CPU time from lines of text to training blocks, llmkit against run_mlm: python benchmarks/blocks.py CORPUS.txt.
 
-MiniLM's tokenizer, blocks of 512 tokens, one process and two threads a side; the sides take turns. `make` is what
-stands between the texts in memory and a data set that can be trained on: for the stock script the tokenizing map and
-the grouping map, for llmkit tokens, cache, blocks and the counts of its baseline. `look` is one pass over all blocks,
-which llmkit puts together when they are asked for. The bare tokenizer is the floor of every cold side; its cost is
-that of the texts alone, without offsets, masks and special tokens. llmkit's warm side finds the cold one's tokens.
+MiniLM's tokenizer, blocks of 512 tokens, one process and two threads a side; the sides take turns. `make` is the step
+from texts in memory to a data set for training: the tokenizing map and the grouping map in the stock script; tokens,
+cache, blocks and the counts of the baseline in llmkit. `look` is one pass over all blocks, which llmkit builds when
+they are read. The bare tokenizer is the lower bound of every cold side: it tokenizes the texts alone, without offsets,
+masks and special tokens. The warm side of llmkit reads the token cache of the cold side.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ SIDES = ("bare tokenizer", "stock script", "llmkit, cold cache", "llmkit, warm c
 PARTS = ("read", "make", "look")
 
 
-def bare(file: str, _: Path) -> list[Callable[[Any], Any]]:
-    """Reading the lines and tokenizing them, and no more."""
+def bare_steps(file: str, _: Path) -> list[Callable[[Any], Any]]:
+    """Read the lines and tokenize them."""
     import stock_mlm
 
     from llmkit.models.sources.model_ref import PACKAGED_MODEL, resolve_model
 
-    backend = stock_mlm.tokenizer_of(resolve_model(PACKAGED_MODEL).id).backend_tokenizer
+    backend = stock_mlm.load_stock_tokenizer(resolve_model(PACKAGED_MODEL).id).backend_tokenizer
     return [
         lambda _: Path(file).read_text(encoding="utf-8").splitlines(),
         lambda texts: backend.encode_batch_fast(texts, add_special_tokens=False),
     ]
 
 
-def stock(file: str, cache: Path) -> list[Callable[[Any], Any]]:
-    """The three parts of the script."""
+def stock_steps(file: str, cache: Path) -> list[Callable[[Any], Any]]:
+    """The three steps of the stock script."""
     import stock_mlm
 
     from llmkit.models.sources.model_ref import PACKAGED_MODEL, resolve_model
 
-    tokenizer = stock_mlm.tokenizer_of(resolve_model(PACKAGED_MODEL).id)
+    tokenizer = stock_mlm.load_stock_tokenizer(resolve_model(PACKAGED_MODEL).id)
     return [
-        lambda _: stock_mlm.lines(file, cache),
-        lambda texts: stock_mlm.chunks(texts, tokenizer, LENGTH),
+        lambda _: stock_mlm.load_lines(file, cache),
+        lambda texts: stock_mlm.make_chunks(texts, tokenizer, LENGTH),
         lambda rows: sum(len(row["input_ids"]) for row in rows),
     ]
 
 
-def ours(file: str, _: Path) -> list[Callable[[Any], Any]]:
-    """The three parts of llmkit, as a run does them."""
+def llmkit_steps(file: str, _: Path) -> list[Callable[[Any], Any]]:
+    """The three steps of llmkit, as in a run."""
     from llmkit import tasks
     from llmkit.data.prepare import read_splits
     from llmkit.models.load import load_tokenizer
@@ -72,74 +72,74 @@ def ours(file: str, _: Path) -> list[Callable[[Any], Any]]:
     ]
 
 
-def one_side(file: str, side: str, cache: Path) -> dict[str, float]:
-    """CPU seconds of each part of one side in this process, and its largest memory in MiB."""
-    import torch  # here, so that no side pays for it
+def measure_side(file: str, side: str, cache: Path) -> dict[str, float]:
+    """Measure the CPU seconds of each step of one side in this process, and its peak memory in MiB."""
+    import torch  # here, so that no side includes the import
     import transformers
 
     torch.set_num_threads(2)
     transformers.logging.set_verbosity_error()
-    build = bare if side.startswith("bare") else stock if side.startswith("stock") else ours
-    found, made = {}, None
+    build = bare_steps if side.startswith("bare") else stock_steps if side.startswith("stock") else llmkit_steps
+    seconds, value = {}, None
     for part, work in zip(PARTS, build(file, cache), strict=False):
         start = time.process_time()
-        made = work(made)
-        found[part] = time.process_time() - start
-    if isinstance(made, int):
-        found["tokens"] = made
-    return found | {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+        value = work(value)
+        seconds[part] = time.process_time() - start
+    if isinstance(value, int):
+        seconds["tokens"] = value
+    return seconds | {"memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
-def in_turn(file: str, side: str, cache: Path) -> dict[str, float]:
-    """One side in a process of its own, with `cache` for everything that it keeps."""
+def run_side(file: str, side: str, cache: Path) -> dict[str, float]:
+    """Run one side in its own process, with `cache` for all files that it keeps."""
     environment = os.environ | {"XDG_CACHE_HOME": str(cache), "TOKENIZERS_PARALLELISM": "true"}
     command = [sys.executable, __file__, file, "--side", side, "--cache", str(cache)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if process.returncode:
+        sys.exit(process.stderr)
+    measured: dict[str, float] = json.loads(process.stdout.splitlines()[-1])
+    return measured
 
 
-def show(found: dict[str, list[dict[str, float]]]) -> None:
-    """One row a side, each figure the median of the rounds."""
+def print_table(results: dict[str, list[dict[str, float]]]) -> None:
+    """Print one row a side; each figure is the median of the rounds."""
 
     def cost(side: str, *parts: str) -> float:
-        return statistics.median(sum(one.get(part, 0.0) for part in parts) for one in found[side])
+        return statistics.median(sum(one.get(part, 0.0) for part in parts) for one in results[side])
 
     print("| side | read, CPU s | make, CPU s | best, worst | look, CPU s | make, of stock | all three, of stock "
           "| peak memory |\n|---|---|---|---|---|---|---|---|")  # fmt: skip
-    for side, rounds in found.items():
-        made, whole = [one["make"] for one in rounds], "look" in rounds[0]
-        looked = f"{cost(side, 'look'):.2f}" if whole else "-"
-        share = f"{cost(side, *PARTS) / cost('stock script', *PARTS):.2f}" if whole else "-"
+    for side, rounds in results.items():
+        seconds, complete = [one["make"] for one in rounds], "look" in rounds[0]
+        looked = f"{cost(side, 'look'):.2f}" if complete else "-"
+        share = f"{cost(side, *PARTS) / cost('stock script', *PARTS):.2f}" if complete else "-"
         print(
-            f"| {side} | {cost(side, 'read'):.2f} | {cost(side, 'make'):.2f} | {min(made):.2f}, {max(made):.2f} "
+            f"| {side} | {cost(side, 'read'):.2f} | {cost(side, 'make'):.2f} | {min(seconds):.2f}, {max(seconds):.2f} "
             f"| {looked} | {cost(side, 'make') / cost('stock script', 'make'):.2f} | {share} "
             f"| {cost(side, 'memory'):,.0f} MiB |"
         )
-    held = [f"{side} {rounds[0]['tokens']:,.0f}" for side, rounds in found.items() if "tokens" in rounds[0]]
-    print(f"\nTokens in blocks: {', '.join(held)}")
+    tokens = [f"{side} {rounds[0]['tokens']:,.0f}" for side, rounds in results.items() if "tokens" in rounds[0]]
+    print(f"\nTokens in blocks: {', '.join(tokens)}")
 
 
 def main() -> None:
     """Print one row a side."""
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("file", help="a text file, a document a line")
-    words.add_argument("--rounds", type=int, default=3, help="how often each side is measured (default 3)")
-    words.add_argument("--side", choices=SIDES, metavar="SIDE", help="only this side, in this process")
-    words.add_argument("--cache", type=Path, help="where --side keeps what it makes")
-    given = words.parse_args()
-    if given.side:
-        print(json.dumps(one_side(given.file, given.side, given.cache)))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", help="a text file, a document a line")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each side is measured (default 3)")
+    parser.add_argument("--side", choices=SIDES, metavar="SIDE", help="only this side, in this process")
+    parser.add_argument("--cache", type=Path, help="where --side keeps its files")
+    args = parser.parse_args()
+    if args.side:
+        print(json.dumps(measure_side(args.file, args.side, args.cache)))
         return
-    found: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
-    for turn in range(given.rounds):
+    results: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    for turn in range(args.rounds):
         with TemporaryDirectory() as cache:
-            for side, rounds in found.items():
-                rounds.append(in_turn(given.file, side, Path(cache)))
+            for side, rounds in results.items():
+                rounds.append(run_side(args.file, side, Path(cache)))
                 print(f"{turn + 1} {side}: {rounds[-1]}", file=sys.stderr, flush=True)
-    show(found)
+    print_table(results)
 
 
 if __name__ == "__main__":

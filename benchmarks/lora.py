@@ -1,9 +1,9 @@
 """LoRA against the full fine-tune on the same rows: python benchmarks/lora.py FOLDER [--rounds 1] [KEY=VALUE ...].
 
-FOLDER holds train, validation and test .jsonl with text and label, such as SST-2. MiniLM, 2 epochs; each side at its
-own best rate of a few (full 1e-4; LoRA 1e-3, its default). The sides take turns, each in a process of its own that
-does the whole run: reading, training, choosing by validation, saving, proving, scoring test. Memory is the peak of
-resident pages, CPU seconds are of the whole process; a model's size is what its run folder keeps of weights.
+FOLDER has train, validation and test .jsonl files with text and label, such as SST-2. MiniLM, 2 epochs; each side at
+its best learning rate (full 1e-4; LoRA 1e-3, its default). The sides alternate, each in its own process for the whole
+run: reading, training, model selection on validation, saving, verification, scoring test. Memory is the peak resident
+set size, CPU seconds are of the whole process, and the size is of the weight files in the run folder.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ SIDES = {
     "DoRA": ["lora.use_dora=true"],
     "LoRA, merged": ["lora.merge=true"],
 }
-DEFAULT = ["full", "LoRA", "LoRA on query and value"]
+DEFAULT_SIDES = ["full", "LoRA", "LoRA on query and value"]
 
 
-def one_side(folder: Path, side: str, model: str, keys: list[str]) -> dict[str, Any]:
-    """CPU seconds, peak bytes, bytes of the saved weights and the scores of one side, in this process."""
+def measure_side(folder: Path, side: str, model: str, keys: list[str]) -> dict[str, Any]:
+    """Run one side in this process; returns CPU seconds, peak memory and saved weights in bytes, and scores."""
     with TemporaryDirectory() as home:
         report = llmkit.train(
             None, "train.num_train_epochs=2", "eval.baselines=[]", *SIDES[side], *keys, task="classify", model=model,
@@ -53,43 +53,45 @@ def one_side(folder: Path, side: str, model: str, keys: list[str]) -> dict[str, 
     }
 
 
-def in_turn(folder: Path, side: str, model: str, keys: list[str]) -> dict[str, Any]:
-    """The same in a process of its own."""
+def measure_in_subprocess(folder: Path, side: str, model: str, keys: list[str]) -> dict[str, Any]:
+    """Run one side in a process of its own."""
     command = [sys.executable, __file__, str(folder), "--side", side, "--model", model, *keys]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(done.stderr)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        sys.exit(process.stderr)
+    result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return result
 
 
 def main() -> None:
-    """Print one row a side."""
-    words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("folder", type=Path)
-    words.add_argument("keys", nargs="*", default=[])
-    words.add_argument("--rounds", type=int, default=1)
-    words.add_argument("--model", default=PACKAGED_MODEL)
-    words.add_argument("--sides", nargs="+", choices=SIDES, default=DEFAULT)
-    words.add_argument("--side", choices=SIDES, help="only this side, in this process")
-    given = words.parse_intermixed_args()
-    if given.side:
-        print(json.dumps(one_side(given.folder, given.side, given.model, given.keys)))
+    """Print one row per side."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("keys", nargs="*", default=[])
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--model", default=PACKAGED_MODEL)
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=DEFAULT_SIDES)
+    parser.add_argument("--side", choices=SIDES, help="only this side, in this process")
+    options = parser.parse_intermixed_args()
+    if options.side:
+        print(json.dumps(measure_side(options.folder, options.side, options.model, options.keys)))
         return
-    found: dict[str, list[dict[str, Any]]] = {side: [] for side in given.sides}
-    for turn in range(given.rounds):
-        for side, rounds in found.items():
-            rounds.append(in_turn(given.folder, side, given.model, [*given.keys, f"train.seed={42 + turn}"]))
+    results: dict[str, list[dict[str, Any]]] = {side: [] for side in options.sides}
+    for turn in range(options.rounds):
+        for side, rounds in results.items():
+            rounds.append(
+                measure_in_subprocess(options.folder, side, options.model, [*options.keys, f"train.seed={42 + turn}"])
+            )
             print(f"{turn + 1} {side}: {rounds[-1]}", file=sys.stderr, flush=True)
     print("| side | test accuracy (95 % interval) | CPU seconds | peak memory | saved weights |\n|---|---|---|---|---|")
-    for side, rounds in found.items():
-        middle = {key: statistics.median(one[key] for one in rounds) for key in ("cpu", "memory", "size")}
+    for side, rounds in results.items():
+        medians = {key: statistics.median(one[key] for one in rounds) for key in ("cpu", "memory", "size")}
         scores = ", ".join(
             f"{one['accuracy']['value']:.4f} [{one['accuracy']['low']:.3f}, {one['accuracy']['high']:.3f}]"
             for one in rounds
         )
-        print(f"| {side} | {scores} | {middle['cpu']:.0f} | {middle['memory'] / 2**30:.2f} GiB "
-              f"| {middle['size'] / 2**20:.1f} MiB |")  # fmt: skip
+        print(f"| {side} | {scores} | {medians['cpu']:.0f} | {medians['memory'] / 2**30:.2f} GiB "
+              f"| {medians['size'] / 2**20:.1f} MiB |")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The masked-LM script that people copy (transformers' run_mlm): the other side of three benchmarks, no script itself.
+"""The baseline of three benchmarks: transformers' run_mlm.py as a library (not a script).
 
-Each line is tokenized with its special tokens; the lines are joined end to end and cut into chunks of one length.
-Trainer, collator and both maps are built as that script builds them, in one process and in float32.
+Each line is tokenized with its special tokens; the lines are concatenated and split into chunks of equal length.
+Trainer, collator and both maps are built as in that script, in one process and in float32.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from transformers import (
 datasets.disable_progress_bars()
 
 
-def tokenizer_of(folder: str) -> PreTrainedTokenizerBase:
-    """The tokenizer, without the padding and truncation that MiniLM's file carries: run_mlm asks for neither."""
+def load_stock_tokenizer(folder: str) -> PreTrainedTokenizerBase:
+    """Load the tokenizer and disable the padding and truncation of MiniLM's file: run_mlm uses neither."""
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.backend_tokenizer.no_truncation()
     return tokenizer
 
 
-def model_of(folder: str) -> PreTrainedModel:
-    """The encoder with a masked-LM head, fresh where the folder has none."""
+def load_stock_model(folder: str) -> PreTrainedModel:
+    """Load the encoder with a masked-LM head, newly initialized if the folder has none."""
     model: PreTrainedModel = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32)
     return model
 
 
-def lines(file: str, cache: Path) -> Dataset:
-    """The lines of a text file, in the column `text`."""
+def load_lines(file: str, cache: Path) -> Dataset:
+    """Load the lines of a text file in the column `text`."""
     return load_dataset("text", data_files={"train": file}, cache_dir=str(cache))["train"]
 
 
-def chunks(texts: Dataset, tokenizer: PreTrainedTokenizerBase, length: int) -> Dataset:
-    """The chunks of `length` tokens, what is left of each thousand lines dropped."""
+def make_chunks(texts: Dataset, tokenizer: PreTrainedTokenizerBase, length: int) -> Dataset:
+    """Make chunks of `length` tokens; the remainder of each thousand lines is dropped."""
 
     def tokenize(examples: dict[str, list[str]]) -> Any:
         return tokenizer(examples["text"], return_special_tokens_mask=True)
@@ -60,12 +60,12 @@ def chunks(texts: Dataset, tokenizer: PreTrainedTokenizerBase, length: int) -> D
     return texts.map(tokenize, batched=True, remove_columns=["text"]).map(group_texts, batched=True)
 
 
-def trainer(
+def build_stock_trainer(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Dataset, folder: str, **flags: Any
 ) -> Trainer:
-    """A Trainer as the script builds it, quiet; `flags` are TrainingArguments."""
-    words = {"save_strategy": "no", "use_cpu": True, "disable_tqdm": True, "report_to": "none"} | flags
+    """Build the script's Trainer without progress output; `flags` are TrainingArguments."""
+    arguments = {"save_strategy": "no", "use_cpu": True, "disable_tqdm": True, "report_to": "none"} | flags
     collator = DataCollatorForLanguageModeling(tokenizer=tokenizer, mlm_probability=0.15)
-    built = Trainer(model, TrainingArguments(folder, **words), train_dataset=rows, data_collator=collator)
-    built.remove_callback(PrinterCallback)
-    return built
+    trainer = Trainer(model, TrainingArguments(folder, **arguments), train_dataset=rows, data_collator=collator)
+    trainer.remove_callback(PrinterCallback)
+    return trainer

@@ -1,6 +1,6 @@
 """llmkit: from a file of text to a model that you can trust.
 
-What `__all__` names is loaded when first used, so that `import llmkit` is instant.
+The names of `__all__` are imported on first use, so that `import llmkit` is fast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`python -m llmkit`, for launchers that start modules."""
+"""Runs the command line as `python -m llmkit`, for launchers that start modules."""
 
 from llmkit.cli import main
 

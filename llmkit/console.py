@@ -1,4 +1,4 @@
-"""All that is printed: notes and progress on stderr, results on stdout; only the first process of a run speaks."""
+"""Console output: messages and progress on stderr, results on stdout; only the main process of a run prints."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ from functools import partial
 from io import StringIO
 from typing import Any
 
-from llmkit import errors
+from llmkit.errors import CONTROL_CHARACTERS, sanitize_text
 
-JSON_UNSAFE = re.compile(
-    rf"[{errors.CONTROL_CHARACTERS}\u061c\u200e\u200f]"
-)  # marks of direction too: an escape loses nothing
+# Marks of text direction too: a JSON escape preserves them.
+JSON_UNSAFE = re.compile(rf"[{CONTROL_CHARACTERS}\u061c\u200e\u200f]")
 NON_ASCII = re.compile(r"[^\x20-\x7e]")
 SECRET_PATTERN = re.compile(
     r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/@\s:]+:[^/@\s]+(?=@)|(?i:(?<=token=)|(?<=password=)|(?<=api_key=))\S+"
 )
 
-COLUMN_GAP = 3  # columns between two of a table
-MAX_CELL_WIDTH = 40  # columns of a terminal that a table's cell may insist on
+COLUMN_GAP = 3  # columns of the terminal between two of a table
+MAX_CELL_WIDTH = 40  # columns of the terminal that a table's cell keeps in any case
 PROGRESS_LINE_INTERVAL = 30.0  # seconds between two lines of progress where there is no terminal
-NESTED_BAR_DELAY = 1.0  # seconds that a bar within another waits before it shows
+NESTED_BAR_DELAY = 1.0  # seconds before a bar within another is shown
 MIN_BAR_WIDTH, MAX_BAR_WIDTH = 3, 40  # columns of a bar
 
-PRINTED_MESSAGES: list[set[str]] = []  # the notes of each `once` that is open
+PRINTED_MESSAGES: list[set[str]] = []  # the messages of each open `print_messages_once`
 
 
 def sanitize_for_console(text: object) -> str:
-    """`text` without control characters: what a file says never steers the terminal."""
-    return errors.sanitize_text(text)
+    """`text` on one line without control characters: a quoted cell or file name never controls the terminal."""
+    return sanitize_text(text)
 
 
 def redact_secrets(text: str) -> str:
@@ -45,21 +44,21 @@ def redact_secrets(text: str) -> str:
 
 
 def can_print() -> bool:
-    """Whether this process may print: the first of its run."""
+    """Whether this process may print: the main process of its run."""
     return os.environ.get("WORLD_SIZE", "1") in ("", "0", "1") or os.environ.get("RANK", "0") == "0"
 
 
 def print_message(text: str) -> None:
     """Print one line to stderr."""
-    if can_print() and not any(text in said for said in PRINTED_MESSAGES):
-        for said in PRINTED_MESSAGES:
-            said.add(text)
-        print(redact_secrets(sanitize_for_console(text)), file=sys.stderr, flush=True)
+    if can_print() and not any(text in printed for printed in PRINTED_MESSAGES):
+        for printed in PRINTED_MESSAGES:
+            printed.add(text)
+        print(redact_secrets(sanitize_text(text)), file=sys.stderr, flush=True)
 
 
 @contextmanager
 def print_messages_once() -> Iterator[None]:
-    """A while in which no note is said twice: where several models read the same rows, each would say it."""
+    """Print no message twice within the block, as where several models read the same rows."""
     PRINTED_MESSAGES.append(set())
     try:
         yield
@@ -68,38 +67,35 @@ def print_messages_once() -> Iterator[None]:
 
 
 def print_error(text: str) -> None:
-    """Print a mistake to stderr, line by line, as `error: what; mend`."""
-    print(
-        "\n".join(redact_secrets(sanitize_for_console(line)) for line in f"error: {text}".split("\n")),
-        file=sys.stderr,
-        flush=True,
-    )
+    """Print an error to stderr, line by line, as `error: message; fix`."""
+    lines = f"error: {text}".split("\n")
+    print("\n".join(redact_secrets(sanitize_text(line)) for line in lines), file=sys.stderr, flush=True)
 
 
 def print_result(text: str = "") -> None:
     """Print a result to stdout, line by line."""
     if can_print():
-        write_stdout("\n".join(sanitize_for_console(line) for line in text.split("\n")))
+        write_stdout("\n".join(sanitize_text(line) for line in text.split("\n")))
 
 
 def print_json(record: Mapping[str, Any]) -> None:
-    """Print one record to stdout as a line of JSON."""
+    """Print one record to stdout as a line of JSON. Raises ValueError for NaN and infinity."""
     print_json_line(json.dumps(record, ensure_ascii=False, allow_nan=False))
 
 
 def print_json_line(line: str) -> None:
-    """Print one line of JSON to stdout, with an escape for what steers a terminal or what stdout cannot write."""
+    """Print one line of JSON to stdout; escape control characters and those that stdout cannot encode."""
     if can_print():
-        write_stdout((JSON_UNSAFE if can_encode_unicode(sys.stdout) else NON_ASCII).sub(_escape, line))
+        write_stdout((JSON_UNSAFE if can_encode_unicode(sys.stdout) else NON_ASCII).sub(_escape_match, line))
 
 
-def _escape(found: re.Match[str]) -> str:
-    units = found[0].encode("utf-16-be", "surrogatepass").hex()
+def _escape_match(match: re.Match[str]) -> str:
+    units = match[0].encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
 
 
 def write_stdout(text: str) -> None:
-    """Print to stdout; leave without a word when its reader has left, as `head` does: that is its right."""
+    """Print to stdout; exit silently with code 0 when the reader has closed the pipe, as `head` does."""
     try:
         print(escape_unencodable(text), flush=True)
     except BrokenPipeError:
@@ -108,7 +104,7 @@ def write_stdout(text: str) -> None:
 
 
 def format_duration(seconds: float) -> str:
-    """For people: `3.2 s`, `41 s`, `1 m 40 s`, `2 h 5 m`, `3 d 4 h`."""
+    """A duration for people: `3.2 s`, `41 s`, `1 m 40 s`, `2 h 5 m`, `3 d 4 h`."""
     whole, minutes = round(seconds), round(seconds / 60)
     if whole < 10:
         return f"{seconds:.2g} s"
@@ -131,12 +127,12 @@ def format_short_number(number: float) -> str:
 
 
 def can_encode_unicode(stream: Any) -> bool:
-    """Whether `stream` can write any text."""
+    """Whether `stream` has a Unicode encoding."""
     return (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "").startswith("utf")
 
 
 def escape_unencodable(text: str) -> str:
-    """`text` with an escape (of JSON too) for each character that stdout cannot write."""
+    """`text` with an escape (that JSON has too) for each character that stdout cannot encode."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
@@ -147,22 +143,20 @@ def is_stdout_terminal() -> bool:
 
 
 def can_fit_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> bool:
-    """Whether the terminal has room for all of a table's cells; always without one."""
+    """Whether the terminal is wide enough for all cells of a table; true without a terminal."""
     if not is_stdout_terminal():
         return True
     from rich.cells import cell_len
     from rich.console import Console
 
-    widths = [
-        max(cell_len(sanitize_for_console(str(cell))) for cell in column) for column in zip(head, *rows, strict=True)
-    ]
+    widths = [max(cell_len(sanitize_text(str(cell))) for cell in column) for column in zip(head, *rows, strict=True)]
     return sum(widths) + COLUMN_GAP * (len(widths) - 1) <= Console().width
 
 
 def print_table(
     head: Sequence[str], rows: Sequence[Sequence[object]], numbers: Collection[int] = (), title: str = ""
 ) -> None:
-    """Print a table to stdout: cells on one line each, the columns in `numbers` to the right."""
+    """Print a table to stdout: each cell on one line, the columns in `numbers` aligned to the right."""
     if not can_print():
         return
     from rich import box
@@ -171,34 +165,32 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    if title:  # rich would break it at the width of the table
-        write_stdout(sanitize_for_console(title))
+    if title:  # rich would wrap it at the width of the table
+        write_stdout(sanitize_text(title))
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for i, word in enumerate(head):
-        # The last column gives way first when the terminal is narrow.
+        # The last column is truncated first when the terminal is narrow.
         cells = [word, *(str(row[i]) for row in rows)]
-        least = (
-            None if i == len(head) - 1 else min(MAX_CELL_WIDTH, max(map(cell_len, map(sanitize_for_console, cells))))
-        )
+        widest = max(map(cell_len, map(sanitize_text, cells)))
         grid.add_column(
-            Text(escape_unencodable(sanitize_for_console(word))),
+            Text(escape_unencodable(sanitize_text(word))),
             justify="right" if i in numbers else "left",
-            min_width=least,
+            min_width=None if i == len(head) - 1 else min(MAX_CELL_WIDTH, widest),
             no_wrap=True,
             overflow="ellipsis",
         )
     for row in rows:
-        grid.add_row(*(Text(escape_unencodable(sanitize_for_console(cell))) for cell in row))
-    # Without a terminal nothing is cut: a log keeps every cell whole.
-    drawn = StringIO()
+        grid.add_row(*(Text(escape_unencodable(sanitize_text(cell))) for cell in row))
+    # Without a terminal nothing is truncated: a log keeps every cell whole.
+    rendered = StringIO()
     columns = Console().width if is_stdout_terminal() else 10_000
-    Console(file=drawn, width=columns, highlight=False).print(grid, end="")
-    write_stdout("\n".join(line.rstrip() for line in drawn.getvalue().split("\n")).rstrip("\n"))
+    Console(file=rendered, width=columns, highlight=False).print(grid, end="")
+    write_stdout("\n".join(line.rstrip() for line in rendered.getvalue().split("\n")).rstrip("\n"))
 
 
 @dataclass
 class ProgressState:
-    """How far something long has come. `facts` stand behind the count; `left` are seconds, where its owner knows."""
+    """The progress of a long task. `facts` are printed after the count; `left` are the remaining seconds, if known."""
 
     label: str
     total: int | None
@@ -210,7 +202,7 @@ class ProgressState:
     left: float | None = None
 
     def format_details(self) -> list[str]:
-        """The facts, and the time left where it can be told."""
+        """The facts, and the time left if it is known."""
         return [*self.facts, *([] if self.left is None else [f"{format_duration(math.ceil(self.left))} left"])]
 
 
@@ -219,24 +211,24 @@ ACTIVE_BARS: list[ProgressState] = []  # on the terminal, the outermost first: o
 
 @contextmanager
 def show_progress(label: str, total: int | None = None) -> Iterator[Callable[..., None]]:
-    """A bar on stderr while something long runs; without a terminal a line every thirty seconds.
+    """Show a progress bar on stderr during the block; without a terminal, print a line every thirty seconds.
 
-    Gives `advance(steps, facts=(), left=None)`: texts that stand behind the bar, and the seconds left where the
-    caller knows better than the mean so far. One within another draws a second bar below the first.
+    Yields `advance(steps, facts=(), left=None)`: texts to print after the count, and the seconds left where the caller
+    has a better estimate than the mean so far. A bar within another is drawn below it.
     """
     if not can_print():
         yield lambda *_, **__: None
         return
-    began = time.monotonic()
-    bar = ProgressState(label, total, began, is_drawn=can_draw_bars(), last_printed_at=began)
+    now = time.monotonic()
+    bar = ProgressState(label, total, now, is_drawn=can_draw_bars(), last_printed_at=now)
     with display_bar(bar) if bar.is_drawn else nullcontext():
         yield partial(advance_progress, bar)
 
 
 def advance_progress(bar: ProgressState, steps: int = 1, facts: Sequence[str] = (), left: float | None = None) -> None:
-    """Move `bar` on; where it is not drawn, say so now and then."""
+    """Add `steps` to the count of `bar`; where bars cannot be drawn, print a line now and then."""
     now = time.monotonic()
-    bar.done, bar.facts = bar.done + steps, [sanitize_for_console(fact) for fact in facts]
+    bar.done, bar.facts = bar.done + steps, [sanitize_text(fact) for fact in facts]
     bar.left = left
     if left is None and bar.total and bar.done:
         bar.left = (now - bar.started_at) * (bar.total - bar.done) / bar.done
@@ -247,7 +239,7 @@ def advance_progress(bar: ProgressState, steps: int = 1, facts: Sequence[str] = 
 
 
 def can_draw_bars() -> bool:
-    """Whether stderr is a terminal whose lines can be written again."""
+    """Whether stderr is a terminal that can redraw its lines."""
     if not sys.stderr.isatty():
         return False
     from rich.console import Console
@@ -258,7 +250,7 @@ def can_draw_bars() -> bool:
 
 @contextmanager
 def display_bar(bar: ProgressState) -> Iterator[None]:
-    """`bar` on the terminal for a while; it leaves no trace."""
+    """Show `bar` on the terminal during the block, and erase it afterwards."""
     from rich.console import Console
     from rich.live import Live
 
@@ -268,41 +260,36 @@ def display_bar(bar: ProgressState) -> Iterator[None]:
             yield
             return
         screen = Console(stderr=True, highlight=False)
-        picture = partial(render_bars, screen)
-        with Live(console=screen, get_renderable=picture, transient=True, refresh_per_second=4):
+        render = partial(render_bars, screen)
+        with Live(console=screen, get_renderable=render, transient=True, refresh_per_second=4):
             yield
     finally:
         ACTIVE_BARS.remove(bar)
 
 
 def render_bars(screen: Any) -> Any:
-    """All bars, but for those within others that have only just begun."""
+    """All bars as one rich renderable, except nested ones that have only just started."""
     from rich.console import Group
 
     now = time.monotonic()
-    return Group(
-        *(
-            render_bar(bar, screen.width)
-            for bar in ACTIVE_BARS
-            if bar is ACTIVE_BARS[0] or now - bar.started_at >= NESTED_BAR_DELAY
-        )
-    )
+    shown = [bar for bar in ACTIVE_BARS if bar is ACTIVE_BARS[0] or now - bar.started_at >= NESTED_BAR_DELAY]
+    return Group(*(render_bar(bar, screen.width) for bar in shown))
 
 
 def render_bar(bar: ProgressState, width: int) -> Any:
-    """`bar` as rich draws it on `width` columns. Where they are too few the label goes, then the first facts."""
+    """`bar` as rich renders it on `width` columns. If they are too few, the label is left out, then the first facts."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
-    label, words = bar.label, bar.format_details()
+    label, details = bar.label, bar.format_details()
     count = f"{bar.done:,}/{bar.total:,}" if bar.total else f"{bar.done:,}"
     room = width - MIN_BAR_WIDTH - 1  # for the texts
-    if len(label) + 1 + len("  ".join([count, *words])) > room and words:
+    if len(label) + 1 + len("  ".join([count, *details])) > room and details:
         label = ""
-    while len("  ".join([count, *words])) > room and words:
-        del words[0]
-    text = "  ".join([count, *words])
+    while len("  ".join([count, *details])) > room and details:
+        del details[0]
+    text = "  ".join([count, *details])
     grid = Table.grid(padding=(0, 1, 0, 0))
     cells: list[Any] = [Text(label)] if label else []
     if bar.total:

@@ -1,12 +1,12 @@
-"""What a user can get wrong: one class per kind of mistake, each with the exit code that sysexits(3) gives it."""
+"""Errors that a user can fix: one class per kind of mistake, each with the exit code that sysexits(3) gives it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-# What steers a terminal or ends a line. Lone surrogates, which no stream can write, stand for the bytes of a file name
-# that is no UTF-8.
+# Characters that control a terminal or end a line. Lone surrogates, which no stream can write, represent the bytes of a
+# file name that is not UTF-8.
 CONTROL_CHARACTERS = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 CONTROL_PATTERN = re.compile(f"[{CONTROL_CHARACTERS}]")
 MAX_SHOWN_PLACES = 5  # bad rows are all counted; this many are shown
@@ -18,12 +18,12 @@ def sanitize_text(text: object) -> str:
 
 
 class LlmkitError(Exception):
-    """A mistake that llmkit can name. `str()` gives `what; mend`, then up to five indented places.
+    """An error that llmkit can explain. `str()` gives `message; fix`, then up to five indented places.
 
-    `message` says what was found and where (`FILE:LINE: what`), or is a list of several such sentences, a line each;
-    `hint` says what mends it, `places` lists further `FILE:LINE: detail` lines, and `count` how many there are in all
-    when `places` is only the beginning. Each is made `plain`, so that a cell, label or file name that a sentence quotes
-    never makes a line of its own.
+    `message` states the problem and its location (`FILE:LINE: problem`), or is a list of several, a line each; `fix`
+    states the remedy, `places` lists further `FILE:LINE: detail` lines, and `count` their total number when `places`
+    holds only the first. Each passes through `sanitize_text`, so that a quoted cell, label or file name never starts a
+    line of its own.
     """
 
     exit_code = 70
@@ -51,25 +51,25 @@ class UsageError(LlmkitError):
 
 
 class DataError(LlmkitError):
-    """A row, a label or a file's form is wrong."""
+    """A row, a label or the format of a file is wrong."""
 
     exit_code = 65
 
 
 class MissingInputError(LlmkitError):
-    """A named file, folder, package or column source is not there."""
+    """A named file, folder, package or column is missing."""
 
     exit_code = 66
 
 
 class NetworkError(LlmkitError):
-    """The Hub or the network did not answer."""
+    """The Hub or the network did not respond."""
 
     exit_code = 69
 
 
 class InternalError(LlmkitError):
-    """A promise of llmkit itself was broken, or the loss is no number any more."""
+    """llmkit itself has failed, or the loss is NaN or infinite."""
 
     exit_code = 70
 
@@ -81,19 +81,19 @@ class OutOfMemoryError(LlmkitError):
 
 
 class OutputError(LlmkitError):
-    """The output folder cannot be made or belongs to another run."""
+    """The output folder cannot be created or belongs to another run."""
 
     exit_code = 73
 
 
 class DiskError(LlmkitError):
-    """There is too little room to write, or writing failed."""
+    """The disk is full, or writing failed."""
 
     exit_code = 74
 
 
 class ModelError(LlmkitError):
-    """The named model cannot do what is asked of it."""
+    """The named model cannot do what the recipe asks of it."""
 
     exit_code = 65
 
@@ -105,15 +105,15 @@ class RecipeError(LlmkitError):
 
 
 class RunInterrupted(BaseException):
-    """A signal ended a run that can go on. No Exception: nothing on the way may take it for a fault."""
+    """A signal ended a run that can be resumed. Not an Exception: no handler on the way may take it for an error."""
 
     exit_code = 75
 
 
-def is_out_of_memory(fault: BaseException) -> bool:
-    """Whether torch could not allocate, on a GPU or on the CPU; torch itself is not imported for the question."""
-    named = isinstance(fault, MemoryError) or type(fault).__name__ == "OutOfMemoryError"
-    return named or "can't allocate memory" in str(fault)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch could not allocate, on a GPU or on the CPU; does not import torch."""
+    known_class = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known_class or "can't allocate memory" in str(error)
 
 
 def find_nearest_word(word: str, known: Sequence[str]) -> str | None:
@@ -121,12 +121,12 @@ def find_nearest_word(word: str, known: Sequence[str]) -> str | None:
     from difflib import get_close_matches
 
     lowered = {k.lower(): k for k in reversed(known)}
-    begun = [k for k in lowered if k.startswith(word.lower())]
-    if word and len(begun) == 1:
-        return lowered[begun[0]]
-    found = get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
+    prefixed = [k for k in lowered if k.startswith(word.lower())]
+    if word and len(prefixed) == 1:
+        return lowered[prefixed[0]]
+    close = get_close_matches(word.lower(), list(lowered), n=1, cutoff=0.6)
     inside = [k for k in reversed(lowered) if len(word) > 1 and word.lower() in k]
-    return lowered[(found or inside)[0]] if found or inside else None
+    return lowered[(close or inside)[0]] if close or inside else None
 
 
 def suggest_spelling(word: str, known: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Tiny models and data for tests: ours, and those of a plug-in author. No network, a fraction of a second each."""
+"""Tiny models and data for tests, also for plug-in authors: no network, a fraction of a second each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-# What makes each kind of encoder tiny; the words of the config differ from family to family.
+# Config fields of a tiny encoder by model type.
 ENCODER_CONFIGS: dict[str, dict[str, Any]] = {
     "bert": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
     "roberta": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
@@ -28,7 +28,7 @@ ENCODER_CONFIGS: dict[str, dict[str, Any]] = {
         "global_attn_every_n_layers": 1,
     },
 }
-# The same for encoder-decoders.
+# Config fields of tiny encoder-decoders.
 BART_CONFIG = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 2,
               "decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "init_std": 0.3}  # fmt: skip
 T5_CONFIG = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2}
@@ -45,7 +45,7 @@ SEQ2SEQ_CONFIGS: dict[str, dict[str, Any]] = {
         "num_decoder_attention_heads": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "init_std": 0.3,
     },
 }  # fmt: skip
-# Tokenizers whose words lie in SentencePiece files: the class, the name of the file, and what its config says.
+# SentencePiece tokenizers: class, file name, fields of tokenizer_config.json.
 SENTENCEPIECE_TOKENIZERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "marian": ("MarianTokenizer", "source.spm", {"source_lang": "en", "target_lang": "de"}),
     "m2m_100": ("M2M100Tokenizer", "sentencepiece.bpe.model", {}),
@@ -58,7 +58,7 @@ SENTENCEPIECE_TOKENIZERS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 SYLLABLES = ["ka", "to", "ri", "mu", "sel", "an", "bor", "ti", "ne", "Ul", "é", "zon"]
 CHINESE_CHARACTERS = "却说那唐僧忧愁随着国王至后宫只听得鼓乐喧天闻异香扑鼻低头不敢仰视行者暗里欣然"
-TINY_MAX_LENGTH = 128  # tokens that a tiny model has positions for
+TINY_MAX_LENGTH = 128  # positions of a tiny model
 TINY_SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 SENTIMENT_WORDS = {
     "good": ["great", "lovely", "superb", "warm", "funny", "bright", "fine", "moving"],
@@ -68,9 +68,9 @@ FILLER_WORDS = ["the", "film", "was", "a", "very", "story", "with", "actors", "a
 
 
 def make_tiny_tokenizer(folder: Path, texts: Sequence[str] = (), pad: bool = True) -> Any:
-    """A WordPiece tokenizer that knows the words of `texts` and `reviews`, digits, and their letters; in `folder`.
+    """Write a WordPiece tokenizer to `folder`: words of `texts` and of `make_reviews`, their letters, and digits.
 
-    Its vocabulary is written down, not trained: training breaks ties differently in each process.
+    The vocabulary is not trained: training breaks ties differently in each process.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -84,8 +84,8 @@ def make_tiny_tokenizer(folder: Path, texts: Sequence[str] = (), pad: bool = Tru
         }
     )
     letters = sorted({char for word in words for char in word} | set("0123456789"))
-    known = dict.fromkeys([*TINY_SPECIAL_TOKENS, *letters, *(f"##{char}" for char in letters), *words])
-    vocabulary = {piece: i for i, piece in enumerate(known)}
+    pieces = dict.fromkeys([*TINY_SPECIAL_TOKENS, *letters, *(f"##{char}" for char in letters), *words])
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -104,31 +104,31 @@ def make_tiny_tokenizer(folder: Path, texts: Sequence[str] = (), pad: bool = Tru
 
 
 def make_sentencepiece_tokenizer(folder: Path, kind: str, texts: Sequence[str] = ()) -> Any:
-    """The tokenizer of a kind in SPM, from SentencePiece files that are trained on `texts` and `reviews`; in `folder`.
+    """Write a tokenizer of SENTENCEPIECE_TOKENIZERS to `folder`, trained on `texts` and `make_reviews`.
 
-    It needs the package sentencepiece.
+    Needs the package sentencepiece.
     """
     from transformers import AutoTokenizer
 
     from llmkit.models.load import silence_transformers
 
     folder.mkdir(parents=True, exist_ok=True)
-    name, file, about = SENTENCEPIECE_TOKENIZERS[kind]
-    known = [*texts, *(row["text"] for row in make_reviews(64))]
-    pieces = train_sentencepiece(folder / file, known, pad_first=file == "spiece.model")
+    name, file, fields = SENTENCEPIECE_TOKENIZERS[kind]
+    corpus = [*texts, *(row["text"] for row in make_reviews(64))]
+    pieces = train_sentencepiece(folder / file, corpus, pad_first=file == "spiece.model")
     if kind == "marian":
-        pieces += train_sentencepiece(folder / "target.spm", [text.upper() for text in known])
+        pieces += train_sentencepiece(folder / "target.spm", [text.upper() for text in corpus])
         write_vocab_json(folder, ["</s>", "<unk>", *pieces, "<pad>"])
     elif kind == "m2m_100":
         write_vocab_json(folder, ["<s>", "<pad>", "</s>", "<unk>", *pieces])
-    written = {"tokenizer_class": name, "model_max_length": TINY_MAX_LENGTH} | about
-    (folder / "tokenizer_config.json").write_text(json.dumps(written), encoding="utf-8")
+    config = {"tokenizer_class": name, "model_max_length": TINY_MAX_LENGTH} | fields
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     with silence_transformers():
         return AutoTokenizer.from_pretrained(folder)
 
 
 def train_sentencepiece(path: Path, texts: Sequence[str], pad_first: bool = False) -> list[str]:
-    """The pieces of a SentencePiece model that is written to `path`, without its special ones."""
+    """Train a SentencePiece model, write it to `path`, and return its tokens without the special ones."""
     import sentencepiece
 
     ends: dict[str, Any] = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1} if pad_first else {}
@@ -138,12 +138,12 @@ def train_sentencepiece(path: Path, texts: Sequence[str], pad_first: bool = Fals
     )  # fmt: skip
     path.with_suffix(".vocab").unlink()
     path.with_suffix(".model").rename(path)
-    made = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    return [made.id_to_piece(i) for i in range(3, made.get_piece_size())]
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    return [processor.id_to_piece(i) for i in range(3, processor.get_piece_size())]
 
 
 def write_vocab_json(folder: Path, pieces: Sequence[str]) -> None:
-    """Write the numbers of pieces where the tokenizer has its own."""
+    """Write vocab.json (token -> id) for tokenizers with ids of their own."""
     numbers = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
     (folder / "vocab.json").write_text(json.dumps(numbers, ensure_ascii=False), encoding="utf-8")
 
@@ -159,10 +159,11 @@ def make_tiny_model(
     tokenizer_kind: str | None = None,
     **config: Any,
 ) -> str:
-    """The path of a Hugging Face folder with a two-layer model of `family` (see FAMILIES and WRITERS), random weights.
+    """Write a two-layer model with random weights to a Hugging Face folder and return the folder's path.
 
-    `texts` are words that its tokenizer should know, `config` changes fields of its config. A family of WRITERS is an
-    encoder-decoder, which begins with [CLS] and ends with [SEP]; or, with `words`, has the tokenizer of a kind in SPM.
+    `family`: a model type of ENCODER_CONFIGS or SEQ2SEQ_CONFIGS. `texts`: words for the vocabulary. `config` overrides
+    config fields. An encoder-decoder uses [CLS] and [SEP] as start and end tokens, or the SentencePiece tokenizer
+    `tokenizer_kind` of SENTENCEPIECE_TOKENIZERS.
     """
     import torch
     import transformers
@@ -176,7 +177,8 @@ def make_tiny_model(
         else make_sentencepiece_tokenizer(folder, tokenizer_kind, texts)
     )
     fields = {
-        "vocab_size": len(tokenizer) + len(getattr(tokenizer, "lang_token_to_id", ())),  # M2M100 counts no codes
+        # The length of M2M100's tokenizer excludes language codes.
+        "vocab_size": len(tokenizer) + len(getattr(tokenizer, "lang_token_to_id", ())),
         "max_position_embeddings": TINY_MAX_LENGTH + 2,
         "pad_token_id": 0 if tokenizer_kind is None else tokenizer.pad_token_id,
         "initializer_range": 0.1,
@@ -185,54 +187,54 @@ def make_tiny_model(
     if family in SEQ2SEQ_CONFIGS:
         auto_class = "AutoModelForSeq2SeqLM"
         ids |= {"bos_token_id": 2, "decoder_start_token_id": 2, "eos_token_id": 3, "forced_eos_token_id": None}
-    if tokenizer_kind is not None:  # Marian begins with padding
+    if tokenizer_kind is not None:  # Marian's decoder starts with padding
         start = tokenizer.pad_token_id if tokenizer.bos_token_id is None else tokenizer.eos_token_id
         ids |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
         ids |= {"decoder_start_token_id": start}
-    about = transformers.AutoConfig.for_model(family, **fields | ids | config)
+    model_config = transformers.AutoConfig.for_model(family, **fields | ids | config)
     with torch.random.fork_rng(), silence_transformers():
         torch.manual_seed(seed)
-        model = getattr(transformers, auto_class).from_config(about)
+        model = getattr(transformers, auto_class).from_config(model_config)
         model.save_pretrained(folder)
     return str(folder)
 
 
 def make_reviews(rows: int = 40, seed: int = 0, labels: Sequence[str] = ("bad", "good")) -> list[dict[str, str]]:
-    """Rows of `text` and `label` that a tiny model learns at once: the texts differ, of unequal length."""
-    chance = random.Random(seed)
-    made = []
+    """Return rows of `text` and `label` that a tiny model learns quickly; texts are distinct and vary in length."""
+    generator = random.Random(seed)
+    examples = []
     for i in range(rows):
-        words = [chance.choice(FILLER_WORDS) for _ in range(chance.randint(0, 12))]
-        words += [chance.choice(SENTIMENT_WORDS[("bad", "good")[i % 2]]) for _ in range(chance.randint(1, 3))]
-        chance.shuffle(words)
-        made.append({"text": f"{' '.join(words)} {i}", "label": labels[i % 2]})
-    return made
+        words = [generator.choice(FILLER_WORDS) for _ in range(generator.randint(0, 12))]
+        words += [generator.choice(SENTIMENT_WORDS[("bad", "good")[i % 2]]) for _ in range(generator.randint(1, 3))]
+        generator.shuffle(words)
+        examples.append({"text": f"{' '.join(words)} {i}", "label": labels[i % 2]})
+    return examples
 
 
 def make_articles(rows: int = 32, seed: int = 0) -> list[dict[str, str]]:
-    """Rows of `text` and `summary` for a tiny model: the summary is the number at the end and a word of the text."""
+    """Return rows of `text` and `summary`: the summary is the last and the first word of the text."""
     return [{"text": row["text"], "summary": f"{row['text'].split()[-1]} {row['text'].split()[0]}"}
             for row in make_reviews(rows, seed)]  # fmt: skip
 
 
 def make_sentences(number: int = 300, seed: int = 0, chinese: bool = False) -> list[str]:
-    """Lines of a corpus: up to 15 of 600 made-up words, or up to 30 Chinese characters without a space."""
-    chance = random.Random(seed)
+    """Return lines of up to 15 made-up words (600 in all), or of up to 30 Chinese characters without spaces."""
+    generator = random.Random(seed)
     words = list(CHINESE_CHARACTERS) if chinese else [
-        "".join(chance.choices(SYLLABLES, k=chance.randint(1, 4))) for _ in range(600)
+        "".join(generator.choices(SYLLABLES, k=generator.randint(1, 4))) for _ in range(600)
     ]  # fmt: skip
     space, end, longest = ("", "。", 30) if chinese else (" ", ".", 15)
-    return [space.join(chance.choices(words, k=chance.randint(1, longest))) + end for _ in range(number)]
+    return [space.join(generator.choices(words, k=generator.randint(1, longest))) + end for _ in range(number)]
 
 
 def write_lines(path: str | Path, texts: Sequence[str]) -> str:
-    """The path of a file with a text a line."""
+    """Write one text per line and return the path."""
     Path(path).write_text("\n".join(texts) + "\n", encoding="utf-8")
     return str(path)
 
 
 def write_jsonl(path: str | Path, rows: Sequence[dict[str, Any]]) -> str:
-    """The path of a JSONL file with those rows."""
+    """Write the rows as JSONL and return the path."""
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return str(path)

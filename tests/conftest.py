@@ -1,4 +1,4 @@
-"""For every test: no network, a folder of its own, and tiny models made once."""
+"""Fixtures for all tests: no network, a temporary folder each, and tiny models built once."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-os.environ["OMP_NUM_THREADS"] = "1"  # tiny matrices: a second thread only waits, on a busy machine for long
+os.environ["OMP_NUM_THREADS"] = "1"  # with tiny matrices a second thread only costs time
 
 REAL_CONNECT = socket.socket.connect
 
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection to anything but this machine is a mistake in the test or in llmkit."""
+    """Raise an error for connections to other machines."""
 
     def connect(self: socket.socket, address: Any) -> None:
         if self.family != socket.AF_UNIX and str(address[0]) not in ("127.0.0.1", "::1", "localhost"):
-            raise AssertionError(f"a test asked for the network: {address}")
+            raise AssertionError(f"a test opened a network connection: {address}")
         REAL_CONNECT(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", connect)
@@ -29,7 +29,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The evaluate library copies scripts into its caches, corpora leave tokens there: here they are the tests' own."""
+    """Use temporary caches: the evaluate library copies scripts into its caches, and corpus tokens are cached."""
     home = tmp_path_factory.mktemp("caches")
     os.environ["XDG_CACHE_HOME"] = str(home)
     os.environ |= {f"HF_{name}_CACHE": str(home / name.lower()) for name in ("MODULES", "METRICS", "EVALUATE")}
@@ -37,7 +37,7 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Each test runs in an empty folder, so that names in messages are short and nothing is left elsewhere."""
+    """Run each test in an empty folder, so that paths in messages are short and no files are left elsewhere."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -62,7 +62,7 @@ def tiny_classifier(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def tiny_mlm(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A two-layer BERT with a random head for masked tokens; it knows the words of `sentences()`."""
+    """A two-layer BERT with a random masked-LM head; its vocabulary has the words of `make_sentences()`."""
     from llmkit.testing import make_sentences, make_tiny_model
 
     folder = tmp_path_factory.mktemp("tiny_mlm") / "bert"
@@ -71,7 +71,7 @@ def tiny_mlm(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="session")
 def finished(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of classify on 60 rows of reviews.jsonl, which lies beside it; it has learned them."""
+    """A finished classification run, trained to convergence on the 60 rows of reviews.jsonl in the same folder."""
     import llmkit
     from llmkit.testing import make_reviews, write_jsonl
 

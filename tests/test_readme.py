@@ -1,8 +1,8 @@
-"""The commands and the Python of README.md and the guides run as they are written.
+"""Run the commands and Python code of README.md and the guides as written.
 
-A fence is run where the comment before it says so: `runs`, or `runs, exit 65` where the mistakes in the fence after it
-are what must be printed. `file: NAME` writes the fence to a file. The files that the pages speak of are small ones
-here, and the default model is a tiny one.
+A fence runs if the comment before it is `runs`, or `runs, exit 65` if the command must fail with the error messages of
+the following fence. `file: NAME` writes the fence to a file. The data files of the pages are small here, and the default
+model is tiny.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FENCE = re.compile(
     r"^<!-- (?P<mark>(?:runs|file)[^>]*) -->\n```(?P<kind>\w+)\n(?P<body>.*?)^```\n(?:```text\n(?P<printed>.*?)^```\n)?",
     re.MULTILINE | re.DOTALL,
 )
-MISTAKES: dict[str, str | bytes] = {
+BAD_FILES: dict[str, str | bytes] = {
     "latin.csv": "text,label\nun café charmant,good\nbad,bad\n".encode("latin-1"),
     "ragged.csv": "text,label\nfine, really fine,good\ndull,bad\n",
     "semicolon.csv": "text;label\nfine;good\ndull;bad\n",
@@ -46,7 +46,7 @@ LABELS = ("negative", "positive")
 
 
 def write_files(folder: Path) -> None:
-    """Every file that the pages name as there."""
+    """Write every data file that the pages use."""
     for name, seed in (("reviews.csv", 0), ("new.csv", 1)):
         with (folder / name).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
@@ -65,13 +65,13 @@ def write_files(folder: Path) -> None:
     (folder / "lines.txt").write_text("a warm and funny film\na dull , clumsy story\n", encoding="utf-8")
     (folder / "raw").mkdir()
     write_lines(folder / "raw" / "corpus.txt", make_sentences(200))
-    for name, data in MISTAKES.items():
+    for name, data in BAD_FILES.items():
         (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
 
 
 def run_page(name: str) -> Counter[str]:
-    """Run the marked fences of a page in the current folder; how many commands, scripts and files there were."""
-    done: Counter[str] = Counter()
+    """Run the marked fences of a page in the current folder; return the numbers of commands, scripts and files."""
+    counts: Counter[str] = Counter()
     text = (ROOT / name).read_text(encoding="utf-8")
     fences = list(FENCE.finditer(text))
     assert len(fences) == text.count("<!-- runs") + text.count("<!-- file"), f"{name}: a mark without its fence"
@@ -79,65 +79,76 @@ def run_page(name: str) -> Counter[str]:
         mark, body, printed = fence["mark"], fence["body"], fence["printed"] or ""
         if mark.startswith("file: "):
             Path(mark.removeprefix("file: ")).write_text(body, encoding="utf-8")
-            done["files"] += 1
+            counts["files"] += 1
         elif fence["kind"] == "python":
             with redirect_stdout(io.StringIO()):
                 exec(compile(body, name, "exec"), {"__name__": "__main__"})
-            done["scripts"] += 1
+            counts["scripts"] += 1
         else:
             code = int(mark.partition("exit ")[2] or 0)
-            said = [mistake for line in body.splitlines() for mistake in run_command(line, code)]
-            assert not code or said == printed.splitlines(), (name, body)
-            done["commands"] += len(body.splitlines())
-    return done
+            messages = [message for line in body.splitlines() for message in run_command(line, code)]
+            assert not code or messages == printed.splitlines(), (name, body)
+            counts["commands"] += len(body.splitlines())
+    return counts
 
 
 def run_command(line: str, code: int) -> Iterator[str]:
-    """Run one line of shell through the command line's own door; the lines of the mistakes that it prints."""
+    """Run one shell line through llmkit's command line entry point; return the error lines that it prints."""
     from llmkit.cli import run_command_line
 
-    program, *words = shlex.split(line)
+    program, *arguments = shlex.split(line)
     assert program == "llmkit", line
     stdin = sys.stdin
-    if "<" in words:
-        *words, _, source = words
+    if "<" in arguments:
+        *arguments, _, source = arguments
         stdin = Path(source).open(encoding="utf-8")  # noqa: SIM115 (closed below)
     out, err = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
         patch.setattr(sys, "stdin", stdin)
-        assert run_command_line(words) == code, (line, err.getvalue())
+        assert run_command_line(arguments) == code, (line, err.getvalue())
     if stdin is not sys.stdin:
         stdin.close()
-        assert len([json.loads(answer) for answer in out.getvalue().splitlines()]) == 2
-    return (said for said in err.getvalue().splitlines() if said.startswith(("error: ", "  ")))
+        assert len([json.loads(prediction) for prediction in out.getvalue().splitlines()]) == 2
+    return (message for message in err.getvalue().splitlines() if message.startswith(("error: ", "  ")))
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, tiny: str) -> Iterator[Path]:
-    """A folder with the pages' files, where the default model is a tiny one."""
+    """Return a folder with the data files of the pages; the default model is tiny."""
     folder = tmp_path_factory.mktemp("readme")
     write_files(folder)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("PACKAGED", "FALLBACK"):
+        for name in ("PACKAGED_MODEL", "FALLBACK_MODEL"):
             patch.setattr(f"llmkit.models.sources.model_ref.{name}", tiny)
         yield folder
 
 
 @pytest.fixture(scope="module")
 def readme(home: Path) -> Counter[str]:
-    """The README, run: the other pages go on from its runs."""
+    """Run the README once; the other pages use its runs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         return run_page("README.md")
 
 
 def test_the_readme_runs(readme: Counter[str], home: Path) -> None:
-    assert readme == {"commands": 31, "scripts": 1, "files": 1}
+    assert readme == {"commands": 22, "scripts": 1, "files": 1}
     assert sorted(path.name for path in (home / "runs").iterdir()) == [
-        "adapter", "again", "faster", "labels", "lstm", "mlm", "own", "pairs", "python", "rating", "recipe", "reviews",
-        "stars", "summaries",
+        "again", "labels", "mlm", "own", "pairs", "python", "rating", "recipe", "reviews", "stars", "summaries",
     ]  # fmt: skip
-    assert len((home / "answers.jsonl").read_text(encoding="utf-8").splitlines()) == 60
+    assert len((home / "predictions.jsonl").read_text(encoding="utf-8").splitlines()) == 60
+
+
+@pytest.mark.usefixtures("readme")
+def test_the_guide_to_models_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    assert run_page("docs/models.md") == {"commands": 3}
+
+
+@pytest.mark.usefixtures("readme")
+def test_the_guide_to_numbers_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    assert run_page("docs/numbers.md") == {"commands": 2}
 
 
 def test_the_guide_to_sentiment_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,10 +171,10 @@ def test_the_guide_to_data_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_guide_to_runs_runs(readme: Counter[str], home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
-    assert run_page("docs/runs.md") == {"scripts": 2}
+    assert run_page("docs/runs.md") == {"commands": 2, "scripts": 2}
 
 
-def test_every_key_of_a_run_is_in_the_guide(readme: Counter[str], home: Path) -> None:
+def test_every_key_of_a_run_is_documented(readme: Counter[str], home: Path) -> None:
     guide = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
     run = home / "runs" / "reviews"
     first = (run / "predictions.jsonl").read_text(encoding="utf-8").split("\n")[0]
@@ -173,7 +184,7 @@ def test_every_key_of_a_run_is_in_the_guide(readme: Counter[str], home: Path) ->
     assert sorted(key for key in keys if f"`{key}`" not in guide) == []
 
 
-def test_the_task_in_one_file_trains_and_answers(tiny: str) -> None:
+def test_the_task_in_one_file_trains_and_predicts(tiny: str) -> None:
     import llmkit
 
     assert run_page("docs/own-task.md") == {"files": 2}
@@ -183,7 +194,7 @@ def test_the_task_in_one_file_trains_and_answers(tiny: str) -> None:
     run = llmkit.train("pairs.yaml", *keys, model=tiny, train="rows.jsonl", output_dir="run")
     assert run.report is not None
     assert list(run.report.baselines) == ["majority"]
-    assert [row["answer"] in ("bad", "good") for row in llmkit.predict("run", data="rows.jsonl")] == [True] * 30
+    assert [row["prediction"] in ("bad", "good") for row in llmkit.predict("run", data="rows.jsonl")] == [True] * 30
 
 
 def test_the_guide_to_pretraining_runs_without_any_download() -> None:
@@ -195,13 +206,13 @@ def test_the_guide_to_pretraining_runs_without_any_download() -> None:
         write_lines(name, ["text,label", *(f"{row['text']},{row['label']}" for row in make_reviews(60, seed))])
     assert run_page("docs/pretraining.md") == {"files": 1, "commands": 10}
     assert sorted(path.name for path in Path("runs").iterdir()) == ["labelled", "mlm", "more", "zh"]
-    begun, within = llmkit.predict("runs/zh", ["我喜欢[MASK]", "我喜欢看[MASK]影。"])
-    assert {"看", "听", "阅"} <= set(begun["probabilities"])
-    assert within["answer"] == "我喜欢看电影。"
+    at_end, in_word = llmkit.predict("runs/zh", ["我喜欢[MASK]", "我喜欢看[MASK]影。"])
+    assert {"看", "听", "阅"} <= set(at_end["probabilities"])
+    assert in_word["prediction"] == "我喜欢看电影。"
 
 
-def test_every_transcript_of_a_mistake_is_checked() -> None:
-    """An error line that stands in no fence of its own command would be believed without being run."""
+def test_every_quoted_error_is_checked() -> None:
+    """An error message quoted outside the fence of its command would not be compared with the program."""
     for page in (ROOT / "README.md", ROOT / "docs" / "data.md"):
         text = page.read_text(encoding="utf-8")
         shown = re.findall(r"^error: .*$", text, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Commands about data: `data clean`."""
+"""The command `data clean`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from llmkit import console
+from llmkit.cli.options import DebugOption
 
 COUNT_COLUMNS = ("documents_changed", "characters_removed", "documents_dropped")
 
@@ -20,7 +21,7 @@ def data_group(context: typer.Context) -> None:
         console.print_result(context.get_help())
 
 
-@data_app.command()
+@data_app.command("clean")
 def clean_command(
     corpus: Annotated[
         list[str],
@@ -30,16 +31,17 @@ def clean_command(
         ),
     ],
     output_dir: Annotated[
-        str, typer.Option("--output-dir", "-o", help="A fresh folder; llmkit pretrain-mlm --train reads it.")
+        str, typer.Option("--output-dir", "-o", help="A new folder, which llmkit pretrain-mlm --train can read.")
     ],
     document: Annotated[
         str,
         typer.Option(
-            metavar="line|block|file", help="What one document of a text file is. A page of HTML is one file."
+            metavar="line|block|file",
+            help="The unit of a text file that is one document; always file for HTML.",
         ),
     ] = "line",
     column: Annotated[
-        str | None, typer.Option("--text", "--column", help="The column of the texts, in tables.")
+        str | None, typer.Option("--text", "--column", help="The column of the texts, if the corpus is a table.")
     ] = None,
     encoding: Annotated[str, typer.Option(help="The encoding of the files.")] = "utf-8",
     skip: Annotated[
@@ -50,44 +52,49 @@ def clean_command(
     only: Annotated[str | None, typer.Option(metavar="A,B", help="These steps and no others.")] = None,
     chars: Annotated[
         str | None,
-        typer.Option(metavar="LEAST:MOST", help="Keep documents of so many characters; either may be missing (100:)."),
+        typer.Option(
+            metavar="MIN:MAX", help="Keep documents with this many characters; either end may be open, as 100:"
+        ),
     ] = None,
     words: Annotated[
         str | None,
-        typer.Option(metavar="LEAST:MOST", help="Keep documents of so many words; Chinese counts characters."),
+        typer.Option(metavar="MIN:MAX", help="Keep documents with this many words; in Chinese, characters."),
     ] = None,
     script: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help="Keep documents half of whose letters are latin, cyrillic, han, arabic ..."),
+        typer.Option(metavar="A,B", help="Keep documents with half of their letters in latin, han, arabic ..."),
     ] = None,
     near: Annotated[
         float | None,
-        typer.Option(help="Drop a document so much alike (0 to 1) one before it; takes 3 kB a document. Default: 0.8."),
+        typer.Option(
+            help="Drop documents with at least this similarity (0 to 1) to an earlier one; takes 3 kB of memory for "
+            "each document. Default: 0.8."
+        ),
     ] = None,
     stop_words: Annotated[
-        str | None, typer.Option(metavar="FILE|english", help="Leave these words out; a file holds one a line.")
+        str | None, typer.Option(metavar="FILE|english", help="Remove these words; a file has one word in each line.")
     ] = None,
-    form: Annotated[str, typer.Option(metavar="NFC|NFKC", help="The Unicode form.")] = "NFC",
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one a core.")] = None,
+    form: Annotated[str, typer.Option(metavar="NFC|NFKC", help="The Unicode normalization form.")] = "NFC",
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. Default: one for each core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json to stdout instead of a table.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")] = False,  # noqa: ARG001
+    debug: DebugOption = False,  # noqa: ARG001
 ) -> None:
-    """Clean a corpus: HTML, broken characters, spaces, duplicates; each step counted.
+    """Clean a corpus: HTML, broken characters, spaces, duplicates; count the effect of each step.
 
     llmkit data clean corpus/ -o clean/ --words 20: --script latin
     """
-    from llmkit.data.cleaning.run import clean as cleaned
+    from llmkit.data.cleaning.run import clean
 
-    told: dict[str, Any] = {} if near is None else {"near": near}
-    about = cleaned(
+    options: dict[str, Any] = {} if near is None else {"near": near}
+    report = clean(
         corpus, output_dir, document=document, column=column, encoding=encoding,  # type: ignore[arg-type]
-        skip=split_names(skip), also=split_names(also), only=split_names(only), chars=chars, words=words, script=split_names(script),
-        stop_words=stop_words, form=form, workers=workers, **told,  # type: ignore[arg-type]
+        skip=split_names(skip), also=split_names(also), only=split_names(only), chars=chars, words=words,
+        script=split_names(script), stop_words=stop_words, form=form, workers=workers, **options,  # type: ignore[arg-type]
     )  # fmt: skip
     if as_json:
-        console.print_json(about)
+        console.print_json(report)
     else:
-        print_cleaning_report(about, output_dir)
+        print_cleaning_report(report, output_dir)
 
 
 def split_names(names: str | None) -> list[str]:
@@ -95,20 +102,19 @@ def split_names(names: str | None) -> list[str]:
     return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
-def print_cleaning_report(about: dict[str, Any], folder: str) -> None:
-    """Print what each step did, and examples of what was dropped."""
+def print_cleaning_report(report: dict[str, Any], folder: str) -> None:
+    """Print the effect of each step, and examples of dropped documents."""
+    steps = report["steps"]
     rows = [
-        (one["step"], *(f"{one[key]:,}" if one[key] else "" for key in COUNT_COLUMNS), one["about"])
-        for one in about["steps"]
+        (one["step"], *(f"{one[key]:,}" if one[key] else "" for key in COUNT_COLUMNS), one["about"]) for one in steps
     ]
-    console.print_table(
-        ["step", *(key.replace("_", " ") for key in COUNT_COLUMNS), "what it is about"], rows, {1, 2, 3}
-    )
-    examples = [(one["step"], e["source"], e["why"], e["text"]) for one in about["steps"] for e in one["dropped"]]
+    counts = [key.replace("_", " ") for key in COUNT_COLUMNS]
+    console.print_table(["step", *counts, "description"], rows, {1, 2, 3})
+    examples = [(one["step"], e["source"], e["why"], e["text"]) for one in steps for e in one["dropped"]]
     if examples:
         console.print_result()
         console.print_table(["dropped by", "where", "why", "text"], examples)
-    documents, characters = about["documents"], about["characters"]
+    documents, characters = report["documents"], report["characters"]
     console.print_result(
         f"\n{documents['kept']:,} of {documents['read']:,} documents and {characters['kept']:,} of "
         f"{characters['read']:,} characters kept in {folder}"

@@ -1,4 +1,4 @@
-"""The command `doctor`: look at the installation and the machine, and say what stops or changes a run."""
+"""The command `doctor`: checks the installation and the machine, and prints what stops or changes a run."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmkit import console
-from llmkit.errors import UsageError
+from llmkit.cli.options import DebugOption
+from llmkit.errors import UsageError, sanitize_text
 
 if TYPE_CHECKING:
     from llmkit.report.doctor.finding import Finding
 
-# EX_CONFIG of sysexits, something is configured wrongly: as a recipe may be, so may an installation. 70 would call it
-# a fault of llmkit, and a Hub that does not answer (69) stops no local run.
+# EX_CONFIG of sysexits: an installation can be configured wrongly, as a recipe can. 70 would mean an internal error of
+# llmkit, and a Hub that does not respond (69) stops no local run.
 CONFIG_ERROR_EXIT_CODE = 78
-FINDING_INDENT = 26  # columns of the status and of what was looked at
+FINDING_INDENT = 26  # columns of the status and of the subject
 
 
 def doctor_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a mistake.")] = False,  # noqa: ARG001
+    debug: DebugOption = False,  # noqa: ARG001
 ) -> None:
-    """Say what on this machine stops or changes a run.
+    """Check what on this machine stops or changes a run.
 
     Versions, devices, disk, the Hub and the environment. A note changes a run; a fault stops one, and the exit code
     is 78. No token and no password is shown.
@@ -35,20 +36,21 @@ def doctor_command(
     from llmkit.report.doctor.check import run_doctor_checks
 
     if not console.can_print():
-        # Of several processes the first alone says what is wrong, and it may not be there.
-        what = UsageError("one of several processes by RANK and WORLD_SIZE", "unset RANK WORLD_SIZE, then ask again")
-        console.print_error(str(what))
-        raise typer.Exit(what.exit_code)
+        # Of several processes only the main one prints, and it may not exist.
+        what = "RANK and WORLD_SIZE mark this as one of several processes"
+        error = UsageError(what, "unset RANK WORLD_SIZE, then run it again")
+        console.print_error(str(error))
+        raise typer.Exit(error.exit_code)
     columns = shutil.get_terminal_size().columns if console.is_stdout_terminal() else 10_000
-    found = []
+    findings = []
     for one in run_doctor_checks():
-        found.append(one)
+        findings.append(one)
         if not as_json:
             console.print_result(format_finding(one, columns))
-    faults = [one.what for one in found if one.status == "fault"]
+    faults = [one.what for one in findings if one.status == "fault"]
     if as_json:
-        notes = sum(one.status == "note" for one in found)
-        record = {"schema": 1, "faults": len(faults), "notes": notes, "findings": [asdict(one) for one in found]}
+        notes = sum(one.status == "note" for one in findings)
+        record = {"schema": 1, "faults": len(faults), "notes": notes, "findings": [asdict(one) for one in findings]}
         console.print_json(record)
     else:
         console.print_result("\n" + format_verdict(faults))
@@ -57,22 +59,22 @@ def doctor_command(
 
 
 def format_finding(one: Finding, columns: int) -> str:
-    """A finding in lines of at most `columns`, the mend below what was found; a long path stays in one piece."""
+    """A finding in lines of at most `columns`, the fix below the detail; a long path is not broken."""
     lines = wrap_text(f"{one.status:<6}{one.what:<{FINDING_INDENT - 7}} ", one.detail, columns)
-    return "\n".join(lines + (wrap_text(" " * FINDING_INDENT + "mend: ", one.fix, columns) if one.fix else []))
+    return "\n".join(lines + (wrap_text(" " * FINDING_INDENT + "fix: ", one.fix, columns) if one.fix else []))
 
 
-def wrap_text(begin: str, text: str, columns: int) -> list[str]:
-    """The lines of a text, its first one behind `begin` and the rest below it."""
-    width = max(columns, len(begin) + 20)
+def wrap_text(prefix: str, text: str, columns: int) -> list[str]:
+    """The lines of a text, the first one after `prefix` and the others indented by its length."""
+    width = max(columns, len(prefix) + 20)
     return textwrap.wrap(
-        console.sanitize_for_console(text), width, initial_indent=begin, subsequent_indent=" " * len(begin),
+        sanitize_text(text), width, initial_indent=prefix, subsequent_indent=" " * len(prefix),
         break_long_words=False, break_on_hyphens=False,
     )  # fmt: skip
 
 
 def format_verdict(faults: list[str]) -> str:
-    """The last line: what stops a run, or that nothing does."""
+    """The last line: the subjects of the faults, or that nothing stops a run."""
     if not faults:
         return "Nothing here stops a run."
     return f"What stops a run: {', '.join(dict.fromkeys(faults))}."

@@ -1,4 +1,4 @@
-"""The command `eval`: scores of a model, or of several on the same rows."""
+"""The command `eval`: scores a model, or compares several on the same rows."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from llmkit import console
 from llmkit.cli.model_options import (
     AdapterBaseOption,
     BatchSizeOption,
-    EvaluateDebugOption,
     PrecisionOption,
     TaskOption,
     TextColumnOption,
     TextPairColumnOption,
     build_text_pair_key,
 )
+from llmkit.cli.options import DebugOption, JsonOption
 from llmkit.errors import UsageError
 
-RECIPE_KEY = re.compile(r"[a-z_]+(\.[a-z_]+)+=")  # also one that may not be set here: it is no model
+RECIPE_KEY = re.compile(r"[a-z_]+(\.[a-z_]+)+=")  # also a key that cannot be set here: it is not a model
 
 
 def evaluate_command(
-    words: Annotated[
+    arguments: Annotated[
         list[str],
         typer.Argument(
             metavar="MODEL...",
-            help="A run folder, a Hugging Face folder or a Hub id; several are compared. Then data.KEY=VALUE, how "
-            "--data is read, as in a recipe.",
+            help="A run folder, a Hugging Face folder or a Hub id; several are compared. Then recipe keys for reading "
+            "--data: data.KEY=VALUE.",
         ),
     ],
-    data: Annotated[str | None, typer.Option(help="Rows to score; default: the (first) run's own test rows.")] = None,
+    data: Annotated[str | None, typer.Option(help="Rows to score. Default: the test rows of the (first) run.")] = None,
     text: TextColumnOption = None,
     text_pair: TextPairColumnOption = None,
     label: Annotated[
@@ -42,53 +42,53 @@ def evaluate_command(
     ] = None,
     label_map: Annotated[
         list[str] | None,
-        typer.Option(metavar="DATA=MODEL", help="Which label of the model a label of the data means; repeatable."),
+        typer.Option(metavar="DATA=MODEL", help="The label of the model for a label of the data; repeatable."),
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="A score to show, or evaluate:NAME of the evaluate library (runs its code); repeatable."),
+        typer.Option(help="A metric to compute, or evaluate:NAME of the evaluate library (runs its code); repeatable."),
     ] = None,
     per_label: Annotated[bool, typer.Option("--per-label", help="Show the scores of each label too.")] = False,
     output_dir: Annotated[
-        str | None, typer.Option("--output-dir", "-o", help="A fresh folder for metrics.json and predictions.jsonl.")
+        str | None, typer.Option("--output-dir", "-o", help="A new folder for metrics.json and predictions.jsonl.")
     ] = None,
     batch_size: BatchSizeOption = None,
     precision: PrecisionOption = None,
     base: AdapterBaseOption = None,
     task: TaskOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print metrics.json to stdout instead of a table.")] = False,
-    debug: EvaluateDebugOption = False,  # noqa: ARG001
+    as_json: JsonOption = False,
+    debug: DebugOption = False,  # noqa: ARG001
 ) -> None:
     """Score a run or any Hugging Face folder, or compare several on the same rows.
 
     llmkit eval runs/x --data test.jsonl
     """
-    models, keys = split_models_and_keys(words)
+    models, keys = split_models_and_keys(arguments)
     keys += build_text_pair_key(text_pair)
     from llmkit.evaluation.compare import compare_models
     from llmkit.evaluation.evaluate import EvaluationRequest, run_evaluation
     from llmkit.report import tables
 
-    asked = EvaluationRequest(data, text, label, metric or (), batch_size, precision, task, keys, label_map or (), per_label,
-                    base)  # fmt: skip
+    request = EvaluationRequest(data, text, label, metric or (), batch_size, precision, task, keys, label_map or (),
+                                per_label, base)  # fmt: skip
     if len(models) > 1:
-        compared = compare_models(models, asked, output_dir)
+        compared = compare_models(models, request, output_dir)
         if as_json:
             console.print_json(compared.as_dict())
         else:
             tables.print_comparison(compared)
         return
-    report = run_evaluation(models[0], asked, output_dir)
+    report = run_evaluation(models[0], request, output_dir)
     if as_json:
         console.print_json(report.as_dict())
     else:
         tables.print_report(report, models[0])
 
 
-def split_models_and_keys(words: list[str]) -> tuple[list[str], list[str]]:
-    """The models, and the KEY=VALUE texts."""
-    keys = [word for word in words if RECIPE_KEY.match(word) and not Path(word).exists()]
-    models = [word for word in words if word not in keys]
+def split_models_and_keys(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The models, and the KEY=VALUE arguments. Raises UsageError where there is no model, or a file."""
+    keys = [word for word in arguments if RECIPE_KEY.match(word) and not Path(word).exists()]
+    models = [word for word in arguments if word not in keys]
     if not models:
         raise UsageError("no model is named", "write it before the keys: llmkit eval MODEL")
     for model in models:
@@ -97,6 +97,6 @@ def split_models_and_keys(words: list[str]) -> tuple[list[str], list[str]]:
     return models, keys
 
 
-def add_to(app: typer.Typer) -> None:
+def add_evaluate_command(app: typer.Typer) -> None:
     """Register the command."""
     app.command("eval")(evaluate_command)

@@ -1,4 +1,4 @@
-"""Commands about the recipes that ship with llmkit."""
+"""The commands `recipes list`, `show` and `copy`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def recipes_group(context: typer.Context) -> None:
 
 @recipes_app.command("list")
 def list_recipes_command() -> None:
-    """Name every shipped recipe and what it is."""
+    """List every shipped recipe with a description."""
     from llmkit.recipe import catalog
 
     console.print_table(["recipe", "what it is"], list(catalog.list_recipes().items()))
 
 
-@recipes_app.command()
+@recipes_app.command("show")
 def show_recipe_command(name: RecipeNameArgument) -> None:
     """Print a recipe."""
     from llmkit.recipe import catalog
@@ -37,13 +37,13 @@ def show_recipe_command(name: RecipeNameArgument) -> None:
     console.print_result(catalog.find_recipe(name).read_text(encoding="utf-8").rstrip("\n"))
 
 
-@recipes_app.command()
+@recipes_app.command("copy")
 def copy_recipe_command(
     name: RecipeNameArgument,
-    target: Annotated[Path, typer.Argument(help="The file to make, or a folder.")] = Path(),
+    target: Annotated[Path, typer.Argument(help="The file to create, or a folder.")] = Path(),
 ) -> None:
     """Copy a recipe, to change it."""
     from llmkit.recipe import catalog
 
-    made = catalog.copy_recipe(name, target)
-    console.print_result(f"{made}\nRun it: llmkit train {shlex.quote(str(made))}")
+    copied = catalog.copy_recipe(name, target)
+    console.print_result(f"{copied}\nRun it: llmkit train {shlex.quote(str(copied))}")

@@ -1,4 +1,4 @@
-"""Commands that train: one a task, and `train` for a recipe of any."""
+"""The commands that train: one for each task, and `train` for a recipe of any task."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from llmkit.cli.training_command import run_training_command
 
 
 def finetune_classify(
-    words: RecipeArguments = None,
+    arguments: RecipeArguments = None,
     model: ModelOrNetworkOption = None,
     tokenizer: TokenizerOption = None,
     train: TrainOption = None,
@@ -63,7 +63,7 @@ def finetune_classify(
 ) -> None:
     """Train a classifier of texts, or of pairs of texts.
 
-    One class of several; classify.kind=multi: any number of labels; classify.kind=regression: a number.
+    It predicts one label; with classify.kind=multi any number of labels; with classify.kind=regression a number.
 
     llmkit finetune-classify --train reviews.csv
 
@@ -73,7 +73,7 @@ def finetune_classify(
 
 
 def finetune_sentiment(
-    words: RecipeArguments = None,
+    arguments: RecipeArguments = None,
     model: ModelOrNetworkOption = None,
     tokenizer: TokenizerOption = None,
     train: TrainOption = None,
@@ -94,9 +94,10 @@ def finetune_sentiment(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Train a model of sentiment: two, three or five classes, or a score.
+    """Train a sentiment model: two, three or five classes, or a score.
 
-    Labels may be 0/1, stars, pos/neg, 好评/差评 and the like: what they mean is said, sentiment.labels={...} mends it.
+    Labels may be 0/1, stars, pos/neg, 好评/差评 and the like. Their guessed meaning is printed;
+    sentiment.labels={...} corrects it.
 
     llmkit finetune-sentiment --train reviews.csv
 
@@ -106,7 +107,7 @@ def finetune_sentiment(
 
 
 def pretrain_mlm(
-    words: RecipeArguments = None,
+    arguments: RecipeArguments = None,
     train: CorpusOption = None,
     validation: ValidationOption = None,
     test: TestOption = None,
@@ -127,7 +128,7 @@ def pretrain_mlm(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Train a masked language model on text: from fresh weights, or on from those of a model.
+    """Train a masked language model on text, from scratch or starting from a model.
 
     llmkit pretrain-mlm --train corpus.txt --model google-bert/bert-base-uncased
 
@@ -137,7 +138,7 @@ def pretrain_mlm(
 
 
 def finetune_summarize(
-    words: RecipeArguments = None,
+    arguments: RecipeArguments = None,
     model: ModelOption = None,
     encoder: EncoderOption = None,
     decoder: DecoderOption = None,
@@ -163,7 +164,7 @@ def finetune_summarize(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Train a model that sums texts up: any encoder-decoder, two encoders joined, or fresh weights.
+    """Train a summarization model: any encoder-decoder, two encoders combined, or a new model.
 
     llmkit finetune-summarize --train articles.jsonl --model google-t5/t5-small
 
@@ -173,7 +174,7 @@ def finetune_summarize(
 
 
 def finetune_translate(
-    words: RecipeArguments = None,
+    arguments: RecipeArguments = None,
     model: ModelOption = None,
     encoder: EncoderOption = None,
     decoder: DecoderOption = None,
@@ -182,9 +183,10 @@ def finetune_translate(
     train: TrainOption = None,
     validation: ValidationOption = None,
     test: TestOption = None,
-    source: Annotated[str | None, typer.Option(help="The column of the text to read. [data.columns.source]")] = None,
+    source: Annotated[str | None, typer.Option(help="The column of the source text. [data.columns.source]")] = None,
     target: Annotated[
-        str | None, typer.Option(help="The column of its translation, or of a list of them. [data.columns.target]")
+        str | None,
+        typer.Option(help="The column of the translation, or of a list of them. [data.columns.target]"),
     ] = None,
     epochs: EpochsOption = None,
     lora: LoraOption = None,
@@ -199,7 +201,7 @@ def finetune_translate(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Train a model that translates: any encoder-decoder, two encoders joined, or fresh weights.
+    """Train a translation model: any encoder-decoder, two encoders combined, or a new model.
 
     llmkit finetune-translate --train pairs.csv --source en --target de
     """
@@ -207,7 +209,7 @@ def finetune_translate(
 
 
 def train_recipe(
-    words: RecipeArguments = None,
+    arguments: RecipeArguments = None,
     model: ModelOption = None,
     train: TrainOption = None,
     validation: ValidationOption = None,
@@ -225,7 +227,7 @@ def train_recipe(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Run a recipe of any task.
+    """Train by a recipe of any task.
 
     llmkit train runs/x/recipe.yaml
     """

@@ -1,4 +1,4 @@
-"""What a command that trains does with its options: train here, or on several processes, or say what it would take."""
+"""What every training command does with its options: train here, launch several processes, or do a dry run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def run_training_command(
     task: str | None,
-    words: list[str] | None,
+    arguments: list[str] | None,
     resume: str | None,
     allow_change: list[str] | None,
     processes: int,
@@ -30,27 +30,26 @@ def run_training_command(
     debug: bool,
     **flags: Any,
 ) -> None:
-    """Train, print the table, and say what to type next; or with `dry_run` print the plan.
+    """Train, print the score table and the next commands; or with `dry_run` print the estimate.
 
-    A command hands on all of its options by their names: `flags` are those that FLAGS in recipe/load.py has. On several
-    processes or machines the same command runs once for each, and this one waits.
+    A command passes all of its options by name: `flags` are those that have a recipe key (recipe/load.py). On several
+    processes or machines the same command runs once for each, and this process waits for them.
     """
     from llmkit.runs import distributed
     from llmkit.runs.launch_env import ProcessGrid
     from llmkit.training.processes import signals
 
-    places = ProcessGrid(processes, machines, rank, main_address)
+    grid = ProcessGrid(processes, machines, rank, main_address)
     with signals.exit_on_signal():
-        several = should_launch_processes(places, dry_run)
-        if not several:
-            distributed.join_processes()  # before anything can be wrong: what is, is said once
-        recipe = load_requested_recipe(task, words or [], resume, flags)
-        if several:
-            going_on = [] if resume is None else ["--resume", resume]
-            going_on += [word for key in allow_change or () for word in ("--allow-change", key)]
-            launch_and_exit(
-                recipe, places, [*going_on, *(flag for flag, on in (("--json", as_json), ("--debug", debug)) if on)]
-            )
+        launches = should_launch_processes(grid, dry_run)
+        if not launches:
+            distributed.join_processes()  # before any other error, so that the ranks print each error once
+        recipe = load_requested_recipe(task, arguments or [], resume, flags)
+        if launches:
+            options = [] if resume is None else ["--resume", resume]
+            options += [word for key in allow_change or () for word in ("--allow-change", key)]
+            options += [flag for flag, on in (("--json", as_json), ("--debug", debug)) if on]
+            launch_and_exit(recipe, grid, options)
         elif dry_run:
             dry_run_and_print(recipe, as_json)
         else:
@@ -58,37 +57,37 @@ def run_training_command(
             distributed.leave_processes()
 
 
-def load_requested_recipe(task: str | None, words: list[str], resume: str | None, flags: dict[str, Any]) -> Recipe:
-    """The recipe of the command line; that of the run to resume, where nothing else is said."""
+def load_requested_recipe(task: str | None, arguments: list[str], resume: str | None, flags: dict[str, Any]) -> Recipe:
+    """The recipe of the command line; if that has only --resume, the recipe of the run to resume."""
     from llmkit.recipe.load import load_recipe
 
-    if resume is not None and not words and not any(value is not None for value in flags.values()):
+    if resume is not None and not arguments and not any(value is not None for value in flags.values()):
         from llmkit.training.checkpoints.resume import load_run_recipe, parse_resume_path
 
         return load_run_recipe(parse_resume_path(resume)[0])
-    recipe, overrides = split_recipe_arguments(words)
+    recipe, overrides = split_recipe_arguments(arguments)
     return load_recipe(recipe, overrides, task=task, **flags)
 
 
-def should_launch_processes(places: ProcessGrid, dry_run: bool) -> bool:
-    """Whether this process is to start others."""
-    several = places.should_launch()
-    if several and dry_run:
+def should_launch_processes(grid: ProcessGrid, dry_run: bool) -> bool:
+    """Whether this process must start others. Raises UsageError where a dry run asks for several."""
+    launches = grid.should_launch()
+    if launches and dry_run:
         what = "--dry-run measures one process, and --processes asks for several"
         raise UsageError(what, "leave one of them out")
-    return several
+    return launches
 
 
-def launch_and_exit(recipe: Recipe, places: ProcessGrid, flags: list[str]) -> None:
-    """Run the recipe on several processes, and leave with their exit code."""
+def launch_and_exit(recipe: Recipe, grid: ProcessGrid, options: list[str]) -> None:
+    """Run the recipe on several processes, and exit with their code."""
     from llmkit.training.processes.launch import launch_processes
 
-    if code := launch_processes(recipe, places, flags):
+    if code := launch_processes(recipe, grid, options):
         raise typer.Exit(code)
 
 
 def train_and_print(recipe: Recipe, resume: str | None, allow_change: list[str], as_json: bool) -> None:
-    """Train in this process, and print what came of it."""
+    """Train in this process, and print the scores and the next commands."""
     from llmkit import tasks
     from llmkit.report.tables import print_report
     from llmkit.training.run import train
@@ -105,20 +104,20 @@ def train_and_print(recipe: Recipe, resume: str | None, allow_change: list[str],
 
 
 def dry_run_and_print(recipe: Recipe, as_json: bool) -> None:
-    """Measure and print what the run would do and take."""
+    """Measure a few steps of the run, and print the estimate."""
     from llmkit.report.dry_run import print_dry_run
     from llmkit.training.dry_run import dry_run
 
-    found = dry_run(recipe)
+    estimate = dry_run(recipe)
     if as_json:
-        console.print_json(found.as_dict())
+        console.print_json(estimate.as_dict())
     else:
-        print_dry_run(found)
+        print_dry_run(estimate)
         console.print_result("Nothing was kept. The same command without --dry-run runs it.")
 
 
-def split_recipe_arguments(words: list[str]) -> tuple[str | None, list[str]]:
-    """The recipe's name, where the first word is no KEY=VALUE, and the overrides."""
-    if words and ("=" not in words[0] or Path(words[0]).is_file()):
-        return words[0], words[1:]
-    return None, words
+def split_recipe_arguments(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The recipe's name, if the first argument is not KEY=VALUE, and the overrides."""
+    if arguments and ("=" not in arguments[0] or Path(arguments[0]).is_file()):
+        return arguments[0], arguments[1:]
+    return None, arguments

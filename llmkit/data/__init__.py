@@ -1,1 +1,1 @@
-"""Files and Hub sets become named columns of strings, exactly as spelled, or are refused with file, line and mend."""
+"""Data: sources are read verbatim into rows of strings; invalid rows are reported with file, line and fix."""

@@ -1,4 +1,4 @@
-"""Rows of validation or test whose text also stands in train: they make a score better than it is."""
+"""Leak detection: rows of validation or test whose text is also in train and inflates their scores."""
 
 from __future__ import annotations
 
@@ -16,84 +16,85 @@ OnLeak = Literal["report", "error", "drop", "ignore"]
 EQUALITY_RULE = "equal after case and space are normalised"
 
 
-def find_leaked_rows(train: Rows, other: Rows, words: Sequence[str]) -> IndexArray:
-    """The indices of the rows of `other` whose normalised `words` also stand in a row of `train`."""
-    known = set(normalize_rows(train, words))
-    return np.array([row for row, key in enumerate(normalize_rows(other, words)) if key in known], dtype=np.int64)
+def find_leaked_rows(train: Rows, other: Rows, fields: Sequence[str]) -> IndexArray:
+    """Return the indices of the rows of `other` whose normalized `fields` equal those of a train row."""
+    train_keys = set(normalize_rows(train, fields))
+    return np.array([row for row, key in enumerate(normalize_rows(other, fields)) if key in train_keys], dtype=np.int64)
 
 
-def describe_leaks(train: Rows, other: Rows, name: str, words: Sequence[str]) -> str | None:
-    """One sentence with count, share and first place of the rows of `other` that also stand in train, or None."""
-    leaked = find_leaked_rows(train, other, words)
+def describe_leaks(train: Rows, other: Rows, name: str, fields: Sequence[str]) -> str | None:
+    """Describe the rows of `other` that are also in train: count, share and first location; None without leaks."""
+    leaked = find_leaked_rows(train, other, fields)
     if not len(leaked):
         return None
-    (place,) = _places(train, other, leaked[:1], words)
-    mends = "data.on_leak=drop removes them from train, error refuses, ignore is silent"
-    return f"{name}: {_share(leaked, other)}, the first {place}; {mends}"
+    (location,) = _locations(train, other, leaked[:1], fields)
+    fixes = "data.on_leak=drop removes them from train, error stops the run, ignore hides this note"
+    return f"{name}: {_leaked_share(leaked, other)}, the first {location}; {fixes}"
 
 
-def check_trained_overlap(train: Rows, other: Rows, words: Sequence[str]) -> tuple[int, str]:
-    """How many rows of `other` a model has learned from, by those it was trained on, and what to say of them."""
-    leaked = find_leaked_rows(train, other, words)
+def check_trained_overlap(train: Rows, other: Rows, fields: Sequence[str]) -> tuple[int, str]:
+    """Count the rows of `other` that a model was trained on, and describe them; (0, "") if there are none.
+
+    train: the rows that the model was trained on.
+    """
+    leaked = find_leaked_rows(train, other, fields)
     if not len(leaked):
         return 0, ""
-    (place,) = _places(train, other, leaked[:1], words)
+    (location,) = _locations(train, other, leaked[:1], fields)
     why = "the model and its baselines have learned them, so this is no test"
-    return len(leaked), f"{other.name}: {_share(leaked, other)}, the first {place}; {why}"
+    return len(leaked), f"{other.name}: {_leaked_share(leaked, other)}, the first {location}; {why}"
 
 
 def handle_leaks(
     train: Rows, others: Mapping[str, Rows], on_leak: OnLeak, fields: Sequence[str] = ("text",)
 ) -> tuple[Rows, list[str]]:
-    """Train, without leaked rows where `on_leak` is "drop", and notes for the user.
+    """Return train, without its leaked rows if `on_leak` is "drop", and notes for the user.
 
-    others: split name -> rows. Raises DataError for a leak where `on_leak` is "error", or when "drop" leaves nothing.
+    others: split name -> rows. Raises DataError for a leak if `on_leak` is "error", or if "drop" leaves no row.
     """
     if on_leak not in get_args(OnLeak):
         raise RecipeError(f"data.on_leak: '{on_leak}' is not known", suggest_spelling(on_leak, get_args(OnLeak)))
     if on_leak == "ignore":
         return train, []
     if on_leak == "drop":
-        return _drop(train, others, fields)
+        return _drop_leaked(train, others, fields)
     if on_leak == "error":
         for name, other in others.items():
-            _refuse(train, other, name, fields)
+            _raise_for_leaks(train, other, name, fields)
     return train, [note for name, other in others.items() if (note := describe_leaks(train, other, name, fields))]
 
 
-def _refuse(train: Rows, other: Rows, name: str, words: Sequence[str]) -> None:
-    leaked = find_leaked_rows(train, other, words)
+def _raise_for_leaks(train: Rows, other: Rows, name: str, fields: Sequence[str]) -> None:
+    leaked = find_leaked_rows(train, other, fields)
     if len(leaked):
-        places = _places(train, other, leaked[:MAX_SHOWN_PLACES], words)
-        mend = "take them out, or let data.on_leak=drop remove them from train"
-        raise DataError(f"{name}: {_share(leaked, other)}", mend, places, len(leaked))
+        locations = _locations(train, other, leaked[:MAX_SHOWN_PLACES], fields)
+        fix = "take them out, or let data.on_leak=drop remove them from train"
+        raise DataError(f"{name}: {_leaked_share(leaked, other)}", fix, locations, len(leaked))
 
 
-def _drop(train: Rows, others: Mapping[str, Rows], words: Sequence[str]) -> tuple[Rows, list[str]]:
-    elsewhere = {key for other in others.values() for key in normalize_rows(other, words)}
-    kept = [row for row, key in enumerate(normalize_rows(train, words)) if key not in elsewhere]
+def _drop_leaked(train: Rows, others: Mapping[str, Rows], fields: Sequence[str]) -> tuple[Rows, list[str]]:
+    other_keys = {key for other in others.values() for key in normalize_rows(other, fields)}
+    kept = [row for row, key in enumerate(normalize_rows(train, fields)) if key not in other_keys]
     dropped = len(train) - len(kept)
     if not kept:
-        what = f"train: all {pluralize(len(train), 'row')} also stand in {' or '.join(others)} ({EQUALITY_RULE})"
+        what = f"train: all {pluralize(len(train), 'row')} are also in {' or '.join(others)} ({EQUALITY_RULE})"
         raise DataError(what, "name other files, or set data.on_leak=report")
     if not dropped:
         return train, []
-    removed = (
-        f"{pluralize(dropped, 'row')} of {len(train):,} that also stand in {' or '.join(others)} ({EQUALITY_RULE})"
-    )
+    removed = f"{pluralize(dropped, 'row')} of {len(train):,} that are also in {' or '.join(others)} ({EQUALITY_RULE})"
     return train.take(kept), [f"train: removed {removed}; data.on_leak=drop"]
 
 
-def _share(leaked: IndexArray, other: Rows) -> str:
-    verb = "stands" if len(leaked) == 1 else "stand"
+def _leaked_share(leaked: IndexArray, other: Rows) -> str:
+    verb = "is" if len(leaked) == 1 else "are"
     share = f"{100 * len(leaked) / len(other):.1f} %"
-    return f"{len(leaked):,} of {pluralize(len(other), 'row')} ({share}) also {verb} in train ({EQUALITY_RULE})"
+    return f"{len(leaked):,} of {pluralize(len(other), 'row')} ({share}) {verb} also in train ({EQUALITY_RULE})"
 
 
-def _places(train: Rows, other: Rows, leaked: IndexArray, words: Sequence[str]) -> list[str]:
-    wanted = normalize_rows(other.take(leaked), words)
-    in_train = normalize_rows(train, words)
+def _locations(train: Rows, other: Rows, leaked: IndexArray, fields: Sequence[str]) -> list[str]:
+    leaked_keys = normalize_rows(other.take(leaked), fields)
+    train_keys = normalize_rows(train, fields)
     return [
-        f"{other.location(row)} = {train.location(in_train.index(key))}"
-        for row, key in zip(leaked, wanted, strict=True)
+        f"{other.location(row)} = {train.location(train_keys.index(key))}"
+        for row, key in zip(leaked, leaked_keys, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""The one meaning of "the same text": equal after case, white space and Unicode composition are normalised."""
+"""Text normalization that defines when two texts count as equal: case, white space and Unicode composition."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from llmkit.data.rows import Rows
 
 
 def normalize_text(text: str) -> str:
-    """`text` case-folded, composed (NFC), each run of white space one space, none at the ends."""
+    """Case-fold and compose (NFC) the text, collapse each run of white space to one space and strip the ends."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
     return " ".join(text.casefold().split())
 
 
-def normalize_rows(rows: Rows, words: Sequence[str]) -> list[str]:
-    """One key a row over the cells of `words`."""
-    columns = [[normalize_text(text) for text in rows.texts(word)] for word in words]
-    # A key holds no line end, so joined keys cannot be mistaken for one another.
+def normalize_rows(rows: Rows, fields: Sequence[str]) -> list[str]:
+    """Return one key per row: its normalized cells of `fields`, joined."""
+    columns = [[normalize_text(text) for text in rows.texts(field)] for field in fields]
+    # Normalized text contains no line break, so the joined cells are unambiguous.
     return ["\n".join(cells) for cells in zip(*columns, strict=True)]

@@ -1,4 +1,4 @@
-"""From a recipe's `data:` section to checked splits: what a run trains on, and what `llmkit eval` finds again."""
+"""Preparation of splits from a recipe's `data` section: read, map columns, check cells, split and handle leaks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from llmkit.schema import DataSection, SplitSection
 
 
 class TaskDataSpec(Protocol):
-    """What reading must know of a task."""
+    """The part of the Task contract that data preparation needs."""
 
     @property
     def columns(self) -> Any: ...
@@ -44,36 +44,42 @@ class TaskDataSpec(Protocol):
 
 @dataclass(frozen=True)
 class Splits:
-    """The rows of a run by split, the columns that were used, and what there is to say about them."""
+    """Rows of a run by split, with the columns that they use and notes for the user."""
 
     train: Rows
     holdout: dict[str, Rows]
+    """Split name ("validation", "test") -> rows."""
     columns: dict[str, str]
+    """Task field -> column."""
     sources: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
-    stream: corpus_stream.DocumentStream | None = None  # reads all training documents; `train` is a sample of them
+    stream: corpus_stream.DocumentStream | None = None
+    """Reader of all training documents; `train` is then a sample of them."""
 
     def scored_split(self) -> tuple[str, Rows]:
-        """The split that metrics.json speaks of: test where there is one, else validation."""
+        """Return name and rows of the split that metrics.json reports: test if there is one, else validation."""
         name = "test" if "test" in self.holdout else "validation"
         if name not in self.holdout:
             raise RecipeError("data.split: neither test nor validation rows", "name data.test or set data.split.test")
         return name, self.holdout[name]
 
     def fingerprint_sources(self) -> list[dict[str, Any]]:
-        """Name, size and sha256 of every source: a file's own hash, for a folder one over the files that were read."""
-        read = {name for rows in (self.train, *self.holdout.values()) for name in rows.files}
+        """Return name, size and sha256 of every source; for a folder, of the files that were read from it."""
+        files = {name for rows in (self.train, *self.holdout.values()) for name in rows.files}
         if self.stream is not None:
-            read.update(corpus_stream.list_corpus_files(list(self.sources)))
-        return [fingerprint_source(source, sorted(read)) for source in self.sources]
+            files.update(corpus_stream.list_corpus_files(list(self.sources)))
+        return [fingerprint_source(source, sorted(files)) for source in self.sources]
 
 
-def fingerprint_source(source: str, read: Sequence[str]) -> dict[str, Any]:
-    """What the manifest says of a source; a Hub set has no file here, its name must do."""
+def fingerprint_source(source: str, files: Sequence[str]) -> dict[str, Any]:
+    """Return the manifest entry of a source: name, size in bytes and sha256, both None for a Hub data set.
+
+    files: all files that were read, in sorted order; those inside the source are hashed if it is a folder.
+    """
     path = resolve_path(source)
     if path.is_file():
         return {"name": source, "bytes": path.stat().st_size, "sha256": hash_file(path)}
-    inside = [name for name in read if name.startswith(f"{source.rstrip('/')}/") and resolve_path(name).is_file()]
+    inside = [name for name in files if name.startswith(f"{source.rstrip('/')}/") and resolve_path(name).is_file()]
     if not inside:
         return {"name": source, "bytes": None, "sha256": None}
     digest = hashlib.sha256()
@@ -83,119 +89,123 @@ def fingerprint_source(source: str, read: Sequence[str]) -> dict[str, Any]:
     return {"name": source, "files": len(inside), "bytes": size, "sha256": digest.hexdigest()}
 
 
-def flatten_sources(*given: Any) -> tuple[str, ...]:
-    """The names of all files, folders and sets in `data.train` and its like, each once."""
-    found: dict[str, None] = {}
-    for one in given:
-        if isinstance(one, str):
-            found[one] = None
-        elif one is not None:
-            found |= dict.fromkeys(flatten_sources(*(one.values() if isinstance(one, dict) else one)))
-    return tuple(found)
+def flatten_sources(*sources: Any) -> tuple[str, ...]:
+    """Return the unique names of all files, folders and sets in values of `data.train`, `.validation` and `.test`."""
+    names: dict[str, None] = {}
+    for source in sources:
+        if isinstance(source, str):
+            names[source] = None
+        elif source is not None:
+            names |= dict.fromkeys(flatten_sources(*(source.values() if isinstance(source, dict) else source)))
+    return tuple(names)
 
 
 def build_read_options(section: DataSection) -> ReadOptions:
-    """How the recipe wants files to be read."""
+    """Return the options of the recipe for reading files."""
     return ReadOptions(section.encoding, section.delimiter, section.quoting, section.on_empty)
 
 
 def read_splits(section: DataSection, task: TaskDataSpec) -> Splits:
-    """Train, validation and test rows with their columns mapped, split off where not named, and leaks handled.
+    """Read train, validation and test rows: map columns, split off missing splits from train, and handle leaks.
 
-    Raises what reading, mapping and splitting raise, and RecipeError where no training data is named.
+    Raises RecipeError if no training data is given, and the errors of reading, mapping and splitting.
     """
     if section.train is None:
         raise RecipeError("data.train: missing", "name the training rows with --train FILE")
     if section.streaming:
         return read_streamed_splits(section, task)
-    named = {"train": section.train, "validation": section.validation, "test": section.test}
-    read_rows = {
-        name: read_task_rows(one, name, section, task, section.columns)
-        for name, one in named.items()
-        if one is not None
+    sources = {"train": section.train, "validation": section.validation, "test": section.test}
+    raw = {
+        name: read_task_rows(source, name, section, task, section.columns)
+        for name, source in sources.items()
+        if source is not None
     }
-    columns, notes = guess_columns(read_rows["train"], task.columns, section.columns, task.optional)
+    columns, notes = guess_columns(raw["train"], task.columns, section.columns, task.optional)
     mapped = {}
-    for name, rows in read_rows.items():
-        mapped[name], said = map_and_filter(rows, columns, section, task)
-        notes += said
+    for name, rows in raw.items():
+        mapped[name], new_notes = map_and_filter(rows, columns, section, task)
+        notes += new_notes
     train = mapped.pop("train")
-    inputs = [word for word in columns if word != task.target]
-    shares = choose_split_fractions(section, mapped)
+    inputs = [name for name in columns if name != task.target]
+    fractions = choose_split_fractions(section, mapped)
     notes += find_unused_keys(section, mapped, task)
     strata = task.stratify_by(train)
-    if shares:
-        classes, sets = strata or (None, None)
-        parts, said = split_rows(train, shares, section.split.seed, inputs, classes, sets)
+    if fractions:
+        classes, label_sets = strata or (None, None)
+        parts, new_notes = split_rows(train, fractions, section.split.seed, inputs, classes, label_sets)
         train, mapped = parts.pop("train"), mapped | parts
-        notes += said
-    train, said = (train, []) if task.is_corpus else leaks.handle_leaks(train, mapped, section.on_leak, inputs)
-    return Splits(train, mapped, dict(columns), flatten_sources(*named.values()), notes + said)
+        notes += new_notes
+    train, new_notes = (train, []) if task.is_corpus else leaks.handle_leaks(train, mapped, section.on_leak, inputs)
+    return Splits(train, mapped, dict(columns), flatten_sources(*sources.values()), notes + new_notes)
 
 
 def read_streamed_splits(section: DataSection, task: TaskDataSpec) -> Splits:
-    """A sample of the training documents, what is held back, and the stream of all."""
-    word = next(iter(task.columns))
-    sample, others, stream = corpus_stream.open_document_stream(
-        section, build_read_options(section), section.columns.get(word)
+    """Read a sample of the training documents and the holdout splits, and open the stream of all documents."""
+    name = next(iter(task.columns))
+    sample, holdout, stream = corpus_stream.open_document_stream(
+        section, build_read_options(section), section.columns.get(name)
     )
-    columns = {word: sample.columns[0]}
-    mapped = {name: rows.with_column_mapping({word: rows.columns[0]}) for name, rows in others.items()}
-    held = ", ".join(f"{name} {len(rows):,}" for name, rows in mapped.items()) or "none held back"
-    notes = [f"streaming: a sample of {len(sample):,} documents in memory; {held}"]
-    named = flatten_sources(section.train, section.validation, section.test)
-    return Splits(sample.with_column_mapping(columns), mapped, columns, named, notes, stream)
+    columns = {name: sample.columns[0]}
+    mapped = {split: rows.with_column_mapping({name: rows.columns[0]}) for split, rows in holdout.items()}
+    counts = ", ".join(f"{split} {len(rows):,}" for split, rows in mapped.items()) or "no validation or test split"
+    notes = [f"streaming: a sample of {len(sample):,} documents in memory; {counts}"]
+    sources = flatten_sources(section.train, section.validation, section.test)
+    return Splits(sample.with_column_mapping(columns), mapped, columns, sources, notes, stream)
 
 
 def read_task_rows(
     source: Any, role: str, section: DataSection, task: TaskDataSpec, columns: Mapping[str, str]
 ) -> Rows:
-    """The rows of a source: as its file has them, or for a corpus its documents."""
+    """Read the rows of a source; for a corpus task, its documents."""
     if not task.is_corpus:
         return read_rows(source, split_role=role, options=build_read_options(section))
     column = columns.get(next(iter(task.columns)))
-    found = read_documents(
+    documents = read_documents(
         source, unit=section.document_unit, column=column, options=build_read_options(section), split_role=role
     )
-    return collect_documents(found, column or "text", join_names(flatten_sources(source), limit=1))
+    return collect_documents(documents, column or "text", join_names(flatten_sources(source), limit=1))
 
 
 def map_and_filter(
     rows: Rows, columns: Mapping[str, str], section: DataSection, task: TaskDataSpec
 ) -> tuple[Rows, list[str]]:
-    """The rows with their columns mapped and every cell one that the task can read; and notes."""
-    kinds = DEFAULT_CELL_TYPES | dict(task.cell_types)
-    found, notes = apply_column_mapping(
-        rows, columns, cell_types=kinds, may_be_empty=task.may_be_empty, on_empty=section.on_empty
+    """Map the columns, check every cell, and keep the rows that the task uses; returns rows and notes."""
+    mapped, notes = apply_column_mapping(
+        rows,
+        columns,
+        cell_types=DEFAULT_CELL_TYPES | dict(task.cell_types),
+        may_be_empty=task.may_be_empty,
+        on_empty=section.on_empty,
     )
-    kept, said = task.filter_rows(found)
-    return kept, notes + said
+    kept, task_notes = task.filter_rows(mapped)
+    return kept, notes + task_notes
 
 
-def choose_split_fractions(section: DataSection, named: Iterable[str]) -> dict[str, float]:
-    """What is to be split off: a missing validation always, a missing test only when neither was named."""
-    wanted = {} if "validation" in named else {"validation": section.split.validation}
-    if "validation" not in named and "test" not in named:
-        wanted["test"] = section.split.test
-    return {name: share for name, share in wanted.items() if share > 0}
+def choose_split_fractions(section: DataSection, given: Iterable[str]) -> dict[str, float]:
+    """Return the fractions to split off train: validation if not given, test if neither is given."""
+    fractions = {} if "validation" in given else {"validation": section.split.validation}
+    if "validation" not in given and "test" not in given:
+        fractions["test"] = section.split.test
+    return {name: fraction for name, fraction in fractions.items() if fraction > 0}
 
 
-def find_unused_keys(section: DataSection, named: Mapping[str, Rows], task: TaskDataSpec) -> list[str]:
-    """Notes on keys that were changed, while the files or the task make them needless."""
-    usual, found = SplitSection(), []
+def find_unused_keys(section: DataSection, given: Mapping[str, Rows], task: TaskDataSpec) -> list[str]:
+    """Return notes on keys that were set but have no effect with the given splits or the task."""
+    default, notes = SplitSection(), []
     for name in ("validation", "test"):
-        share, files = getattr(section.split, name), [f"data.{one}" for one in named if one in (name, "validation")]
-        if files and share not in (0, getattr(usual, name)):
-            found.append(f"data.split.{name}={share:g} has no effect beside {files[0]}")
+        fraction = getattr(section.split, name)
+        files = [f"data.{split}" for split in given if split in (name, "validation")]
+        if files and fraction not in (0, getattr(default, name)):
+            notes.append(f"data.split.{name}={fraction:g} has no effect because {files[0]} is set")
     if task.is_corpus and section.on_leak != DataSection().on_leak:
-        found.append(f"data.on_leak={section.on_leak} has no effect: equal documents of a corpus are no leak")
+        notes.append(f"data.on_leak={section.on_leak} has no effect: equal documents of a corpus do not count as leaks")
     if not task.is_corpus and section.document_unit != DataSection().document_unit:
-        found.append(f"data.document_unit={section.document_unit} has no effect: these rows are no corpus")
-    return found
+        notes.append(f"data.document_unit={section.document_unit} has no effect: the task does not read a corpus")
+    return notes
 
 
 def get_source_name(section: DataSection) -> str:
-    """A short word for the training data, for the name of a run folder."""
+    """Return a short name of the training data, for the name of a run folder."""
     source = section.train
     if isinstance(source, dict):
         source = next(iter(source.values()))

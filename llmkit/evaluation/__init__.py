@@ -1,1 +1,1 @@
-"""Judgement: scores with intervals, beside baselines."""
+"""Evaluation of models: scores with intervals, next to baselines."""

@@ -1,4 +1,4 @@
-"""The labels of the data in the model's words: by spelling, by case and space, or as the user maps them."""
+"""Mapping from the labels of the data to those of the model: equal, equal up to case and space, or by the user."""
 
 from __future__ import annotations
 
@@ -15,92 +15,95 @@ from llmkit.errors import MAX_SHOWN_PLACES, DataError, LlmkitError, UsageError, 
 from llmkit.tasks.base import Task
 
 LabelMap = Mapping[str, str] | Sequence[str]  # {DATA: MODEL}, or `DATA=MODEL` texts
-MAX_SUGGESTED_LABELS = 10  # labels that a mend spells out
+MAX_SUGGESTED_LABELS = 10  # in a suggested fix
 
 
 def check_label_map(given: Any) -> None:
-    """Raise UsageError for what is no `Given`, before any model is looked at."""
+    """Raise UsageError unless the value is a `LabelMap`, before any model is opened."""
     write = "write {'label of the data': 'label of the model'}"
     if isinstance(given, Mapping):
         for label, own in given.items():
             if not isinstance(label, str) or not isinstance(own, str):
                 raise UsageError(f"label_map {{{label!r}: {own!r}}}: labels are text", "put both in quotes")
     elif not isinstance(given, Sequence) or isinstance(given, str | bytes):
-        raise UsageError(f"label_map {given!r}: no mapping", write)
+        raise UsageError(f"label_map {given!r}: not a mapping", write)
     else:
         for one in given:
             if not isinstance(one, str):
-                raise UsageError(f"label_map {one!r}: no 'DATA=MODEL' text", write)
+                raise UsageError(f"label_map {one!r}: not a 'DATA=MODEL' text", write)
 
 
 def get_reference_labels(reference: Any) -> Sequence[str]:
-    """The labels in a reference: itself, or the several that it holds."""
+    """Return the labels in a reference: itself, or the items of a list."""
     return [reference] if isinstance(reference, str) else reference
 
 
 def match_labels(task: Task, rows: Rows, references: Sequence[Any], given: LabelMap = ()) -> dict[str, str]:
-    """The model's label for each label of the data that is spelled otherwise; {} where none is.
+    """Return the model's label for each differently spelled label of the data.
 
-    What `given` does not map must be equal; or, where no label is, equal but for case and space: that is said in a
-    note, and so is which labels of the data become one. Raises DataError for any other label, UsageError for a `given`
-    map that does not fit both sides.
+    Labels that `given` does not map must be equal to a label of the model. If none of them is, they are matched up to
+    case and space, with a note; a note also lists labels of the data that become one label. Raises DataError for any
+    other label, UsageError for a `given` map with unknown labels.
     """
     if not task.labels:
         if given:
             raise UsageError("--label-map: the model has no labels", "leave it out")
         return {}
-    first: dict[str, int] = {}
+    first_rows: dict[str, int] = {}
     for row, one in enumerate(references):
         for label in get_reference_labels(one):
-            first.setdefault(label, row)
-    mapping = parse_label_map(given, list(first), task.labels)
-    rest = [label for label in first if label not in mapping]
-    strange = [label for label in rest if label not in task.labels]
-    if strange:
-        by_fold = match_folded_labels(rest, task.labels) if len(strange) == len(rest) else None
-        if by_fold is None:
-            raise make_unknown_label_error(task, rows, references, first, strange, mapping)
-        pairs = join_names([f"'{label}' is '{own}'" for label, own in by_fold.items()])
-        console.print_message(f"labels matched but for case and space: {pairs}")
-        mapping |= by_fold
-    report_merged_labels(list(first), mapping)
+            first_rows.setdefault(label, row)
+    mapping = parse_label_map(given, list(first_rows), task.labels)
+    unmapped = [label for label in first_rows if label not in mapping]
+    unknown = [label for label in unmapped if label not in task.labels]
+    if unknown:
+        folded = match_folded_labels(unmapped, task.labels) if len(unknown) == len(unmapped) else None
+        if folded is None:
+            raise make_unknown_label_error(task, rows, references, first_rows, unknown, mapping)
+        pairs = join_names([f"'{label}' is '{own}'" for label, own in folded.items()])
+        console.print_message(f"labels matched up to case and space: {pairs}")
+        mapping |= folded
+    report_merged_labels(list(first_rows), mapping)
     return mapping
 
 
 def report_merged_labels(data: Sequence[str], mapping: Mapping[str, str]) -> None:
-    """Say which labels of the data are one label of the model: between them nothing is judged."""
-    meaning: dict[str, list[str]] = {}
+    """Print which labels of the data become one label of the model; errors among them are not counted."""
+    merged: dict[str, list[str]] = {}
     for label in data:
-        meaning.setdefault(mapping.get(label, label), []).append(f"'{label}'")
-    joined = [f"{' and '.join(labels)} as '{own}'" for own, labels in meaning.items() if len(labels) > 1]
-    if joined:
-        console.print_message(f"several labels count as one: {join_names(joined)}")
+        merged.setdefault(mapping.get(label, label), []).append(f"'{label}'")
+    messages = [f"{' and '.join(labels)} as '{own}'" for own, labels in merged.items() if len(labels) > 1]
+    if messages:
+        console.print_message(f"several labels count as one: {join_names(messages)}")
 
 
 def map_references(references: Sequence[Any], mapping: Mapping[str, str]) -> list[Any]:
-    """The references with each label as the model spells it; a label that comes twice in a row counts once."""
+    """Replace the labels in the references by those of the model; duplicates in a row are dropped."""
     if not mapping:
         return list(references)
     return [
-        mapping.get(one, one) if isinstance(one, str) else list(dict.fromkeys(mapping.get(word, word) for word in one))
+        mapping.get(one, one)
+        if isinstance(one, str)
+        else list(dict.fromkeys(mapping.get(label, label) for label in one))
         for one in references
     ]
 
 
 def match_folded_labels(labels: Sequence[str], known: Sequence[str]) -> dict[str, str] | None:
-    """The one known label that each equals but for case and space; None where one has none or several."""
-    alike = {label: [own for own in known if casefold_label(own) == casefold_label(label)] for label in labels}
-    if any(len(found) != 1 for found in alike.values()):
+    """Match labels up to case and space; None if a label matches no or several known labels."""
+    matches = {label: [own for own in known if casefold_label(own) == casefold_label(label)] for label in labels}
+    if any(len(same) != 1 for same in matches.values()):
         return None
-    return {label: own for label, (own,) in alike.items()}
+    return {label: own for label, (own,) in matches.items()}
 
 
 def casefold_label(label: str) -> str:
+    """Return the label without differences in case and space."""
     return " ".join(label.casefold().split())
 
 
 def parse_label_map(given: LabelMap, data: Sequence[str], model: Sequence[str]) -> dict[str, str]:
-    """The map as given, checked: from labels that the data has, each once, to labels that the model has."""
+    """Parse and check the map: from labels of the data, each once, to labels of the model."""
     if isinstance(given, Mapping):
         pairs = [(f"label_map {{{label!r}: {own!r}}}", label, own) for label, own in given.items()]
     else:
@@ -118,15 +121,17 @@ def parse_label_map(given: LabelMap, data: Sequence[str], model: Sequence[str]) 
 
 
 def split_label_pair(text: str, data: Iterable[str], model: Iterable[str]) -> tuple[str, str]:
-    """`DATA=MODEL` split where both sides are labels, which may hold a = themselves; else where one side is."""
+    """Split `DATA=MODEL` at the = with labels on both sides (labels may contain =), else on one side."""
     splits = [(text[:i], text[i + 1 :]) for i, char in enumerate(text) if char == "="]
     if not splits:
-        raise UsageError(f"--label-map {text}: no DATA=MODEL", "write a label of the data, =, and one of the model")
+        raise UsageError(
+            f"--label-map {text}: not DATA=MODEL", "write a label of the data, =, and a label of the model"
+        )
     left, right = [one for one in splits if one[0] in data], [one for one in splits if one[1] in model]
     both = [one for one in left if one in right]
     if len(both) > 1:
         ways = " or ".join(f"'{label}' and '{own}'" for label, own in both)
-        raise UsageError(f"--label-map {text}: {ways}", "say it in Python: llmkit.evaluate(..., label_map={...})")
+        raise UsageError(f"--label-map {text}: ambiguous: {ways}", "use Python: llmkit.evaluate(..., label_map={...})")
     return (both or left or right or splits)[0]
 
 
@@ -134,39 +139,39 @@ def make_unknown_label_error(
     task: Task,
     rows: Rows,
     references: Sequence[Any],
-    first: Mapping[str, int],
-    strange: Sequence[str],
+    first_rows: Mapping[str, int],
+    unknown: Sequence[str],
     mapping: Mapping[str, str],
 ) -> LlmkitError:
-    """What to say of labels that are none of the model's, with a map that can be typed."""
+    """Return the error for labels that the model does not have, with a suggested map."""
     counts = Counter(label for one in references for label in get_reference_labels(one))
     column = rows.column_mapping.get(task.target or "", "")
-    label = strange[0]
-    names = join_names(collect_set_label_names([list(first)]))
+    label = unknown[0]
+    names = join_names(collect_set_label_names([list(first_rows)]))
     what = (
-        f"{rows.location(first[label])}: label '{label}' of column '{column}' is none of the model's: "
+        f"{rows.location(first_rows[label])}: label '{label}' of column '{column}' is not a label of the model: "
         f"the data has {names}, the model {join_names(task.labels)}"
     )
-    taken = {*mapping.values(), *(one for one in first if one not in strange)}
-    pairs = guess_label_pairs(collect_set_label_names([strange]), [one for one in task.labels if one not in taken])
+    used = {*mapping.values(), *(one for one in first_rows if one not in unknown)}
+    pairs = guess_label_pairs(collect_set_label_names([unknown]), [one for one in task.labels if one not in used])
     flags = " ".join(f"--label-map {shlex.quote(f'{one}={own}')}" for one, own in pairs[:MAX_SUGGESTED_LABELS])
     more = " and so on" if len(pairs) > MAX_SUGGESTED_LABELS else ""
     if pairs:
-        mend = f"if these mean the same, add {flags}{more}; else name the column of the labels with --label"
+        fix = f"if these have the same meaning, add {flags}{more}; else name the column of the labels with --label"
     else:
-        mend = f"name the column of the labels with --label, or say what each means with --label-map '{label}=LABEL'"
-    places = [f"{rows.location(first[one])}: '{one}' in {pluralize(counts[one], 'row')}" for one in strange]
+        fix = f"name the column of the labels with --label, or map each label with --label-map '{label}=LABEL'"
+    places = [f"{rows.location(first_rows[one])}: '{one}' in {pluralize(counts[one], 'row')}" for one in unknown]
     return DataError(
-        what, mend, places[:MAX_SHOWN_PLACES] if len(places) > 1 else (), len(places) if len(places) > 1 else 0
+        what, fix, places[:MAX_SHOWN_PLACES] if len(places) > 1 else (), len(places) if len(places) > 1 else 0
     )
 
 
-def guess_label_pairs(strange: Sequence[str], free: Sequence[str]) -> list[tuple[str, str]]:
-    """A guess, for the user to judge, at which free label of the model each strange one means; [] where there is none.
+def guess_label_pairs(unknown: Sequence[str], free: Sequence[str]) -> list[tuple[str, str]]:
+    """Guess the unused label of the model for each unknown label, for the user to check; [] without a guess.
 
-    LABEL_3 for 3 is the likeliest; else as many labels on both sides are taken in their order.
+    LABEL_3 is the guess for 3; otherwise, with equally many labels on both sides, they are paired in order.
     """
-    by_number = {f"LABEL_{label}": label for label in strange}
+    by_number = {f"LABEL_{label}": label for label in unknown}
     if all(name in free for name in by_number):
         return [(label, name) for name, label in by_number.items()]
-    return list(zip(strange, free, strict=True)) if len(strange) == len(free) else []
+    return list(zip(unknown, free, strict=True)) if len(unknown) == len(free) else []

@@ -1,4 +1,4 @@
-"""Baselines of generated text: answers that are taken from the source as it stands."""
+"""Baselines for text generation: predictions copied from the source."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def predict_lead3(task: Task, train: Rows, rows: Rows) -> list[Prediction]:  # n
 
 
 def predict_first_sentence(task: Task, train: Rows, rows: Rows) -> list[Prediction]:
-    """The first sentence of the source, like a title: cut to the mean length of the training references."""
+    """The first sentence of the source, truncated to the mean length of the training references, like a title."""
     lengths = [fmean(len(split_word_units(text)) for text in row) for row in task.references(train)]
     length = max(1, round(fmean(lengths)))
     return [Prediction(truncate_words(one.value, length)) for one in predict_lead(task, rows, 1)]
@@ -34,16 +34,16 @@ def predict_copy(task: Task, train: Rows, rows: Rows) -> list[Prediction]:  # no
 
 
 def predict_lead(task: Task, rows: Rows, number: int) -> list[Prediction]:
-    """The first sentences of each source."""
+    """Return the first `number` sentences of each source."""
     return [Prediction(take_first_sentences(text, number)) for text in get_source_texts(task, rows)]
 
 
 def get_source_texts(task: Task, rows: Rows) -> list[str]:
-    """What the model reads of each row."""
+    """Return the input text of each row."""
     return list(rows.texts(next(iter(task.columns))))
 
 
 def truncate_words(text: str, length: int) -> str:
-    """`text` up to the end of so many words; in scripts without spaces a character is a word."""
-    ends = [found.end() for found in islice(WORD_UNIT.finditer(text), length + 1)]
+    """Truncate `text` after `length` words; in scripts without spaces a character is a word."""
+    ends = [match.end() for match in islice(WORD_UNIT.finditer(text), length + 1)]
     return text if len(ends) <= length else text[: ends[length - 1]]

@@ -1,4 +1,4 @@
-"""The scores of answers by name: the task's own metrics, and those of the evaluate library that were asked for."""
+"""Scores of predictions: the task's own metrics, and requested metrics of the evaluate library."""
 
 from __future__ import annotations
 
@@ -16,80 +16,80 @@ def score_predictions(
     task: Task,
     names: Sequence[str],
     references: Sequence[Any],
-    answers: Sequence[Prediction],
+    predictions: Sequence[Prediction],
     *,
     intervals: bool = True,
 ) -> dict[str, Score]:
-    """Each named metric's score; a name that begins with `evaluate:` gives one score or several (`evaluate:x.key`).
+    """Score the named metrics; a name `evaluate:x` gives one or several scores (`evaluate:x.key`).
 
     Without `intervals` nothing is resampled: bounds are NaN, and the task's own metrics have no signature.
     """
     own, foreign = split_foreign_metrics(names)
     scores: dict[str, Score] = {}
     if own:
-        # A task of the user's own may have no statistic: it is needed to compare models only.
-        values_do = not intervals and type(task).statistic is not Task.statistic
+        # A custom task may have no statistic, which is only required to compare models.
+        values_suffice = not intervals and type(task).statistic is not Task.statistic
         scores = (
-            score_without_intervals(task, own, references, answers)
-            if values_do
-            else task.score(own, references, answers)
+            score_without_intervals(task, own, references, predictions)
+            if values_suffice
+            else task.score(own, references, predictions)
         )
     by_name: dict[str, Mapping[str, Score]] = {name: {name: scores[name]} for name in own}
-    order = order_by_content(references, answers) if foreign else []
+    order = order_by_content(references, predictions) if foreign else []
     for name in foreign:
         by_name[name] = evaluate_library.score_evaluate_metric(
-            run_metric_on_rows(task, name, references, answers, order), intervals
+            run_metric_on_rows(task, name, references, predictions, order), intervals
         )
     return {key: score for name in names for key, score in by_name[name].items()}
 
 
 def score_without_intervals(
-    task: Task, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]
+    task: Task, names: Sequence[str], references: Sequence[Any], predictions: Sequence[Prediction]
 ) -> dict[str, Score]:
-    """The values of the task's own metrics, nothing resampled."""
+    """Compute the values of the task's own metrics without resampling."""
     import numpy as np
 
-    values = task.statistic(names, references, answers)(np.ones((1, len(answers))))[0]
+    values = task.statistic(names, references, predictions)(np.ones((1, len(predictions))))[0]
     return {name: Score(float(value), math.nan, math.nan, "") for name, value in zip(names, values, strict=True)}
 
 
 def find_score(scores: Mapping[str, Score], name: str) -> Score:
-    """The score of that name, or the first of the several that the metric gives."""
+    """Return the score of that name, or the first of several scores of the metric."""
     return scores.get(name) or next(score for key, score in scores.items() if key.startswith(f"{name}."))
 
 
 def check_metric_scripts(names: Sequence[str]) -> None:
-    """Raise MissingInputError for a metric of the evaluate library whose script is not where its name says."""
+    """Raise MissingInputError for a metric of the evaluate library with a missing script."""
     for name in split_foreign_metrics(names)[1]:
         evaluate_library.find_metric_script(name)
 
 
 def load_metric_scripts(names: Sequence[str]) -> None:
-    """Load the named metrics of the evaluate library, so that one that cannot be is said before the long work.
+    """Load the named metrics of the evaluate library, so that errors are reported before the slow part.
 
-    Raises NetworkError for a name that the Hub does not give, DataError for a script that fails.
+    Raises NetworkError for a name that the Hub does not have, DataError for a script that fails.
     """
     for name in split_foreign_metrics(names)[1]:
         evaluate_library.load_evaluate_metric(name)
 
 
 def split_foreign_metrics(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The task's own metrics, and those of the evaluate library."""
+    """Split into the task's own metrics and those of the evaluate library."""
     return [name for name in names if not name.startswith(EVALUATE_PREFIX)], [
         name for name in names if name.startswith(EVALUATE_PREFIX)
     ]
 
 
 def run_metric_on_rows(
-    task: Task, name: str, references: Sequence[Any], answers: Sequence[Prediction], order: Sequence[int]
+    task: Task, name: str, references: Sequence[Any], predictions: Sequence[Prediction], order: Sequence[int]
 ) -> evaluate_library.EvaluateResult:
-    """What a metric of the evaluate library says of the rows in this order."""
+    """Run a metric of the evaluate library on the rows in this order."""
     return evaluate_library.run_evaluate_metric(
-        name, [references[i] for i in order], [answers[i].value for i in order], task.labels
+        name, [references[i] for i in order], [predictions[i].value for i in order], task.labels
     )
 
 
-def order_by_content(references: Sequence[Any], *answers: Sequence[Prediction]) -> list[int]:
-    """The order of the rows by what they hold, so that an interval does not hang on the order of the file."""
-    keys = [repr(one) for one in zip(references, *answers, strict=True)]
+def order_by_content(references: Sequence[Any], *predictions: Sequence[Prediction]) -> list[int]:
+    """Sort row indices by content, so that intervals do not depend on the order of the file."""
+    keys = [repr(one) for one in zip(references, *predictions, strict=True)]
     return sorted(range(len(keys)), key=keys.__getitem__)

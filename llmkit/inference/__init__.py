@@ -1,1 +1,1 @@
-"""Use: a saved model's answers."""
+"""Inference: loading saved models and predicting with them."""

@@ -1,4 +1,4 @@
-"""The answers of a model to features: in length order through the model, in input order to the caller."""
+"""Batched prediction: features run through the model sorted by length, predictions are returned in input order."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def predict_batches(
     *,
     distributed: bool = True,
 ) -> list[Prediction]:
-    """One answer a row, in the features' order. The model's train or eval mode is put back afterwards.
+    """Predict all rows of the features, in their order. The model's train or eval mode is restored afterwards.
 
-    Several processes divide the batches of one process among them, unless `spread` is off, and all get all answers.
-    Raises OutOfMemoryError, with the batch's shape, where a batch does not fit.
+    Several processes share the batches, unless `distributed` is false, and each returns all predictions.
+    Raises OutOfMemoryError, with the batch's shape, if a batch does not fit into memory.
     """
     was_training = model.training
     model.eval()
@@ -48,19 +48,22 @@ def predict_features(
     features: Sequence[Feature],
     batch_size: int,
     advance: Callable[[int], None],
-    spread: bool,
+    across_ranks: bool,
 ) -> list[Prediction]:
-    """The answers to the features; what was put together of parts and needs it is answered again. `advance` hears of
-    rows: one that has several features counts with its last."""
+    """Predict the features; rows whose merged prediction needs a second pass are run again.
+
+    `advance` receives numbers of finished rows: a row is finished when its last feature is.
+    """
     batches = batch_by_length([len(feature["input_ids"]) for feature in features], batch_size)
-    answers = task.decode(compute_outputs(task, model, tokenizer, features, batches, advance, spread), features)
-    again = task.second_pass(answers, features)
+    outputs = compute_outputs(task, model, tokenizer, features, batches, advance, across_ranks)
+    predictions = task.decode(outputs, features)
+    again = task.second_pass(predictions, features)
     if not again:
-        return answers
-    pieces = [{**piece, "row": at} for at, of_one in enumerate(again.values()) for piece in of_one]
-    others = predict_features(task, model, tokenizer, pieces, batch_size, lambda _: None, spread)
-    by_number = dict(zip(again, others, strict=True))
-    return [by_number.get(number, one) for number, one in enumerate(answers)]
+        return predictions
+    chunks = [{**chunk, "row": row} for row, of_row in enumerate(again.values()) for chunk in of_row]
+    second = predict_features(task, model, tokenizer, chunks, batch_size, lambda _: None, across_ranks)
+    replaced = dict(zip(again, second, strict=True))
+    return [replaced.get(index, one) for index, one in enumerate(predictions)]
 
 
 def compute_outputs(
@@ -70,41 +73,40 @@ def compute_outputs(
     features: Sequence[Feature],
     batches: Sequence[Sequence[int]],
     advance: Callable[[int], None],
-    spread: bool,
+    across_ranks: bool,
 ) -> list[Any]:
-    """The raw output of each feature; several processes divide the batches among them."""
+    """Compute the raw output of each feature; several processes share the batches if `across_ranks`."""
     collate = task.collator(tokenizer)
-    mine: dict[int, Any] = {}  # by the feature's number
+    own_outputs: dict[int, Any] = {}  # by feature index
     rows = [feature.get("row", at) for at, feature in enumerate(features)]
-    waiting = Counter(rows)  # the features of each row
-    parts = distributed.world_size() if spread else 1
-    for start in range(0, len(batches), parts):
-        of_all = batches[start : start + parts]
-        for positions in of_all[distributed.rank() % parts :][:1]:
-            batch = {k: v.to(model.device) for k, v in collate([features[i] for i in positions]).items()}
-            mine |= zip(positions, predict_batch(task, model, batch), strict=True)
-        done = Counter(rows[i] for positions in of_all for i in positions)
-        waiting.subtract(done)
-        advance(sum(waiting[row] == 0 for row in done))
-    all_of_them = {
-        number: one for some in (distributed.all_gather(mine) if spread else [mine]) for number, one in some.items()
-    }
-    return [all_of_them[number] for number in range(len(features))]
+    unfinished = Counter(rows)  # features left of each row
+    world_size = distributed.world_size() if across_ranks else 1
+    for start in range(0, len(batches), world_size):
+        of_all_ranks = batches[start : start + world_size]
+        for indices in of_all_ranks[distributed.rank() % world_size :][:1]:
+            batch = {k: v.to(model.device) for k, v in collate([features[i] for i in indices]).items()}
+            own_outputs |= zip(indices, predict_batch(task, model, batch), strict=True)
+        finished = Counter(rows[i] for indices in of_all_ranks for i in indices)
+        unfinished.subtract(finished)
+        advance(sum(unfinished[row] == 0 for row in finished))
+    gathered = distributed.all_gather(own_outputs) if across_ranks else [own_outputs]
+    outputs = {index: output for of_rank in gathered for index, output in of_rank.items()}
+    return [outputs[index] for index in range(len(features))]
 
 
 def predict_batch(task: Task, model: PreTrainedModel, batch: dict[str, torch.Tensor]) -> list[Any]:
-    """The raw outputs of one batch."""
+    """Compute the raw outputs of one batch."""
     try:
         return task.predict(model, batch)
-    except (RuntimeError, MemoryError) as fault:
-        if not is_out_of_memory(fault):
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
             raise
         shape = " x ".join(map(str, batch["input_ids"].shape))
         raise OutOfMemoryError(
             f"a batch of {shape} tokens does not fit into memory", "lower eval.batch_size or model.max_length"
-        ) from fault
+        ) from error
 
 
 def autocast_context(device: torch.device, precision: str) -> Any:
-    """Autocast to bf16 where asked for."""
+    """Return a context of autocast to bf16, or one without effect for fp32."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()

@@ -1,4 +1,4 @@
-"""Answers to texts, in input order, with the input columns kept."""
+"""Prediction for texts, files and stdin: one record per row, in input order, with the input columns."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import numpy as np
 from llmkit import console
 from llmkit.data.columns import guess_columns
 from llmkit.data.prepare import build_read_options, flatten_sources, map_and_filter, read_task_rows
-from llmkit.data.readers.decode import decode_text as decoded_text
-from llmkit.data.readers.decode import decompress_file
+from llmkit.data.readers.decode import decode_text, decompress_file
 from llmkit.data.readers.pkg_uri import resolve_path
 from llmkit.data.readers.read import read_rows
 from llmkit.data.row_errors import RowError, pluralize, raise_errors
@@ -24,8 +23,8 @@ from llmkit.inference.load_saved import SavedModel, check_prediction_options, lo
 from llmkit.tasks.base import Prediction
 
 TEXTS_AND_DATA = ("texts and data together", "give one of them")
-PREDICTION_ROWS = 4096  # rows that are sorted by length together; answers flow out after so many
-RESERVED_KEYS = ("answer", "probabilities", "reference")
+PREDICTION_ROWS = 4096  # rows that are sorted by length and predicted together
+RESERVED_KEYS = ("prediction", "probabilities", "reference")
 
 
 def predict(
@@ -41,17 +40,17 @@ def predict(
     top: int | None = None,
     base: str | None = None,
 ) -> list[dict[str, Any]]:
-    """One record a text or row: the input columns, `answer`, and `probabilities` by label.
+    """Predict texts or rows; each record has the input columns, `prediction`, and `probabilities` by label.
 
-    `model` is a run folder, a Hugging Face folder or a Hub id; `data` a file or anything else that a recipe's
-    data.train may name, `text` its column, `keys` more of how it is read ("data.encoding=cp1252"); `top` is how many
-    of the likeliest to give; `base` is where an adapter's base is, where it moved.
-    An input column that is called like a key of the answer comes back as `input.NAME`.
-    Numbers are Python's: `json_line` alone keeps a spelling such as 1.10 or 1e999.
+    `model` is a run folder, a Hugging Face folder or a Hub id; `data` is a file or anything else that a recipe's
+    data.train may name, `text` its text column, and `keys` are further data keys ("data.encoding=cp1252"); `top` is
+    the number of most probable outputs to return; `base` is the path of an adapter's base model, if it has moved.
+    An input column with the name of an output key is returned as `input.NAME`.
+    Numbers are Python numbers; only the command line keeps a spelling such as 1.10 or 1e999.
     """
     check_prediction_options(batch_size, precision)
     if (texts is None) == (data is None):
-        raise UsageError(*(("nothing to answer", "give texts or data") if data is None else TEXTS_AND_DATA))
+        raise UsageError(*(("nothing to predict", "give texts or data") if data is None else TEXTS_AND_DATA))
     saved = load_saved_model(os.fspath(model), task, keys, base=base)
     if texts is None:
         rows = read_text_rows(saved, data, text)
@@ -63,77 +62,78 @@ def predict(
 def build_text_rows(
     saved: SavedModel, texts: Sequence[str] | Sequence[tuple[str, str]], name: str = "texts", lines: Sequence[int] = ()
 ) -> Rows:
-    """The texts as rows with the column `text`, and `text_pair` where the run answers pairs.
+    """Build rows of texts with the column `text`, and `text_pair` for a model of text pairs.
 
-    A pair is a tuple of two texts; plain texts are then taken two by two. Raises UsageError where one is missing,
-    DataError where one is empty.
+    A pair is a tuple of two texts; plain texts are then paired two by two. Raises UsageError if one is missing,
+    DataError if one is empty.
     """
-    words = (get_input_column(saved), *(word for word in saved.task.optional if word in saved.data.columns))
-    wide: list[Any] = list(texts)
-    if len(words) > 1 and all(isinstance(text, str) for text in wide):
-        if len(wide) % 2:
-            raise UsageError(f"{saved.name} answers pairs, and {name} are {len(wide)}", "give them two by two")
-        wide = list(zip(wide[::2], wide[1::2], strict=True))
-    rows = [(text,) if isinstance(text, str) else tuple(text) for text in wide]
+    columns = (get_input_column(saved), *(column for column in saved.task.optional if column in saved.data.columns))
+    given: list[Any] = list(texts)
+    if len(columns) > 1 and all(isinstance(text, str) for text in given):
+        if len(given) % 2:
+            raise UsageError(f"{saved.name} needs pairs, and {name} are {len(given)}", "give them two by two")
+        given = list(zip(given[::2], given[1::2], strict=True))
+    rows = [(text,) if isinstance(text, str) else tuple(text) for text in given]
     for number, row in enumerate(rows, start=1):
-        if len(row) != len(words):
-            held = pluralize(len(row), "text")
-            what = f"{name}: row {number} holds {held}, and {saved.name} answers {' and '.join(words)}"
-            raise UsageError(what, "give a text a row, or a tuple of two for a run of pairs")
-    columns = {word: [row[i] for row in rows] for i, word in enumerate(words)}
+        if len(row) != len(columns):
+            count = pluralize(len(row), "text")
+            what = f"{name}: row {number} has {count}, and {saved.name} needs {' and '.join(columns)}"
+            raise UsageError(what, "give one text per row, or a tuple of two for a model of pairs")
+    cells = {column: [row[i] for row in rows] for i, column in enumerate(columns)}
     numbers = lines or range(1, len(rows) + 1)
-    found = build_rows(columns, name, numbers, row_numbered=not lines).with_column_mapping(
-        {word: word for word in words}
-    )
-    empty = [(i, word) for i, row in enumerate(rows) for word, text in zip(words, row, strict=True) if not text.strip()]
-    raise_errors([RowError(found.location(i), f"'{word}' is empty", "write it, or leave it out") for i, word in empty])
-    return found
+    built = build_rows(cells, name, numbers, row_numbered=not lines)
+    built = built.with_column_mapping({column: column for column in columns})
+    empty = [(i, column) for i, row in enumerate(rows) for column, text in zip(columns, row, strict=True)
+             if not text.strip()]  # fmt: skip
+    fix = "write it, or leave it out"
+    raise_errors([RowError(built.location(i), f"'{column}' is empty", fix) for i, column in empty])
+    return built
 
 
 def read_text_rows(saved: SavedModel, data: Any, text: str | None = None) -> Rows:
-    """The rows of a file with the text column found: as named, as in the run's recipe, or guessed."""
-    # What is asked is rows with all their columns, also of a model that learned from documents.
+    """Read the rows of a file; the text column is `text`, or as in the run's recipe, or guessed."""
+    # Rows with all their columns are needed, even for a model that was trained on documents.
     rows = read_rows(data, split_role="test", options=build_read_options(saved.data))
     rows = map_input_columns(saved, rows, {} if text is None else {get_input_column(saved): text}, with_target=False)
     if blank := count_blank_lines(data, saved.data.encoding):
-        console.print_message(f"{rows.name}: {pluralize(blank, 'blank line')} left out, without an answer")
+        console.print_message(f"{rows.name}: {pluralize(blank, 'blank line')} left out, without a prediction")
     return rows
 
 
 def count_blank_lines(data: Any, encoding: str) -> int:
-    """The number of blank lines in the .txt files among the sources in `data`, where each other line is a text."""
+    """Count the blank lines of the .txt files among the sources in `data`, which have one text per line."""
     blank = 0
     for name in flatten_sources(data):
         if (path := resolve_path(name)).is_file():
             raw, ending = decompress_file(path, name)
-            lines = decoded_text(raw, name, encoding).removesuffix("\n").split("\n") if ending == ".txt" else []
+            lines = decode_text(raw, name, encoding).removesuffix("\n").split("\n") if ending == ".txt" else []
             blank += sum(not line.strip() for line in lines)
     return blank
 
 
 def read_input_rows(saved: SavedModel, data: Any, given: dict[str, str], *, with_target: bool) -> Rows:
-    """The rows of `data` with their columns mapped; the recipe's mapping holds where the file has those columns."""
+    """Read the rows of `data` and map their columns; the recipe's mapping is used for columns that the file has."""
     rows = read_task_rows(data, "test", saved.data, saved.task, dict(saved.data.columns) | given)
     return map_input_columns(saved, rows, given, with_target=with_target)
 
 
 def map_input_columns(saved: SavedModel, rows: Rows, given: dict[str, str], *, with_target: bool) -> Rows:
-    """The rows with their columns mapped, as `read_inputs` maps them."""
+    """Map the columns of rows by `given`, the recipe or a guess; print notes on guesses and on rows left out."""
     task, section = saved.task, saved.data
-    words = {word: what for word, what in task.columns.items() if with_target or word != task.target}
-    if saved.run is not None:  # the run says whether its rows are pairs
-        words = {word: what for word, what in words.items() if word not in task.optional or word in section.columns}
-    recorded = {word: column for word, column in section.columns.items() if word in words and column in rows.columns}
+    needed = {word: what for word, what in task.columns.items() if with_target or word != task.target}
+    if saved.run is not None:  # the run's recipe decides whether rows are pairs
+        needed = {word: what for word, what in needed.items() if word not in task.optional or word in section.columns}
+    recorded = {word: column for word, column in section.columns.items() if word in needed and column in rows.columns}
     optional = task.optional if saved.run is None else ()
-    mapping, guessed = guess_columns(rows, words, recorded | given, optional)
-    found, left_out = map_and_filter(rows, mapping, section, task)
-    for text in guessed + left_out:
-        console.print_message(text)
-    return found
+    mapping, guessed = guess_columns(rows, needed, recorded | given, optional)
+    mapped, left_out = map_and_filter(rows, mapping, section, task)
+    for note in guessed + left_out:
+        console.print_message(note)
+    return mapped
 
 
 def get_input_column(saved: SavedModel) -> str:
-    """The word of the column that the model reads."""
+    """Return the task's column that is the model's input."""
     return next(iter(saved.task.columns))
 
 
@@ -145,9 +145,9 @@ def predict_records(
     advance: Callable[[int], None] = lambda _: None,
     top: int | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """One record a row, in order; a few thousand rows at a time. Input values are as `Rows.records` gives them.
+    """Yield one record per row, in order, PREDICTION_ROWS rows at a time. Input values are those of `Rows.records`.
 
-    `top`: how many of the likeliest to give, the likeliest first.
+    `top` is the number of most probable outputs to return, the most probable first.
     """
     from llmkit.inference.batched import predict_batches
 
@@ -155,28 +155,34 @@ def predict_records(
     for start in range(0, len(rows), PREDICTION_ROWS):
         part = rows.take(np.arange(start, min(start + PREDICTION_ROWS, len(rows))))
         features = saved.task.encode_predict(part, saved.tokenizer, saved.max_length).features
-        answers = predict_batches(saved.task, saved.model, saved.tokenizer, features, batch_size, precision, advance)
-        for row, one in zip(part.records(), answers, strict=True):
+        predictions = predict_batches(
+            saved.task, saved.model, saved.tokenizer, features, batch_size, precision, advance
+        )
+        for row, one in zip(part.records(), predictions, strict=True):
             yield build_record(row, one if top is None else keep_top_k(one, top), rows.columns)
 
 
-def keep_top_k(answer: Prediction, top: int) -> Prediction:
-    """The answer with its `top` likeliest alone, in that order."""
-    chances = sorted((answer.probabilities or {}).items(), key=lambda one: -one[1])[:top]
-    return replace(answer, probabilities=dict(chances) or None)
+def keep_top_k(prediction: Prediction, top: int) -> Prediction:
+    """Keep the `top` highest probabilities of a prediction, in descending order."""
+    highest = sorted((prediction.probabilities or {}).items(), key=lambda one: -one[1])[:top]
+    return replace(prediction, probabilities=dict(highest) or None)
 
 
-def build_record(row: dict[str, Any], answer: Prediction, columns: Sequence[str] = (), **more: Any) -> dict[str, Any]:
-    """A row's input columns with what the model says of it. None is lost: one that collides becomes `input.NAME`, with
-    as many `input.` as make it a name of its own. `columns`: all of the file's, so that it has one name in every row.
+def build_record(
+    row: dict[str, Any], prediction: Prediction, columns: Sequence[str] = (), **more: Any
+) -> dict[str, Any]:
+    """Join a row's input columns and its prediction. An input column with a reserved name becomes `input.NAME`.
+
+    `input.` is repeated until the name is free. `columns` are all columns of the file, so that a column gets the same
+    name in every row.
     """
-    said = answer.as_dict() | more
-    names = find_free_names({**dict.fromkeys(columns), **row}, {*RESERVED_KEYS, *said})
-    return {names.get(key, key): value for key, value in row.items()} | said
+    output = prediction.as_dict() | more
+    names = find_free_names({**dict.fromkeys(columns), **row}, {*RESERVED_KEYS, *output})
+    return {names.get(key, key): value for key, value in row.items()} | output
 
 
 def find_free_names(columns: Collection[str], taken: Collection[str]) -> dict[str, str]:
-    """A free name for each of `columns` whose own is taken."""
+    """Find a free name for each of `columns` whose own is taken."""
     used, names = {*columns, *taken}, {}
     for column in columns:
         name = column
@@ -189,9 +195,10 @@ def find_free_names(columns: Collection[str], taken: Collection[str]) -> dict[st
 
 
 def read_line_batches(saved: SavedModel, stream: BinaryIO) -> Iterator[Rows]:
-    """The lines of a UTF-8 stream as rows, a few thousand at a time; blank lines are no texts.
+    """Read the lines of a UTF-8 stream as rows, PREDICTION_ROWS at a time, without blank lines.
 
-    The two texts of a pair are parted by a tab. Raises DataError, naming the line, for what is not UTF-8 or no pair.
+    The two texts of a pair are separated by a tab. Raises DataError with the line for invalid UTF-8, or if a line is
+    not a pair.
     """
     paired = any(word in saved.data.columns for word in saved.task.optional)
     numbered, blank = enumerate(stream, start=1), 0
@@ -200,27 +207,27 @@ def read_line_batches(saved: SavedModel, stream: BinaryIO) -> Iterator[Rows]:
         blank += len(part) - len(lines)
         if lines:
             numbers, texts = zip(*lines, strict=True)
-            pairs = [split_text_pair(text, number) for number, text in lines] if paired else texts
-            yield build_text_rows(saved, pairs, "stdin", numbers)
+            inputs = [split_text_pair(text, number) for number, text in lines] if paired else texts
+            yield build_text_rows(saved, inputs, "stdin", numbers)
     if blank:
-        console.print_message(f"stdin: {pluralize(blank, 'blank line')} left out, without an answer")
+        console.print_message(f"stdin: {pluralize(blank, 'blank line')} left out, without a prediction")
 
 
 def split_text_pair(line: str, number: int) -> tuple[str, str]:
-    """The pair on a line of stdin."""
+    """Split a line of stdin into two texts at its tab. Raises DataError if it is not a pair."""
     first, *rest = line.split("\t")
     if len(rest) != 1 or not first.strip() or not rest[0].strip():
-        what = f"stdin:{number}: {pluralize(len(rest) + 1, 'text')}, and the run answers pairs"
-        raise DataError(what, "part two texts by a tab")
+        what = f"stdin:{number}: {pluralize(len(rest) + 1, 'text')}, and the model needs pairs"
+        raise DataError(what, "separate two texts by a tab")
     return first, rest[0]
 
 
 def decode_line(raw: bytes, line: int) -> str:
-    """One line of stdin without its line end."""
+    """Decode one line of stdin, without its line end. Raises DataError if it is not UTF-8."""
     try:
         return raw.decode("utf-8-sig" if line == 1 else "utf-8").removesuffix("\r\n").removesuffix("\n")
-    except UnicodeDecodeError as fault:
-        byte = f"0x{raw[fault.start]:02x}"
+    except UnicodeDecodeError as error:
+        byte = f"0x{raw[error.start]:02x}"
         raise DataError(
             f"stdin:{line}: not UTF-8 (byte {byte})", "convert it, for example with iconv -t utf-8"
         ) from None

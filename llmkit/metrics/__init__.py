@@ -1,4 +1,4 @@
-"""Plain functions from references and answers to scores; each score carries an interval and a signature."""
+"""Metrics as plain functions of references and predictions; every score has an interval and a signature."""
 
 from __future__ import annotations
 

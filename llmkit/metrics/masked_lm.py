@@ -1,6 +1,6 @@
-"""Scores of a masked language model from the sums of each document: loss, perplexity, and masked accuracy.
+"""Metrics of masked language models from sums per document: loss, perplexity and masked accuracy.
 
-A document is what is resampled: its tokens are not independent of each other.
+Resamples draw whole documents, because the tokens of a document are not independent.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from llmkit.metrics.rows import check_metric_inputs, score_rows
 from llmkit.metrics.score import Score
 from llmkit.version import __version__
 
-# Each score is a sum over a count, both of the drawn documents: which of the sums, by the names in an answer.
+# Each score is a sum divided by a count over the drawn documents: the keys of both in a document's sums.
 MASKED_LM_RATIOS = {
     "loss": ("loss", "masked"),
     "perplexity": ("loss", "masked"),
@@ -30,12 +30,13 @@ DocumentSums = Mapping[str, float]
 
 
 def score_masked_lm(names: Sequence[str], sums: Sequence[DocumentSums], masks: str, seed: int = 0) -> dict[str, Score]:
-    """Each named score of documents with their `sums` (loss in nats, masked, correct; pseudo_loss, tokens).
+    """Score the named metrics of documents from their `sums` (loss in nats, masked, correct; pseudo_loss, tokens).
 
-    `masks` says in the signature how tokens were hidden, and after a | of which vocabulary they are.
+    `masks` describes the masking for the signature and, after a |, the vocabulary of the tokens.
     """
     check_metric_inputs(names, MASKED_LM_METRICS, sums, sums)
-    ordered = sorted(sums, key=lambda one: sorted(one.items()))  # the interval does not hang on the file's order
+    # Sorted, so that the interval does not depend on the order of the file.
+    ordered = sorted(sums, key=lambda one: sorted(one.items()))
     signatures = [format_masked_lm_signature(name, masks, seed) for name in names]
     return score_rows(
         names, make_masked_lm_statistic(names, ordered), len(sums), signatures, limits=MASKED_LM_LIMITS, seed=seed
@@ -43,7 +44,7 @@ def score_masked_lm(names: Sequence[str], sums: Sequence[DocumentSums], masks: s
 
 
 def make_masked_lm_statistic(names: Sequence[str], sums: Sequence[DocumentSums]) -> Statistic:
-    """From counts [B, n], how often each document was drawn, to the scores [B, M]; NaN where nothing is counted."""
+    """Return the function from counts [B, n] of the documents to the values [B, M]; NaN where the count is 0."""
     pairs = [MASKED_LM_RATIOS[name] for name in names]
     parts, wholes = (np.array([[one[pair[i]] for pair in pairs] for one in sums], dtype=np.float64) for i in (0, 1))
     exponential = np.array([name in EXPONENTIATED_METRICS for name in names])
@@ -57,7 +58,7 @@ def make_masked_lm_statistic(names: Sequence[str], sums: Sequence[DocumentSums])
 
 
 def format_masked_lm_signature(name: str, masks: str, seed: int) -> str:
-    """What computed the score."""
-    how, *words = masks.split("|")
-    hidden = "|".join(["each token in turn" if name.startswith("pseudo") else how, *words])
-    return f"{name}|{hidden}|interval:bca over documents,{RESAMPLES},seed={seed}|llmkit {__version__}"
+    """Return the signature of a metric: name, masking, vocabulary, interval method and library version."""
+    masking, *vocabulary = masks.split("|")
+    variant = "|".join(["each token in turn" if name.startswith("pseudo") else masking, *vocabulary])
+    return f"{name}|{variant}|interval:bca over documents,{RESAMPLES},seed={seed}|llmkit {__version__}"

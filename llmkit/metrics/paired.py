@@ -1,4 +1,4 @@
-"""The difference of two models on the same rows: far surer than two intervals that each know nothing of the other."""
+"""Paired difference of two models on the same rows: far narrower intervals than those of two separate scores."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
 
 def bootstrap_difference(first: Statistic, second: Statistic, n: int, seed: int = 0) -> Floats:
-    """Value, low and high [M, 3] of `second - first`: the paired BCa interval over the same resamples of the n rows.
+    """Return value, low and high [M, 3] of `second - first`: a paired BCa interval over the same resamples of n rows.
 
-    Both map counts [B, n] of the same rows in the same order to values [B, M] of the same metrics, as `statistic` of
-    classification, multilabel, probabilities and regression gives them. NaN where one is undefined on the rows.
+    Both statistics map counts [B, n] of the same rows in the same order to values [B, M] of the same metrics, like
+    those of `make_classification_statistic`. NaN where one is undefined on the rows.
     Sort the rows by content to make the interval independent of their order.
     """
     import numpy as np

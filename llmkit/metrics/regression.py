@@ -1,4 +1,4 @@
-"""Scores of numbers: scipy's correlations, scikit-learn's errors, intervals from resampled rows."""
+"""Regression metrics: scipy's correlations, scikit-learn's errors, intervals from resampled rows."""
 
 from __future__ import annotations
 
@@ -24,51 +24,53 @@ REGRESSION_LIMITS = {
 
 
 def score_regression(
-    names: Sequence[str], references: Sequence[float], answers: Sequence[float], seed: int = 0
+    names: Sequence[str], references: Sequence[float], predictions: Sequence[float], seed: int = 0
 ) -> dict[str, Score]:
-    """The named metrics (of `NAMES`) with 95 % intervals, by name; all intervals read the same resamples.
+    """Score the named metrics of `REGRESSION_METRICS` with 95 % intervals; all intervals share their resamples.
 
     pearson and spearman are NaN where one side is constant. r2 of constant references is scikit-learn's: 1 without
     any error, else 0; of a single row it is NaN.
-    Neither the order of the rows nor the other names change a bit of a score.
+    Scores are bit-identical for any order of the rows and whichever other metrics are requested.
     Raises KeyError for an unknown name, ValueError for no rows or unequal lengths: callers check both.
     """
     import numpy as np
 
     from llmkit.metrics.rows import argsort_rows, check_metric_inputs, score_rows
 
-    check_metric_inputs(names, REGRESSION_METRICS, references, answers)
-    true, said = np.asarray(references, dtype=np.float64), np.asarray(answers, dtype=np.float64)
-    order = argsort_rows(true, said)
-    values = make_regression_statistic(names, true[order].tolist(), said[order].tolist())
+    check_metric_inputs(names, REGRESSION_METRICS, references, predictions)
+    true, predicted = np.asarray(references, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
+    order = argsort_rows(true, predicted)
+    values = make_regression_statistic(names, true[order].tolist(), predicted[order].tolist())
     signatures = [format_regression_signature(name, seed) for name in names]
     return score_rows(names, values, len(true), signatures, limits=REGRESSION_LIMITS, seed=seed)
 
 
-def make_regression_statistic(names: Sequence[str], references: Sequence[float], answers: Sequence[float]) -> Statistic:
-    """The function from counts [B, n] of the rows to the values [B, M] of the names; NaN where undefined."""
+def make_regression_statistic(
+    names: Sequence[str], references: Sequence[float], predictions: Sequence[float]
+) -> Statistic:
+    """Return the function from counts [B, n] of the rows to the metric values [B, M]; NaN where undefined."""
     import numpy as np
 
     from llmkit.metrics.rows import check_metric_inputs, make_mean_statistic, stack_statistics
 
-    check_metric_inputs(names, REGRESSION_METRICS, references, answers)
-    true, said = np.asarray(references, dtype=np.float64), np.asarray(answers, dtype=np.float64)
-    error = said - true
+    check_metric_inputs(names, REGRESSION_METRICS, references, predictions)
+    true, predicted = np.asarray(references, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
+    error = predicted - true
     squared = make_mean_statistic(error**2)
     parts = {
-        "pearson": lambda counts: _correlation(
-            counts, _centred(counts, _scaled(true)), _centred(counts, _scaled(said))
+        "pearson": lambda counts: _correlate(counts, _centre(counts, _scale(true)), _centre(counts, _scale(predicted))),
+        "spearman": lambda counts: _correlate(
+            counts, _compute_midranks(counts, true), _compute_midranks(counts, predicted)
         ),
-        "spearman": lambda counts: _correlation(counts, _midranks(counts, true), _midranks(counts, said)),
         "mae": make_mean_statistic(np.abs(error)),
         "rmse": lambda counts: np.sqrt(squared(counts)),
-        "r2": lambda counts: _r2(counts, true, squared(counts)),
+        "r2": lambda counts: _compute_r2(counts, true, squared(counts)),
     }
     return stack_statistics([parts[name] for name in names])
 
 
 def format_regression_signature(name: str, seed: int = 0) -> str:
-    """What computes a metric: its name, its variant, its interval and the library's version."""
+    """Return the signature of a metric: name, variant, interval method and library version."""
     from llmkit.metrics.rows import format_metric_signature
 
     return format_metric_signature(
@@ -76,16 +78,16 @@ def format_regression_signature(name: str, seed: int = 0) -> str:
     )
 
 
-def _scaled(x: Floats) -> Floats:
-    """`x` moved and scaled to at most 1, so that no square overflows."""
+def _scale(x: Floats) -> Floats:
+    """Centre `x` and scale it to at most 1, so that no square overflows."""
     import numpy as np
 
-    moved = x - x.mean()
-    return moved / (np.abs(moved).max() or 1.0)
+    centred = x - x.mean()
+    return centred / (np.abs(centred).max() or 1.0)
 
 
-def _constant(counts: Floats, x: Floats) -> Indicators:
-    """Whether the drawn rows [B] all hold the same number."""
+def _is_constant(counts: Floats, x: Floats) -> Indicators:
+    """Return whether the drawn rows of each resample have the same number, [B]."""
     import numpy as np
 
     drawn = counts > 0
@@ -93,16 +95,16 @@ def _constant(counts: Floats, x: Floats) -> Indicators:
     return constant
 
 
-def _centred(counts: Floats, x: Floats) -> Floats:
-    """Each row's distance [B, n] from the mean of the resample; exactly 0 where the drawn rows are all equal."""
+def _centre(counts: Floats, x: Floats) -> Floats:
+    """Return each row minus the mean of the resample, [B, n]; exactly 0 where all drawn rows are equal."""
     import numpy as np
 
     mean = counts @ x / counts.sum(axis=1)
-    return np.where(_constant(counts, x)[:, None], 0.0, x - mean[:, None])
+    return np.where(_is_constant(counts, x)[:, None], 0.0, x - mean[:, None])
 
 
-def _midranks(counts: Floats, x: Floats) -> Floats:
-    """Each row's rank [B, n] in the resample, ties sharing the mean of theirs, less the mean rank."""
+def _compute_midranks(counts: Floats, x: Floats) -> Floats:
+    """Return each row's rank in the resample minus the mean rank, [B, n]; ties get their mean rank."""
     import numpy as np
     from scipy.sparse import csr_array
 
@@ -113,8 +115,8 @@ def _midranks(counts: Floats, x: Floats) -> Floats:
     return middle[group].T
 
 
-def _correlation(counts: Floats, x: Floats, y: Floats) -> Floats:
-    """The correlation [B] of centred x and y [B, n]; NaN where one of them is all 0."""
+def _correlate(counts: Floats, x: Floats, y: Floats) -> Floats:
+    """Return the correlation [B] of centred x and y [B, n]; NaN where one of them is all 0."""
     import numpy as np
 
     xx, yy, xy = ((counts * a * b).sum(axis=1) for a, b in ((x, x), (y, y), (x, y)))
@@ -122,12 +124,12 @@ def _correlation(counts: Floats, x: Floats, y: Floats) -> Floats:
     return np.divide(xy, spread, out=np.full_like(xy, np.nan), where=spread > 0)
 
 
-def _r2(counts: Floats, true: Floats, squared_error: Floats) -> Floats:
-    """1 less the mean squared error over the variance of the references, [B]."""
+def _compute_r2(counts: Floats, true: Floats, squared_error: Floats) -> Floats:
+    """Return 1 minus the mean squared error divided by the variance of the references, [B]."""
     import numpy as np
 
     n = counts.sum(axis=1)
-    variance = (counts * _centred(counts, true) ** 2).sum(axis=1) / n
+    variance = (counts * _centre(counts, true) ** 2).sum(axis=1) / n
     where_constant = np.where(squared_error > 0, 1.0, 0.0)
     unexplained = np.divide(squared_error, variance, out=where_constant, where=variance > 0)
     return np.where(n < 2, np.nan, 1 - unexplained)

@@ -1,4 +1,4 @@
-"""What a metric gives: a value, the interval around it, and how both were computed."""
+"""The result of a metric: a value, its interval, and a signature of how both were computed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Score:
-    """A metric's value and 95 % interval (low <= value <= high), and the signature of what computed them.
+    """A metric's value with its 95 % interval (low <= value <= high), and the signature of their computation.
 
-    A metric that these rows leave undefined (the ROC-AUC of rows of one label) has NaN for all three numbers.
+    All three numbers are NaN where the metric is undefined (for example ROC-AUC of rows with one label).
     """
 
     value: float
@@ -19,7 +19,7 @@ class Score:
     signature: str
 
     def as_dict(self) -> dict[str, float | str | None]:
-        """The score as `metrics.json` holds it: `value`, `low`, `high` (None for NaN), `signature`."""
+        """Return the score as in `metrics.json`: `value`, `low`, `high` (None for NaN), `signature`."""
         return {
             key: None if isinstance(part, float) and math.isnan(part) else part for key, part in asdict(self).items()
         }

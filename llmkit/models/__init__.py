@@ -1,1 +1,1 @@
-"""Weights: found, loaded, checked for fit, hashed, saved."""
+"""Models and tokenizers: locating, loading, checking, adapting and saving them."""

@@ -1,4 +1,4 @@
-"""Which fields of a model's config a recipe may change."""
+"""Checks of the fields of a model's config that a recipe may override."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LLMKIT_CONFIG_FIELDS = (
 
 
 def check_config_overrides(ref: ModelRef, config: PreTrainedConfig, overrides: Mapping[str, Any]) -> None:
-    """Raise RecipeError where a change is not the recipe's to make, or names no field of the model's config."""
+    """Raise RecipeError for an override that is reserved or not a field of the model's config."""
     check_reserved_fields(overrides)
     for key in overrides:
         if key.startswith("_") or not hasattr(config, key) or callable(getattr(config, key)):
@@ -27,13 +27,13 @@ def check_config_overrides(ref: ModelRef, config: PreTrainedConfig, overrides: M
 
 
 def list_overridable_fields(config: PreTrainedConfig) -> list[str]:
-    """The fields of a config that a recipe may change."""
-    elsewhere = (*TASK_CONFIG_FIELDS, *LLMKIT_CONFIG_FIELDS, "dtype", "torch_dtype")
-    return sorted(key for key in config.to_dict() if key not in elsewhere and not key.startswith(("_", "output_")))
+    """List the fields of a config that a recipe may override."""
+    reserved = (*TASK_CONFIG_FIELDS, *LLMKIT_CONFIG_FIELDS, "dtype", "torch_dtype")
+    return sorted(key for key in config.to_dict() if key not in reserved and not key.startswith(("_", "output_")))
 
 
 def check_reserved_fields(keys: Iterable[str]) -> None:
-    """Raise RecipeError for a field that the task, llmkit or another key of the recipe decides."""
+    """Raise RecipeError for a field that is set by the task, by llmkit or by another key of the recipe."""
     for key in keys:
         if key in TASK_CONFIG_FIELDS:
             raise RecipeError(f"model.config.{key}: the task decides it", "leave it out")

@@ -1,4 +1,4 @@
-"""Where the work runs and in what precision: rules, not timings, so that the same machine always answers the same."""
+"""Device and precision, chosen by rules instead of timings, so that a machine always chooses the same."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MIN_BF16_HIDDEN_SIZE = 256  # below this hidden size bf16 on a CPU gains nothing
 
 
 def get_device() -> torch.device:
-    """The accelerator where there is one, else the CPU."""
+    """Get the accelerator if there is one, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     if torch.backends.mps.is_available():
@@ -23,16 +23,21 @@ def get_device() -> torch.device:
 
 
 def choose_precision(requested: str, hidden_size: int, device: torch.device) -> tuple[str, str]:
-    """The precision to train in and why. Raises RecipeError where the machine cannot do the one that was asked for."""
+    """Choose the training precision; returns it with the reason.
+
+    Raises RecipeError if the device does not support the requested one.
+    """
     if requested == "fp32":
         return "fp32", "asked for"
     if device.type == "cuda":
-        able = torch.cuda.is_bf16_supported(including_emulation=False)
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         if requested == "auto":
             return (
-                ("bf16", f"{torch.cuda.get_device_name(device)} has it") if able else ("fp32", "this GPU has no bf16")
+                ("bf16", f"{torch.cuda.get_device_name(device)} has it")
+                if has_bf16
+                else ("fp32", "this GPU has no bf16")
             )
-        if requested == "bf16" and not able:
+        if requested == "bf16" and not has_bf16:
             raise RecipeError("train.precision: this GPU has no bf16", "write train.precision=fp16 or fp32")
         return requested, "asked for"
     if requested == "fp16":
@@ -43,24 +48,24 @@ def choose_precision(requested: str, hidden_size: int, device: torch.device) -> 
         return "bf16", "asked for"
     if device.type != "cpu":
         return "fp32", f"on {device.type} bf16 is not tested"
-    units = get_cpu_bf16_unit()
-    if not units:
+    unit = get_cpu_bf16_unit()
+    if not unit:
         return "fp32", "this CPU has no bf16 units"
     if hidden_size < MIN_BF16_HIDDEN_SIZE:
         return "fp32", f"hidden size {hidden_size} is below {MIN_BF16_HIDDEN_SIZE}"
-    return "bf16", f"this CPU has {units}"
+    return "bf16", f"this CPU has {unit}"
 
 
 def get_cpu_bf16_unit() -> str | None:
-    """The unit that multiplies bf16 on this CPU: `AMX`, `AVX-512 bf16`, or None."""
+    """Get the bf16 instruction set of this CPU: `AMX`, `AVX-512 bf16`, or None."""
     if torch.cpu._is_amx_tile_supported():
         return "AMX"
     return "AVX-512 bf16" if torch.cpu._is_avx512_bf16_supported() else None
 
 
 def describe_hardware() -> dict[str, Any]:
-    """What the manifest says of the machine."""
-    about: dict[str, Any] = {
+    """Describe the machine for the manifest."""
+    hardware: dict[str, Any] = {
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
         "cores": os.cpu_count(),
@@ -69,5 +74,5 @@ def describe_hardware() -> dict[str, Any]:
         "cpu_bf16": get_cpu_bf16_unit(),
     }
     if torch.cuda.is_available():
-        about["gpu"] = torch.cuda.get_device_name()
-    return about
+        hardware["gpu"] = torch.cuda.get_device_name()
+    return hardware

@@ -1,6 +1,6 @@
-"""What a masked language model says of hidden tokens: sums of losses, and the likeliest tokens.
+"""Predictions of a masked language model for masked tokens: loss sums and the most probable tokens.
 
-The logits of all positions of all rows are never held at once: the head runs where something is asked.
+The head runs only at the requested positions, so that the logits of all positions are never in memory at once.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from llmkit.data.corpus.masking import IGNORE_INDEX
 from llmkit.models.fast import sparse_head
 
 MaskedBatch = dict[str, Tensor]
-MASKED_COPIES_PER_BATCH = 64  # copies of a text, each with another token hidden
+MASKED_COPIES_PER_BATCH = 64  # copies of a text, each with another token masked
 
 
 def can_select_positions(model: PreTrainedModel, batch: MaskedBatch) -> bool:
-    """Whether the head may run where something is asked only: tried on two short rows of the batch."""
-    two = {name: tensor[-2:, :32] for name, tensor in batch.items()}
-    return sparse_head.has_positionwise_head(model, two)
+    """Check on two short rows of the batch whether the head may run only at selected positions."""
+    two_rows = {name: tensor[-2:, :32] for name, tensor in batch.items()}
+    return sparse_head.has_positionwise_head(model, two_rows)
 
 
 def select_logits(model: PreTrainedModel, inputs: MaskedBatch, positions: Tensor, sparse: bool) -> Tensor:
-    """The logits [n, words], float32, of the positions that are true in `wanted` [rows, length], row by row."""
+    """Compute float32 logits [n, vocabulary] at the true entries of `positions` [rows, length], in row order."""
     if sparse:
         with sparse_head.use_sparse_head(model, positions):
             return model(**inputs).logits[0].float()
-    # One row at a time: this head wants all positions of it.
+    # One row at a time: this head needs all positions of a row.
     parts = [
         model(**{name: tensor[at : at + 1] for name, tensor in inputs.items()}).logits[0][positions[at]]
         for at in range(len(positions))
@@ -39,16 +39,16 @@ def select_logits(model: PreTrainedModel, inputs: MaskedBatch, positions: Tensor
 
 
 def sum_masked_losses(model: PreTrainedModel, batch: MaskedBatch, sparse: bool) -> list[dict[str, float]]:
-    """For each row: the summed loss in nats of its labelled tokens, how many they are, and how many were right."""
+    """Sum each row's loss over its labelled tokens, in nats; also counts these tokens and the correct predictions."""
     labels = batch["labels"]
-    wanted = labels != IGNORE_INDEX
+    selected = labels != IGNORE_INDEX
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-    logits, asked = select_logits(model, inputs, wanted, sparse), labels[wanted]
-    losses = cross_entropy(logits, asked, reduction="none").double()
-    right = (logits.argmax(-1) == asked).double()
-    row = wanted.nonzero()[:, 0]
-    none = torch.zeros(len(labels), dtype=torch.float64, device=row.device)
-    totals = [none.index_add(0, row, one).tolist() for one in (losses, torch.ones_like(losses), right)]
+    logits, targets = select_logits(model, inputs, selected, sparse), labels[selected]
+    losses = cross_entropy(logits, targets, reduction="none").double()
+    correct = (logits.argmax(-1) == targets).double()
+    row = selected.nonzero()[:, 0]
+    zeros = torch.zeros(len(labels), dtype=torch.float64, device=row.device)
+    totals = [zeros.index_add(0, row, values).tolist() for values in (losses, torch.ones_like(losses), correct)]
     by_row = zip(*totals, strict=True)
     return [dict(zip(("loss", "masked", "correct"), values, strict=True)) for values in by_row]
 
@@ -56,40 +56,39 @@ def sum_masked_losses(model: PreTrainedModel, batch: MaskedBatch, sparse: bool) 
 def sum_pseudo_losses(
     model: PreTrainedModel, batch: MaskedBatch, mask_token_id: int, special_token_counts: tuple[int, int], sparse: bool
 ) -> list[dict[str, float]]:
-    """For each row: the summed loss of each of its tokens with that token alone hidden, and how many tokens it has.
+    """Sum each row's loss over all its tokens, masking one at a time (pseudo-log-likelihood); also counts the tokens.
 
-    `around`: how many special tokens stand before and after the text.
-
+    `special_token_counts` are the numbers of special tokens before and after the text.
     Source: Salazar et al. 2020, doi:10.18653/v1/2020.acl-main.240.
     """
-    whole = torch.where(batch["labels"] != IGNORE_INDEX, batch["labels"], batch["input_ids"])
-    found = []
-    for ids, attended in zip(whole, batch["attention_mask"], strict=True):
+    unmasked = torch.where(batch["labels"] != IGNORE_INDEX, batch["labels"], batch["input_ids"])
+    sums = []
+    for ids, attended in zip(unmasked, batch["attention_mask"], strict=True):
         length = int(attended.sum())
-        places = torch.arange(special_token_counts[0], length - special_token_counts[1], device=ids.device)
+        text_positions = torch.arange(special_token_counts[0], length - special_token_counts[1], device=ids.device)
         total = 0.0
-        for some in places.split(MASKED_COPIES_PER_BATCH) if len(places) else ():
+        for some in text_positions.split(MASKED_COPIES_PER_BATCH) if len(text_positions) else ():
             copies = ids[:length].repeat(len(some), 1)
             rows = torch.arange(len(some), device=ids.device)
             copies[rows, some] = mask_token_id
-            wanted = torch.zeros_like(copies, dtype=torch.bool)
-            wanted[rows, some] = True
+            selected = torch.zeros_like(copies, dtype=torch.bool)
+            selected[rows, some] = True
             inputs = {"input_ids": copies, "attention_mask": torch.ones_like(copies)}
-            logits = select_logits(model, inputs, wanted, sparse)
+            logits = select_logits(model, inputs, selected, sparse)
             total += float(cross_entropy(logits, ids[some], reduction="sum"))
-        found.append({"pseudo_loss": total, "tokens": float(len(places))})
-    return found
+        sums.append({"pseudo_loss": total, "tokens": float(len(text_positions))})
+    return sums
 
 
 def predict_masked_tokens(
     model: PreTrainedModel, batch: MaskedBatch, mask_token_id: int, top_k: int, sparse: bool
 ) -> list[list[list[tuple[int, float]]]]:
-    """For each row and each mask in it, the `count` likeliest tokens with their probabilities."""
-    wanted = batch["input_ids"] == mask_token_id
-    chances = select_logits(model, batch, wanted, sparse).softmax(-1)
-    best, tokens = chances.topk(min(top_k, chances.shape[-1]))
+    """Predict the `top_k` most probable tokens with their probabilities for each mask token of each row."""
+    selected = batch["input_ids"] == mask_token_id
+    probabilities = select_logits(model, batch, selected, sparse).softmax(-1)
+    best, tokens = probabilities.topk(min(top_k, probabilities.shape[-1]))
     options = [list(zip(*pair, strict=True)) for pair in zip(tokens.tolist(), best.tolist(), strict=True)]
-    rows: list[list[Any]] = [[] for _ in range(len(wanted))]
-    for row, one in zip(wanted.nonzero()[:, 0].tolist(), options, strict=True):
-        rows[row].append(one)
+    rows: list[list[Any]] = [[] for _ in range(len(selected))]
+    for row, predictions in zip(selected.nonzero()[:, 0].tolist(), options, strict=True):
+        rows[row].append(predictions)
     return rows

@@ -1,4 +1,4 @@
-"""Body and head of a loaded model: the body is what the files hold, a head may be new."""
+"""Base model and task head of a loaded model: shape checks, and initialization of the output layer."""
 
 from __future__ import annotations
 
@@ -15,118 +15,120 @@ from llmkit.models.sources.model_ref import ModelRef
 
 
 def is_in_base_model(model: PreTrainedModel, key: str) -> bool:
-    """Whether the module or weight `key` is of the encoder, not of the task's head."""
+    """Check whether the module or weight `key` belongs to the base model, not to the task's head."""
     return key.startswith(f"{model.base_model_prefix}.")
 
 
 def check_base_shapes(
     ref: ModelRef, model: PreTrainedModel, mismatched: Iterable[tuple[str, Any, Any]], overridden: Sequence[str]
 ) -> None:
-    """Raise ModelError where a weight of the body has another shape in the files: it would be drawn at random.
+    """Raise ModelError if a base model weight has another shape in the files: it would be randomly initialized.
 
-    `changed` names the fields that the recipe changed, for the mend.
+    `mismatched` has (name, shape in the files, shape by the config); `overridden` are the config fields that the recipe
+    set, for the fix.
     """
-    for key, held, wanted in sorted(mismatched):
+    for key, saved, expected in sorted(mismatched):
         if is_in_base_model(model, key):
-            mend = (
-                f"leave out model.config.{' and model.config.'.join(overridden)}"
-                if overridden
-                else "mend its config.json"
-            )
+            fields = " and ".join(f"model.config.{field}" for field in overridden)
+            fix = f"leave out {fields}" if overridden else "fix its config.json"
             raise ModelError(
-                f"{ref.name}: {key} is {format_shape(held)} in its files, {format_shape(wanted)} by its config", mend
+                f"{ref.name}: {key} is {format_shape(saved)} in its files, {format_shape(expected)} by its config", fix
             )
 
 
 def format_shape(sizes: Iterable[int]) -> str:
+    """Format a shape as `130 x 32`."""
     return " x ".join(f"{size:,}" for size in sizes)
 
 
 def find_unused_weights(model: PreTrainedModel, unexpected: Iterable[str]) -> tuple[str, ...]:
-    """Those of the `unexpected` weights that belong to the body; heads of other tasks and old buffers do not."""
-    body = model.base_model
-    parts = {part for part, module in body.named_children()}
-    buffers = {key for key, _ in body.named_buffers()}
+    """Find the `unexpected` weights that belong to the base model, not to heads of other tasks or old buffers."""
+    base_model = model.base_model
+    parts = {part for part, module in base_model.named_children()}
+    buffers = {key for key, _ in base_model.named_buffers()}
     found = []
     for key in unexpected:
-        plain = key.removeprefix(f"{model.base_model_prefix}.")
-        if plain.partition(".")[0] in parts and plain not in buffers:
+        name = key.removeprefix(f"{model.base_model_prefix}.")
+        if name.partition(".")[0] in parts and name not in buffers:
             found.append(key)
     return tuple(sorted(found))
 
 
 def reinit_output_layer(ref: ModelRef, model: PreTrainedModel, new_weights: Sequence[str]) -> list[str]:
-    """Draw the layer anew that gives one output a label, where it is not `fresh` already; the names of its weights.
+    """Reinitialize the layer with one output per label, unless it is in `new_weights`; returns its weight names.
 
-    Raises ModelError where the head has no such layer.
+    Raises ModelError if the head has no such layer.
     """
     labels = model.config.num_labels
     layers = find_output_layers(model)
     if not layers:
-        raise ModelError(f"{ref.name}: its head was trained for other labels and has no layer of one output a label",
+        raise ModelError(f"{ref.name}: its head was trained for other labels and has no layer with one output per "
+                         "label",
                          "name a model without a head")  # fmt: skip
-    drawn = []
+    initialized = []
     for path, layer in layers:
         if f"{path}.weight" not in new_weights:
-            # A new module: transformers does not draw weights that it has marked as loaded.
+            # A new module, because transformers does not initialize weights that it has marked as loaded.
             new = nn.Linear(layer.in_features, labels, layer.bias is not None, dtype=layer.weight.dtype)
             with explain_init_errors(ref, model.config):
                 model._init_weights(new)
             model.set_submodule(path, new)
-            drawn += [f"{path}.{key}" for key, _ in new.named_parameters()]
-    return drawn
+            initialized += [f"{path}.{key}" for key, _ in new.named_parameters()]
+    return initialized
 
 
 @contextmanager
 def explain_init_errors(ref: ModelRef, config: PreTrainedConfig) -> Iterator[None]:
-    """Say of fresh weights that could not be drawn that their spread is to blame, where it is no number above 0.
+    """Re-raise an initialization failure as a ModelError if `initializer_range` is not positive.
 
-    0 is not refused as such: most families take their default for it, ModernBERT divides by it.
+    0 itself is accepted: most families use their default instead; ModernBERT divides by it.
     """
     try:
         yield
-    except (ZeroDivisionError, RuntimeError) as fault:
-        spread = getattr(config, "initializer_range", None)
-        if not isinstance(spread, float) or spread > 0 or (spread == 0 and not isinstance(fault, ZeroDivisionError)):
+    except (ZeroDivisionError, RuntimeError) as error:
+        value = getattr(config, "initializer_range", None)
+        if not isinstance(value, float) or value > 0 or (value == 0 and not isinstance(error, ZeroDivisionError)):
             raise
-        what = f"{ref.name}: model.config.initializer_range {spread}: no {config.model_type} can be drawn with it"
-        raise ModelError(what, "write a number above 0, such as model.config.initializer_range=0.02") from fault
+        raise ModelError(f"{ref.name}: model.config.initializer_range {value}: a {config.model_type} cannot be "
+                         "initialized with it",
+                         "write a number above 0, such as model.config.initializer_range=0.02") from error  # fmt: skip
 
 
 def find_output_layers(model: PreTrainedModel) -> list[tuple[str, nn.Linear]]:
-    """The layers of the head that give one output a label, by name."""
+    """Find the linear layers of the head with one output per label, as (name, layer) pairs."""
     linear = [(path, layer) for path, layer in model.named_modules() if isinstance(layer, nn.Linear)]
     return [
         (path, layer)
         for path, layer in linear
-        # One of LoRA's small matrices may have as many rows.
+        # A LoRA matrix may happen to have as many rows.
         if layer.out_features == model.config.num_labels and not is_in_base_model(model, path) and ".lora_" not in path
     ]
 
 
 def init_output_bias(model: PreTrainedModel, new_weights: Iterable[str], values: Sequence[float]) -> bool:
-    """Give the last layer's bias the values of `start`, one an output, where it is `fresh`; whether it was."""
+    """Set the output layer's bias to `values` [outputs] if it is in `new_weights`; returns whether it was set."""
     layers = [layer for _, layer in find_output_layers(model)]
     layer = model.get_output_embeddings() or (layers[0] if len(layers) == 1 else None)
     bias = getattr(layer, "bias", None)
-    names = {name for name, one in model.named_parameters(remove_duplicate=False) if one is bias}
+    names = {name for name, weight in model.named_parameters(remove_duplicate=False) if weight is bias}
     if bias is None or len(bias) < len(values) or not names.intersection(new_weights):
         return False
     with torch.no_grad():
-        bias.fill_(min(values))  # a vocabulary may be rounded up: nothing has those numbers
+        bias.fill_(min(values))  # a rounded-up vocabulary has more outputs than tokens
         bias[: len(values)] = torch.tensor(values)
     return True
 
 
 def rescale_output_layer(model: PreTrainedModel, scale: float, shift: float) -> None:
-    """Make the head say `scale * y + shift` where it said y, in place.
+    """Rescale the head's output y to `scale * y + shift`, in place.
 
-    Raises ModelError where its last layer cannot say that.
+    Raises ModelError if it has no single output layer with a bias.
     """
     layers = find_output_layers(model)
     if len(layers) != 1 or layers[0][1].bias is None:
-        kind = type(model).__name__
-        raise ModelError(f"{kind} has no single last layer with a bias", "name a BERT-like encoder for numbers")
+        raise ModelError(
+            f"{type(model).__name__} has no single last layer with a bias", "name a BERT-like encoder for regression"
+        )
     layer = layers[0][1]
     with torch.no_grad():
         layer.weight.mul_(scale)

@@ -1,9 +1,9 @@
-"""The networks that came before transformers, as models like any other: recurrent, convolutional, bag of embeddings.
+"""RNN, CNN and bag-of-embeddings text classifiers as transformers models.
 
-Importing this file teaches transformers their model types: after `import llmkit.models.networks` the Auto classes load
-a folder that such a network was saved in. Padding changes no answer, on whichever side it stands.
+Importing this module registers their model types: after `import llmkit.models.networks` the Auto classes load
+folders of saved networks. Padding, left or right, does not change predictions.
 """
-# No `from __future__ import annotations`: it would hide the types of the fields from `strict`, which checks them.
+# No `from __future__ import annotations`: `strict` checks the fields and needs their types as objects.
 
 import math
 from dataclasses import field
@@ -22,7 +22,7 @@ RNN_CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru":
 
 @strict
 class NetworkConfig(PreTrainedConfig):
-    """What every network has: a table of words, and dropout before and behind what reads them."""
+    """Fields of every network: word embeddings, and dropout before and after the encoder."""
 
     vocab_size: int = 30522
     embedding_size: int = 100
@@ -30,14 +30,14 @@ class NetworkConfig(PreTrainedConfig):
     initializer_range: float | int = 0.1
     pad_token_id: int | None = 0
 
-    positive_fields: ClassVar[tuple[str, ...]] = ("vocab_size", "embedding_size")  # fields that are at least 1
+    positive_fields: ClassVar[tuple[str, ...]] = ("vocab_size", "embedding_size")  # must be at least 1
 
     def validate_ranges(self) -> None:
-        """Raise ValueError for a number that no network can be built with."""
+        """Raise ValueError for a number that is out of range."""
         for name in self.positive_fields:
-            found = getattr(self, name)
-            if min(found if isinstance(found, list) else [found], default=0) < 1:
-                raise ValueError(f"{name} {found} is out of range; it must be at least 1")
+            value = getattr(self, name)
+            if min(value if isinstance(value, list) else [value], default=0) < 1:
+                raise ValueError(f"{name} {value} is out of range; it must be at least 1")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout {self.dropout} is out of range; it must be at least 0 and below 1")
         if not 0 < self.initializer_range < math.inf:
@@ -46,7 +46,7 @@ class NetworkConfig(PreTrainedConfig):
 
 @strict
 class RecurrentConfig(NetworkConfig):
-    """A recurrent network: `hidden_size` units a direction in each of `num_hidden_layers` layers."""
+    """Config of a recurrent network: `hidden_size` units per direction in each of `num_hidden_layers` layers."""
 
     model_type = "llmkit-recurrent"
     positive_fields = (*NetworkConfig.positive_fields, "hidden_size", "num_hidden_layers")
@@ -59,7 +59,7 @@ class RecurrentConfig(NetworkConfig):
 
 @strict
 class ConvolutionalConfig(NetworkConfig):
-    """A convolutional network: `num_filters` filters of each of `kernel_sizes` words."""
+    """Config of a convolutional network: `num_filters` filters for each of `kernel_sizes`, in words."""
 
     model_type = "llmkit-convolutional"
     positive_fields = (*NetworkConfig.positive_fields, "num_filters", "kernel_sizes")
@@ -70,13 +70,13 @@ class ConvolutionalConfig(NetworkConfig):
 
 @strict
 class BagConfig(NetworkConfig):
-    """The mean of the words' embeddings, and nothing else."""
+    """Config of a network that averages word embeddings."""
 
     model_type = "llmkit-bag"
 
 
 class WordEmbeddings(nn.Module):
-    """What every body begins with: the words' embeddings, and dropout on them."""
+    """Base class of the encoders: word embeddings with dropout."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -84,13 +84,13 @@ class WordEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def embed(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """The embeddings [rows, length, E], zero behind each text's end, and where its words are [rows, length, 1]."""
-        inside = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None])[..., None]
-        return self.dropout(self.words(ids)) * inside, inside
+        """Embed ids [rows, length]; returns embeddings [rows, length, E], zero after a text, and the mask."""
+        mask = (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None])[..., None]
+        return self.dropout(self.words(ids)) * mask, mask
 
 
 class RecurrentEncoder(WordEmbeddings):
-    """The largest value that each unit takes over the words, in both directions where it has them."""
+    """RNN, LSTM or GRU with max pooling over the words; forward returns [rows, units * directions]."""
 
     def __init__(self, config: RecurrentConfig) -> None:
         super().__init__(config)
@@ -109,7 +109,7 @@ class RecurrentEncoder(WordEmbeddings):
 
 
 class ConvolutionalEncoder(WordEmbeddings):
-    """The largest value that each filter takes over the words. Source: Kim 2014, arXiv:1408.5882."""
+    """Convolutions with max pooling over the words. Source: Kim 2014, arXiv:1408.5882."""
 
     def __init__(self, config: ConvolutionalConfig) -> None:
         super().__init__(config)
@@ -120,31 +120,31 @@ class ConvolutionalEncoder(WordEmbeddings):
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         embedded, _ = self.embed(ids, lengths)
-        found = []
+        pooled = []
         for convolution in self.filters:
             size = convolution.kernel_size[0]
-            # A text that is shorter than the kernel is read once, with zeros behind it, as long as the batch may be.
+            # A text shorter than the kernel is read once, padded with zeros, however long the batch is.
             values = convolution(nn.functional.pad(embedded.transpose(1, 2), (0, size - 1))).relu()
-            places = (lengths - size + 1).clamp(min=1)
-            outside = torch.arange(values.shape[2], device=ids.device) >= places[:, None]
-            found.append(values.masked_fill(outside[:, None], 0.0).amax(2))  # no value is below 0
-        return torch.cat(found, 1)
+            counts = (lengths - size + 1).clamp(min=1)
+            outside = torch.arange(values.shape[2], device=ids.device) >= counts[:, None]
+            pooled.append(values.masked_fill(outside[:, None], 0.0).amax(2))  # ReLU outputs are never negative
+        return torch.cat(pooled, 1)
 
 
 class BagEncoder(WordEmbeddings):
-    """The mean of the words' embeddings."""
+    """Mean of the word embeddings."""
 
     def __init__(self, config: BagConfig) -> None:
         super().__init__(config)
         self.out_features = config.embedding_size
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        embedded, inside = self.embed(ids, lengths)
-        return embedded.sum(1) / inside.sum(1)
+        embedded, mask = self.embed(ids, lengths)
+        return embedded.sum(1) / mask.sum(1)
 
 
 class Network(PreTrainedModel):
-    """A body that turns texts into features, and a layer that turns features into one logit a label."""
+    """An encoder of texts and a linear classifier with one logit per label."""
 
     config_class: type[NetworkConfig]
     encoder_class: ClassVar[type[WordEmbeddings]]
@@ -154,29 +154,30 @@ class Network(PreTrainedModel):
         super().__init__(config)
         self.network = self.encoder_class(config)
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(self.network.features, config.num_labels)
+        self.classifier = nn.Linear(self.network.out_features, config.num_labels)
         self.post_init()
 
     def forward(
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,  # noqa: ARG002  (tokenizers made for others give it)
+        token_type_ids: Tensor | None = None,  # noqa: ARG002  (tokenizers of other models pass it)
         labels: Tensor | None = None,
     ) -> SequenceClassifierOutput:
-        """Logits [rows, labels] for ids [rows, length]; the loss too where labels are given."""
+        """Compute logits [rows, labels] for ids [rows, length], and the loss if labels are given."""
         mask = input_ids != self.config.pad_token_id if attention_mask is None else attention_mask.bool()
-        order = (~mask).sort(dim=1, stable=True).indices  # words first, padding behind
+        order = (~mask).sort(dim=1, stable=True).indices  # words first, then padding
         features = self.network(input_ids.gather(1, order), mask.sum(1).clamp(min=1))
         logits = self.classifier(self.dropout(features))
         loss = None if labels is None else self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
     def get_input_embeddings(self) -> nn.Module:
+        """Get the embedding table."""
         return self.network.words
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Draw the weights of one module: words from a normal distribution, all else as torch does."""
+        """Initialize one module: embeddings from a normal distribution, everything else as torch does."""
         if isinstance(module, nn.Embedding):
             init.normal_(module.weight, std=self.config.initializer_range)
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
@@ -212,7 +213,7 @@ class BagForSequenceClassification(Network):
 
 
 def build_network_config(kind: str, **fields: Any) -> NetworkConfig:
-    """The config of a network by the name that `--model` has for it. Raises what `strict` does for a wrong field."""
+    """Build the config of a network by its name in `--model`. Raises StrictDataclassError for an invalid field."""
     if kind in RNN_CELLS:
         return RecurrentConfig(cell=kind, **fields)
     return {"cnn": ConvolutionalConfig, "bag": BagConfig}[kind](**fields)

@@ -1,1 +1,1 @@
-"""What to do: the recipe's sections, its loader, and the recipes that ship with llmkit."""
+"""Recipes: loading and checking, and the catalog of shipped recipes; their schema is in llmkit/schema.py."""

@@ -1,4 +1,4 @@
-"""The recipes that ship with llmkit: list, find, show, copy."""
+"""Catalog of the recipes that ship with llmkit: list, find and copy them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from llmkit.errors import MissingInputError, OutputError, find_nearest_word
 from llmkit.tasks import list_tasks
 
 DATA_SUFFIXES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".json", ".parquet", ".txt", ".gz", ".zip")
-PROFILES_FOLDER = "profiles"  # a folder of what launchers read: no recipes
+PROFILES_FOLDER = "profiles"  # a folder of launcher configurations, not recipes
 RECIPE_SECTIONS = ("model", "data", "train", "eval", *list_tasks())
 
 
 def get_recipes_folder() -> Path:
-    """The folder of shipped recipes: inside the wheel, or beside the package in an editable install."""
+    """Return the folder of shipped recipes: inside the wheel, or next to the package in an editable install."""
     package = Path(__file__).parents[1]
     inside = package / "_recipes"
     return inside if inside.is_dir() else package.parent / "recipes"
 
 
 def list_recipes() -> dict[str, str]:
-    """Each shipped recipe's name (`classify/bbc-headlines`) and the first line of its header."""
+    """Map the name of each shipped recipe (`classify/bbc-headlines`) to the first line of its header."""
     return {
         path.relative_to(get_recipes_folder()).with_suffix("").as_posix(): path.read_text(encoding="utf-8")
         .split("\n")[0]
@@ -31,7 +31,7 @@ def list_recipes() -> dict[str, str]:
 
 
 def find_recipe(name: str) -> Path:
-    """The recipe file that `name` means: a path, or a shipped recipe's name. Raises MissingInputError."""
+    """Find a recipe file by its path, or by the name of a shipped recipe. Raises MissingInputError."""
     path = Path(name)
     if path.suffix.lower() in DATA_SUFFIXES or name.startswith("pkg://"):
         raise MissingInputError(f"{name}: data, not a recipe", f"write --train {name}")
@@ -39,27 +39,26 @@ def find_recipe(name: str) -> Path:
         return path
     if "." in name and name.split(".")[0] in RECIPE_SECTIONS:
         raise MissingInputError(f"{name}: no such recipe", f"a key is changed as {name}=VALUE, without spaces")
-    bare = name.removeprefix("recipes/").removesuffix(".yaml")
-    shipped = get_recipes_folder() / f"{bare}.yaml"
-    if bare in list_recipes():
-        return shipped
+    stem = name.removeprefix("recipes/").removesuffix(".yaml")
+    if stem in list_recipes():
+        return get_recipes_folder() / f"{stem}.yaml"
     if path.is_dir():
         raise MissingInputError(f"{name}: a folder, not a recipe", f"name its {name.rstrip('/')}/recipe.yaml")
-    beside = [str(one) for one in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-    near = find_nearest_word(name, beside) or find_nearest_word(bare, list(list_recipes()))
-    mend = f"did you mean '{near}'?" if near else "`llmkit recipes list` names the shipped ones"
-    raise MissingInputError(f"{name}: no such recipe", mend)
+    siblings = [str(one) for one in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+    near = find_nearest_word(name, siblings) or find_nearest_word(stem, list(list_recipes()))
+    fix = f"did you mean '{near}'?" if near else "`llmkit recipes list` names the shipped ones"
+    raise MissingInputError(f"{name}: no such recipe", fix)
 
 
 def copy_recipe(name: str, target: Path) -> Path:
-    """The path of a fresh copy of a recipe; `target` is a file to make or a folder. Never overwrites."""
+    """Copy a recipe to `target`, a new file or a folder, and return the path of the copy. Never overwrites."""
     source = find_recipe(name)
-    place = target / source.name if target.is_dir() else target
+    path = target / source.name if target.is_dir() else target
     try:
-        with place.open("x", encoding="utf-8") as file:
+        with path.open("x", encoding="utf-8") as file:
             file.write(source.read_text(encoding="utf-8"))
     except FileExistsError:
-        raise OutputError(f"{place}: exists", "name another file") from None
-    except OSError as fault:
-        raise OutputError(f"{place}: {fault.strerror}", "name a folder that exists and can be written") from None
-    return place
+        raise OutputError(f"{path}: exists", "name another file") from None
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror}", "name a folder that exists and can be written") from None
+    return path

@@ -1,4 +1,4 @@
-"""A recipe as it was given: plain values from YAML and KEY=VALUE, and the place that each came from."""
+"""Parsing of recipes: plain values from YAML and KEY=VALUE texts, with the origin of each for error messages."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 from llmkit.errors import RecipeError
 
-KeyPath = tuple[str, ...]  # a dotted key, cut at its dots
-# What an unquoted word is: the core schema of YAML 1.2 and nothing else, so that dates and 1_000 stay text.
+KeyPath = tuple[str, ...]  # a dotted key, split at its dots
+# Types of unquoted words: only the core schema of YAML 1.2, so that dates and 1_000 stay text.
 YAML_SCALARS = (
     (re.compile(r"~|null|Null|NULL|"), lambda _: None),
     (re.compile(r"true|True|TRUE|false|False|FALSE"), lambda word: word.lower() == "true"),
@@ -21,44 +21,44 @@ YAML_SCALARS = (
     (re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"), float),
     (re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"), lambda word: float(word.replace(".", ""))),
 )
-SEPARATOR_VALUE = re.compile(r"\t| *[,;|/:>^?-]+ *")  # what parts two cells or labels, and is YAML's own too
+SEPARATOR_VALUE = re.compile(r"\t| *[,;|/:>^?-]+ *")  # a separator of cells or labels that is also YAML syntax
 
 
 @dataclass
 class RecipeDraft:
-    """The values as given so far, and where each came from: `x.yaml:9`, `--model`, or `command line`."""
+    """The values given so far, and the origin of each: `x.yaml:9`, `--model`, or `command line`."""
 
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[KeyPath, str] = field(default_factory=dict)
     name: str = "command line"
 
     def get_origin(self, path: KeyPath) -> str:
-        """Where the value at `path`, or the nearest section around it, was given."""
+        """Return the origin of the value at `path`, or of the nearest section around it."""
         while path and path not in self.origins:
             path = path[:-1]
         return self.origins.get(path, self.name)
 
     def set_value(self, path: KeyPath, value: Any, origin: str) -> None:
-        """Set a dotted key; a section on the way that is no mapping is replaced."""
-        place = self.values
-        for word in path[:-1]:
-            if not isinstance(place.get(word), dict):
-                place[word] = {}
-            place = place[word]
-        place[path[-1]] = value
+        """Set a dotted key; a section on its path that is not a mapping is replaced."""
+        section = self.values
+        for key in path[:-1]:
+            if not isinstance(section.get(key), dict):
+                section[key] = {}
+            section = section[key]
+        section[path[-1]] = value
         self.origins = {p: o for p, o in self.origins.items() if p[: len(path)] != path} | {path: origin}
 
 
 def read_draft(path: Path) -> RecipeDraft:
-    """The values of a YAML file with the line of each. YAML 1.2, data only: no tags, no aliases, no repeated keys."""
+    """Read the values of a YAML file and their lines. YAML 1.2, data only: no tags, no aliases, no repeated keys."""
     try:
         data = path.read_bytes()
-    except OSError as fault:
-        raise RecipeError(f"{path}: {fault.strerror}", "name a readable file") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: {error.strerror}", "name a readable file") from None
     try:
         text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as fault:
-        line = data.count(b"\n", 0, fault.start) + 1
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
         raise RecipeError(f"{path}:{line}: not UTF-8", "save the recipe as UTF-8") from None
     tree = compose_yaml(text, str(path))
     draft = RecipeDraft(name=str(path))
@@ -72,31 +72,31 @@ def read_draft(path: Path) -> RecipeDraft:
 
 
 def parse_override(text: str) -> tuple[KeyPath, Any]:
-    """`train.learning_rate=3e-5` as (("train", "learning_rate"), 3e-5); the value follows the YAML rules.
+    """Parse `train.learning_rate=3e-5` to (("train", "learning_rate"), 3e-5); the value follows the YAML rules.
 
-    A separator, such as `,` or ` | `, is itself: a shell takes the quotes away that YAML wants around it.
+    A separator, such as `,` or ` | `, is taken literally: a shell removes the quotes that YAML needs around it.
     """
     key, equals, value = text.partition("=")
     path = tuple(key.split("."))
     if not equals or not all(path):
-        raise RecipeError(f"command line: '{text}' is no KEY=VALUE", "write for example train.learning_rate=3e-5")
+        raise RecipeError(f"command line: '{text}' is not KEY=VALUE", "write for example train.learning_rate=3e-5")
     if SEPARATOR_VALUE.fullmatch(value):
         return path, value
     try:
         tree = compose_yaml(value, "")
-        # A comment, or a block after | or >, would take away from what was typed.
+        # YAML would drop a comment, or a part of a block after | or >, from the typed value.
         end = 0 if tree is None or getattr(tree, "style", None) in ("|", ">") else tree.end_mark.index
-        whole = not value[end:].strip()
-        given = convert_node(tree, path, {}, "") if tree is not None else None
+        is_complete = not value[end:].strip()
+        parsed = convert_node(tree, path, {}, "") if tree is not None else None
     except RecipeError:
-        whole, given = False, None
-    if not whole:
-        raise RecipeError(f"command line: {key}: the value '{value}' is no YAML", "quote it")
-    return path, given
+        is_complete, parsed = False, None
+    if not is_complete:
+        raise RecipeError(f"command line: {key}: the value '{value}' is not YAML", "quote it")
+    return path, parsed
 
 
 def compose_yaml(text: str, name: str) -> Any:
-    """The tree of YAML nodes in `text`, None where there is none. Raises RecipeError with `name` and the line."""
+    """Parse `text` to a tree of YAML nodes, None if it has none. Raises RecipeError with `name` and the line."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
     from ruamel.yaml.reader import ReaderError
@@ -106,21 +106,21 @@ def compose_yaml(text: str, name: str) -> Any:
             if getattr(event, "anchor", None) or getattr(event, "tag", None):
                 raise RecipeError(f"{name}:{event.start_mark.line + 1}: a recipe is plain data", "no tags, no aliases")
         return YAML(pure=True).compose(StringIO(text))
-    except ReaderError as fault:
-        line = text.count("\n", 0, fault.position) + 1
+    except ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
         raise RecipeError(f"{name}:{line}: a control character", "write it as an escape in double quotes") from None
-    except MarkedYAMLError as fault:
-        line = fault.problem_mark.line + 1 if fault.problem_mark else 1
-        said = " ".join(f"{fault.context or ''} {fault.problem or ''}".split())
-        raise RecipeError(f"{name}:{line}: {said}", "mend the YAML") from None
-    except YAMLError as fault:
-        raise RecipeError(f"{name}: {' '.join(str(fault).split())}", "mend the YAML") from None
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        problem = " ".join(f"{error.context or ''} {error.problem or ''}".split())
+        raise RecipeError(f"{name}:{line}: {problem}", "fix the YAML") from None
+    except YAMLError as error:
+        raise RecipeError(f"{name}: {' '.join(str(error).split())}", "fix the YAML") from None
     except RecursionError:
         raise RecipeError(f"{name}: nested too deep", "a recipe is a few levels deep") from None
 
 
 def convert_node(node: Any, path: KeyPath, origins: dict[KeyPath, str], name: str) -> Any:
-    """`node` in plain Python types, keys as they are spelled; the place of every key goes into `origins`."""
+    """Convert a node to plain Python types, keys as they are spelled; adds the origin of every key to `origins`."""
     from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
     if isinstance(node, SequenceNode):
@@ -130,25 +130,25 @@ def convert_node(node: Any, path: KeyPath, origins: dict[KeyPath, str], name: st
     assert isinstance(node, MappingNode)
     values: dict[str, Any] = {}
     for key, value in node.value:
-        here = f"{name}:{key.start_mark.line + 1}"
+        origin = f"{name}:{key.start_mark.line + 1}"
         if not isinstance(key, ScalarNode):
-            raise RecipeError(f"{here}: a key is one word", "write key: value lines")
-        place = (*path, key.value)
+            raise RecipeError(f"{origin}: a key is one word", "write key: value lines")
+        inner = (*path, key.value)
         if key.value in values:
-            raise RecipeError(f"{here}: {'.'.join(place)}: the key stands at {origins[place]} too", "keep one of them")
-        origins[place] = here
-        values[key.value] = convert_node(value, place, origins, name)
+            raise RecipeError(f"{origin}: {'.'.join(inner)}: the key is also at {origins[inner]}", "keep one of them")
+        origins[inner] = origin
+        values[key.value] = convert_node(value, inner, origins, name)
     return values
 
 
 def convert_scalar(node: Any, name: str) -> Any:
-    """What a word of YAML stands for: null, true or false, a number, or else its text."""
+    """Convert a YAML scalar: to null, true or false, a number, or else its text."""
     if node.style is None:
         for pattern, value in YAML_SCALARS:
             if pattern.fullmatch(node.value):
                 try:
                     return value(node.value)
                 except ValueError:  # Python reads numbers of up to 4,300 digits
-                    where = f"{name}:{node.start_mark.line + 1}"
-                    raise RecipeError(f"{where}: a number of {len(node.value):,} digits", "write it shorter") from None
+                    what = f"{name}:{node.start_mark.line + 1}: a number of {len(node.value):,} digits"
+                    raise RecipeError(what, "write it shorter") from None
     return node.value

@@ -1,4 +1,4 @@
-"""What may stand under `train.hf`: fields of TrainingArguments that have no place of their own in a recipe."""
+"""Keys of `train.hf`: the fields of TrainingArguments that a recipe has no key for."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llmkit.schema import TrainSection
 
-# Where a field's recipe key is called something else.
+# Recipe keys that replace a field and have another name.
 KEY_BY_HF_FIELD = {
     "output_dir": "output_dir",
     "bf16": "train.precision=bf16",
@@ -22,7 +22,7 @@ KEY_BY_HF_FIELD = {
     "label_smoothing_factor": "the task's own section (classify.label_smoothing)",
     "data_seed": "train.seed",
 }
-# What llmkit's own trainer decides: passed on, these would be ignored without a sound or change the mathematics.
+# Fields that llmkit's own trainer sets: passed on, they would be ignored silently or change the mathematics.
 # fmt: off
 RESERVED_HF_FIELDS = frozenset({
     "accelerator_config", "auto_find_batch_size", "average_tokens_across_devices", "batch_eval_metrics",
@@ -43,7 +43,7 @@ RESERVED_HF_FIELDS = frozenset({
 
 @cache
 def list_hf_fields() -> frozenset[str]:
-    """The field names of the installed TrainingArguments, read from its source: importing it takes seconds."""
+    """List the fields of the installed TrainingArguments, from its source, as importing it takes seconds."""
     spec = find_spec("transformers")
     if spec is None or spec.origin is None:
         return frozenset()
@@ -59,13 +59,13 @@ def list_hf_fields() -> frozenset[str]:
 
 
 def explain_hf_key(key: str) -> str | None:
-    """Why `key` may not stand under `train.hf`, or None where it may."""
+    """Explain why `key` is not allowed under `train.hf`; None if it is allowed."""
     from llmkit.errors import suggest_spelling
 
     if key in TrainSection.model_fields and key != "hf":
-        return f"has a place of its own; write train.{key}"
+        return f"has a key of its own; write train.{key}"
     if key in KEY_BY_HF_FIELD:
-        return f"has a place of its own; write {KEY_BY_HF_FIELD[key]}"
+        return f"has a key of its own; write {KEY_BY_HF_FIELD[key]}"
     if key in RESERVED_HF_FIELDS:
         return "llmkit decides it; leave it out"
     if key not in list_hf_fields():

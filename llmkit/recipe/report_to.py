@@ -1,4 +1,4 @@
-"""Trackers that `train.hf.report_to` may name, and what each needs installed."""
+"""Check of the experiment trackers in `train.hf.report_to`, and the packages that they need."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from llmkit.errors import RecipeError, suggest_spelling
 from llmkit.recipe.validation_messages import format_value
 
-EXCLUSIVE_TRACKERS = ("none", "all")  # words of the Trainer that stand for no tracker, and for those that are installed
-# The Trainer's name of each: the package to install, and the modules of which one must be there.
+EXCLUSIVE_TRACKERS = ("none", "all")  # the Trainer's names for no tracker and for all installed ones
+# By the Trainer's name of a tracker: the package to install, and the modules of which one must be present.
 TRACKER_PACKAGES = {
     "azure_ml": ("azureml-core", ("azureml",)),
     "clearml": ("clearml", ("clearml",)),
@@ -28,23 +28,23 @@ TRACKER_PACKAGES = {
 }
 
 
-def check_trackers(given: Any) -> None:
-    """Raise RecipeError unless every tracker in the key's value is known and installed; it names all that are not.
+def check_trackers(value: Any) -> None:
+    """Raise RecipeError with all trackers in the key's value that are unknown or not installed.
 
-    Not a matter of loading a recipe: a finished run answers also where its tracker is not installed.
+    Called at the start of training, not when a recipe is loaded: a finished run can be used without its tracker.
     """
-    names = given if isinstance(given, list) else [given]
+    names = value if isinstance(value, list) else [value]
     if len(names) == 1 and names[0] in EXCLUSIVE_TRACKERS:
         return
-    found = [f"train.hf.report_to: {why}" for name in names if (why := explain_tracker(name))]
-    if found:
-        raise RecipeError(list(dict.fromkeys(found)))
+    mistakes = [f"train.hf.report_to: {reason}" for name in names if (reason := explain_tracker(name))]
+    if mistakes:
+        raise RecipeError(list(dict.fromkeys(mistakes)))
 
 
 def explain_tracker(name: Any) -> str | None:
-    """Why a tracker cannot be told, and what mends it; None where it can."""
+    """Explain why a tracker cannot be used, and the fix; None if it can."""
     if name in EXCLUSIVE_TRACKERS:
-        return f"'{name}' stands alone; leave it out, or all others"
+        return f"'{name}' excludes other trackers; leave it out, or all others"
     if not isinstance(name, str) or name not in TRACKER_PACKAGES:
         return f"no tracker {format_value(name)}; {suggest_spelling(str(name), sorted(TRACKER_PACKAGES))}"
     package, modules = TRACKER_PACKAGES[name]

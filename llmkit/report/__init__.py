@@ -1,1 +1,1 @@
-"""Something to look at: tables of scores."""
+"""Reports for people: score tables, the dry-run estimate, and the checks of `llmkit doctor`."""

@@ -1,4 +1,4 @@
-"""Scores as tables: models, baselines, differences, and labels; every number with its interval."""
+"""Score tables: models, baselines, differences and labels, each score with its confidence interval."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from llmkit.evaluation.score_report import Report
 
 BASELINE_NAMES = {"majority": "majority class", "mean": "mean of the numbers", "tfidf": "TF-IDF + logistic regression",
-         "lexicon": "VADER's lexicon"}  # fmt: skip
+                  "lexicon": "VADER's lexicon"}  # fmt: skip
 REGRESSION_BASELINE_NAMES = BASELINE_NAMES | {"tfidf": "TF-IDF + ridge regression"}
 INTERVALS_HINT = "--json has the intervals of the baselines too"
 MAX_CONFUSION_ROWS = 20  # pairs of labels that are shown
 
 
 def print_report(report: Report, model: str) -> None:
-    """Print the report's table to stdout, and below it those of the labels where it has them."""
+    """Print the table of scores to stdout, and below it those of the labels if the report has them."""
     names = list(report.metrics)
     print_scores(report, names, [[model, *format_score_cells(report.metrics, names)]], [])
     print_unbeaten_baselines(report, model)
@@ -29,20 +29,18 @@ def print_report(report: Report, model: str) -> None:
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print one table of all models, the baselines and the differences, and what the rows tell in the first metric."""
+    """Print one table of all models, baselines and differences, and whether each difference is significant."""
     report, models = comparison.reports[0], comparison.models
     names, pairs = list(report.metrics), list(zip(models[1:], comparison.differences, strict=True))
-    every = [
+    scores = [
         [model, *format_score_cells(one.metrics, names)] for model, one in zip(models, comparison.reports, strict=True)
     ]
-    print_scores(
-        report, names, every, [[f"{model} - {models[0]}", *format_score_cells(by, names)] for model, by in pairs]
-    )
+    differences = [[f"{model} - {models[0]}", *format_score_cells(by, names)] for model, by in pairs]
+    print_scores(report, names, scores, differences)
     print_unbeaten_baselines(report, models[0])
+    lower_is_better = names[0] in report.lower_is_better
     for model, by in pairs:
-        console.print_result(
-            describe_difference(model, models[0], names[0], by[names[0]], names[0] in report.lower_is_better)
-        )
+        console.print_result(describe_difference(model, models[0], names[0], by[names[0]], lower_is_better))
     for model, one in zip(models, comparison.reports, strict=True):
         if one.per_label is not None:
             console.print_result(f"\n{model}")
@@ -50,24 +48,23 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def print_scores(report: Report, names: Sequence[str], models: list[list[str]], below: list[list[str]]) -> None:
-    """Print the table of scores: a row for each model, each baseline, and what is `below`.
+    """Print the table of scores: a row for each model and each baseline, then the rows `below`.
 
-    On a terminal too narrow for it a metric has the row and a model the column. Where that is too wide again the
-    baselines have no intervals there; and where even so, there are several tables of some metrics each.
+    On a terminal too narrow for it the table is transposed: a row for each metric. If that is too wide as well, the
+    baselines have no intervals; if even that does not fit, there are several tables of some metrics each.
     """
-    held = [[get_baseline_name(kind, report), *format_score_cells(by, names)] for kind, by in report.baselines.items()]
-    values = [[name, *map(strip_interval, rest)] for name, *rest in held]
+    baselines = [
+        [get_baseline_name(kind, report), *format_score_cells(by, names)] for kind, by in report.baselines.items()
+    ]
+    values = [[name, *map(strip_interval, rest)] for name, *rest in baselines]
     title = f"{report.split}: {pluralize(report.n, 'row')}, scores with 95 % intervals"
-    wide = [["", *names], *models, *held, *below]
-    for rows, more in (
-        (wide, ""),
-        (transpose_table(wide), ""),
-        (transpose_table([wide[0], *models, *values, *below]), INTERVALS_HINT),
-    ):
+    wide = [["", *names], *models, *baselines, *below]
+    short = transpose_table([wide[0], *models, *values, *below])
+    for rows, hint in ((wide, ""), (transpose_table(wide), ""), (short, INTERVALS_HINT)):
         if console.can_fit_table(rows[0], rows[1:]):
             print_number_table(rows, title)
-            if more:
-                console.print_result(more)
+            if hint:
+                console.print_result(hint)
             return
     for part in split_wide_table(wide):
         print_number_table(part, title)
@@ -80,20 +77,20 @@ def transpose_table(rows: list[list[str]]) -> list[list[str]]:
 
 
 def split_wide_table(rows: list[list[str]]) -> list[list[list[str]]]:
-    """Tables that fit, each with the first column and as many of the others as there is room for."""
+    """Tables that fit the terminal, each with the first column and as many of the others as there is room for."""
     first, *rest = transpose_table(rows)
-    found = []
+    parts = []
     while rest:
         sizes = range(len(rest), 0, -1)
         tables = ((size, transpose_table([first, *rest[:size]])) for size in sizes)
         size, table = next(one for one in tables if one[0] == 1 or console.can_fit_table(one[1][0], one[1][1:]))
-        found.append(table)
+        parts.append(table)
         rest = rest[size:]
-    return found
+    return parts
 
 
 def print_number_table(rows: list[list[str]], title: str) -> None:
-    """Print a table whose first row is its head and whose first column its names."""
+    """Print a table whose first row is its head and whose first column holds names, the others numbers."""
     console.print_table(rows[0], rows[1:], set(range(1, len(rows[0]))), title)
 
 
@@ -103,39 +100,38 @@ def get_baseline_name(kind: str, report: Report) -> str:
 
 
 def print_unbeaten_baselines(report: Report, model: str) -> None:
-    """Say where a baseline is as good as the model in the first metric; nothing of rows that both have learned."""
+    """Name the baselines that the model does not beat in the first metric; not on rows that both were trained on."""
     if report.learned:
         return
-    first, own = next(iter(report.metrics.items()))
-    sign = -1 if first in report.lower_is_better else 1
-    better = [kind for kind, by in report.baselines.items() if sign * by[first].value >= sign * own.value]
+    metric, own = next(iter(report.metrics.items()))
+    sign = -1 if metric in report.lower_is_better else 1
+    better = [kind for kind, by in report.baselines.items() if sign * by[metric].value >= sign * own.value]
     if better:
-        beaten = " nor ".join(get_baseline_name(kind, report) for kind in better)
-        console.print_result(
-            f"{model} does not beat {beaten} in {first}: more rows, more epochs or a higher rate may help"
-        )
+        names = " nor ".join(get_baseline_name(kind, report) for kind in better)
+        hint = "more rows, more epochs or a higher rate may help"
+        console.print_result(f"{model} does not beat {names} in {metric}: {hint}")
 
 
-def describe_difference(model: str, against: str, metric: str, found: Difference, lower_is_better: bool) -> str:
-    """What the rows tell of two models, in words."""
-    if math.isnan(found.value) or math.isnan(found.low):
-        return f"these rows do not tell {model} and {against} apart in {metric}: it is undefined on them"
-    if found.low <= 0 <= found.high:
-        return f"these rows do not tell {model} and {against} apart in {metric}: the difference is {format_score_cell(found)}"
-    word = "better" if (found.value > 0) != lower_is_better else "worse"
-    size = found if found.value > 0 else type(found)(-found.value, -found.high, -found.low)
+def describe_difference(model: str, against: str, metric: str, difference: Difference, lower_is_better: bool) -> str:
+    """Whether the rows show a significant difference between two models, in words."""
+    undecided = f"no significant difference between {model} and {against} in {metric}"
+    if math.isnan(difference.value) or math.isnan(difference.low):
+        return f"{undecided}: it is undefined on these rows"
+    if difference.low <= 0 <= difference.high:
+        return f"{undecided}: it is {format_score_cell(difference)}"
+    word = "better" if (difference.value > 0) != lower_is_better else "worse"
+    positive = type(difference)(-difference.value, -difference.high, -difference.low)
+    size = difference if difference.value > 0 else positive
     return f"{model} is {word} than {against} in {metric} by {format_score_cell(size)}"
 
 
 def print_label_scores(report: Report) -> None:
-    """Print each label's scores, the worst F1 first, and which label was taken for which."""
+    """Print each label's scores, the worst F1 first, and the most frequent confusions."""
     if report.per_label is not None:
         by_f1 = sorted(report.per_label.items(), key=lambda one: get_score_value(one[1]["f1"]))
-        kinds = ("precision", "recall", "f1")
-        rows = [
-            ["label", *kinds, "rows"],
-            *([label, *format_score_cells(by, kinds), f"{by['support']:,}"] for label, by in by_f1),
-        ]
+        metrics = ("precision", "recall", "f1")
+        scores = [[label, *format_score_cells(by, metrics), f"{by['support']:,}"] for label, by in by_f1]
+        rows = [["label", *metrics, "rows"], *scores]
         if not console.can_fit_table(rows[0], rows[1:]):
             rows = [
                 [label, strip_interval(precision), strip_interval(recall), *more]
@@ -144,9 +140,11 @@ def print_label_scores(report: Report) -> None:
         console.print_result()
         print_number_table(rows, "")
     if report.confusions:
-        pairs = [[true, said, f"{rows:,}"] for true, said, rows in report.confusions[:MAX_CONFUSION_ROWS]]
+        pairs = [
+            [reference, predicted, f"{rows:,}"] for reference, predicted, rows in report.confusions[:MAX_CONFUSION_ROWS]
+        ]
         console.print_result()
-        console.print_table(["reference", "said", "rows"], pairs, {2})
+        console.print_table(["reference", "predicted", "rows"], pairs, {2})
         if (more := len(report.confusions) - MAX_CONFUSION_ROWS) > 0:
             console.print_result(f"and {pluralize(more, 'more pair')}")
 

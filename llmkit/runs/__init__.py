@@ -1,1 +1,1 @@
-"""The run folder: what a run leaves behind, and what proves where it came from."""
+"""Run folders: manifest, checkpoints, locks, and the processes of a run."""

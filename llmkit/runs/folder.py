@@ -1,4 +1,4 @@
-"""Opening a run folder: a fresh name, one run at a time, and nothing left behind by a run that was refused."""
+"""Creates and locks the run folder: a free name, one process at a time, and nothing left behind by a rejected run."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from llmkit.runs.recipe_diff import RequestedRecipe
 
 LOCK_FILE = ".lock"
 CHECKPOINTS_FOLDER = "checkpoints"
-RUN_FILES = ("recipe.yaml", "run.json")  # the files that say what a run is
-MAX_RUN_NAME_LENGTH = 60  # letters of a fresh name: a file system takes 255 bytes, and a letter may have four
-MIN_FREE_BYTES = 64 * 2**20  # bytes; the run checks again when it knows how large its model is
+RUN_FILES = ("recipe.yaml", "run.json")  # the files that identify a run
+MAX_RUN_NAME_LENGTH = 60  # characters of a new name: a file system takes 255 bytes, and a character may have four
+MIN_FREE_BYTES = 64 * 2**20  # the run checks again when it knows the size of its model
 
 
 class RunFinishedError(OutputError):
@@ -31,24 +31,22 @@ class RunFinishedError(OutputError):
 
 @dataclass
 class RunFolder:
-    """A run folder held by this process. `started` turns true with the manifest: from then on the folder is kept."""
+    """A run folder locked by this process. `started` turns true with the manifest: from then on the folder is kept."""
 
     path: Path
     started: bool = False
-    previous_files: dict[str, str] = field(
-        default_factory=dict
-    )  # what BEGUN_BY held of the unfinished run that was there
+    previous_files: dict[str, str] = field(default_factory=dict)  # RUN_FILES of the unfinished run that was there
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
     def remember_files(self) -> None:
-        """Keep what the folder says of an unfinished run, for `give_up`."""
-        there = [name for name in RUN_FILES if (self.path / name).exists()]
-        self.previous_files = {name: (self.path / name).read_bytes().decode(errors="replace") for name in there}
+        """Keep the texts of RUN_FILES for `roll_back`."""
+        present = [name for name in RUN_FILES if (self.path / name).exists()]
+        self.previous_files = {name: (self.path / name).read_bytes().decode(errors="replace") for name in present}
 
     def roll_back(self) -> None:
-        """Take back what the run wrote so far: it is refused after all. The run that was there before stays."""
+        """Undo what a rejected run has written. An unfinished run that was there before is restored."""
         self.started = False
         if self.previous_files:
             for name, text in self.previous_files.items():
@@ -60,43 +58,43 @@ class RunFolder:
             shutil.rmtree(self.path / name, ignore_errors=True)
 
 
-def choose_run_folder(wanted: str | Path | None, name: str, asked: RequestedRecipe) -> Path:
-    """The folder that a run will use: `wanted`, or a fresh `runs/NAME-1`, `-2` ...; nothing is made yet.
+def choose_run_folder(output_dir: str | Path | None, name: str, requested: RequestedRecipe) -> Path:
+    """The folder that a run will use: `output_dir`, or a free `runs/NAME-1`, `-2` ...; it is not created yet.
 
-    Raises OutputError where it could not be made or holds another run or other files, FinishedError where this run is
-    done, DiskError where there is no room: before a row is read.
+    Raises OutputError where it cannot be created or holds another run or other files, RunFinishedError where this run
+    is finished, DiskError where the disk is full: before any row is read.
     """
-    path = find_free_run_path(name) if wanted is None else Path(wanted).expanduser()
-    check_run_folder(path, asked)
+    path = find_free_run_path(name) if output_dir is None else Path(output_dir).expanduser()
+    check_run_folder(path, requested)
     remove_empty_folders(create_missing_folders(path))
     check_free_space(next(one for one in (path, *path.parents) if one.exists()), MIN_FREE_BYTES)
     return path
 
 
 @contextmanager
-def open_run_folder(path: Path, asked: RequestedRecipe) -> Iterator[RunFolder]:
-    """The run folder, made and locked. Raises what `chosen` raises, and OutputError where another process holds it.
+def open_run_folder(path: Path, requested: RequestedRecipe) -> Iterator[RunFolder]:
+    """Create and lock the run folder. Raises as `choose_run_folder`, and OutputError where another process uses it.
 
-    Whatever was made is removed again when the run ends before `started`.
+    Created folders are removed again when the run ends before `started`.
     """
-    check_run_folder(path, asked)
-    made, folder = create_missing_folders(path), RunFolder(path)
+    check_run_folder(path, requested)
+    created, folder = create_missing_folders(path), RunFolder(path)
     try:
         with lock_run_folder(path):
-            check_run_folder(path, asked)  # again: only now can nobody else change what is in it
+            check_run_folder(path, requested)  # again: only now no other process can change its contents
             check_free_space(path, MIN_FREE_BYTES)
             yield folder
     finally:
         if not folder.started:
-            remove_empty_folders(made)
+            remove_empty_folders(created)
 
 
 @contextmanager
-def open_new_run_folder(name: str, asked: RequestedRecipe) -> Iterator[RunFolder]:
-    """A fresh `runs/NAME-N`, made and locked; of runs that start together each gets one of its own."""
+def open_new_run_folder(name: str, requested: RequestedRecipe) -> Iterator[RunFolder]:
+    """Create and lock a free `runs/NAME-N`; runs that start at the same time get different folders."""
     while True:
         path = find_free_run_path(name)
-        made = [one for one in (path.parent, path) if not one.exists()]
+        created = [one for one in (path.parent, path) if not one.exists()]
         try:
             path.parent.mkdir(exist_ok=True)
             path.mkdir()
@@ -104,14 +102,14 @@ def open_new_run_folder(name: str, asked: RequestedRecipe) -> Iterator[RunFolder
             continue
         break
     try:
-        with open_run_folder(path, asked) as folder:
+        with open_run_folder(path, requested) as folder:
             yield folder
     finally:
-        remove_empty_folders(made)  # where they are empty
+        remove_empty_folders(created)
 
 
 def find_free_run_path(name: str) -> Path:
-    """The first free `runs/NAME-N`."""
+    """The first `runs/NAME-N` that does not exist."""
     stem = re.sub(r"[^\w-]+", "-", name).strip("-")[:MAX_RUN_NAME_LENGTH] or "run"
     number = 1
     while (path := Path("runs") / f"{stem}-{number}").exists():
@@ -119,53 +117,53 @@ def find_free_run_path(name: str) -> Path:
     return path
 
 
-def check_run_folder(path: Path, asked: RequestedRecipe) -> None:
-    """Raise OutputError unless `path` is missing, empty, or holds the run that is asked for, unfinished."""
+def check_run_folder(path: Path, requested: RequestedRecipe) -> None:
+    """Raise OutputError unless `path` is absent, empty, or holds the requested run, unfinished."""
     try:
         if not path.exists():
             return
-    except OSError as fault:
-        raise OutputError(f"{path}: {fault.strerror}", "name another --output-dir") from None
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror}", "name another --output-dir") from None
     if not path.is_dir():
-        raise OutputError(f"{path}: a file stands there", "name another --output-dir")
+        raise OutputError(f"{path}: a file, not a folder", "name another --output-dir")
     try:
-        holds = {one.name for one in path.iterdir() if not one.name.startswith(".")}
-    except OSError as fault:
-        raise OutputError(f"{path}: {fault.strerror}", "name another --output-dir") from None
-    made = path / CHECKPOINTS_FOLDER  # by the Trainer before a run has begun, which may be killed there
-    if not holds or (holds == {CHECKPOINTS_FOLDER} and made.is_dir() and not any(made.iterdir())):
+        names = {one.name for one in path.iterdir() if not one.name.startswith(".")}
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror}", "name another --output-dir") from None
+    created = path / CHECKPOINTS_FOLDER  # by the Trainer before a run has started, which may be killed there
+    if not names or (names == {CHECKPOINTS_FOLDER} and created.is_dir() and not any(created.iterdir())):
         return
-    if "run.json" not in holds:
-        some = ", ".join(sorted(holds)[:3])
-        raise OutputError(f"{path}: holds files that are no run ({some})", "name another --output-dir")
+    if "run.json" not in names:
+        some = ", ".join(sorted(names)[:3])
+        raise OutputError(f"{path}: holds files that are not a run ({some})", "name another --output-dir")
     about = manifest.read_manifest(path)
-    same = about.get("recipe_sha256") == asked.fingerprint
+    same = about.get("recipe_sha256") == requested.fingerprint
     if about.get("sealed"):
         kind = RunFinishedError if same else OutputError
         raise kind(f"{path}: holds a finished run", "name another --output-dir, or remove the folder")
     if not same and "recipe" not in about:
         raise OutputError(f"{path}: holds another, unfinished run", "name another --output-dir, or remove the folder")
     if not same:
-        now = manifest.redact_nested_secrets(dict(asked.keys))
-        recipe_diff.check_recipe_diff(path, recipe_diff.diff_recipes(about["recipe"], now), asked.allowed)
+        now = manifest.redact_nested_secrets(dict(requested.keys))
+        recipe_diff.check_recipe_diff(path, recipe_diff.diff_recipes(about["recipe"], now), requested.allowed)
 
 
 def create_missing_folders(path: Path) -> list[Path]:
-    """The folders that had to be made for `path`, outermost first."""
+    """Create `path` with its parents; the folders that were missing, outermost first. Raises OutputError."""
     missing = [one for one in (path, *path.parents) if not one.exists()][::-1]
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
-    except OSError as fault:
+    except OSError as error:
         remove_empty_folders(missing)
-        raise OutputError(f"{path}: {fault.strerror}", "name an --output-dir that can be written") from None
+        raise OutputError(f"{path}: {error.strerror}", "name an --output-dir that can be written") from None
     return missing
 
 
-def remove_empty_folders(made: list[Path]) -> None:
-    """Remove those empty folders, innermost first; one that somebody else put a file into stays."""
-    for one in reversed(made):
+def remove_empty_folders(created: list[Path]) -> None:
+    """Remove those folders, innermost first; one that another process put a file into is kept."""
+    for one in reversed(created):
         with suppress(OSError):
             one.rmdir()
 
@@ -182,9 +180,9 @@ def check_free_space(path: Path, needed: int) -> None:
 
 @contextmanager
 def lock_run_folder(path: Path) -> Iterator[None]:
-    """The lock of `path`, for this process alone. The system lets go of it when the process ends, however it ends.
+    """Lock `path` for this process alone. The system releases the lock when the process ends, however it ends.
 
-    Over NFS Linux turns flock into a lock of the server, so that it holds between machines, unless the folder is
+    Over NFS Linux turns flock into a lock of the server, so that it works between machines, unless the folder is
     mounted with `local_lock`.
     """
     file = open_lock_file(path)
@@ -199,7 +197,7 @@ def lock_run_folder(path: Path) -> Iterator[None]:
 
 
 def open_lock_file(path: Path) -> IO[str]:
-    """The open lock file of `path`, held. Raises OutputError where another process holds it."""
+    """The open and locked lock file of `path`. Raises OutputError where another process has locked it."""
     while True:
         file = (path / LOCK_FILE).open("a+")
         try:
@@ -209,12 +207,12 @@ def open_lock_file(path: Path) -> IO[str]:
             holder = file.read().strip() or "another process"
             file.close()
             raise OutputError(f"{path}: in use by {holder}", "wait for it or name another --output-dir") from None
-        except OSError as fault:
+        except OSError as error:
             (path / LOCK_FILE).unlink()
             file.close()
-            why = f"{path}: cannot be locked ({fault.strerror})"
+            why = f"{path}: cannot be locked ({error.strerror})"
             raise OutputError(why, "name an --output-dir on another disk") from None
         with suppress(FileNotFoundError):
             if (path / LOCK_FILE).stat().st_ino == os.fstat(file.fileno()).st_ino:
                 return file
-        file.close()  # its holder let go of it, and took it away, while we waited: a lock that nobody else can see
+        file.close()  # its holder has removed the file since it was opened: nobody else can see this lock

@@ -1,6 +1,6 @@
-"""Signs of life of the processes of a run: each counts in the store, and watches the next one's count.
+"""Heartbeats of the processes of a run: each counts up in the store, and watches the count of the next rank.
 
-A collective operation that waits for a process which was stopped or killed waits for long and does not name it.
+A collective that waits for a process which was stopped or killed would wait for long, and not name that process.
 """
 
 from __future__ import annotations
@@ -15,39 +15,37 @@ from contextlib import suppress
 from typing import Any
 
 HEARTBEAT_INTERVAL = 0.5  # seconds between two counts
-SILENCE_TIMEOUT = (
-    3.0  # seconds without a count from which a process counts as gone when an operation with it has failed
-)
-STORE_TIMEOUT = 10.0  # seconds without the store after which the launcher counts as gone
+SILENCE_TIMEOUT = 3.0  # seconds without a count after which a rank is lost, once a collective with it has failed
+STORE_TIMEOUT = 10.0  # seconds without the store after which the launcher is lost
 
 
 class Heartbeat:
-    """A thread that counts for this process and calls `lost(rank)` when the next one has not counted for `timeout` s.
+    """A thread that counts for this rank, and calls `on_lost(rank)` when the next one has not counted for `timeout` s.
 
-    It counts while Python runs, also in the midst of a long computation; a process that was stopped does not.
+    It counts whenever Python runs, also during a long computation; in a stopped process it does not.
     """
 
-    def __init__(self, store: Any, rank: int, size: int, lost: Callable[[int], None]) -> None:
-        self.store, self.rank, self.world_size, self.on_lost = store, rank, size, lost
+    def __init__(self, store: Any, rank: int, world_size: int, on_lost: Callable[[int], None]) -> None:
+        self.store, self.rank, self.world_size, self.on_lost = store, rank, world_size, on_lost
         self.timeout, self.watching, self.stopped = float("inf"), False, threading.Event()
-        self.write_lock = threading.Lock()  # no count comes after the word that this process is done
-        self.thread = threading.Thread(target=self.run, name="llmkit-beats", daemon=True)
+        self.write_lock = threading.Lock()  # no count is written after "done"
+        self.thread = threading.Thread(target=self.run, name="llmkit-heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Begin to count; the next process is watched once `watch` was called."""
-        self.store.set(f"who/{self.rank}", f"{os.getpid()} {socket.gethostname()}")
-        self.store.set(f"beat/{self.rank}", "0")
+        """Start to count; the next rank is watched only after `watch_next`."""
+        self.store.set(f"process/{self.rank}", f"{os.getpid()} {socket.gethostname()}")
+        self.store.set(f"heartbeat/{self.rank}", "0")
         self.thread.start()
 
     def watch_next(self, timeout: float) -> None:
-        """Watch the next process; all have begun to count."""
+        """Watch the next rank; all must have started to count. `timeout` is in seconds."""
         self.timeout, self.watching = timeout, True
 
     def stop(self) -> None:
-        """Count no more: this process is done, and that is no loss."""
+        """Stop to count, and mark this process as done, so that nobody takes it for lost."""
         self.stopped.set()
         with suppress(Exception), self.write_lock:
-            self.store.set(f"beat/{self.rank}", "done")
+            self.store.set(f"heartbeat/{self.rank}", "done")
 
     def run(self) -> None:
         """Count and watch until `stop`."""
@@ -59,11 +57,11 @@ class Heartbeat:
                 with self.write_lock:
                     if self.stopped.is_set():
                         return
-                    self.store.set(f"beat/{self.rank}", str(count))
+                    self.store.set(f"heartbeat/{self.rank}", str(count))
                 now = self.read_count(following) if self.watching else ""
             except Exception:
                 if time.monotonic() - reached > STORE_TIMEOUT and not self.stopped.is_set():
-                    os.kill(os.getpid(), signal.SIGTERM)  # nobody would end this process any more
+                    os.kill(os.getpid(), signal.SIGTERM)  # no launcher is left that would end this process
                     return
                 continue
             reached = time.monotonic()
@@ -74,23 +72,23 @@ class Heartbeat:
                 return
 
     def read_count(self, rank: int) -> str:
-        """How far a process has counted."""
-        return bytes(self.store.get(f"beat/{rank}")).decode()
+        """The count of a rank, or "done"."""
+        return bytes(self.store.get(f"heartbeat/{rank}")).decode()
 
     def find_silent_ranks(self) -> list[int]:
-        """The other processes that do not count any more; takes some seconds."""
+        """The other ranks that have stopped to count; takes SILENCE_TIMEOUT seconds."""
         others = [rank for rank in range(self.world_size) if rank != self.rank]
         before = {rank: self.read_count(rank) for rank in others}
         time.sleep(SILENCE_TIMEOUT)
         return [rank for rank in others if self.read_count(rank) == before[rank] != "done"]
 
     def read_process(self, rank: int) -> tuple[int, str]:
-        """A process's number and machine."""
-        pid, host = bytes(self.store.get(f"who/{rank}")).decode().split(" ", 1)
+        """The process id and the host of a rank."""
+        pid, host = bytes(self.store.get(f"process/{rank}")).decode().split(" ", 1)
         return int(pid), host
 
     def kill_rank(self, rank: int) -> None:
-        """Kill a process that was stopped, where it is on this machine: it would hear nothing else."""
+        """Kill the process of a rank if it is on this machine: a stopped process gets no other signal."""
         pid, host = self.read_process(rank)
         if host == socket.gethostname():
             with suppress(OSError):

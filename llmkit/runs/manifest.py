@@ -1,4 +1,4 @@
-"""run.json: what was run, on what, with what, and the hashes that prove it. Begun before step 1, sealed at the end."""
+"""run.json, the manifest of a run: command, data, versions, hashes. Written before step 1, sealed at the end."""
 
 from __future__ import annotations
 
@@ -21,32 +21,26 @@ RESULT_LIBRARIES = (
     "llmkit", "torch", "transformers", "tokenizers", "accelerate", "peft", "datasets", "scikit-learn", "numpy",
     "scipy", "pyarrow", "rouge-score", "sacrebleu",
 )  # fmt: skip
-OPTIONAL_LIBRARIES = (
-    "vaderSentiment",
-    "sentencepiece",
-    "bitsandbytes",
-    "jieba",
-)  # that decide one where they are there
-# The parts of run.json that others read.
-MANIFEST_FIELDS = {"versions": dict, "data": list, "precision": dict, "id": str, "recipe": dict, "given": dict, "model": dict,
-         "outputs": dict, "resumed": list}  # fmt: skip
+OPTIONAL_LIBRARIES = ("vaderSentiment", "sentencepiece", "bitsandbytes", "jieba")  # change results where installed
+# The fields of run.json that other modules read.
+MANIFEST_FIELDS = {"versions": dict, "data": list, "precision": dict, "id": str, "recipe": dict, "given": dict,
+                   "model": dict, "outputs": dict, "resumed": list}  # fmt: skip
 REQUIRED_FIELDS = ("versions", "data", "precision")  # the others came with a later llmkit, or with the end of the run
-FIELD_TYPE_NAMES = {dict: "object", list: "list", str: "text"}
+FIELD_TYPE_NAMES = {dict: "an object", list: "a list", str: "a string"}
 
 
 def read_manifest(run: Path) -> dict[str, Any]:
-    """The manifest of a run folder. Raises MissingInputError or DataError where it has none that can be read."""
+    """The manifest of a run folder. Raises MissingInputError where it has none, DataError where it is damaged."""
     path = run / "run.json"
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
-        raise MissingInputError(
-            f"{run}: no run folder: no run.json in it", "name a folder that a run has made"
-        ) from None
+        what = f"{run}: not a run folder: it has no run.json"
+        raise MissingInputError(what, "name a folder that a run has made") from None
     except ValueError:
-        raise DataError(f"{path}: damaged: no JSON", "run again in another folder") from None
+        raise DataError(f"{path}: damaged: not valid JSON", "run again in another folder") from None
     if not isinstance(about, dict) or "sealed" not in about:
-        raise DataError(f"{path}: damaged: no manifest of a run", "run again in another folder")
+        raise DataError(f"{path}: damaged: not the manifest of a run", "run again in another folder")
     if about.get("schema") != MANIFEST_SCHEMA:
         raise DataError(f"{path}: of another version of llmkit", f"this one reads schema {MANIFEST_SCHEMA}")
     if why := find_manifest_defect(about):
@@ -55,13 +49,13 @@ def read_manifest(run: Path) -> dict[str, Any]:
 
 
 def find_manifest_defect(about: Mapping[str, Any]) -> str:
-    """Which part of a manifest is not there or is none, and how; empty where all are sound."""
-    needed = [*REQUIRED_FIELDS, "id"] if "recipe" in about else REQUIRED_FIELDS  # an older llmkit gave a run neither
+    """The first field of a manifest that is missing or of the wrong type, and why; empty where all are valid."""
+    required = [*REQUIRED_FIELDS, "id"] if "recipe" in about else REQUIRED_FIELDS  # an older llmkit wrote neither
     for key, kind in MANIFEST_FIELDS.items():
-        if key not in about and key in needed:
+        if key not in about and key in required:
             return f"{key} is missing"
         if key in about and not isinstance(about[key], kind):
-            return f"{key} is no {FIELD_TYPE_NAMES[kind]}"
+            return f"{key} is not {FIELD_TYPE_NAMES[kind]}"
     if not all(isinstance(one, dict) and {"name", "sha256"} <= one.keys() for one in about["data"]):
         return "data lists something without name and sha256"
     return ""
@@ -84,20 +78,20 @@ def begin_manifest(run: Path, recipe_text: str, facts: Mapping[str, Any]) -> Non
 
 
 def record_resume(run: Path, step: int, facts: Mapping[str, Any], changed: Iterable[Sequence[Any]]) -> None:
-    """Add to the unsealed manifest that the run went on after `step` and what was changed; `facts` are of now."""
+    """Add to the unsealed manifest that the run resumed after `step`, and the changed keys; `facts` replace the old."""
     about = read_manifest(run)
-    again = {
+    resume = {
         "at": format_utc_now(),
         "after_step": step,
         "argv": distributed.get_user_command(),
         "changed": [list(one) for one in changed],
     }
-    about |= {**facts, "versions": collect_versions(), "resumed": [*about.get("resumed", []), again]}
+    about |= {**facts, "versions": collect_versions(), "resumed": [*about.get("resumed", []), resume]}
     write_json_file(run / "run.json", redact_nested_secrets(about))
 
 
 def redact_nested_secrets(value: Any) -> Any:
-    """`value` with tokens and passwords in its texts replaced, at any depth."""
+    """`value` with tokens and passwords in its strings replaced, at any depth."""
     if isinstance(value, dict):
         return {key: redact_nested_secrets(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -106,10 +100,10 @@ def redact_nested_secrets(value: Any) -> Any:
 
 
 def seal_manifest(run: Path, outputs: Iterable[str]) -> None:
-    """Add the hashes of those `outputs` (files or folders inside the run) that are there, and the time."""
+    """Add the time and the hashes of those `outputs` (files or folders inside the run) that exist."""
     about = read_manifest(run)
     outputs = [name for name in outputs if (run / name).exists()]
-    for name in outputs:  # the checkpoints go when the run is sealed: by then the disk has all that stays
+    for name in outputs:  # checkpoints are removed once the run is sealed: all that is kept must be on the disk by then
         durable.sync_tree(run / name)
     about["outputs"] = {name: digest for one in outputs for name, digest in hash_tree(run / one, run).items()}
     about["sealed"] = format_utc_now()
@@ -117,13 +111,13 @@ def seal_manifest(run: Path, outputs: Iterable[str]) -> None:
 
 
 def collect_versions() -> dict[str, str]:
-    """The installed version of every library that decides a result."""
-    found = {name: get_installed_version(name) for name in (*RESULT_LIBRARIES, *OPTIONAL_LIBRARIES)}
-    return {name: number or "not installed" for name, number in found.items() if number or name in RESULT_LIBRARIES}
+    """The installed version of every library that can change a result."""
+    installed = {name: get_installed_version(name) for name in (*RESULT_LIBRARIES, *OPTIONAL_LIBRARIES)}
+    return {name: number or "not installed" for name, number in installed.items() if number or name in RESULT_LIBRARIES}
 
 
 def get_installed_version(name: str) -> str | None:
-    """The version of a package, None where it is not there."""
+    """The version of a package, None where it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -131,6 +125,7 @@ def get_installed_version(name: str) -> str | None:
 
 
 def format_utc_now() -> str:
+    """The current time in UTC, as ISO 8601 with seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -146,23 +141,23 @@ def hash_file(path: Path) -> str:
 
 
 def hash_tree(path: Path, base: Path) -> dict[str, str]:
-    """The hash of a file, or of every file below a folder, by its name relative to `base`; empty for neither."""
+    """The sha256 of a file, or of every file below a folder, by name relative to `base`; empty if `path` is absent."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     return {file.relative_to(base).as_posix(): hash_file(file) for file in files}
 
 
 def write_json_file(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
+    """Write a JSON file atomically. Raises ValueError for NaN and infinity, DiskError where the disk is full."""
     write_text_file(path, json.dumps(record, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
 
 
 def write_text_file(path: Path, text: str) -> None:
-    """Write a text file whole or not at all. Raises DiskError where the disk does not take it."""
-    beside = path.with_name(f".{path.name}.tmp")
+    """Write a text file atomically. Raises DiskError where the disk is full."""
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        # A name that is no UTF-8 stands in the text as a lone surrogate; this is how JSON and YAML spell one.
-        durable.write_synced(beside, lambda file: file.write_text(text, "utf-8", "backslashreplace", newline=""))
-        durable.rename_synced(beside, path)
-    except OSError as fault:
-        beside.unlink(missing_ok=True)
-        raise DiskError(f"{path}: {fault.strerror}", "free some space and run again") from None
+        # A file name that is not UTF-8 is a lone surrogate in the text; JSON and YAML spell it with this escape.
+        durable.write_synced(temporary, lambda file: file.write_text(text, "utf-8", "backslashreplace", newline=""))
+        durable.rename_synced(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DiskError(f"{path}: {error.strerror}", "free some space and run again") from None

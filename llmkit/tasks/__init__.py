@@ -1,4 +1,4 @@
-"""What rows mean: one file a task. The file's name is the task's name; a user's own file works the same way."""
+"""Task lookup: one file per task, named after its file; a user's own task file is loaded the same way."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from llmkit.errors import MissingInputError, RecipeError, suggest_spelling
 from llmkit.tasks.base import Task
 
 NON_TASK_MODULES = ("__init__", "base", "generation", "types")
-USER_TASK_MODULE_PREFIX = "llmkit_user_task_"  # begins the names of modules that are task files
+USER_TASK_MODULE_PREFIX = "llmkit_user_task_"  # of the module name of a user's task file
 
 
 def list_tasks() -> list[str]:
-    """The tasks that llmkit has."""
+    """List the names of llmkit's own tasks."""
     return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if p.stem not in NON_TASK_MODULES)
 
 
 def load_task(name: str) -> type[Task]:
-    """The Task that `name` means: one of `names()`, or a path to a .py file that defines one.
+    """Load the Task class of `name`: one of `list_tasks()`, or a path to a .py file that defines one.
 
     Raises RecipeError for an unknown name or a file without exactly one Task, MissingInputError for a missing file.
     """
@@ -35,7 +35,7 @@ def load_task(name: str) -> type[Task]:
 
 
 def import_task_file(path: Path) -> ModuleType:
-    """The module that the user's file defines. Runs the file."""
+    """Import the user's file as a module. Runs the file."""
     if not path.is_file():
         raise MissingInputError(f"task: no file '{path}'", "name a .py file that defines one Task")
     name = f"{USER_TASK_MODULE_PREFIX}{path.stem}"
@@ -43,23 +43,23 @@ def import_task_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise RecipeError(f"task: '{path}' cannot be loaded as Python", "name a .py file that defines one Task")
     module = util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pydantic look their module up to read its annotations
+    sys.modules[name] = module  # dataclasses and pydantic read annotations through the module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as fault:  # the user's own code may raise anything
+    except (Exception, SystemExit) as error:  # the user's own code may raise anything
         del sys.modules[name]
-        raise RecipeError(f"task: {path}: {type(fault).__name__}: {fault}", "mend the file") from fault
+        raise RecipeError(f"task: {path}: {type(error).__name__}: {error}", "fix the file") from error
     return module
 
 
 def find_task_class(module: ModuleType, name: str) -> type[Task]:
-    """The one Task class that `module` itself defines."""
-    found = [
-        kind
-        for _, kind in inspect.getmembers(module, inspect.isclass)
-        if issubclass(kind, Task) and kind.__module__ == module.__name__
+    """Find the only Task class that `module` itself defines, and set its name."""
+    classes = [
+        cls
+        for _, cls in inspect.getmembers(module, inspect.isclass)
+        if issubclass(cls, Task) and cls.__module__ == module.__name__
     ]
-    if len(found) != 1:
-        raise RecipeError(f"task: {name} defines {len(found)} Task classes", "a task file defines exactly one")
-    found[0].name = Path(name).stem
-    return found[0]
+    if len(classes) != 1:
+        raise RecipeError(f"task: {name} defines {len(classes)} Task classes", "a task file defines exactly one")
+    classes[0].name = Path(name).stem
+    return classes[0]

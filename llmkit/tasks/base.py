@@ -1,7 +1,7 @@
-"""What every task is: rows to features, outputs to answers, and what a step divides by.
+"""The Task contract: encode rows to features, decode model outputs to predictions, and normalize the loss of a step.
 
-A task file stays light at module level (no torch, no transformers): a mistyped recipe is answered before they load.
-The methods below come in the order in which a run calls them.
+A task file imports neither torch nor transformers at module level, so that a mistyped recipe is reported before they
+load. The methods below are in the order in which a run calls them.
 """
 
 from __future__ import annotations
@@ -23,140 +23,145 @@ __all__ = ["Batch", "EncodedRows", "Feature", "Head", "Prediction", "Strata", "T
 
 
 class Task:
-    """One task. Subclass it in a file of its own; `tests/tasks/stars.py` is a whole one."""
+    """A task. Subclass it in a file of its own; `tests/tasks/stars.py` is a complete example."""
 
-    name: str  # the file's name
-    columns: Mapping[str, str]  # the words that a row needs, and what each holds; the first is what the model reads
-    optional: Sequence[str] = ()  # those of them that a set may lack
-    target: str | None = None  # the word of `columns` that is learned; predict does without it
-    cell_types: Mapping[str, Collection[str]] = {}  # what a word's cells may be where not as in data/columns.py KINDS
-    may_be_empty: Collection[str] = ()  # the words whose empty cells mean something
+    name: str  # the stem of the file name
+    columns: Mapping[str, str]  # the columns that a row needs and their content; the first is the model's input
+    optional: Sequence[str] = ()  # columns that a data set may lack
+    target: str | None = None  # the column that is learned; not needed for prediction
+    cell_types: Mapping[str, Collection[str]] = {}  # cell types of a column that differ from those in data/columns.py
+    may_be_empty: Collection[str] = ()  # columns whose empty cells have a meaning
     metrics: Sequence[str]  # scored by default; the first chooses the best checkpoint
-    known_metrics: Sequence[str]  # all that eval.metrics may name
-    lower_is_better: Sequence[str] = ()  # those of them that fall as the model gets better
+    known_metrics: Sequence[str]  # all names that eval.metrics accepts
+    lower_is_better: Sequence[str] = ()  # the known metrics that decrease as the model improves
     baselines: Sequence[str] = ()  # names of llmkit/evaluation/baselines.py
-    unavailable_baselines: Mapping[str, str] = {}  # further ones that lack a package, and the sentence that says which
+    unavailable_baselines: Mapping[str, str] = {}  # baselines whose package is missing, each with its error message
     Options: type[Section] = Section  # the recipe section that carries the task's name
-    labels: Sequence[str] = ()  # the classes in the order of the model's outputs; a task without classes has none
+    labels: Sequence[str] = ()  # class names in the order of the model's outputs; empty for a task without classes
     next_commands: Sequence[str] = ('predict {run} "some text"', "eval {run} --data other.csv")  # shown after training
-    top_k: int | None = None  # how many of the likeliest a user asked for
-    needs_calibration = False  # whether `tune` learns anything
-    is_corpus = False  # whether rows are the documents of a corpus: no labels, and equal ones in two splits are no leak
+    top_k: int | None = None  # how many of the most probable outputs the user requested
+    needs_calibration = False  # whether `calibrate` learns anything
+    is_corpus = False  # whether rows are documents of a corpus: no labels, and equal rows in two splits are no leak
     required_special_tokens: Sequence[str] = ("pad",)  # special tokens that the tokenizer must have
-    allow_slow_tokenizer = False  # whether the tokenizer may be one without a tokenizer.json
-    max_length: int | None = None  # the default of model.max_length, where it is not the schema's
-    default_model: str | None = None  # what is trained where no model is named, if not an encoder
-    max_target_length = 0  # tokens that a target may have, where it is text
+    allow_slow_tokenizer = False  # whether a tokenizer without a tokenizer.json is accepted
+    max_length: int | None = None  # the task's default of model.max_length, where it differs from the schema's
+    default_model: str | None = None  # the model that is trained where none is named, if it is not an encoder
+    max_target_length = 0  # maximum number of tokens of a target that is text
 
     def __init__(self, options: Section | None = None) -> None:
         self.options: Any = options or self.Options()
 
     def filter_rows(self, rows: Rows) -> tuple[Rows, list[str]]:
-        """The rows that count, of each file as it is read, train first; and notes on those left out."""
+        """Return the rows to use and notes on those left out; called for each file as it is read, train first."""
         return rows, []
 
     def stratify_by(self, rows: Rows) -> Strata | None:
-        """What splits keep the shares of; None: nothing."""
+        """Return the classes whose shares every split keeps, or None."""
         return None
 
     def fit(self, train: Rows, others: Mapping[str, Rows]) -> list[str]:
-        """Learn from the rows what the model must know (label names) and check `others` against it; gives notes."""
+        """Learn from the training rows (label names, for example), check the other splits against it, return notes."""
         raise NotImplementedError
 
     def load_config(self, config: PreTrainedConfig) -> None:
-        """Learn the same from a saved model's config."""
+        """Restore from a saved model's config what `fit` learned."""
         raise NotImplementedError
 
     def head(self) -> Head:
-        """The head, after `fit` or `adopt`."""
+        """Return the model head; call `fit` or `load_config` first."""
         raise NotImplementedError
 
     def configure_model(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-        """Give a model that is to be trained what it must know to answer, such as how it generates; gives notes."""
+        """Set what a model needs before training, such as its generation config; return notes."""
         return []
 
     def set_metrics(self, names: Sequence[str]) -> None:
-        """Hear which metrics will be scored, before the rows are encoded."""
+        """Receive the names of the metrics to score, before rows are encoded."""
 
     def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedRows:
-        """One feature a row; `labels` only where the rows have the target column."""
+        """Encode rows for evaluation, one feature per row; `labels` only where rows have the target column."""
         raise NotImplementedError
 
     def encode_train(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedRows:
-        """The features to train on, where they are other ones."""
+        """Encode rows for training, where the features differ from those for evaluation."""
         return self.encode(rows, tokenizer, max_length)
 
     def stream(self, texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Iterator[Feature]:
-        """The features to train on of documents that are not kept, after `encode_train` of a sample."""
+        """Yield training features of documents that are not kept in memory, after `encode_train` of a sample."""
         raise NotImplementedError
 
     def encode_predict(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedRows:
-        """The features of rows to answer for a user, where they are other ones."""
+        """Encode rows for prediction, where the features differ from those for evaluation."""
         return self.encode(rows, tokenizer, max_length)
 
     def lengths(self, feature: Feature) -> tuple[int, ...]:
-        """The lengths that a feature is batched by: of its tokens, and of a target that is text."""
+        """Return the lengths that batches are grouped by: of the input, and of a target that is text."""
         return (len(feature["input_ids"]),)
 
     def augment(self, feature: Feature, key: Sequence[int]) -> Sequence[Feature]:
-        """What a step sees of a feature of `encode_train`: one or several features, each whole for the collator.
+        """Return the features that a training step uses for a feature of `encode_train`: one or several.
 
-        All chance in it follows from `key` (seed, epoch, number of the feature) alone.
+        All randomness must follow from `key` (seed, epoch, index of the feature) alone.
         """
         return [feature]
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Feature]], Batch]:
-        """A function from features to one padded batch, each tensor [rows, ...]."""
+        """Return a function from features to one padded batch, each tensor [rows, ...]."""
         raise NotImplementedError
 
     def num_items(self, batch: Batch) -> float:
-        """What the summed loss of a step is divided by: rows, a sum of weights, or tokens. Needs no forward pass."""
+        """Return the number that the summed loss of a step is divided by: rows, a sum of weights, or tokens.
+
+        It must not need a forward pass.
+        """
         return float(len(batch["labels"]))
 
     def loss(self, outputs: Any, batch: Batch) -> torch.Tensor:
-        """The loss summed over the batch, in float32: never a mean, so that a step may be cut anywhere."""
+        """Return the loss summed over the batch, in float32; a mean would depend on how a step is split."""
         raise NotImplementedError
 
     def inputs(self, model: PreTrainedModel, batch: Batch) -> Batch:
-        """What the model's forward reads of a batch, in training and in the proof of a saved model."""
+        """Return the model's forward inputs for a batch, in training and in verification of a saved model."""
         return {name: tensor for name, tensor in batch.items() if name != "labels"}
 
     def predict(self, model: PreTrainedModel, batch: Batch) -> list[Any]:
-        """The raw output of each row of the batch: forward, or generate."""
+        """Return the raw output of each row of the batch, by forward or generate."""
         raise NotImplementedError
 
     def decode(self, outputs: Sequence[Any], features: Sequence[Feature]) -> list[Prediction]:
-        """Raw outputs as answers, in the same order."""
+        """Convert raw outputs to predictions, in the same order."""
         raise NotImplementedError
 
     def second_pass(
-        self, answers: Sequence[Prediction], features: Sequence[Feature]
+        self, predictions: Sequence[Prediction], features: Sequence[Feature]
     ) -> Mapping[int, Sequence[Feature]]:
-        """By an answer's number the features to answer in its place: of what was put together of parts."""
+        """Map the index of a prediction to features to run instead, e.g. to summarize joined chunk summaries."""
         return {}
 
-    def calibrate(self, references: Sequence[Any], answers: Sequence[Prediction]) -> Sequence[Prediction]:
-        """Learn from the validation rows what `decode` and `model` need (thresholds); gives the answers by it."""
-        return answers
+    def calibrate(self, references: Sequence[Any], predictions: Sequence[Prediction]) -> Sequence[Prediction]:
+        """Learn from validation rows what `decode` and `head` need (thresholds); return the calibrated predictions."""
+        return predictions
 
     def calibration_note(self) -> str:
-        """What `tune` learned, as a note; nothing where there is nothing to say."""
+        """Return a note on the result of `calibrate`, or an empty string."""
         return ""
 
     def decision_rule(self) -> str:
-        """How answers follow from probabilities, where not the likeliest is said; nothing where it is."""
+        """Describe how predictions follow from probabilities; empty where the most probable class is predicted."""
         return ""
 
     def references(self, rows: Rows) -> list[Any]:
-        """What the model should have said of each row."""
+        """Return the reference of each row."""
         raise NotImplementedError
 
-    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]) -> dict[str, Score]:
-        """Each named metric with its interval."""
+    def score(
+        self, names: Sequence[str], references: Sequence[Any], predictions: Sequence[Prediction]
+    ) -> dict[str, Score]:
+        """Compute each named metric with its interval."""
         raise NotImplementedError
 
     def statistic(
-        self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]
+        self, names: Sequence[str], references: Sequence[Any], predictions: Sequence[Prediction]
     ) -> Callable[[Any], Any]:
-        """From counts [B, n] of each row to the metrics [B, M]: what two models are compared by, row for row."""
+        """Return a function from row counts [B, n] to metrics [B, M], for paired comparison of two models."""
         raise NotImplementedError

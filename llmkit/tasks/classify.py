@@ -1,4 +1,4 @@
-"""Sequence classification: a text, or a pair of texts, and one class, several labels or a number for it."""
+"""Sequence classification: predict one class, several labels or a number for a text or a pair of texts."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ PROBLEM_TYPES: dict[str, type[ProblemType]] = {"single": SingleLabel, "multi": M
 
 
 def validate_class_weights(value: object) -> object:
-    """The value where it can weigh classes: a word, or a number above 0 for some labels."""
+    """Return the value if it is a weighting: none, balanced, or a number above 0 for some labels."""
     if isinstance(value, dict):
         numbers = list(value.values())
-        known = all(type(number) in (int, float) and 0 < number < float("inf") for number in numbers)
+        valid = all(type(number) in (int, float) and 0 < number < float("inf") for number in numbers)
     else:
-        known = value in ("none", "balanced")
-    if not known:
+        valid = value in ("none", "balanced")
+    if not valid:
         raise PydanticCustomError("weighting", "must be none, balanced, or a mapping label: number above 0")
     return value
 
 
 def validate_thresholds(value: object) -> object:
-    """The value where it can be a threshold: a word, a share, or a share for some labels."""
-    shares: list[Any] = list(value.values()) if isinstance(value, dict) else [value]
-    if value in ("common", "each") or all(type(one) in (int, float) and 0 <= one <= 1 for one in shares):
+    """Return the value if it is a threshold: common, each, a share, or a share for some labels."""
+    numbers: list[Any] = list(value.values()) if isinstance(value, dict) else [value]
+    if value in ("common", "each") or all(type(one) in (int, float) and 0 <= one <= 1 for one in numbers):
         return {k: float(v) for k, v in value.items()} if isinstance(value, dict) else value
     raise PydanticCustomError("thresholds", "must be common, each, a share from 0 to 1, or a mapping label: share")
 
@@ -52,39 +52,40 @@ LabelThresholds = Annotated[Literal["common", "each"] | float | dict[str, float]
 
 
 class ClassifyOptions(Section):
-    """What the answer to a text is."""
+    """Options of classification: the problem type, class weights, and thresholds of labels."""
 
     kind: Literal["single", "multi", "regression"] = "single"
     """single: each text has exactly one class; multi: any number of labels; regression: a number."""
     class_weights: ClassWeights = "none"
-    """How much a row of a class counts in the loss: balanced (rows / (classes * rows of the class); with kind multi,
-    rows without the label / rows with it), or {label: weight} with 1 for the others."""
+    """Loss weight of each class: none; balanced (rows / (classes * rows of the class); with kind multi, rows without
+    the label / rows with it); or {label: weight} with 1 for the others."""
     label_smoothing: Share = 0.0
-    """Share of the target that is spread over all classes."""
+    """Share of the target probability that is spread over all classes."""
     separator: NonEmptyText = "|"
-    """What stands between the labels of a text cell, with kind multi; a JSON list needs none."""
+    """Separator of the labels in a text cell, with kind multi; a JSON list needs none."""
     thresholds: LabelThresholds = "common"
-    """From which probability on a label is said, with kind multi. common: one for all labels, tuned on validation for
-    the best micro F1 and stored with the model; each: one a label; a share; or {label: share}, 0.5 for the others."""
+    """Probability from which a label is predicted, with kind multi. common: one for all labels, tuned on validation
+    for the best micro F1 and stored with the model; each: one per label, tuned the same way; a share; or
+    {label: share}, 0.5 for the others."""
 
     @model_validator(mode="after")
     def check_conflicts(self) -> ClassifyOptions:
         for_multi = [key for key in ("separator", "thresholds") if self.kind != "multi" and self.is_changed(key)]
-        found = [Conflict((key, "kind"), "counts only beside kind: multi; leave it out") for key in for_multi]
+        found = [Conflict((key, "kind"), "applies only with kind: multi; leave it out") for key in for_multi]
         for_labels = [key for key in ("class_weights", "label_smoothing") if self.is_changed(key)]
         if self.kind == "regression":
             found += [Conflict((key, "kind"), "a number has no classes; leave it out") for key in for_labels]
         if found:
-            raise PydanticCustomError("quarrel", "keys do not go together", {"quarrels": found})
+            raise PydanticCustomError("conflict", "keys conflict", {"conflicts": found})
         return self
 
     def is_changed(self, key: str) -> bool:
-        """Whether the key has another value than its default."""
+        """Whether the value of the key differs from its default."""
         return bool(getattr(self, key) != type(self).model_fields[key].default)
 
 
 class Classify(Task):
-    """Texts, or pairs of them, and what is to be said of each; `kind` knows what that is."""
+    """Classification of texts or text pairs; `problem_type` holds what differs between classes, labels and numbers."""
 
     columns = {"text": "the text to classify", "text_pair": "its second text, in pairs", "label": "its class"}
     optional: Sequence[str] = ("text_pair",)
@@ -100,18 +101,18 @@ class Classify(Task):
         self.set_problem_type(self.options.kind)
 
     def set_problem_type(self, kind: str) -> None:
-        """Take what depends on the kind of answer from it, but for what a class of the user's own says itself."""
+        """Set the problem type and the attributes that depend on it, except those that a subclass overrides."""
         self.problem_type = self.problem_types[kind](self.options)
-        for word in ("metrics", "known_metrics", "lower_is_better", "baselines"):
-            if getattr(type(self), word) is getattr(Classify, word):
-                setattr(self, word, getattr(self.problem_type, word))
+        for attribute in ("metrics", "known_metrics", "lower_is_better", "baselines"):
+            if getattr(type(self), attribute) is getattr(Classify, attribute):
+                setattr(self, attribute, getattr(self.problem_type, attribute))
         self.cell_types = {"label": self.problem_type.cell_types}
         self.needs_calibration = self.problem_type.needs_calibration
         self.may_be_empty = () if kind == "single" else ("label",)
 
     @property
     def labels(self) -> Sequence[str]:  # type: ignore[override]
-        """The names of the classes in the order of the model's outputs; none for a number."""
+        """Return the class names in the order of the model's outputs; empty for a number."""
         return self.problem_type.labels
 
     def stratify_by(self, rows: Rows) -> Strata | None:
@@ -136,11 +137,11 @@ class Classify(Task):
         from llmkit.models.tokenizers import encode
 
         pairs = rows.texts("text_pair") if "text_pair" in rows.column_mapping else None
-        features, cut = encode.encode_texts(tokenizer, rows.texts("text"), max_length, pairs)
+        features, num_truncated = encode.encode_texts(tokenizer, rows.texts("text"), max_length, pairs)
         if "label" in rows.column_mapping:
             for feature, target in zip(features, self.problem_type.encode_targets(self.references(rows)), strict=True):
                 feature["labels"] = target
-        return EncodedRows(features, cut)
+        return EncodedRows(features, num_truncated)
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Feature]], Batch]:
         from llmkit.models.tokenizers import encode
@@ -166,29 +167,31 @@ class Classify(Task):
     def decode(self, outputs: Sequence[Any], features: Sequence[Feature]) -> list[Prediction]:
         return self.problem_type.decode(outputs)
 
-    def calibrate(self, references: Sequence[Any], answers: Sequence[Prediction]) -> Sequence[Prediction]:
-        return self.problem_type.calibrate(references, answers)
+    def calibrate(self, references: Sequence[Any], predictions: Sequence[Prediction]) -> Sequence[Prediction]:
+        return self.problem_type.calibrate(references, predictions)
 
     def references(self, rows: Rows) -> list[Any]:
         return self.problem_type.references(rows)
 
-    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]) -> dict[str, Score]:
-        return self.problem_type.score(names, references, answers)
+    def score(
+        self, names: Sequence[str], references: Sequence[Any], predictions: Sequence[Prediction]
+    ) -> dict[str, Score]:
+        return self.problem_type.score(names, references, predictions)
 
     def statistic(
-        self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]
+        self, names: Sequence[str], references: Sequence[Any], predictions: Sequence[Prediction]
     ) -> Callable[[Any], Any]:
-        return self.problem_type.statistic(names, references, answers)
+        return self.problem_type.statistic(names, references, predictions)
 
 
 def infer_problem_type(config: PreTrainedConfig) -> str:
-    """The kind of answer that a model was trained for."""
-    kinds = {kind.name: name for name, kind in PROBLEM_TYPES.items()}
-    unsaid = "regression" if config.num_labels == 1 else "single"
-    if getattr(config, "thresholds", None) is not None:  # only of several labels are some said and others not
-        unsaid = "multi"
-    found = unsaid if config.problem_type is None else kinds.get(config.problem_type)
-    if found is None or (found == "regression" and config.num_labels > 1):
+    """Infer from its config the problem type that a model was trained for. Raises ModelError if there is none."""
+    kinds = {problem_type.name: kind for kind, problem_type in PROBLEM_TYPES.items()}
+    default = "regression" if config.num_labels == 1 else "single"
+    if getattr(config, "thresholds", None) is not None:  # only multi-label models have them
+        default = "multi"
+    kind = default if config.problem_type is None else kinds.get(config.problem_type)
+    if kind is None or (kind == "regression" and config.num_labels > 1):
         what = f"the model has {pluralize(config.num_labels, 'output')} of the problem type {config.problem_type}"
         raise ModelError(what, "name a model for classes, labels or one number")
-    return found
+    return kind

@@ -1,4 +1,4 @@
-"""Summarization: a text, and what it says in short."""
+"""Summarization: generate a summary of a text."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from llmkit.tasks.generation import Generation, GenerationOptions, ReferenceText
 
 
 class SummarizeOptions(GenerationOptions):
-    """What a summary is, and how it is written. A setting of answers without a value is the model's own."""
+    """Options of summarization. Generation settings without a value are the model's own."""
 
 
 class Summarize(Generation):
-    """Texts and their summaries."""
+    """Summarization of texts."""
 
     columns = {"text": "the text to summarize", "summary": "its summary"}
     target = "summary"
@@ -31,11 +31,11 @@ class Summarize(Generation):
     summarizes_chunks = True
 
     def score(
-        self, names: Sequence[str], references: Sequence[ReferenceTexts], answers: Sequence[Prediction]
+        self, names: Sequence[str], references: Sequence[ReferenceTexts], predictions: Sequence[Prediction]
     ) -> dict[str, Score]:
-        return summarization.score_summaries(names, *self.metric_inputs(references, answers))
+        return summarization.score_summaries(names, *self.metric_inputs(references, predictions))
 
     def statistic(
-        self, names: Sequence[str], references: Sequence[ReferenceTexts], answers: Sequence[Prediction]
+        self, names: Sequence[str], references: Sequence[ReferenceTexts], predictions: Sequence[Prediction]
     ) -> Callable[[Any], Any]:
-        return summarization.make_summary_statistic(names, *self.metric_inputs(references, answers))
+        return summarization.make_summary_statistic(names, *self.metric_inputs(references, predictions))

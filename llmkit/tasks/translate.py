@@ -1,4 +1,4 @@
-"""Translation: a text, and the same in another language."""
+"""Translation: generate the translation of a text."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from llmkit.tasks.generation import Generation, GenerationOptions, ReferenceText
 
 
 class TranslateOptions(GenerationOptions):
-    """What a translation is, and how it is written. A setting of answers without a value is the model's own."""
+    """Options of translation. Generation settings without a value are the model's own."""
 
     max_target_length: PositiveCount = 128
-    """Tokens that a translation may have in training, special tokens included; what is longer is cut, and the share
-    that was cut is said. Answers have at most as many unless max_length says otherwise."""
+    """Maximum tokens of a translation in training, special tokens included; longer ones are truncated, and the run
+    reports their share. Also the limit of predictions, unless max_length sets another."""
 
 
 class Translate(Generation):
-    """Texts in two languages."""
+    """Translation of texts into another language."""
 
     columns = {"source": "the text to translate", "target": "its translation"}
     target = "target"
     cell_types = {"target": ("text", "a list")}
-    metrics = ("bleu", "chrf")  # ter by name alone: it takes a minute for a few thousand long sentences
+    metrics = ("bleu", "chrf")  # ter must be named: it takes a minute for a few thousand long sentences
     known_metrics = translation.TRANSLATION_METRICS
     lower_is_better = translation.TRANSLATION_LOWER_IS_BETTER
     baselines = ("copy",)
@@ -35,11 +35,11 @@ class Translate(Generation):
     max_length = 128
 
     def score(
-        self, names: Sequence[str], references: Sequence[ReferenceTexts], answers: Sequence[Prediction]
+        self, names: Sequence[str], references: Sequence[ReferenceTexts], predictions: Sequence[Prediction]
     ) -> dict[str, Score]:
-        return translation.score_translations(names, *self.metric_inputs(references, answers))
+        return translation.score_translations(names, *self.metric_inputs(references, predictions))
 
     def statistic(
-        self, names: Sequence[str], references: Sequence[ReferenceTexts], answers: Sequence[Prediction]
+        self, names: Sequence[str], references: Sequence[ReferenceTexts], predictions: Sequence[Prediction]
     ) -> Callable[[Any], Any]:
-        return translation.make_translation_statistic(names, *self.metric_inputs(references, answers))
+        return translation.make_translation_statistic(names, *self.metric_inputs(references, predictions))

@@ -1,4 +1,4 @@
-"""The one place where mistakes become sentences, and what starting llmkit costs."""
+"""Tests that errors become messages with exit codes, and that light commands import no heavy library."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ LIGHT = ["errors", "console", "schema", "recipe.load", "recipe.catalog", "runs.f
          "metrics.classification.single_label", "tasks", "tasks.base", "tasks.classify", "models.sources.model_ref", "cli"]  # fmt: skip
 
 
-def loaded_by(code: str) -> set[str]:
-    """The top-level modules that a fresh interpreter has after `code`."""
+def list_imports(code: str) -> set[str]:
+    """The top-level modules that a new interpreter has imported after `code`."""
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr)"],
         capture_output=True, text=True, check=True,
@@ -32,22 +32,22 @@ def loaded_by(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize("module", LIGHT)
-def test_light_rooms_load_nothing_heavy(module: str) -> None:
-    assert not loaded_by(f"import llmkit.{module}") & set(HEAVY)
+def test_light_modules_import_nothing_heavy(module: str) -> None:
+    assert not list_imports(f"import llmkit.{module}") & set(HEAVY)
 
 
-def test_help_loads_neither_the_heavy_libraries_nor_pydantic_nor_yaml() -> None:
-    code = "from llmkit.cli import run\nrun(['--help'])\nrun(['--version'])"  # Typer loads pydantic for a command's own help
-    assert not loaded_by(code) & {*HEAVY, "pydantic", "ruamel", "numpy", "pyarrow", "rich"}
+def test_help_imports_neither_heavy_libraries_nor_pydantic() -> None:
+    code = "from llmkit.cli import run_command_line\nrun_command_line(['--help'])\nrun_command_line(['--version'])"  # Typer imports pydantic for a command's own help
+    assert not list_imports(code) & {*HEAVY, "pydantic", "ruamel", "numpy", "pyarrow", "rich"}
 
 
-def test_a_mistyped_recipe_is_answered_without_the_heavy_libraries() -> None:
-    code = "from llmkit.cli import run\nassert run(['finetune-classify', '--train', 'x.csv', 'train.lerning_rate=1']) == 78"
-    assert not loaded_by(code) & set(HEAVY)
+def test_a_mistyped_recipe_is_rejected_without_heavy_libraries() -> None:
+    code = "from llmkit.cli import run_command_line\nassert run_command_line(['finetune-classify', '--train', 'x.csv', 'train.lerning_rate=1']) == 78"
+    assert not list_imports(code) & set(HEAVY)
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "sentence"),
+    ("arguments", "code", "message"),
     [
         (["finetune-clasify"], 64, "No such command 'finetune-clasify'"),
         (["predict"], 64, "Missing argument 'MODEL'"),
@@ -63,55 +63,55 @@ def test_a_mistyped_recipe_is_answered_without_the_heavy_libraries() -> None:
         (["recipes", "show", "classify/bbc"], 66, "classify/bbc: no such recipe; did you mean 'classify/bbc-headlines'?"),
     ],
 )  # fmt: skip
-def test_mistakes_are_one_sentence_with_an_exit_code(
-    words: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]
+def test_a_mistake_is_one_message_with_an_exit_code(
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run_command_line(words) == code
-    said = capsys.readouterr()
-    assert said.err.splitlines()[-1].startswith(f"error: {sentence}")
-    assert said.out == ""
-    assert "Traceback" not in said.err
+    assert cli.run_command_line(arguments) == code
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1].startswith(f"error: {message}")
+    assert captured.out == ""
+    assert "Traceback" not in captured.err
     assert list(Path().iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "sentence"),
+    ("error", "code", "message"),
     [
         (KeyboardInterrupt(), 130, "interrupted"),
         (MemoryError(), 71, "out of memory; lower train.per_device_train_batch_size or model.max_length"),
         (OSError(errno.ENOSPC, "No space left on device", "x"), 74, "x: no space left; free some and run again"),
-        (ZeroDivisionError("oh"), 70, "a fault in llmkit: ZeroDivisionError: oh; run it with --debug and report what it shows"),
+        (ZeroDivisionError("oh"), 70, "internal error in llmkit: ZeroDivisionError: oh; run it with --debug and report the traceback"),
         (torch.OutOfMemoryError("CUDA"), 71, "out of memory; lower train.per_device_train_batch_size or model.max_length"),
-        (LlmkitError("a \x1b[31mred\x1b[0m hf_abcdefghijkl", "mend"), 70, "a \ufffd[31mred\ufffd[0m ***; mend"),
+        (LlmkitError("a \x1b[31mred\x1b[0m hf_abcdefghijkl", "fix"), 70, "a \ufffd[31mred\ufffd[0m ***; fix"),
     ],
 )  # fmt: skip
-def test_whatever_happens_is_a_sentence(
-    fault: BaseException, code: int, sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_any_exception_becomes_a_message(
+    error: BaseException, code: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def raising(*_: Any, **__: Any) -> None:
-        raise fault
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
 
-    monkeypatch.setattr("llmkit.recipe.catalog.listed", raising)
+    monkeypatch.setattr("llmkit.recipe.catalog.list_recipes", fail)
     assert cli.run_command_line(["recipes", "list"]) == code
-    assert capsys.readouterr().err == f"error: {sentence}\n"
+    assert capsys.readouterr().err == f"error: {message}\n"
     assert cli.run_command_line(["recipes", "list"], debug=True) == code
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_a_fault_in_a_users_task_file_is_said_to_be_there(
+def test_an_error_in_a_task_file_names_the_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = Path("own.py")
     path.write_text("import json\nfrom llmkit.tasks.classify import Classify\nclass Own(Classify):\n"
                     "    def loss(self, outputs, batch):\n        return json.loads(batch)\n")  # fmt: skip
-    monkeypatch.setattr("llmkit.recipe.catalog.listed", lambda: tasks.load_task("own.py")().loss(None, "{"))
+    monkeypatch.setattr("llmkit.recipe.catalog.list_recipes", lambda: tasks.load_task("own.py")().loss(None, "{"))
     assert cli.run_command_line(["recipes", "list"]) == 70
-    said = capsys.readouterr().err
-    assert said.startswith("error: own.py, line 5, in loss: JSONDecodeError: Expecting property name")
-    assert said.endswith("; run it with --debug to see how it came there\n")
+    captured = capsys.readouterr().err
+    assert captured.startswith("error: own.py, line 5, in loss: JSONDecodeError: Expecting property name")
+    assert captured.endswith("; run it with --debug to see the traceback\n")
 
 
-def test_a_reader_that_leaves_is_no_mistake(finished: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(finished: Path) -> None:
     many = write_jsonl("many.jsonl", make_reviews(2000))
     command = f"{sys.executable} -m llmkit predict {finished} --data {many} | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False)

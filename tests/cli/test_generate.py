@@ -1,4 +1,4 @@
-"""Summaries and translations as typed: trained from three beginnings, scored, asked, and refused in words."""
+"""Tests of summarization and translation by commands: three starting points, scoring, predicting, mistakes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FAST = ["train.learning_rate=5e-3", "train.per_device_train_batch_size=8", "mode
         "summarize.max_target_length=12", "eval.metrics=[rougeL]", "train.max_steps=2"]  # fmt: skip
 
 
-def endless(model: str, folder: str, *lost: str) -> None:
-    """The same model with a tokenizer that lacks special tokens."""
+def copy_without_tokens(model: str, folder: str, *lost: str) -> None:
+    """Copy a model, without these special tokens of its tokenizer."""
     shutil.copytree(model, folder)
     path = Path(folder, "tokenizer_config.json")
     about = json.loads(path.read_text("utf-8"))
@@ -29,7 +29,7 @@ def endless(model: str, folder: str, *lost: str) -> None:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with rows, tiny models and a run of each beginning."""
+    """A folder with rows, tiny models and a run from each starting point."""
     folder = tmp_path_factory.mktemp("generate")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -39,8 +39,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_tiny_model("other", "bert", texts=["stranger"])
         shutil.copytree("bert", "decoder")
         Path("decoder/config.json").write_text('{"model_type": "gpt2"}', "utf-8")
-        endless("t5", "endless", "eos", "sep")
-        endless("t5", "padless", "pad")
+        copy_without_tokens("t5", "endless", "eos", "sep")
+        copy_without_tokens("t5", "padless", "pad")
         write_jsonl("blank.jsonl", [{"text": "a film", "summary": "fine"}, {"text": "a story", "summary": " "}])
         make_tiny_model("classifier", "bert", auto_class="AutoModelForSequenceClassification")
         made = ["finetune-summarize", "--train", "a.jsonl", *FAST]
@@ -61,33 +61,31 @@ RUNS = ["warm", "joined", "t5-tiny", "bart-tiny"]
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_a_run_is_a_plain_folder_that_answers_the_same(
-    here: Path, run: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    said = []
+def test_the_model_folder_predicts_like_the_run(here: Path, run: str, capsys: pytest.CaptureFixture[str]) -> None:
+    predictions = []
     for name in (run, f"{run}/model"):
         assert cli.run_command_line(["predict", name, "the film was dull 7", "a story 2"]) == 0
-        said.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
-    assert said[0] == said[1]
-    assert [set(one) for one in said[0]] == [{"text", "answer"}] * 2
+        predictions.append([json.loads(line) for line in capsys.readouterr().out.splitlines()])
+    assert predictions[0] == predictions[1]
+    assert [set(one) for one in predictions[0]] == [{"text", "prediction"}] * 2
     assert json.loads(Path(run, "model/generation_config.json").read_text("utf-8"))["max_length"] == 13
 
 
-def test_every_row_of_predictions_holds_its_references(here: Path) -> None:
+def test_every_prediction_has_its_references(here: Path) -> None:
     rows = [json.loads(line) for line in Path("warm/predictions.jsonl").read_text("utf-8").splitlines()]
-    assert all(row["reference"] == [row["summary"]] and isinstance(row["answer"], str) for row in rows)
+    assert all(row["reference"] == [row["summary"]] and isinstance(row["prediction"], str) for row in rows)
 
 
 def test_two_runs_are_compared_and_eval_repeats_the_scores(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command_line(["eval", "warm", "joined", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    comparison = json.loads(capsys.readouterr().out)
     own = json.loads(Path("warm/metrics.json").read_text("utf-8"))
-    assert found["models"][0]["metrics"] == own["metrics"]
-    assert set(found["differences"][0]["metrics"]) == {"rougeL"}
+    assert comparison["models"][0]["metrics"] == own["metrics"]
+    assert set(comparison["differences"][0]["metrics"]) == {"rougeL"}
     assert set(own["baselines"]) == {"lead1", "lead3", "first_sentence"}
 
 
-def test_a_dry_run_says_what_it_takes_and_keeps_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_prints_an_estimate_and_keeps_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["finetune-summarize", "--train", "a.jsonl", "--model", "t5", "-o", "dry", "--dry-run", "--json", *FAST]
     assert cli.run_command_line(words) == 0
     assert json.loads(capsys.readouterr().out)["steps"] == 2
@@ -102,7 +100,7 @@ def test_some_validation_rows_are_scored_while_training(here: Path, capsys: pyte
     capsys.readouterr()
 
 
-def test_long_sources_are_answered_in_pieces_all_the_way(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_sources_are_split_into_chunks(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     long = [row | {"text": f"{row['text']}. " * 6} if i % 3 else row for i, row in enumerate(make_articles(30))]
     write_jsonl("long.jsonl", long)
     keys = [key for key in FAST if not key.startswith("model.")]
@@ -110,61 +108,61 @@ def test_long_sources_are_answered_in_pieces_all_the_way(here: Path, capsys: pyt
              "pieces", "data.on_leak=ignore", "eval.max_validation_rows=7", "summarize.long_inputs=chunk", "model.max_length=16",
              *keys]  # fmt: skip
     assert cli.run_command_line(words) == 0
-    found = json.loads(Path("pieces/metrics.json").read_text("utf-8"))
-    assert found["n"] == 30
+    metrics = json.loads(Path("pieces/metrics.json").read_text("utf-8"))
+    assert metrics["n"] == 30
     capsys.readouterr()
-    said = []
-    for name in ("pieces", "pieces/model"):  # the folder remembers what to do with them
+    predictions = []
+    for name in ("pieces", "pieces/model"):  # the option is stored in the folder
         assert cli.run_command_line(["predict", name, long[1]["text"], "a film"]) == 0
-        said.append([json.loads(line)["answer"] for line in capsys.readouterr().out.splitlines()])
+        predictions.append([json.loads(line)["prediction"] for line in capsys.readouterr().out.splitlines()])
         assert cli.run_command_line(["eval", name, "--data", "long.jsonl", "--json"]) == 0
         again = json.loads(capsys.readouterr().out)["metrics"]["rougeL"]["value"]
-        assert again == pytest.approx(found["metrics"]["rougeL"]["value"])
-    assert said[0] == said[1]
+        assert again == pytest.approx(metrics["metrics"]["rougeL"]["value"])
+    assert predictions[0] == predictions[1]
     rows = [json.loads(line) for line in Path("pieces/predictions.jsonl").read_text("utf-8").splitlines()]
     assert [row["summary"] for row in rows] == [row["summary"] for row in long]
 
 
-def test_progress_counts_rows_once_however_many_pieces_they_have(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_counts_a_row_with_several_chunks_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved = replace(load_saved_model("t5"), max_length=16)
     saved.task.long = "chunk"  # type: ignore[attr-defined]
     rows = build_text_rows(saved, ["the film was dull. " * 12, "a film", "a story " * 20])
     counted: list[int] = []
-    made = list(predict_records(saved, rows, 2, "fp32", counted.append))
-    assert len(made) == 3
+    records = list(predict_records(saved, rows, 2, "fp32", counted.append))
+    assert len(records) == 3
     assert sum(counted) == 3
 
 
-def test_on_a_terminal_an_answer_stands_whole_below_its_text(
+def test_a_terminal_shows_each_generated_text_below_its_source(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmkit.console.on_terminal", lambda: True)
+    monkeypatch.setattr("llmkit.console.is_stdout_terminal", lambda: True)
     assert cli.run_command_line(["predict", "warm", "the film " * 20]) == 0
-    read, said = capsys.readouterr().out.splitlines()[:2]
-    assert read == f"> {('the film ' * 20)[:70].rstrip()} ..."
-    assert said
+    source, generated = capsys.readouterr().out.splitlines()[:2]
+    assert source == f"> {('the film ' * 20)[:70].rstrip()} ..."
+    assert generated
 
 
 JOIN = "join two with --encoder bert --decoder bert, or name an encoder-decoder, such as google-t5/t5-small or "
 REFUSED: dict[str, tuple[list[str], str]] = {
     "encoder": (
         ["--model", "bert"],
-        f"bert: a 'bert' encoder reads, and cannot write an answer; {JOIN}facebook/bart-base",
+        f"bert: a 'bert' encoder cannot generate text; {JOIN}facebook/bart-base",
     ),
     "decoder": (
         ["--model", "decoder"],
-        ("decoder: a 'gpt2' decoder alone, not an encoder with a decoder; name an encoder-decoder, such as "
+        ("decoder: a 'gpt2' decoder-only model, not an encoder-decoder; name an encoder-decoder, such as "
         "google-t5/t5-small or facebook/bart-base"),
     ),
     "no end": (
         ["--model", "endless"],
-        ("the tokenizer has neither an eos nor a sep token; answers could not end; name a model or tokenizer that has "
+        ("the tokenizer has neither an eos nor a sep token; generated texts could not end; name a model or tokenizer that has "
         "them"),
     ),
     "no padding": (
         ["--model", "padless"],
-        ("padless: its tokenizer has no pad token; name a model whose tokenizer has one (encoders have; many text "
-        "generators have not)"),
+        ("padless: its tokenizer has no pad token; name a model whose tokenizer has one (encoders do; many text "
+        "generators do not)"),
     ),
     "empty target": (
         ["--model", "t5", "--train", "blank.jsonl"],
@@ -173,15 +171,15 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "half": (["--encoder", "bert"], "--encoder: model.encoder: needs model.decoder; the same model may be both"),
     "both": (
         ["--encoder", "bert", "--decoder", "bert", "--model", "t5"],
-        "--encoder: model.encoder: two encoders as one model, or another; leave one out",
+        "--encoder: model.encoder: with model.decoder it is a whole model, and so is model.name; leave one out",
     ),
     "words": (
         ["--encoder", "bert", "--decoder", "other"],
-        "bert and other: their tokenizers differ; name two models of one tokenizer, such as the same one twice",
+        "bert and other: their tokenizers differ; name two models with the same tokenizer, such as the same model twice",
     ),
     "no decoder": (
         ["--encoder", "bert", "--decoder", "distilbert"],
-        ("distilbert: a 'distilbert' model cannot be a decoder beside an encoder; name a BERT or RoBERTa with "
+        ("distilbert: a 'distilbert' model cannot be the decoder of an encoder-decoder model; name a BERT or RoBERTa with "
         "--decoder; the encoder may be another"),
     ),
     "column": (
@@ -191,7 +189,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     ),
     "least": (
         ["--model", "t5", "summarize.min_length=99"],
-        "command line: summarize.min_length: 99 is more than the 12 tokens that an answer may have; lower it",
+        "command line: summarize.min_length: 99 is more than the 12 tokens that a prediction may have; lower it",
     ),
 }  # fmt: skip
 
@@ -200,16 +198,18 @@ CODES = {"half": 78, "both": 78, "least": 78}
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_is_said_and_leaves_nothing(here: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words, sentence = REFUSED[name]
+def test_mistakes_are_reported_and_leave_nothing_behind(
+    here: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, message = REFUSED[name]
     code = CODES.get(name, 65)
     data = [] if "--train" in words else ["--train", "a.jsonl"]
     assert cli.run_command_line(["finetune-summarize", *data, "-o", "no", *FAST, *words]) == code
-    assert capsys.readouterr().err.splitlines()[-1] == f"error: {sentence}"
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {message}"
     assert not Path("no").exists()
 
 
-def test_two_languages_are_named_by_their_columns(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_languages_are_given_by_their_columns(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_jsonl("pairs.jsonl", [{"en": row["text"], "zh": row["summary"]} for row in make_articles(24)])
     keys = ["translate.max_target_length=8", "train.max_steps=1"]
     words = ["finetune-translate", "--train", "pairs.jsonl", "--model", "t5", *keys]
@@ -223,7 +223,7 @@ def test_two_languages_are_named_by_their_columns(here: Path, capsys: pytest.Cap
     assert set(json.loads(capsys.readouterr().out.splitlines()[-1])["metrics"]) == {"bleu", "chrf"}
 
 
-def test_lines_of_stdin_are_summed_up(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+def test_lines_of_stdin_are_summarized(here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     path = write_lines("lines.txt", ["the film was dull 7", "a story 2"])
     with Path(path).open(encoding="utf-8") as stream:
         monkeypatch.setattr("sys.stdin", stream)
@@ -231,7 +231,7 @@ def test_lines_of_stdin_are_summed_up(here: Path, capsys: pytest.CaptureFixture[
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
-def test_a_prefix_that_lost_its_quotes_is_told_how_to_keep_them(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_prefix_without_quotes_gets_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command_line(["finetune-summarize", "--train", "a.jsonl", "summarize.prefix=summarize: "]) == 78
     assert capsys.readouterr().err == (
         "error: command line: summarize.prefix: {'summarize': None} is not text; "

@@ -1,4 +1,4 @@
-"""--lora and --base as they are typed."""
+"""Tests of --lora and --base on the command line."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ def test_one_flag_trains_an_adapter_and_its_base_may_move(capsys: pytest.Capture
     write_jsonl("r.jsonl", make_reviews(40))
     words = ["finetune-classify", "--train", "r.jsonl", "--model", base, "--lora", "-o", "run", "train.max_steps=2"]
     assert cli.run_command_line([*words, "lora.r=4", "eval.baselines=[]"]) == 0
-    said = capsys.readouterr().err
-    assert "\nlora: r 4 on query, key, value, dense (13 modules, 2 layers); trained whole: classifier; " in said
+    messages = capsys.readouterr().err
+    assert "\nlora: r 4 on query, key, value, dense (13 modules, 2 layers); fully trained: classifier; " in messages
     assert json.loads(Path("run/model/adapter_config.json").read_text())["r"] == 4
     assert cli.run_command_line(["predict", "run", "a great film"]) == 0
-    answer = capsys.readouterr().out
+    predictions = capsys.readouterr().out
     shutil.move("base", "moved")
     assert cli.run_command_line(["eval", "run", "--data", "r.jsonl"]) == 66
     assert capsys.readouterr().err == (
         f"error: run: an adapter, and its base base is not there (it was at {Path('base').resolve()}); "
-        "put it back, or name where it is with --base FOLDER of eval and predict\n"
+        "restore it, or pass its folder with --base FOLDER of eval and predict\n"
     )
     assert cli.run_command_line(["predict", "run", "a great film", "--base", "moved"]) == 0
-    assert capsys.readouterr().out == answer
+    assert capsys.readouterr().out == predictions
     assert cli.run_command_line(["eval", "run", "--data", "r.jsonl", "--base", "moved", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["n"] == 40
 
 
-def test_a_corpus_too(capsys: pytest.CaptureFixture[str]) -> None:
+def test_masked_language_modelling_with_lora(capsys: pytest.CaptureFixture[str]) -> None:
     base = make_tiny_model("base", auto_class="AutoModelForMaskedLM", texts=make_sentences())
     write_lines("c.txt", make_sentences(60))
     assert (
@@ -56,7 +56,7 @@ def test_a_corpus_too(capsys: pytest.CaptureFixture[str]) -> None:
         capsys.readouterr()
 
 
-def test_the_dry_run_plans_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_with_lora(capsys: pytest.CaptureFixture[str]) -> None:
     write_jsonl("r.jsonl", make_reviews(40))
     words = [
         "finetune-classify",
@@ -69,13 +69,13 @@ def test_the_dry_run_plans_it(capsys: pytest.CaptureFixture[str]) -> None:
         "--json",
     ]
     assert cli.run_command_line(words) == 0
-    said = capsys.readouterr()
-    assert "weights (" in said.err
-    assert json.loads(said.out)["disk"] < 4 * 2**20
+    captured = capsys.readouterr()
+    assert "weights (" in captured.err
+    assert json.loads(captured.out)["disk"] < 4 * 2**20
 
 
 @pytest.mark.parametrize(
-    ("keys", "sentence"),
+    ("keys", "message"),
     [
         (["lora.r=0"], "lora.r: 0 is out of range; it must be at least 1"),
         (["lora.lora_alpha=0"], "lora.lora_alpha: 0 is out of range; it must be above 0"),
@@ -83,22 +83,22 @@ def test_the_dry_run_plans_it(capsys: pytest.CaptureFixture[str]) -> None:
         (["lora=5"], "lora: 5 is not a mapping of keys"),
         (["lora.rank=8"], "lora.rank: unknown key; did you mean 'r'?"),
         (["lora.lora_r=8"], "lora.lora_r: unknown key; did you mean 'r'?"),
-        (["lora.target_modules=[query]"], "lora.target_modules: unknown key; did you mean 'targets'?"),
-        (["lora.dropot=0"], "lora.dropot: unknown key; did you mean 'dropout'?"),
+        (["lora.targets=[query]"], "lora.targets: unknown key; did you mean 'target_modules'?"),
+        (["lora.dropot=0"], "lora.dropot: unknown key; did you mean 'lora_dropout'?"),
         (
             ["lora.target_modules=query"],
             "lora.target_modules: must be all-linear, or a list of layers such as [query, value]",
         ),
         (
             ["lora.merge=true", "lora.quantize=8bit"],
-            "lora.merge: weights of 8bit take in nothing exactly; leave one out",
+            "lora.merge: adapters cannot be merged exactly into 8bit weights; leave one out",
         ),
         (
             ["lora=true", "model.from_config=bert-tiny", "model.tokenizer=x"],
-            "lora: adapts weights that know something, and model.from_config has fresh ones; leave one out",
+            "lora: adapts pretrained weights, and model.from_config trains from scratch; leave one out",
         ),
     ],
 )
-def test_a_mistake_in_its_section(keys: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_in_its_section(keys: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command_line(["finetune-classify", "--train", "r.jsonl", *keys]) == 78
-    assert capsys.readouterr().err == f"error: command line: {sentence}\n"
+    assert capsys.readouterr().err == f"error: command line: {message}\n"

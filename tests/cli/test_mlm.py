@@ -1,4 +1,4 @@
-"""Masked-language modelling as typed: pretrained, scored, asked, and trained on for a task."""
+"""Tests of masked language modelling by commands: pretraining, scoring, predicting, and fine-tuning the result."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from llmkit.metrics.masked_lm import MASKED_LM_METRICS, score_masked_lm
 from llmkit.tasks.mlm import EVAL_MASKING
 from llmkit.testing import make_reviews, make_sentences, make_tiny_model, write_jsonl, write_lines
 
-TEXTS = [*make_sentences(90), " ".join(make_sentences(30, seed=1))]  # the last goes on over several rows
+TEXTS = [*make_sentences(90), " ".join(make_sentences(30, seed=1))]  # the last is longer than one row
 FAST = ["train.learning_rate=5e-3", "train.per_device_train_batch_size=8", "model.max_length=64"]
 ALL = [f"--metric={name}" for name in MASKED_LM_METRICS]
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, tiny_mlm: str) -> Path:
-    """A folder with a corpus, a tokenizer learned from it, a run from scratch (`fresh`), and one that continues the tiny
+    """A folder with a corpus, a tokenizer trained on it, a run from scratch (`fresh`), and one that continues the tiny
     model (`on`); both scored by every metric."""
     folder = tmp_path_factory.mktemp("mlm")
     with pytest.MonkeyPatch.context() as patch:
@@ -48,17 +48,17 @@ def home(tmp_path_factory: pytest.TempPathFactory, tiny_mlm: str) -> Path:
 
 @pytest.fixture
 def here(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the runs, as the current one; what is written into it has names of its own."""
+    """Change to the folder of the runs; files that tests write into it have different names."""
     monkeypatch.chdir(home)
     return home
 
 
-Said = Callable[..., Any]
+RunJson = Callable[..., Any]
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Said:
-    """The records that a command prints to stdout; it must succeed."""
+def run_json(capsys: pytest.CaptureFixture[str]) -> RunJson:
+    """Run a command that must succeed; returns the records that it prints to stdout."""
 
     def records(*words: str) -> Any:
         capsys.readouterr()
@@ -69,28 +69,28 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
 
 
 @pytest.fixture
-def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """What a command says that must fail with `code`."""
+def run_failing(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that must fail with `code`; returns its error message."""
 
-    def sentence(code: int, *words: str) -> str:
+    def message(code: int, *words: str) -> str:
         capsys.readouterr()
         assert cli.run_command_line(list(words)) == code, capsys.readouterr().err
         return "\n".join(line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
 
-    return sentence
+    return message
 
 
-def lines(path: str | Path) -> list[dict[str, Any]]:
+def read_lines(path: str | Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
-def loaded(path: str | Path) -> Any:
+def read_json(path: str | Path) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("run", ["fresh", "on"])
-def test_every_score_follows_from_the_sums_of_the_documents(here: Path, run: str) -> None:
-    metrics, rows = loaded(f"{run}/metrics.json"), lines(f"{run}/predictions.jsonl")
+def test_every_score_follows_from_the_sums_per_document(here: Path, run: str) -> None:
+    metrics, rows = read_json(f"{run}/metrics.json"), read_lines(f"{run}/predictions.jsonl")
     assert (metrics["task"], metrics["split"], metrics["n"], metrics["labels"]) == ("mlm", "test", len(rows), [])
     assert {key for row in rows for key in row} == {"text", "sums"}
     again = score_masked_lm(MASKED_LM_METRICS, [row["sums"] for row in rows], EVAL_MASKING)
@@ -100,26 +100,26 @@ def test_every_score_follows_from_the_sums_of_the_documents(here: Path, run: str
         assert {key: score[key] for key in ("value", "low", "high")} == pytest.approx(
             {key: expected[key] for key in ("value", "low", "high")}, rel=0, abs=1e-9
         )
-        kind, hidden, *rest = expected["signature"].split("|")
+        kind, masks, *rest = expected["signature"].split("|")
         words = score["signature"].split("|")[2]
         assert words.startswith("vocabulary sha256:")
-        assert score["signature"] == "|".join([kind, hidden, words, *rest])
+        assert score["signature"] == "|".join([kind, masks, words, *rest])
     assert set(metrics["baselines"]) == {"unigram"}
     assert list(metrics["baselines"]["unigram"]) == list(MASKED_LM_METRICS)
 
 
-def test_tokens_are_those_of_the_texts(here: Path) -> None:
+def test_token_counts_are_those_of_the_texts(here: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained("on/model")
-    for row in lines("on/predictions.jsonl"):
+    for row in read_lines("on/predictions.jsonl"):
         count = len(tokenizer(row["text"], add_special_tokens=False)["input_ids"])
         assert row["sums"]["tokens"] == count
         assert 1 <= row["sums"]["masked"] <= count
 
 
 @pytest.mark.parametrize("run", ["fresh", "on"])
-def test_what_was_saved_is_what_was_scored(here: Path, run: str, said: Said) -> None:
-    assert said("eval", run, "--json") == [loaded(f"{run}/metrics.json")]
-    about = loaded(f"{run}/run.json")
+def test_the_saved_model_is_the_scored_one(here: Path, run: str, run_json: RunJson) -> None:
+    assert run_json("eval", run, "--json") == [read_json(f"{run}/metrics.json")]
+    about = read_json(f"{run}/run.json")
     assert about["sealed"]
     assert ("tokenizer" in about) == (run == "fresh")
     model = AutoModelForMaskedLM.from_pretrained(f"{run}/model")
@@ -129,143 +129,145 @@ def test_what_was_saved_is_what_was_scored(here: Path, run: str, said: Said) -> 
     text = "ka to [MASK] ri ."
     batch = tokenizer(text, return_tensors="pt")
     with torch.inference_mode():
-        chances = model(**batch).logits[batch["input_ids"] == tokenizer.mask_token_id].softmax(-1)[0]
-    (answer,) = said("predict", run, text)
-    assert answer["answer"] == text.replace("[MASK]", next(iter(answer["probabilities"]))).replace(" ##", "")
-    assert list(answer["probabilities"].values()) == pytest.approx(chances.topk(5).values.tolist(), abs=1e-6)
+        probabilities = model(**batch).logits[batch["input_ids"] == tokenizer.mask_token_id].softmax(-1)[0]
+    (record,) = run_json("predict", run, text)
+    assert record["prediction"] == text.replace("[MASK]", next(iter(record["probabilities"]))).replace(" ##", "")
+    assert list(record["probabilities"].values()) == pytest.approx(probabilities.topk(5).values.tolist(), abs=1e-6)
 
 
-def test_it_learns(here: Path, tiny_mlm: str, said: Said) -> None:
+def test_it_learns(here: Path, tiny_mlm: str, run_json: RunJson) -> None:
     write_lines("few.txt", make_sentences(30))
     keys = ["train.learning_rate=1e-2", "train.per_device_train_batch_size=4", "data.split.validation=0"]
     words = ["pretrain-mlm", "--train", "few.txt", "--model", tiny_mlm, "--epochs", "60", "-o", "learned"]
-    said(*words, *keys, "data.split.test=0", "--json")
-    (after,) = said("eval", "learned", "--data", "few.txt", "--json")
-    (before,) = said("eval", tiny_mlm, "--data", "few.txt", "--json")
+    run_json(*words, *keys, "data.split.test=0", "--json")
+    (after,) = run_json("eval", "learned", "--data", "few.txt", "--json")
+    (before,) = run_json("eval", tiny_mlm, "--data", "few.txt", "--json")
     loss = after["metrics"]["loss"]["value"]
     assert loss < after["baselines"]["unigram"]["loss"]["value"] - 1
     assert loss < before["metrics"]["loss"]["value"] - 3
 
 
-def test_a_rehearsal_keeps_nothing(here: Path, said: Said) -> None:
+def test_a_dry_run_keeps_nothing(here: Path, run_json: RunJson) -> None:
     before = sorted(here.rglob("*"))
     words = ["pretrain-mlm", "--train", "c.txt", "--from-config", "bert-tiny", "--tokenizer", "tok", *FAST]
-    (plan,) = said(*words, "--dry-run", "--json", "-o", "never")
-    assert plan["rows"] == {"train": 73, "validation": 9, "test": 9}
-    assert plan["steps"] > 0
+    (estimate,) = run_json(*words, "--dry-run", "--json", "-o", "never")
+    assert estimate["rows"] == {"train": 73, "validation": 9, "test": 9}
+    assert estimate["steps"] > 0
     assert sorted(here.rglob("*")) == before
 
 
-def test_other_data_in_any_form_gives_the_same_scores(here: Path, said: Said) -> None:
+def test_other_data_in_any_format_gives_the_same_scores(here: Path, run_json: RunJson) -> None:
     texts = Path("other.txt").read_text(encoding="utf-8").splitlines()
     write_jsonl("other.jsonl", [{"body": text, "id": i} for i, text in enumerate(texts)])
     pq.write_table(pa.table({"text": texts, "id": list(range(20))}), "other.parquet")
     Path("folder/deep").mkdir(parents=True, exist_ok=True)
     write_lines("folder/a.txt", texts[:9])
     write_lines("folder/deep/b.txt", texts[9:])
-    (plain,) = said("eval", "on", "--data", "other.txt", *ALL, "--json")
+    (plain,) = run_json("eval", "on", "--data", "other.txt", *ALL, "--json")
     assert (plain["split"], plain["n"]) == ("other.txt", 20)
     forms = (["other.jsonl", "--text", "body"], ["other.parquet"], ["folder"])
     for data, *more in forms:
-        (other,) = said("eval", "on", "--data", data, *more, *ALL, "--json")
+        (other,) = run_json("eval", "on", "--data", data, *more, *ALL, "--json")
         assert other["metrics"] == plain["metrics"], data
         assert other["baselines"] == plain["baselines"]
 
 
 @pytest.mark.parametrize(("unit", "count"), [("line", 6), ("block", 3), ("file", 1)])
-def test_a_document_is_a_line_a_block_or_a_file(here: Path, said: Said, unit: str, count: int) -> None:
+def test_a_document_is_a_line_a_block_or_a_file(here: Path, run_json: RunJson, unit: str, count: int) -> None:
     texts = make_sentences(6)
     Path("parted.txt").write_text("\n".join([*texts[:3], "", *texts[3:5], "", "", texts[5]]) + "\n", encoding="utf-8")
-    (found,) = said(
+    (found,) = run_json(
         "eval", "on", "--data", "parted.txt", f"data.document_unit={unit}", "--json", "-o", f"parted-{unit}"
     )
     assert found["n"] == count
-    rows = lines(f"parted-{unit}/predictions.jsonl")
+    rows = read_lines(f"parted-{unit}/predictions.jsonl")
     assert rows[0]["text"] == {"line": texts[0], "block": "\n".join(texts[:3])}.get(
         unit, "\n".join([*texts[:3], "", *texts[3:5], "", "", texts[5]])
     )
 
 
 @pytest.mark.parametrize("unit", ["line", "block", "file"])
-def test_a_run_trains_on_documents_of_its_unit(here: Path, said: Said, tiny_mlm: str, unit: str) -> None:
+def test_a_run_trains_on_documents_of_its_unit(here: Path, run_json: RunJson, tiny_mlm: str, unit: str) -> None:
     Path("units").mkdir(exist_ok=True)
     for i in range(12):
         Path(f"units/{i}.txt").write_text("\n\n".join(make_sentences(3, seed=i)), encoding="utf-8")
     keys = [f"data.document_unit={unit}", "train.max_steps=1", *FAST]
-    said("pretrain-mlm", "--train", "units", "--model", tiny_mlm, "-o", f"units-{unit}", *keys, "--json")
-    rows = loaded(f"units-{unit}/run.json")["rows"]
+    run_json("pretrain-mlm", "--train", "units", "--model", tiny_mlm, "-o", f"units-{unit}", *keys, "--json")
+    rows = read_json(f"units-{unit}/run.json")["rows"]
     assert sum(rows.values()) == (12 if unit == "file" else 36)
-    assert said("eval", f"units-{unit}", "--json") == [loaded(f"units-{unit}/metrics.json")]
+    assert run_json("eval", f"units-{unit}", "--json") == [read_json(f"units-{unit}/metrics.json")]
 
 
-def test_a_column_is_named_guessed_and_kept(here: Path, said: Said, tiny_mlm: str) -> None:
+def test_a_named_column_is_kept(here: Path, run_json: RunJson, tiny_mlm: str) -> None:
     write_jsonl("body.jsonl", [{"id": str(i), "body": text} for i, text in enumerate(make_sentences(40))])
     words = ["pretrain-mlm", "--train", "body.jsonl", "--text", "body", "--model", tiny_mlm]
-    said(*words, "-o", "body", "train.max_steps=1", *FAST, "--json")
+    run_json(*words, "-o", "body", "train.max_steps=1", *FAST, "--json")
     assert "  columns:\n    text: body\n" in Path("body/recipe.yaml").read_text(encoding="utf-8")
-    assert said("eval", "body", "--json") == [loaded("body/metrics.json")]
+    assert run_json("eval", "body", "--json") == [read_json("body/metrics.json")]
 
 
-def test_two_runs_are_compared_on_the_same_masks(here: Path, said: Said, tiny_mlm: str) -> None:
-    """Also where they read rows of other lengths, and where the other one is a plain folder."""
+def test_two_runs_are_compared_on_the_same_masks(here: Path, run_json: RunJson, tiny_mlm: str) -> None:
+    """Also if they read rows of other lengths, and if the other one is a plain folder."""
     words = ["--model", tiny_mlm, "-o", "short", "train.max_steps=2", "model.max_length=16"]
-    said("pretrain-mlm", "--train", "c.txt", *words, "--json")
+    run_json("pretrain-mlm", "--train", "c.txt", *words, "--json")
     for others in (["short"], ["on/model"], [tiny_mlm]):
         folder = f"compared-{others[0].replace('/', '-')[-8:]}"
-        (found,) = said("eval", "on", *others, "--data", "c.txt", *ALL, "--json", "-o", folder)
+        (found,) = run_json("eval", "on", *others, "--data", "c.txt", *ALL, "--json", "-o", folder)
         assert len(found["models"]) == 2
         files = sorted(Path(folder).glob("*/predictions.jsonl"))
         assert len(files) == 2
-        one, two = (lines(file) for file in files)
+        one, two = (read_lines(file) for file in files)
         counts = [[(row["text"], row["sums"]["masked"], row["sums"]["tokens"]) for row in rows] for rows in (one, two)]
         assert counts[0] == counts[1]
         (difference,) = found["differences"]
         for name, score in difference["metrics"].items():
             gap = found["models"][1]["metrics"][name]["value"] - found["models"][0]["metrics"][name]["value"]
             assert score["value"] == pytest.approx(gap, abs=1e-9)
-    same = [row["sums"] for row in lines(files[0])] == [row["sums"] for row in lines(files[1])]
+    same = [row["sums"] for row in read_lines(files[0])] == [row["sums"] for row in read_lines(files[1])]
     assert not same
 
 
-def test_models_of_other_tokenizers_are_not_compared(here: Path, refused: Callable[..., str]) -> None:
-    assert refused(65, "eval", "on", "fresh", "--data", "c.txt", "-o", "never") == (
-        "error: fresh has another tokenizer than on: losses a token of two vocabularies do not compare; "
-        "compare models of one tokenizer, or look at each beside its own unigram baseline"
+def test_models_with_other_tokenizers_are_not_compared(here: Path, run_failing: Callable[..., str]) -> None:
+    assert run_failing(65, "eval", "on", "fresh", "--data", "c.txt", "-o", "never") == (
+        "error: fresh has another tokenizer than on: losses per token of two vocabularies are not comparable; "
+        "compare models with one tokenizer, or each with its own unigram baseline"
     )
     assert not Path("never").exists()
 
 
-def test_a_plain_folder_is_scored_beside_the_shares_of_the_texts(
-    here: Path, said: Said, tiny_mlm: str, refused: Callable[..., str]
+def test_a_plain_folder_is_scored_with_the_unigrams_of_the_texts(
+    here: Path, run_json: RunJson, tiny_mlm: str, run_failing: Callable[..., str]
 ) -> None:
-    (found,) = said("eval", tiny_mlm, "--data", "other.txt", "--json")
+    (found,) = run_json("eval", tiny_mlm, "--data", "other.txt", "--json")
     assert (found["task"], list(found["baselines"])) == ("mlm", ["unigram of these"])
-    assert refused(64, "eval", tiny_mlm) == (
-        f"error: {tiny_mlm}: no run, so it has no rows of its own; name the rows with --data FILE"
+    assert run_failing(64, "eval", tiny_mlm) == (
+        f"error: {tiny_mlm}: not a run, so it has no rows of its own; name the rows with --data FILE"
     )
 
 
-def test_several_masks_a_stream_and_a_file(here: Path, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
-    (two,) = said("predict", "on", "ka [MASK] to [MASK]")
+def test_several_masks_from_stdin_and_a_file(here: Path, run_json: RunJson, monkeypatch: pytest.MonkeyPatch) -> None:
+    (two,) = run_json("predict", "on", "ka [MASK] to [MASK]")
     assert [len(one) for one in two["masks"]] == [5, 5]
     whole = "ka {} to {}".format(*(next(iter(one)) for one in two["masks"]))
-    assert two["answer"] == whole.replace(" ##", "")
+    assert two["prediction"] == whole.replace(" ##", "")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"ka [MASK]\n\n[MASK] to\n")))
-    streamed = said("predict", "on")
+    streamed = run_json("predict", "on")
     assert [one["text"] for one in streamed] == ["ka [MASK]", "[MASK] to"]
-    write_jsonl("asked.jsonl", [{"text": one["text"], "id": i} for i, one in enumerate(streamed)])
-    filed = said("predict", "on", "--data", "asked.jsonl")
-    assert [(one["id"], one["answer"]) for one in filed] == [(i, one["answer"]) for i, one in enumerate(streamed)]
-    write_lines("asked.txt", [one["text"] for one in streamed])
-    assert said("predict", "on", "--data", "asked.txt") == streamed
+    write_jsonl("masks.jsonl", [{"text": one["text"], "id": i} for i, one in enumerate(streamed)])
+    filed = run_json("predict", "on", "--data", "masks.jsonl")
+    assert [(one["id"], one["prediction"]) for one in filed] == [
+        (i, one["prediction"]) for i, one in enumerate(streamed)
+    ]
+    write_lines("masks.txt", [one["text"] for one in streamed])
+    assert run_json("predict", "on", "--data", "masks.txt") == streamed
     (alone,) = llmkit.predict("on", "ka [MASK]")
     assert alone["probabilities"] == pytest.approx(streamed[0]["probabilities"], abs=1e-6)
 
 
-def test_a_terminal_sees_what_may_stand_there(
+def test_a_terminal_shows_the_candidates_of_each_mask(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("llmkit.console.on_terminal", lambda: True)
+    monkeypatch.setattr("llmkit.console.is_stdout_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", "200")
     for text in ("ka [MASK] .", "[MASK] [MASK]"):
         assert cli.run_command_line(["predict", "on", text]) == 0
@@ -276,54 +278,54 @@ def test_a_terminal_sees_what_may_stand_there(
 
 
 @pytest.mark.parametrize(
-    ("texts", "sentence"),
+    ("texts", "message"),
     [
         (["ka to"], "error: texts: row 1: no [MASK] in the text; write [MASK] where a word is to be filled in; to score texts use `llmkit eval`"),
         (["[MASK]", "ka " * 80 + "[MASK]"],
-         "error: texts: row 2: a [MASK] stands beyond the 64 tokens that the model reads; give a shorter text"),
+         "error: texts: row 2: a [MASK] is beyond the 64 tokens that the model reads; give a shorter text"),
     ],
 )  # fmt: skip
 def test_a_text_whose_mask_cannot_be_filled(
-    here: Path, refused: Callable[..., str], texts: list[str], sentence: str
+    here: Path, run_failing: Callable[..., str], texts: list[str], message: str
 ) -> None:
-    assert refused(65, "predict", "on", *texts) == sentence
+    assert run_failing(65, "predict", "on", *texts) == message
 
 
 @pytest.mark.parametrize("run", ["fresh", "on"])
-def test_an_encoder_of_ones_own_is_trained_on_for_a_task(here: Path, said: Said, run: str) -> None:
+def test_a_pretrained_encoder_is_fine_tuned_for_a_task(here: Path, run_json: RunJson, run: str) -> None:
     data = write_jsonl("labelled.jsonl", make_reviews(40))
     words = ["finetune-classify", "--train", data, "--model", run, "-o", f"{run}-classify", "train.max_steps=2"]
-    (metrics,) = said(*words, "--json")
+    (metrics,) = run_json(*words, "--json")
     assert (metrics["task"], metrics["labels"]) == ("classify", ["bad", "good"])
     body = torch.nn.utils.parameters_to_vector(AutoModelForMaskedLM.from_pretrained(f"{run}/model").bert.parameters())
-    assert loaded(f"{run}-classify/run.json")["model"]["name"] == run
+    assert read_json(f"{run}-classify/run.json")["model"]["name"] == run
     assert body.isfinite().all()
-    assert said("eval", f"{run}-classify", "--json") == [loaded(f"{run}-classify/metrics.json")]
+    assert run_json("eval", f"{run}-classify", "--json") == [read_json(f"{run}-classify/metrics.json")]
 
 
-def test_whole_words_of_a_list_are_hidden_together_in_chinese(here: Path, said: Said) -> None:
+def test_whole_chinese_words_of_a_list_are_masked_together(here: Path, run_json: RunJson) -> None:
     texts = [f"却说那唐僧忧愁{text}" for text in make_sentences(60, chinese=True)]
     write_lines("zh.txt", texts)
     write_lines("words.txt", ["唐僧", "忧愁", "却说"])
-    said("tokenizer", "train", "zh.txt", "--vocab-size", "44", "-o", "zh-tok", "--json")
+    run_json("tokenizer", "train", "zh.txt", "--vocab-size", "44", "-o", "zh-tok", "--json")
     words = ["pretrain-mlm", "--train", "zh.txt", "--from-config", "bert-tiny", "--tokenizer", "zh-tok"]
     keys = ["mlm.whole_words=true", "mlm.word_segmenter=words.txt", "train.max_steps=2"]
-    said(*words, *keys, "-o", "zh", "--json")
+    run_json(*words, *keys, "-o", "zh", "--json")
     saved = load_saved_model("zh")
     assert saved.recipe is not None
     train = read_splits(saved.recipe.data, saved.task).train
     features = saved.task.encode_train(train, saved.tokenizer, 64).features
     for number in range(len(features)):
         for piece in saved.task.augment(features[number], (1, 0, number)):
-            asked = (piece["labels"] != -100).tolist()
+            masked = (piece["labels"] != -100).tolist()
             # [CLS] 却说 那 唐僧 忧愁 ...
-            assert (asked[1], asked[4], asked[6]) == (asked[2], asked[5], asked[7])
-    (answer,) = said("predict", "zh", "却说那[MASK]僧")
-    assert len(answer["probabilities"]) == 5
-    assert answer["answer"][3:-1] == next(iter(answer["probabilities"]))
+            assert (masked[1], masked[4], masked[6]) == (masked[2], masked[5], masked[7])
+    (record,) = run_json("predict", "zh", "却说那[MASK]僧")
+    assert len(record["probabilities"]) == 5
+    assert record["prediction"][3:-1] == next(iter(record["probabilities"]))
 
 
-def test_a_mask_is_written_alike_for_every_tokenizer(here: Path, said: Said) -> None:
+def test_a_mask_has_the_same_spelling_for_every_tokenizer(here: Path, run_json: RunJson) -> None:
     make_tiny_model("angle", "roberta", auto_class="AutoModelForMaskedLM")
     tokenizer = AutoTokenizer.from_pretrained("angle")
     tokenizer.add_special_tokens({"mask_token": "<mask>"})
@@ -331,12 +333,12 @@ def test_a_mask_is_written_alike_for_every_tokenizer(here: Path, said: Said) -> 
     model = AutoModelForMaskedLM.from_pretrained("angle")
     model.resize_token_embeddings(len(tokenizer))
     model.save_pretrained("angle")
-    one, other = said("predict", "angle", "the [MASK] film", "the <mask> film")
+    one, other = run_json("predict", "angle", "the [MASK] film", "the <mask> film")
     assert one["probabilities"] == other["probabilities"]
-    assert one["answer"] == other["answer"]
+    assert one["prediction"] == other["prediction"]
 
 
-def test_a_vocabulary_that_the_corpus_does_not_fill_is_said(
+def test_a_vocabulary_larger_than_the_corpus_is_reported(
     here: Path, capsys: pytest.CaptureFixture[str], tiny_mlm: str
 ) -> None:
     write_lines("small.txt", [f"{word} film" for word in ("a", "the", "very", "warm", "funny", "fine")] * 4)
@@ -344,14 +346,14 @@ def test_a_vocabulary_that_the_corpus_does_not_fill_is_said(
     words = ["pretrain-mlm", "--train", "small.txt", *keys]
     assert cli.run_command_line([*words, "--from-config", "bert-tiny", "--tokenizer", tiny_mlm, "-o", "sparse"]) == 0
     pieces = len(AutoTokenizer.from_pretrained(tiny_mlm)) - 5
-    note = f"the training rows use 7 of the tokenizer's {pieces:,} tokens: "
-    mend = "a tokenizer with a smaller --vocab-size wastes fewer weights"
-    assert note + mend in capsys.readouterr().err.splitlines()
+    message = f"the training rows use 7 of the tokenizer's {pieces:,} tokens: "
+    fix = "a tokenizer with a smaller --vocab-size wastes fewer weights"
+    assert message + fix in capsys.readouterr().err.splitlines()
     assert cli.run_command_line([*words, "--model", tiny_mlm, "-o", "kept"]) == 0
     assert "pieces" not in capsys.readouterr().err
 
 
-def test_a_tokenizer_of_other_words_than_the_models_is_said(
+def test_a_tokenizer_that_differs_from_the_models_is_reported(
     here: Path, capsys: pytest.CaptureFixture[str], tiny_mlm: str
 ) -> None:
     words = ["pretrain-mlm", "--train", "c.txt", "--model", tiny_mlm, "train.max_steps=1"]
@@ -359,28 +361,28 @@ def test_a_tokenizer_of_other_words_than_the_models_is_said(
     others = sum(own.get(word) != number for word, number in other.items())
     assert 0 < others < len(other)
     assert cli.run_command_line([*words, "--tokenizer", "tok", "-o", "swapped"]) == 0
-    said = f"tok: {others:,} of its {len(other):,} tokens differ from those of {tiny_mlm}, "
-    mend = "whose embeddings they get; model.from_config starts with newly initialized weights"
-    assert said + mend in capsys.readouterr().err.splitlines()
+    message = f"tok: {others:,} of its {len(other):,} tokens differ from those of {tiny_mlm}, "
+    fix = "whose embeddings they get; model.from_config starts with newly initialized weights"
+    assert message + fix in capsys.readouterr().err.splitlines()
     assert cli.run_command_line([*words, "--tokenizer", "on", "-o", "unswapped"]) == 0
     assert "pieces" not in capsys.readouterr().err
 
 
-def test_labels_are_not_asked_of_a_model_that_has_none(here: Path, refused: Callable[..., str]) -> None:
-    assert refused(64, "eval", "on", "--data", "c.txt", "--label", "x") == (
-        "error: --label x: the model reads texts alone; leave it out"
+def test_label_options_are_rejected_for_a_model_without_labels(here: Path, run_failing: Callable[..., str]) -> None:
+    assert run_failing(64, "eval", "on", "--data", "c.txt", "--label", "x") == (
+        "error: --label x: the model reads only texts; leave it out"
     )
-    assert refused(64, "eval", "on", "--data", "c.txt", "--label-map", "a=b") == (
+    assert run_failing(64, "eval", "on", "--data", "c.txt", "--label-map", "a=b") == (
         "error: --label-map: the model has no labels; leave it out"
     )
 
 
-def test_keys_without_effect_are_said(here: Path, capsys: pytest.CaptureFixture[str], tiny_mlm: str) -> None:
+def test_keys_without_effect_are_reported(here: Path, capsys: pytest.CaptureFixture[str], tiny_mlm: str) -> None:
     words = ["pretrain-mlm", "--train", "c.txt", "--model", tiny_mlm, "-o", "noted", "train.max_steps=1"]
     assert cli.run_command_line([*words, "data.on_leak=drop", "eval.per_label=true"]) == 0
-    said = capsys.readouterr().err.splitlines()
-    assert "data.on_leak=drop has no effect: equal documents of a corpus are no leak" in said
-    assert "no table of labels: the model has none" in said
+    messages = capsys.readouterr().err.splitlines()
+    assert "data.on_leak=drop has no effect: equal documents of a corpus do not count as leaks" in messages
+    assert "no scores by label: the model has no labels" in messages
 
 
 SCRATCH = ["--from-config", "bert-tiny", "--tokenizer"]
@@ -393,7 +395,7 @@ WRONG = {
     "nothing that the tokenizer knows": (65, ["--train", "unknown.txt", "--model", "m"],
         "unknown.txt: the tokenizer does not know 100% of the tokens; name a model of this language, or begin with --from-config and a tokenizer of your own"),
     "no mask token": (65, ["--train", "c.txt", "--model", "maskless"],
-        "maskless: its tokenizer has no mask token; name a model whose tokenizer has one (masked language models have)"),
+        "maskless: its tokenizer has no mask token; name a model whose tokenizer has one (masked language models do)"),
     "a tokenizer without a mask token": (65, ["--train", "c.txt", *SCRATCH, "maskless"],
         "maskless: it has no mask token; name another, or make one with `llmkit tokenizer train`"),
     "rows that are too long": (65, ["--train", "c.txt", "--model", "m", "model.max_length=500"],
@@ -403,9 +405,9 @@ WRONG = {
     "no room for text": (65, ["--train", "c.txt", *SCRATCH, "m", "model.max_length=2"],
         "bert-tiny: model.max_length 2 leaves no room for text; set it to 3 or more"),
     "a shape without a tokenizer": (78, ["--train", "c.txt", "--from-config", "bert-tiny"],
-        "--from-config: model.from_config: needs model.tokenizer: fresh weights have none; name one, `llmkit tokenizer train` makes it"),
+        "--from-config: model.from_config: needs model.tokenizer: a model from scratch has none; name one, `llmkit tokenizer train` makes it"),
     "a shape and a model": (78, ["--train", "c.txt", *SCRATCH, "m", "--model", "m"],
-        "--from-config: model.from_config: fresh weights, or those of a model; leave one out"),
+        "--from-config: model.from_config: train from scratch, or from the weights of model.name; leave one out"),
     "no such shape": (78, ["--train", "c.txt", "--from-config", "bert-tinny", "--tokenizer", "m"],
         "model.from_config: no shape 'bert-tinny'; did you mean 'bert-tiny'?"),
     "no such tokenizer folder": (66, ["--train", "c.txt", *SCRATCH, "tok/"],
@@ -415,7 +417,7 @@ WRONG = {
     "a file for a tokenizer": (65, ["--train", "c.txt", *SCRATCH, "m/tokenizer.json"],
         "m/tokenizer.json: a file, not a tokenizer folder; name the folder that holds tokenizer.json"),
     "the words of another task": (78, ["--train", "c.txt", "--model", "m", "data.columns.label=x"],
-        "command line: data.columns.label: mlm has no such word; known: text"),
+        "command line: data.columns.label: mlm has no such column; known: text"),
     "the section of another task": (78, ["--train", "c.txt", "--model", "m", "classify.kind=multi"],
         "command line: classify: the section of another task; this recipe trains 'mlm': write mlm, or leave it out"),
     "the scores of another task": (78, ["--train", "c.txt", "--model", "m", "eval.metrics=[macro_f1]"],
@@ -423,7 +425,7 @@ WRONG = {
     "no words for whole words": (66, ["--train", "c.txt", "--model", "m", "mlm.whole_words=true", "mlm.word_segmenter=w.txt"],
         "mlm.word_segmenter: w.txt: cannot be read: No such file or directory; name jieba, or a UTF-8 file with a word a line"),
     "labels for a corpus": (65, ["--model", "m", "data.train={good: c.txt}"],
-        "a corpus is named by a mapping label: file; write a list of files"),
+        "a corpus cannot be a mapping of label to file; write a list of files"),
 }  # fmt: skip
 
 
@@ -432,7 +434,7 @@ def mistakes(tiny_mlm: str, own_folder: Path) -> None:
     """The files that the wrong commands name."""
     shutil.copytree(tiny_mlm, "m")
     shutil.copytree(tiny_mlm, "maskless")
-    about = loaded("maskless/tokenizer_config.json")
+    about = read_json("maskless/tokenizer_config.json")
     del about["mask_token"]
     Path("maskless/tokenizer_config.json").write_text(json.dumps(about), encoding="utf-8")
     Path("bare").mkdir()
@@ -444,34 +446,34 @@ def mistakes(tiny_mlm: str, own_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_cannot_be_learned_is_said_before_it_is_tried(
-    case: str, mistakes: None, own_folder: Path, refused: Callable[..., str]
+def test_mistakes_are_reported_before_training(
+    case: str, mistakes: None, own_folder: Path, run_failing: Callable[..., str]
 ) -> None:
-    code, words, sentence = WRONG[case]
+    code, words, message = WRONG[case]
     before = sorted(own_folder.rglob("*"))
-    assert refused(code, "pretrain-mlm", *words, "-o", "run") == f"error: {sentence}"
+    assert run_failing(code, "pretrain-mlm", *words, "-o", "run") == f"error: {message}"
     assert sorted(own_folder.rglob("*")) == before
 
 
-def test_a_tokenizer_that_is_nowhere_is_spoken_of_by_its_own_flag(mistakes: None, refused: Callable[..., str]) -> None:
-    said = refused(69, "pretrain-mlm", "--train", "c.txt", *SCRATCH, "nowhere", "-o", "run")
-    assert said.startswith("error: nowhere: no such local folder, and the Hub did not give it: ")
-    assert said.endswith("; HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --tokenizer")
+def test_a_missing_tokenizer_is_reported_with_its_flag(mistakes: None, run_failing: Callable[..., str]) -> None:
+    message = run_failing(69, "pretrain-mlm", "--train", "c.txt", *SCRATCH, "nowhere", "-o", "run")
+    assert message.startswith("error: nowhere: no such local folder, and the Hub did not give it: ")
+    assert message.endswith("; HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --tokenizer")
 
 
-def test_one_line_is_trained_on_where_nothing_is_held_back(mistakes: None, said: Said) -> None:
+def test_one_line_is_enough_without_a_holdout(mistakes: None, run_json: RunJson) -> None:
     keys = ["data.split.validation=0", "data.split.test=0", "train.max_steps=2"]
-    (record,) = said("pretrain-mlm", "--train", "one.txt", "--model", "m", "-o", "run", *keys, "--json")
+    (record,) = run_json("pretrain-mlm", "--train", "one.txt", "--model", "m", "-o", "run", *keys, "--json")
     assert record == {"run": "run"}
-    assert len(said("predict", "run", "ka [MASK] ri")[0]["probabilities"]) == 5
+    assert len(run_json("predict", "run", "ka [MASK] ri")[0]["probabilities"]) == 5
 
 
-def test_tokenizers_of_other_kinds_go_all_the_way(own_folder: Path, said: Said) -> None:
-    """Byte pairs and unigrams, with whole words; two of their tokens may be written alike."""
+def test_all_kinds_of_tokenizers_work_end_to_end(own_folder: Path, run_json: RunJson) -> None:
+    """BPE and unigram, with whole words; two of their tokens may have the same text."""
     write_lines("c.txt", make_sentences(150))
     for kind, size in (("bpe", "320"), ("unigram", "80")):
-        said("tokenizer", "train", "c.txt", "--kind", kind, "--vocab-size", size, "-o", kind, "--json")
+        run_json("tokenizer", "train", "c.txt", "--kind", kind, "--vocab-size", size, "-o", kind, "--json")
         words = ["--from-config", "roberta-tiny", "--tokenizer", kind, "-o", f"run-{kind}", "mlm.whole_words=true"]
-        said("pretrain-mlm", "--train", "c.txt", *words, "train.max_steps=2", "--json")
-        (answer,) = said("predict", f"run-{kind}", "ka [MASK] to")
-        assert len(answer["probabilities"]) == 5
+        run_json("pretrain-mlm", "--train", "c.txt", *words, "train.max_steps=2", "--json")
+        (record,) = run_json("predict", f"run-{kind}", "ka [MASK] to")
+        assert len(record["probabilities"]) == 5

@@ -1,4 +1,4 @@
-"""Networks as whole commands: trained, saved, asked, scored, trained on; and what is said of mistakes."""
+"""Tests of RNN and CNN models by commands: training, saving, predicting, scoring, fine-tuning, and mistakes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llmkit.models.scratch.sizes import NETWORK_NAMES
 from llmkit.runs.manifest import hash_file
 from llmkit.testing import make_reviews, write_jsonl
 
-# Small networks of few words learn in a second; 60 rows are 12 steps an epoch.
+# Small networks with few words train in a second; 60 rows are 12 steps in each epoch.
 FAST = ["train.learning_rate=2e-2", "train.num_train_epochs=6", "train.per_device_train_batch_size=4",
         "model.config.embedding_size=16", "model.config.dropout=0.1"]  # fmt: skip
 SMALL = {
@@ -30,14 +30,14 @@ SMALL = {
 }
 
 
-def words(kind: str, *more: str, data: str = "rows.jsonl") -> list[str]:
+def build_command(kind: str, *more: str, data: str = "rows.jsonl") -> list[str]:
     small = [f"model.config.{key}" for key in SMALL.get(kind, [])]
     return ["finetune-classify", "--train", data, "--model", kind, "-o", "run", *FAST, *small, *more]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a finished run of each network, made when it is first asked for."""
+    """Returns the folder of a finished run of a network, which is trained on first use."""
     made: dict[str, Path] = {}
 
     def get(kind: str) -> Path:
@@ -46,22 +46,22 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(made[kind])
                 write_jsonl("rows.jsonl", make_reviews(60))
-                assert cli.run_command_line(words(kind)) == 0
+                assert cli.run_command_line(build_command(kind)) == 0
         return made[kind]
 
     return get
 
 
-def loaded(path: str | Path) -> Any:
+def read_json(path: str | Path) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("kind", NETWORK_NAMES)
-def test_a_network_learns_is_saved_and_answers_the_same_in_plain_transformers(
+def test_a_saved_network_predicts_the_same_in_plain_transformers(
     kind: str, runs: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(runs(kind))
-    assert loaded("run/metrics.json")["metrics"]["accuracy"]["value"] >= 0.8
+    assert read_json("run/metrics.json")["metrics"]["accuracy"]["value"] >= 0.8
     assert {path.name for path in Path("run/model").iterdir()} == {
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
@@ -70,9 +70,9 @@ def test_a_network_learns_is_saved_and_answers_the_same_in_plain_transformers(
     for line in Path("run/predictions.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         with torch.inference_mode():
-            chances = model(**tokenizer(row["text"], return_tensors="pt")).logits.softmax(-1)[0].tolist()
-        said = [row["probabilities"][model.config.id2label[i]] for i in range(2)]
-        assert said == pytest.approx(chances, abs=1e-5)
+            expected = model(**tokenizer(row["text"], return_tensors="pt")).logits.softmax(-1)[0].tolist()
+        probabilities = [row["probabilities"][model.config.id2label[i]] for i in range(2)]
+        assert probabilities == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["lstm", "cnn"])
@@ -81,21 +81,21 @@ def test_eval_gives_the_numbers_of_the_run(
 ) -> None:
     monkeypatch.chdir(runs(kind))
     assert cli.run_command_line(["eval", "run", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == loaded("run/metrics.json")
+    assert json.loads(capsys.readouterr().out) == read_json("run/metrics.json")
     assert cli.run_command_line(["eval", "run/model", "--data", "rows.jsonl", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["metrics"]["accuracy"]["value"] >= 0.8
     assert cli.run_command_line(["predict", "run", "a superb film", "a dull film"]) == 0
-    said = [json.loads(line)["answer"] for line in capsys.readouterr().out.splitlines()]
-    assert said == ["good", "bad"]
+    predictions = [json.loads(line)["prediction"] for line in capsys.readouterr().out.splitlines()]
+    assert predictions == ["good", "bad"]
 
 
-def test_the_vocabulary_is_of_the_training_rows_alone(own_folder: Path) -> None:
+def test_the_vocabulary_has_only_words_of_the_training_rows(own_folder: Path) -> None:
     write_jsonl("rows.jsonl", make_reviews(20))
     write_jsonl(
         "other.jsonl", [{"text": f"zebra {i} zebra {label}", "label": label} for i, label in enumerate(["bad", "good"])]
     )
     more = ("--validation", "other.jsonl", "--test", "other.jsonl", "train.max_steps=1")
-    assert cli.run_command_line(words("bag", *more)) == 0
+    assert cli.run_command_line(build_command("bag", *more)) == 0
     vocabulary = AutoTokenizer.from_pretrained("run/model").get_vocab()
     assert "film" in vocabulary
     assert "zebra" not in vocabulary
@@ -109,7 +109,7 @@ def test_a_run_repeats_itself_from_its_recipe(runs: Callable[[str], Path], monke
     assert hash_file(Path("run/model/tokenizer.json")) == hash_file(Path("again/model/tokenizer.json"))
 
 
-def test_a_network_is_trained_on_for_other_labels(
+def test_a_network_is_fine_tuned_for_other_labels(
     runs: Callable[[str], Path], own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = runs("lstm") / "run"
@@ -118,12 +118,12 @@ def test_a_network_is_trained_on_for_other_labels(
     )
     command = ["finetune-classify", "--train", "three.jsonl", "--model", str(run), "--epochs", "1", "-o", "next"]
     assert cli.run_command_line([*command, "model.max_length=200"]) == 0
-    said = capsys.readouterr().err
-    assert f"{run}: train.learning_rate 0.001, as networks need, not 5e-05; " in said
-    assert "parameters; newly initialized: classifier\n" in said
-    config = loaded("next/model/config.json")
+    messages = capsys.readouterr().err
+    assert f"{run}: train.learning_rate 0.001, as networks need, not 5e-05; " in messages
+    assert "parameters; newly initialized: classifier\n" in messages
+    config = read_json("next/model/config.json")
     assert config["id2label"] == {"0": "a", "1": "b", "2": "c"}
-    assert loaded("next/model/tokenizer_config.json")["model_max_length"] == 200
+    assert read_json("next/model/tokenizer_config.json")["model_max_length"] == 200
     assert hash_file(Path("next/model/tokenizer.json")) == hash_file(run / "model/tokenizer.json")
 
 
@@ -135,26 +135,28 @@ def test_labels_and_numbers(kind: str, network: str, own_folder: Path) -> None:
     if kind == "regression":
         labels = [(40.5 if row["label"] == "good" else 10.5) + more for row, more in zip(made, long, strict=True)]
     write_jsonl("rows.jsonl", [row | {"label": label} for row, label in zip(made, labels, strict=True)])
-    assert cli.run_command_line(words(network, f"classify.kind={kind}", "train.num_train_epochs=8")) == 0
-    metrics = loaded("run/metrics.json")["metrics"]
+    assert cli.run_command_line(build_command(network, f"classify.kind={kind}", "train.num_train_epochs=8")) == 0
+    metrics = read_json("run/metrics.json")["metrics"]
     if kind == "multi":
         assert metrics["micro_f1"]["value"] > 0.75
     else:
         assert metrics["pearson"]["value"] > 0.8
-        answers = [json.loads(line)["answer"] for line in Path("run/predictions.jsonl").read_text().splitlines()]
-        assert 15 < sum(answers) / len(answers) < 37  # in the units of the file
+        predictions = [
+            json.loads(line)["prediction"] for line in Path("run/predictions.jsonl").read_text().splitlines()
+        ]
+        assert 15 < sum(predictions) / len(predictions) < 37  # in the unit of the file
 
 
-def test_pairs_and_a_tokenizer_of_the_users(tiny: str, own_folder: Path) -> None:
+def test_text_pairs_and_a_given_tokenizer(tiny: str, own_folder: Path) -> None:
     pairs = [row | {"text_pair": " ".join(row["text"].split()[:2])} for row in make_reviews(40)]
     write_jsonl("rows.jsonl", pairs)
-    assert cli.run_command_line(words("rnn", "--tokenizer", tiny, "train.max_steps=2")) == 0
+    assert cli.run_command_line(build_command("rnn", "--tokenizer", tiny, "train.max_steps=2")) == 0
     assert AutoTokenizer.from_pretrained("run/model").get_vocab() == AutoTokenizer.from_pretrained(tiny).get_vocab()
     assert "vocabulary" not in Path("run/recipe.yaml").read_text(encoding="utf-8")
-    assert list(loaded("run/run.json")["tokenizer"]) == ["name", "files"]
+    assert list(read_json("run/run.json")["tokenizer"]) == ["name", "files"]
 
 
-def test_vectors_begin_the_words_that_they_have(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_word_vectors_initialize_the_known_words(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_jsonl("rows.jsonl", make_reviews(40))
     numbers = np.random.default_rng(0).normal(0, 2, (2, 5)).round(3)
     rows = [
@@ -173,22 +175,24 @@ def test_vectors_begin_the_words_that_they_have(own_folder: Path, capsys: pytest
     assert table.shape == (words_known + 3, 5)
     film = AutoTokenizer.from_pretrained("run/model").get_vocab()["film"]
     torch.testing.assert_close(table[film], torch.tensor(numbers[0], dtype=torch.float32), rtol=0, atol=1e-6)
-    assert loaded("run/run.json")["vectors"] == {"name": "v.txt", "sha256": hash_file(Path("v.txt"))}
+    assert read_json("run/run.json")["vectors"] == {"name": "v.txt", "sha256": hash_file(Path("v.txt"))}
 
 
-def test_a_plan_of_a_network_keeps_nothing(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_of_a_network_keeps_nothing(own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_jsonl("rows.jsonl", make_reviews(40))
     command = ["finetune-classify", "--train", "rows.jsonl", "--model", "cnn", "--dry-run", "--json"]
     assert cli.run_command_line(command) == 0
-    said = capsys.readouterr()
-    assert json.loads(said.out)["steps"] == 10
-    assert "precision: fp32 (hidden size 100 is below 256)" in said.err or "precision: fp32 (this CPU" in said.err
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["steps"] == 10
+    assert (
+        "precision: fp32 (hidden size 100 is below 256)" in captured.err or "precision: fp32 (this CPU" in captured.err
+    )
     assert {path.name for path in Path.cwd().iterdir()} <= {"rows.jsonl", "runs"}
     assert not list(Path.cwd().glob("runs/*"))
 
 
 @pytest.mark.parametrize(
-    ("more", "code", "sentence"),
+    ("more", "code", "message"),
     [
         (["model.config.hiden_size=3"], 78, "error: model.config.hiden_size: the config of lstm has no such field; did you mean 'hidden_size'?"),
         (["model.config.hidden_size=0"], 78, "error: model.config: hidden_size 0 is out of range; it must be at least 1; write another value for the lstm"),
@@ -201,7 +205,7 @@ def test_a_plan_of_a_network_keeps_nothing(own_folder: Path, capsys: pytest.Capt
     ],
 )  # fmt: skip
 def test_mistakes(
-    more: list[str], code: int, sentence: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
+    more: list[str], code: int, message: str, own_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from llmkit.testing import make_tiny_tokenizer
 
@@ -218,12 +222,12 @@ def test_mistakes(
         )
         == code
     )
-    assert capsys.readouterr().err.splitlines()[-1] == sentence
+    assert capsys.readouterr().err.splitlines()[-1] == message
     assert {path.name for path in Path.cwd().iterdir()} == there
 
 
 @pytest.mark.parametrize("command", ["finetune-summarize", "finetune-translate", "pretrain-mlm"])
-def test_a_task_that_no_network_can_do(command: str, own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_tasks_reject_networks(command: str, own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command_line([command, "--train", "none.jsonl", "--model", "lstm"]) == 78
     assert capsys.readouterr().err == (
         "error: model.name: a network trained from scratch (lstm) predicts only classes and numbers; train it with finetune-classify or "
@@ -232,7 +236,7 @@ def test_a_task_that_no_network_can_do(command: str, own_folder: Path, capsys: p
 
 
 @pytest.mark.parametrize("command", ["finetune-classify", "finetune-sentiment"])
-def test_a_network_has_nothing_to_adapt(command: str, own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lora_rejects_networks_from_scratch(command: str, own_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command_line([command, "--train", "none.jsonl", "--model", "lstm", "--lora"]) == 78
     assert capsys.readouterr().err == (
         "error: lora: all weights of lstm are newly initialized: there is nothing to adapt; leave lora out\n"

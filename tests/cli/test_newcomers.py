@@ -1,4 +1,4 @@
-"""What newcomers type: each near-miss gets the words that mend it, and leaves nothing behind."""
+"""Tests of typical mistakes of new users: each gets a message with the fix, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmkit.testing import make_reviews, make_tiny_model, write_jsonl
 
 
 @pytest.fixture(autouse=True)
-def files() -> None:
+def write_files() -> None:
     write_jsonl("mine.jsonl", make_reviews(40))
     rows = [f"{row['text']},{row['label']}" for row in make_reviews(40)]
     Path("mine.csv").write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
@@ -41,17 +41,17 @@ def files() -> None:
         (["finetune-classify", "--train", "mine.csv", "eval.metrics=[f1]"], 78,
          "command line: eval.metrics: unknown metric 'f1'; did you mean 'macro_f1'?"),
         (["finetune-classify", "--train", "mine.csv", "--validation", "0.1"], 66,
-         "0.1: no such file; a share is held back with data.split.validation=0.1"),
-        (["finetune-classify", "--train", "*.csv"], 66, "*.csv: no such file; patterns are not read: name a list, [a.csv, b.csv]"),
+         "0.1: no such file; to split off a share of train, set data.split.validation=0.1"),
+        (["finetune-classify", "--train", "*.csv"], 66, "*.csv: no such file; patterns are not expanded: name a list, [a.csv, b.csv]"),
         (["finetune-classify", "--train", "book.xlsx"], 65, "book.xlsx: a spreadsheet; save it as CSV UTF-8"),
         (["finetune-classify", "--train", "mine.csv", "--text", "label", "--label", "label"], 65,
-         "mine.csv: column 'label' is text and label; map one with data.columns.label=COLUMN or --label COLUMN"),
+         "mine.csv: column 'label' is mapped to text and label; map one with data.columns.label=COLUMN or --label COLUMN"),
         (["finetune-classify", "--train", "mine.csv", "--text", "label", "--label", "text"], 65,
          "mine.csv: column 'text' holds 40 different labels in 40 rows; is it the label? data.columns.label=COLUMN or --label COLUMN names another"),
         (["finetune-classify", "--train", "perlabel"], 65,
-         ("perlabel: a folder that is no data set (neither class folders of .txt nor save_to_disk): it holds bad.txt, good.txt; "
+         ("perlabel: not a data set folder (neither class folders of .txt nor save_to_disk): it holds bad.txt, good.txt; "
          "with one file a label write 'data.train={bad: perlabel/bad.txt, good: perlabel/good.txt}'")),
-        (["predict", "some text to answer"], 66, "'some text to answer': no such folder, and no Hub id; the model comes first: MODEL, then texts"),
+        (["predict", "some text to predict for"], 66, "'some text to predict for': neither a folder nor a Hub id; the model comes first: MODEL, then texts"),
     ],
 )  # fmt: skip
 def test_near_misses(words: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,7 +62,7 @@ def test_near_misses(words: list[str], code: int, sentence: str, capsys: pytest.
 
 
 @pytest.mark.parametrize(
-    ("words", "mend"),
+    ("arguments", "fix"),
     [
         (["finetune-classify", "--train", "mine.csv", "--model", "lsmt"],
          "did you mean 'lstm'? HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --model"),
@@ -72,18 +72,18 @@ def test_near_misses(words: list[str], code: int, sentence: str, capsys: pytest.
         (["eval", "nope", "--data", "mine.csv"], "HF_HUB_OFFLINE=1 is set: unset it, or name a local folder"),
     ],
 )  # fmt: skip
-def test_a_name_that_the_hub_does_not_know(words: list[str], mend: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run_command_line(words) == 69
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said.endswith(f"; {mend}")
+def test_a_name_unknown_to_the_hub(arguments: list[str], fix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run_command_line(arguments) == 69
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(f"; {fix}")
 
 
-def test_a_file_without_header_is_suspected(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_header_is_suspected(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command_line(["finetune-classify", "--train", "noheader.csv"]) == 65
     assert " (the first row is read as the header); " in capsys.readouterr().err
 
 
-def test_an_example_of_a_command_can_be_copied_from_80_columns() -> None:
+def test_the_examples_of_commands_fit_in_80_columns() -> None:
     from llmkit.cli import train
 
     every = [getattr(train, name).__doc__ for name in vars(train) if name.startswith(("finetune_", "pretrain_"))]
@@ -93,19 +93,19 @@ def test_an_example_of_a_command_can_be_copied_from_80_columns() -> None:
 
 
 @pytest.mark.parametrize("words", [[], ["recipes"]])
-def test_no_words_show_the_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_arguments_the_help_is_printed(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command_line(words) == 0
-    said = capsys.readouterr()
-    assert said.out.startswith("Usage: llmkit")
-    assert said.err == ""
+    captured = capsys.readouterr()
+    assert captured.out.startswith("Usage: llmkit")
+    assert captured.err == ""
 
 
-def test_a_language_that_the_tokenizer_does_not_know_is_said(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_language_unknown_to_the_tokenizer_is_reported(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"text": f"我喜欢看电影 {row['text']}", "label": row["label"]} for row in make_reviews(40)]
     words = ["finetune-classify", "--train", write_jsonl("zh.jsonl", rows), "--model", tiny, "train.max_steps=1"]
     assert cli.run_command_line([*words, "train.eval_strategy=no"]) == 0
-    said = capsys.readouterr().err
-    assert "% of the tokens: choose a model of this language with --model\n" in said
+    errors = capsys.readouterr().err
+    assert "% of the tokens: choose a model of this language with --model\n" in errors
     assert (
         cli.run_command_line(
             [
@@ -123,7 +123,7 @@ def test_a_language_that_the_tokenizer_does_not_know_is_said(tiny: str, capsys: 
     assert "does not know" not in capsys.readouterr().err
 
 
-def test_a_run_that_does_not_beat_its_baselines_says_so(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_does_not_beat_its_baselines_names_them(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["finetune-classify", "--train", "mine.jsonl", "--model", tiny, "train.learning_rate=1e-9", "--epochs", "1"]
     assert cli.run_command_line(words) == 0
     assert (
@@ -132,36 +132,36 @@ def test_a_run_that_does_not_beat_its_baselines_says_so(tiny: str, capsys: pytes
     )
 
 
-def test_rows_that_hold_few_of_the_labels_are_said(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_with_few_of_the_labels_are_reported(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     only = write_jsonl("only.jsonl", [row for row in make_reviews(12) if row["label"] == "good"][:3])
     assert cli.run_command_line(["eval", str(finished), "--data", only]) == 0
-    said = capsys.readouterr().err
-    assert "these rows hold 1 of the 2 labels: an answer with one of the others is an error\n" in said
-    assert "1 of 1 label has fewer than 5 rows: read macro scores with care\n" in said
+    errors = capsys.readouterr().err
+    assert "these rows have 1 of the 2 labels: a prediction of another label is always wrong\n" in errors
+    assert "1 of 1 label has fewer than 5 rows: read macro scores with care\n" in errors
 
 
-def test_guessed_columns_are_said_in_use_too(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_guessed_columns_are_printed_by_eval_too(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = write_jsonl("other.jsonl", [{"headline": row["text"], "section": row["label"]} for row in make_reviews(12)])
     assert cli.run_command_line(["eval", str(finished), "--data", other]) == 0
     assert (
-        "columns: text = headline, label = section (guessed; --text and --label name others)\n"
+        "columns: text = headline, label = section (guessed; change with --text and --label)\n"
         in capsys.readouterr().err
     )
 
 
-def test_a_text_that_is_a_file_is_said(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_text_that_names_a_file_is_reported(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command_line(["predict", str(finished), "mine.csv"]) == 0
-    assert capsys.readouterr().err == "'mine.csv' is answered as a text; --data mine.csv reads the file\n"
+    assert capsys.readouterr().err == "'mine.csv' is used as a text; --data mine.csv reads the file\n"
 
 
-def test_a_run_trained_short_can_be_trained_further_long(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_with_short_texts_can_be_trained_on_longer_ones(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     first = ["finetune-classify", "--train", "mine.jsonl", "train.max_steps=1", "train.eval_strategy=no"]
     assert cli.run_command_line([*first, "--model", tiny, "model.max_length=16", "-o", "short"]) == 0
     assert cli.run_command_line([*first, "--model", "short", "model.max_length=128", "-o", "long"]) == 0
     assert "max_length" not in capsys.readouterr().err.split("parameters")[-1]
 
 
-def test_a_model_that_reads_no_text_is_said_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_that_reads_no_text_is_rejected(capsys: pytest.CaptureFixture[str]) -> None:
     import json
 
     folder = Path(make_tiny_model("vision"))

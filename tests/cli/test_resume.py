@@ -1,4 +1,4 @@
-"""Going on with a run as it is typed: the same command, --resume, --allow-change, and what is said where nothing goes on."""
+"""Tests of resuming by commands: the same command, --resume, --allow-change, and their errors."""
 
 from __future__ import annotations
 
@@ -25,54 +25,54 @@ def command(tiny: str) -> list[str]:
     return ["finetune-classify", "--train", data, "--model", tiny, "-o", "run", *KEYS]
 
 
-def interrupted(command: list[str], step: int = 4) -> None:
-    """The command, ended by Ctrl-C as that step begins; it has committed the second one."""
+def interrupt(command: list[str], step: int = 4) -> None:
+    """Run the command, and interrupt it as that step begins; the checkpoint of step 2 is committed."""
     train = StepTrainer.training_step
 
-    def ending(self: StepTrainer, *args: Any) -> Any:
+    def fail(self: StepTrainer, *args: Any) -> Any:
         if self.state.global_step + 1 == step:
             raise KeyboardInterrupt
         return train(self, *args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StepTrainer, "training_step", ending)
+        patch.setattr(StepTrainer, "training_step", fail)
         assert cli.run_command_line(command) == 130
     assert checkpoint.list_checkpoint_steps(Path("run/checkpoints")) == [2]
 
 
-def test_resume_alone_goes_on_with_the_run(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    interrupted(command)
+def test_resume_alone_continues_the_run(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    interrupt(command)
     how = "run: unfinished, saved up to step 2; `llmkit train --resume run` resumes it\nerror: interrupted\n"
     assert capsys.readouterr().err.endswith(how)
     assert cli.run_command_line(["train", "--resume", "run", "--json"]) == 0
-    said = capsys.readouterr()
-    assert "run: resumes after step 2, the newest valid checkpoint\n" in said.err
-    record = json.loads(said.out)
+    captured = capsys.readouterr()
+    assert "run: resumes after step 2, the newest valid checkpoint\n" in captured.err
+    record = json.loads(captured.out)
     assert record["run"] == "run"
     assert record["metrics"] == json.loads(Path("run/metrics.json").read_text(encoding="utf-8"))["metrics"]
     assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["resumed"][0]["after_step"] == 2
 
 
-def test_a_finished_run_is_said_with_its_model(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_is_reported_with_its_model(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command_line(command) == 0
     before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     for words in (command, ["train", "--resume", "run"]):
         capsys.readouterr()
         assert cli.run_command_line(words) == 0
-        said = capsys.readouterr()
-        assert said.err == "run: this run is finished; nothing was left to do\n"
-        assert said.out.startswith("\nThe model is in run/model. Next:\n")
+        captured = capsys.readouterr()
+        assert captured.err == "run: this run is finished; nothing was left to do\n"
+        assert captured.out.startswith("\nThe model is in run/model. Next:\n")
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
 
 
-def test_a_folder_with_a_blank_in_its_name_is_quoted(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_name_with_a_blank_is_quoted(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     command = ["my run" if word == "run" else word for word in command]
 
-    def ending(*_: Any) -> Any:
+    def fail(*_: Any) -> Any:
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StepTrainer, "training_step", ending)
+        patch.setattr(StepTrainer, "training_step", fail)
         assert cli.run_command_line(command) == 130
     assert "; `llmkit train --resume 'my run'` starts it again\n" in capsys.readouterr().err
     assert cli.run_command_line(["train", "--resume", "my run"]) == 0
@@ -84,13 +84,13 @@ def test_a_folder_with_a_blank_in_its_name_is_quoted(command: list[str], capsys:
     )
 
 
-def test_a_change_is_refused_with_a_table_or_allowed(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    interrupted(command)
+def test_a_change_is_rejected_with_a_table_or_allowed(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    interrupt(command)
     before = sorted(Path("run").rglob("*"))
     capsys.readouterr()
     assert cli.run_command_line([*command, "--epochs", "1"]) == 73
     assert capsys.readouterr().err.endswith(
-        "error: run: holds an unfinished run that was begun with something else; give the command that began it, or "
+        "error: run: holds an unfinished run that was started with other settings; repeat the command that started it, or "
         "name another --output-dir, or allow it with --allow-change train.num_train_epochs\n"
         "  key                     then  now\n"
         "  train.num_train_epochs  3.0   1.0\n"
@@ -102,30 +102,30 @@ def test_a_change_is_refused_with_a_table_or_allowed(command: list[str], capsys:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "sentence"),
+    ("words", "code", "message"),
     [
-        (["--allow-change", "train.sede"], 64, "--allow-change train.sede: a run cannot change it on its way; "),
+        (["--allow-change", "train.sede"], 64, "--allow-change train.sede: this key cannot change when a run resumes; "),
         (["--resume", "elsewhere"], 66, "--resume elsewhere: not a run folder or checkpoint; name a run folder, or a checkpoint in its checkpoints/"),
         (["--resume", "other"], 64, "--resume other and --output-dir run name two runs; leave one out"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_gone_on_with_is_a_sentence_and_leaves_nothing(
-    command: list[str], words: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]
+def test_a_failed_resume_is_a_message_and_leaves_nothing_behind(
+    command: list[str], words: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("other").mkdir()
     Path("other/run.json").write_text("{}", encoding="utf-8")
     before = sorted(Path().rglob("*"))
     assert cli.run_command_line([*command, *words]) == code
-    assert capsys.readouterr().err.startswith(f"error: {sentence}")
+    assert capsys.readouterr().err.startswith(f"error: {message}")
     assert sorted(Path().rglob("*")) == before
 
 
-def test_a_folder_in_use_names_who_uses_it(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    interrupted(command)
+def test_a_folder_in_use_names_the_process(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    interrupt(command)
     capsys.readouterr()
     with folder.lock_run_folder(Path("run")):
         assert cli.run_command_line(command) == 73
     holder = f"process {os.getpid()} on {socket.gethostname()}"
-    said = f"error: run: in use by {holder}; wait for it or name another --output-dir\n"
-    assert capsys.readouterr().err.endswith(said)
+    message = f"error: run: in use by {holder}; wait for it or name another --output-dir\n"
+    assert capsys.readouterr().err.endswith(message)
     assert cli.run_command_line(command) == 0

@@ -1,4 +1,4 @@
-"""Sentiment as whole commands: trained, scored on files with other spellings, asked, and loaded without llmkit."""
+"""Tests of sentiment by commands: training, scoring files with other label names, predicting, plain transformers."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ FAST = ["train.learning_rate=6e-3", "train.per_device_train_batch_size=8", "trai
 STARS = {"bad": ("1 star", "2 stars"), "good": ("4 stars", "5 stars")}
 
 
-def lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def loaded(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def starred(rows: int) -> list[dict[str, str]]:
-    """Reviews with stars; each fifth has three of them and no word of feeling."""
+def make_starred_reviews(rows: int) -> list[dict[str, str]]:
+    """Reviews with stars; each fifth has three stars and no word of sentiment."""
     made = [row | {"label": STARS[row["label"]][i % 4 // 2]} for i, row in enumerate(make_reviews(rows))]
     return [{"text": f"the film of {i}", "label": "3 stars"} if i % 5 == 4 else row for i, row in enumerate(made)]
 
 
 @pytest.fixture(scope="module")
 def banded(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of two classes on stars, which says neutral between two cuts that were tuned."""
+    """A finished run of two classes on stars, which predicts neutral between two tuned thresholds."""
     home = tmp_path_factory.mktemp("banded")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        write_jsonl("stars.jsonl", starred(300))
+        write_jsonl("stars.jsonl", make_starred_reviews(300))
         keys = [*FAST, "sentiment.classes=2", "sentiment.neutral=tuned", "data.split.validation=0.25"]
         assert (
             cli.run_command_line(["finetune-sentiment", "--train", "stars.jsonl", "--model", tiny, "-o", "run", *keys])
@@ -46,22 +46,22 @@ def banded(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "run"
 
 
-def test_a_model_of_two_classes_says_neutral_between_its_cuts(banded: Path) -> None:
-    config = loaded(banded / "model/config.json")
+def test_two_classes_predict_neutral_between_the_thresholds(banded: Path) -> None:
+    config = read_json(banded / "model/config.json")
     assert config["id2label"] == {"0": "negative", "1": "positive"}
     low, high = config["sentiment"]["cuts"]
     assert low < high
-    metrics = loaded(banded / "metrics.json")
+    metrics = read_json(banded / "metrics.json")
     assert metrics["labels"] == ["negative", "neutral", "positive"]
     assert set(metrics["baselines"]) == {"majority", "tfidf", "lexicon"}
     assert metrics["metrics"]["accuracy"]["value"] > 0.8
-    rows = lines(banded / "predictions.jsonl")
+    rows = read_lines(banded / "predictions.jsonl")
     assert {row["reference"] for row in rows} == {"negative", "neutral", "positive"}
     for row in rows:
-        chance = row["probabilities"]["positive"]
-        assert row["answer"] == ("negative" if chance < low else "positive" if chance >= high else "neutral")
+        p = row["probabilities"]["positive"]
+        assert row["prediction"] == ("negative" if p < low else "positive" if p >= high else "neutral")
         assert row["label"].endswith((" star", " stars"))  # the file's own cell is kept
-    right = sum(row["answer"] == row["reference"] for row in rows) / len(rows)
+    right = sum(row["prediction"] == row["reference"] for row in rows) / len(rows)
     assert metrics["metrics"]["accuracy"]["value"] == pytest.approx(right)
 
 
@@ -70,46 +70,46 @@ def test_eval_gives_the_numbers_of_the_run(
 ) -> None:
     monkeypatch.chdir(banded.parent)
     assert cli.run_command_line(["eval", "run", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == loaded(Path("run/metrics.json"))
+    assert json.loads(capsys.readouterr().out) == read_json(Path("run/metrics.json"))
 
 
-def test_the_model_alone_answers_as_the_run(banded: Path) -> None:
-    """Its cuts are in its config, so that the folder is one of sentiment wherever it is copied to."""
+def test_the_model_folder_predicts_like_the_run(banded: Path) -> None:
+    """Its thresholds are in its config, so that a copy of the folder is a sentiment model too."""
     texts = ["a great lovely film", "dull and boring", "the film of 4"]
-    answers = [llmkit.predict(str(name), texts) for name in (banded, banded / "model")]
-    assert answers[0] == answers[1]
-    assert [one["answer"] for one in answers[0]][:2] == ["positive", "negative"]
+    predictions = [llmkit.predict(str(name), texts) for name in (banded, banded / "model")]
+    assert predictions[0] == predictions[1]
+    assert [one["prediction"] for one in predictions[0]][:2] == ["positive", "negative"]
     model = AutoModelForSequenceClassification.from_pretrained(banded / "model")
     assert model.config.id2label == {0: "negative", 1: "positive"}
 
 
-def test_the_cuts_are_said_before_the_answers(banded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    low, high = loaded(banded / "model/config.json")["sentiment"]["cuts"]
+def test_the_thresholds_are_printed_before_the_predictions(banded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    low, high = read_json(banded / "model/config.json")["sentiment"]["cuts"]
     assert cli.run_command_line(["predict", str(banded), "the film of 4"]) == 0
-    said = capsys.readouterr()
-    assert said.err == f"neutral from {low:.3f} to {high:.3f} of positive (stored with the model)\n"
-    assert len(said.out.splitlines()) == 1
+    captured = capsys.readouterr()
+    assert captured.err == f"neutral at a positive probability from {low:.3f} to {high:.3f} (stored with the model)\n"
+    assert len(captured.out.splitlines()) == 1
 
 
-def test_rows_spelled_otherwise_are_scored_and_unknown_labels_asked_for(
+def test_other_label_names_are_scored_and_unknown_ones_rejected(
     banded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = make_reviews(60, seed=3)
     write_jsonl("numbers.jsonl", [row | {"label": int(row["label"] == "good")} for row in made])
     write_jsonl("words.jsonl", [row | {"label": {"good": "好评", "bad": "差评"}[row["label"]]} for row in made])
     values = []
-    for name, said in {
+    for name, mapping in {
         "numbers.jsonl": "0 = negative, 1 = positive",
         "words.jsonl": "差评 = negative, 好评 = positive",
     }.items():
         assert cli.run_command_line(["eval", str(banded), "--data", name, "--json"]) == 0
         out, err = capsys.readouterr()
-        assert f"labels: {said}" in err.splitlines()
+        assert f"labels: {mapping}" in err.splitlines()
         values.append(json.loads(out)["metrics"]["accuracy"]["value"])
-    assert values[0] == values[1] > 0.6  # the other way round it would be below a half
+    assert values[0] == values[1] > 0.6  # with swapped labels it would be below one half
     write_jsonl("strange.jsonl", [row | {"label": {"good": "pos", "bad": "meh"}[row["label"]]} for row in made])
     assert cli.run_command_line(["eval", str(banded), "--data", "strange.jsonl"]) == 65
-    assert "strange.jsonl:1: label 'meh' of column 'label' is none of the model's" in capsys.readouterr().err
+    assert "strange.jsonl:1: label 'meh' of column 'label' is not a label of the model" in capsys.readouterr().err
     assert (
         cli.run_command_line(["eval", str(banded), "--data", "strange.jsonl", "--label-map", "meh=negative", "--json"])
         == 0
@@ -117,17 +117,18 @@ def test_rows_spelled_otherwise_are_scored_and_unknown_labels_asked_for(
     assert json.loads(capsys.readouterr().out)["metrics"]["accuracy"]["value"] == values[0]
 
 
-def test_a_person_sees_words_and_probabilities() -> None:
+def test_predictions_are_formatted_with_probabilities() -> None:
     from llmkit.cli.predict import format_prediction, format_probabilities
 
-    chances = {"negative": 0.55, "positive": 0.45}
-    neutral, sure = {"answer": "neutral", "probabilities": chances}, {"answer": "negative", "probabilities": chances}
+    probabilities = {"negative": 0.55, "positive": 0.45}
+    neutral = {"prediction": "neutral", "probabilities": probabilities}
+    sure = {"prediction": "negative", "probabilities": probabilities}
     assert (format_prediction(neutral), format_probabilities(neutral)) == ("neutral", "negative 0.550, positive 0.450")
     assert (format_prediction(sure), format_probabilities(sure)) == ("negative", "0.550")
-    assert format_prediction({"answer": 3.0, "sentiment": "neutral"}) == "3.0000 neutral"
+    assert format_prediction({"prediction": 3.0, "sentiment": "neutral"}) == "3.0000 neutral"
 
 
-def test_files_named_by_their_sentiment_and_a_recipe_of_any_task(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_named_by_label_and_a_recipe_of_any_task(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     for label in ("good", "bad"):
         write_lines(f"{label}.txt", [row["text"] for row in make_reviews(40) if row["label"] == label])
     Path("r.yaml").write_text(
@@ -136,56 +137,54 @@ def test_files_named_by_their_sentiment_and_a_recipe_of_any_task(tiny: str, caps
     assert cli.run_command_line(["train", "r.yaml", "--model", tiny, "-o", "run", "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["labels"] == ["negative", "positive"]
-    mend = "(guessed; sentiment.labels={...} says otherwise)"
-    assert f"labels: 差评 = negative, 好评 = positive {mend}" in err.splitlines()
+    hint = "(guessed; change it with sentiment.labels={...})"
+    assert f"labels: 差评 = negative, 好评 = positive {hint}" in err.splitlines()
     assert "validation has fewer than 20 rows of a class: the threshold stays at 0.5" in err.splitlines()
     assert cli.run_command_line(["train", "run/recipe.yaml", "-o", "again"]) == 0
     capsys.readouterr()
-    assert loaded(Path("again/metrics.json")) == loaded(Path("run/metrics.json"))
+    assert read_json(Path("again/metrics.json")) == read_json(Path("run/metrics.json"))
     assert cli.run_command_line(["finetune-sentiment", "r.yaml", "--model", tiny, "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == {"train": 32, "validation": 4, "test": 4}
 
 
-def test_a_score_answers_with_a_number_and_a_word(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
-    write_jsonl("stars.jsonl", starred(60))
+def test_a_score_is_predicted_with_a_number_and_a_word(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_jsonl("stars.jsonl", make_starred_reviews(60))
     keys = [*FAST, "sentiment.classes=score", "sentiment.neutral=[2.5, 3.5]"]
     assert (
         cli.run_command_line(["finetune-sentiment", "--train", "stars.jsonl", "--model", tiny, "-o", "run", *keys]) == 0
     )
-    assert set(loaded(Path("run/metrics.json"))["baselines"]) == {"mean", "tfidf", "lexicon"}
+    assert set(read_json(Path("run/metrics.json"))["baselines"]) == {"mean", "tfidf", "lexicon"}
     for name in ("run", "run/model"):
-        (said,) = llmkit.predict(name, "a great lovely superb film")
-        assert said["sentiment"] == ("positive" if said["answer"] > 3.5 else "neutral")
-    rows = lines(Path("run/predictions.jsonl"))
+        (record,) = llmkit.predict(name, "a great lovely superb film")
+        assert record["sentiment"] == ("positive" if record["prediction"] > 3.5 else "neutral")
+    rows = read_lines(Path("run/predictions.jsonl"))
     assert all(type(row["reference"]) is float for row in rows)
 
 
-def test_a_refused_label_leaves_nothing_behind(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_rejected_label_leaves_nothing_behind(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [row | {"label": i % 3} for i, row in enumerate(make_reviews(30))]
     write_jsonl("rows.jsonl", rows)
     words = ["finetune-sentiment", "--train", "rows.jsonl", "--model", tiny]
     assert cli.run_command_line(words) == 65
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "error: rows.jsonl:1: labels 0, 1, 2 of column 'label' have no one sensible reading; say which is which, such as "
+        "error: rows.jsonl:1: labels 0, 1, 2 of column 'label' are ambiguous; map each label, such as "
         "sentiment.labels='{0: negative, 1: neutral, 2: positive}'"
     )
     assert [path.name for path in Path().iterdir()] == ["rows.jsonl"]
-    mended = "sentiment.labels={0: negative, 1: neutral, 2: positive}"
-    assert cli.run_command_line([*words, mended, "train.max_steps=1", "-o", "run"]) == 0
-    assert loaded(Path("run/metrics.json"))["labels"] == ["negative", "neutral", "positive"]
+    fixed = "sentiment.labels={0: negative, 1: neutral, 2: positive}"
+    assert cli.run_command_line([*words, fixed, "train.max_steps=1", "-o", "run"]) == 0
+    assert read_json(Path("run/metrics.json"))["labels"] == ["negative", "neutral", "positive"]
 
 
-def test_empty_labels_are_named_with_those_that_mean_nothing(
-    banded: Path, tiny: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_empty_and_unknown_labels_are_named(banded: Path, tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     labels = {3: "mixed", 7: " ", 9: "n/a"}
     write_jsonl("rows.jsonl", [row | {"label": labels.get(i, "pos")} for i, row in enumerate(make_reviews(20))])
     assert cli.run_command_line(["finetune-sentiment", "--train", "rows.jsonl", "--model", tiny]) == 65
     assert [line.split(";")[0] for line in capsys.readouterr().err.splitlines()] == [
-        "error: rows.jsonl:4: 'label' is 'mixed', no spelling of a sentiment (the first of 3 bad rows)",
-        "  rows.jsonl:4: 'label' is 'mixed', no spelling of a sentiment",
+        "error: rows.jsonl:4: 'label' is 'mixed', not a known sentiment (the first of 3 bad rows)",
+        "  rows.jsonl:4: 'label' is 'mixed', not a known sentiment",
         "  rows.jsonl:8: 'label' is an empty label",
-        "  rows.jsonl:10: 'label' is 'n/a', no spelling of a sentiment",
+        "  rows.jsonl:10: 'label' is 'n/a', not a known sentiment",
     ]
     assert cli.run_command_line(["eval", str(banded), "--data", "rows.jsonl"]) == 65
     assert "error: rows.jsonl:8: 'label' is an empty label; write its class\n" in capsys.readouterr().err
@@ -194,17 +193,17 @@ def test_empty_labels_are_named_with_those_that_mean_nothing(
     assert "rows.jsonl:" in capsys.readouterr().err
 
 
-def test_weights_of_a_sentiment_run_start_another_task_without_its_cuts(banded: Path) -> None:
+def test_another_task_starts_from_sentiment_weights_without_thresholds(banded: Path) -> None:
     write_jsonl("rows.jsonl", make_reviews(30))
     keys = ["train.max_steps=1", "eval.baselines=[]"]
     words = ["--train", "rows.jsonl", "--model", str(banded), "-o", "run"]
     assert cli.run_command_line(["finetune-classify", *words, *keys]) == 0
-    assert "sentiment" not in loaded(Path("run/model/config.json"))
-    assert {one["answer"] for one in llmkit.predict("run/model", ["great", "dull"])} <= {"good", "bad"}
+    assert "sentiment" not in read_json(Path("run/model/config.json"))
+    assert {one["prediction"] for one in llmkit.predict("run/model", ["great", "dull"])} <= {"good", "bad"}
 
 
-def test_five_classes_are_judged_by_rows_of_two_without_their_strength(capsys: pytest.CaptureFixture[str]) -> None:
-    """`very positive` said of a row that is `positive` for want of a finer word is no mistake."""
+def test_five_classes_are_scored_on_two_by_polarity(capsys: pytest.CaptureFixture[str]) -> None:
+    """Predicting `very positive` is correct for a row whose file knows only `positive`."""
     names = [f"{number} star{'s' if number > 1 else ''}" for number in range(1, 6)]
     for seed, folder in enumerate(("stars", "others")):
         about = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
@@ -212,11 +211,11 @@ def test_five_classes_are_judged_by_rows_of_two_without_their_strength(capsys: p
     write_jsonl("rows.jsonl", make_reviews(40))
     words = ["--task", "sentiment", "--data", "rows.jsonl"]
     assert cli.run_command_line(["eval", "stars", *words, "-o", "out"]) == 0
-    note = "these rows tell no strength: very positive counts as positive, very negative as negative\n"
-    assert note in capsys.readouterr().err
-    assert loaded(Path("out/metrics.json"))["labels"] == ["negative", "neutral", "positive"]
+    message = "these labels have no strength: very positive counts as positive, very negative as negative\n"
+    assert message in capsys.readouterr().err
+    assert read_json(Path("out/metrics.json"))["labels"] == ["negative", "neutral", "positive"]
     five = llmkit.predict("stars", data="rows.jsonl", task="sentiment")
-    for row, one in zip(lines(Path("out/predictions.jsonl")), five, strict=True):
+    for row, one in zip(read_lines(Path("out/predictions.jsonl")), five, strict=True):
         very = one["probabilities"]["very positive"]
         assert row["probabilities"]["positive"] == pytest.approx(one["probabilities"]["positive"] + very, abs=1e-6)
     assert cli.run_command_line(["eval", "stars", "others", *words]) == 0
@@ -225,7 +224,7 @@ def test_five_classes_are_judged_by_rows_of_two_without_their_strength(capsys: p
     assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["labels"]) == 5
 
 
-def test_a_classifier_and_a_sentiment_are_compared_as_one_task(
+def test_a_classifier_and_a_sentiment_model_are_compared(
     finished: Path, banded: Path, tiny: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_jsonl("rows.jsonl", [row | {"label": int(row["label"] == "good")} for row in make_reviews(24)])
@@ -237,7 +236,7 @@ def test_a_classifier_and_a_sentiment_are_compared_as_one_task(
     assert cli.run_command_line(["eval", "run", "classes", "--data", "rows.jsonl"]) == 65
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: classes is a model of the task classify, and run of sentiment; "
-        "--task sentiment opens both as that, where classes can be"
+        "if classes can be one too, open both with --task sentiment"
     )
     assert (
         cli.run_command_line(["eval", "run", "classes", "--data", "rows.jsonl", "--task", "sentiment", "--json"]) == 0
@@ -248,5 +247,5 @@ def test_a_classifier_and_a_sentiment_are_compared_as_one_task(
     assert cli.run_command_line(["eval", "run", "banded", "--data", "rows.jsonl"]) == 65
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: banded has the labels negative, neutral, positive, and run negative, positive; "
-        "compare models of the same labels"
+        "compare models with the same labels"
     )

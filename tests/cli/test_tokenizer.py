@@ -1,4 +1,4 @@
-"""`llmkit tokenizer train` and `report`, as typed."""
+"""Tests of `llmkit tokenizer train` and `report`."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def test_train_then_report(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert cli.run_command_line(words) == 0
     shown = capsys.readouterr().out
     about = json.loads(Path("tok/report.json").read_text())
-    assert f"tok: wordpiece, {800 - about['texts']} documents learned from" in shown
-    said = [" ".join(line.split()) for line in shown.splitlines()]
-    assert f"texts read {about['texts']}" in said
-    assert "pieces in the vocabulary 200" in said
-    assert f"tokens a word {about['fertility']:.3f}" in said
-    assert f"texts cut at 9 tokens {about['cut_rate']:.2%}".replace("%", " %") in said
+    assert f"tok: wordpiece, trained on {800 - about['texts']} documents; on held-out documents:" in shown
+    rows = [" ".join(line.split()) for line in shown.splitlines()]
+    assert f"texts read {about['texts']}" in rows
+    assert "vocabulary size 200" in rows
+    assert f"tokens per word {about['fertility']:.3f}" in rows
+    assert f"texts truncated at 9 tokens {about['cut_rate']:.2%}".replace("%", " %") in rows
 
     assert cli.run_command_line(["tokenizer", "report", "tok", "corpus.txt", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert (record["tokenizer"], record["texts"], record["max_length"]) == ("tok", 800, 9)
 
 
-def test_json_is_the_report_that_lies_in_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_the_report_in_the_folder(capsys: pytest.CaptureFixture[str]) -> None:
     corpus = write_jsonl("c.jsonl", [{"body": line} for line in make_sentences(300)])
     words = ["tokenizer", "train", corpus, "--column", "body", "--kind", "bpe", "--vocab-size", "300", "--lowercase"]
     assert cli.run_command_line([*words, "-o", "tok", "--json"]) == 0
@@ -51,7 +51,7 @@ def test_json_is_the_report_that_lies_in_the_folder(capsys: pytest.CaptureFixtur
     )
 
 
-def test_all_columns_that_are_named_are_learned_from(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_tokenizer_is_trained_on_all_named_columns(capsys: pytest.CaptureFixture[str]) -> None:
     pairs = zip(make_sentences(300), make_sentences(300, chinese=True), strict=True)
     corpus = write_jsonl("pairs.jsonl", [{"en": en, "zh": zh} for en, zh in pairs])
     both = ["--column", "en", "--column", "zh"]
@@ -72,7 +72,7 @@ def test_all_columns_that_are_named_are_learned_from(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "sentence"),
+    ("arguments", "code", "message"),
     [
         (["train", "c.txt"], 64, "Missing option '--output-dir'"),
         (["train", "-o", "tok"], 64, "Missing argument 'CORPUS...'"),
@@ -83,15 +83,15 @@ def test_all_columns_that_are_named_are_learned_from(capsys: pytest.CaptureFixtu
         (["report", "runs/none", "c.txt"], 66, "runs/none: no such folder"),
     ],
 )  # fmt: skip
-def test_mistakes(words: list[str], code: int, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mistakes(arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     Path("c.txt").write_bytes("a line\nMünchen, café, über Straßen — “so”\n".encode("cp1252"))
-    assert cli.run_command_line(["tokenizer", *words]) == code
-    said = capsys.readouterr()
-    assert said.err.splitlines()[-1].startswith(f"error: {sentence}")
-    assert said.out == ""
+    assert cli.run_command_line(["tokenizer", *arguments]) == code
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1].startswith(f"error: {message}")
+    assert captured.out == ""
     assert list(Path().iterdir()) == [Path("c.txt")]
 
 
-def test_alone_it_shows_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_command_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command_line(["tokenizer"]) == 0
     assert "train" in capsys.readouterr().out

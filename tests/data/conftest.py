@@ -1,4 +1,4 @@
-"""Each test runs in an empty folder of its own, so that the files in sentences have short names."""
+"""Fixtures for data tests; each test runs in its own empty folder, so that messages have short file names."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from llmkit.errors import LlmkitError
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
-def rows_of(here: Path) -> Callable[..., Rows]:
-    """Write a file of these bytes and read it."""
+def rows_of(workdir: Path) -> Callable[..., Rows]:
+    """Function that writes a file and reads its rows."""
 
     def write_and_read(name: str, data: str | bytes, **options: Any) -> Rows:
         Path(name).write_bytes(data.encode() if isinstance(data, str) else data)
@@ -32,23 +32,23 @@ def rows_of(here: Path) -> Callable[..., Rows]:
 
 @pytest.fixture
 def refusal(rows_of: Callable[..., Rows]) -> Callable[..., str]:
-    """Write a file of these bytes, read it, and return the sentence that refuses it."""
+    """Function that writes a file, reads it and returns the error message."""
 
-    def sentence(name: str, data: str | bytes, **options: Any) -> str:
+    def read_error(name: str, data: str | bytes, **options: Any) -> str:
         with pytest.raises(LlmkitError) as caught:
             rows_of(name, data, **options)
         return str(caught.value)
 
-    return sentence
+    return read_error
 
 
 @pytest.fixture
-def source_refusal(here: Path) -> Callable[[RowSource], str]:
-    """Read a source and return the sentence that refuses it."""
+def source_refusal(workdir: Path) -> Callable[[RowSource], str]:
+    """Function that reads a source and returns the error message."""
 
-    def sentence(source: RowSource) -> str:
+    def read_error(source: RowSource) -> str:
         with pytest.raises(LlmkitError) as caught:
             read_rows(source)
         return str(caught.value)
 
-    return sentence
+    return read_error

@@ -1,3 +1,5 @@
+"""Tests of column guessing and cell checks."""
+
 from __future__ import annotations
 
 import pytest
@@ -6,10 +8,10 @@ from llmkit.data.columns import apply_column_mapping, guess_columns
 from llmkit.data.rows import Rows, build_rows
 from llmkit.errors import DataError, LlmkitError, RecipeError
 
-WORDS = {"text": "the text to classify", "label": "its class"}
+FIELDS = {"text": "the text to classify", "label": "its class"}
 
 
-def csv(*columns: str) -> Rows:
+def make_rows(*columns: str) -> Rows:
     return build_rows({column: [f"{column} 1"] for column in columns}, "reviews.csv", [2])
 
 
@@ -22,56 +24,56 @@ def csv(*columns: str) -> Rows:
             ["id", "review", "stars"],
             {},
             {"text": "review", "label": "stars"},
-            ["columns: text = review, label = stars (guessed; --text and --label name others)"],
+            ["columns: text = review, label = stars (guessed; change with --text and --label)"],
         ),
         (
             ["Title", "Section"],
             {},
             {"text": "Title", "label": "Section"},
-            ["columns: text = Title, label = Section (guessed; --text and --label name others)"],
+            ["columns: text = Title, label = Section (guessed; change with --text and --label)"],
         ),
         (
             ["title", "comment", "label"],
             {},
             {"label": "label", "text": "comment"},
-            ["columns: text = comment, label = label (guessed; --text names others)"],
+            ["columns: text = comment, label = label (guessed; change with --text)"],
         ),
         (
             ["text", "genre"],
             {},
             {"text": "text", "label": "genre"},
-            ["columns: text = text, label = genre (guessed; --label names others)"],
+            ["columns: text = text, label = genre (guessed; change with --label)"],
         ),
         (
             ["genre", "words"],
             {"label": "genre"},
             {"label": "genre", "text": "words"},
-            ["columns: text = words, label = genre (guessed; --text names others)"],
+            ["columns: text = words, label = genre (guessed; change with --text)"],
         ),
         (
             ["review", "label"],
             {"text": "label"},
             {"text": "label", "label": "review"},
-            ["columns: text = label, label = review (guessed; --label names others)"],
+            ["columns: text = label, label = review (guessed; change with --label)"],
         ),
     ],
 )
-def test_guess(columns, given, mapping, notes):
-    assert guess_columns(csv(*columns), WORDS, given) == (mapping, notes)
+def test_columns_are_guessed_by_precedence(columns, given, mapping, notes):
+    assert guess_columns(make_rows(*columns), FIELDS, given) == (mapping, notes)
 
 
-def test_guess_takes_the_only_column_for_the_only_word():
-    assert guess_columns(csv("words"), {"text": "the text"}, {}) == (
+def test_only_column_is_guessed_for_the_only_field():
+    assert guess_columns(make_rows("words"), {"text": "the text"}, {}) == (
         {"text": "words"},
-        ["columns: text = words (guessed; --text names others)"],
+        ["columns: text = words (guessed; change with --text)"],
     )
 
 
 @pytest.mark.parametrize(
-    ("cells", "found"),
+    ("cells", "content"),
     [
-        (["0", "1", "1.5", "-2e3"], "numbers alone"),
-        (["0", "1"] * 20, "numbers alone"),
+        (["0", "1", "1.5", "-2e3"], "only numbers"),
+        (["0", "1"] * 20, "only numbers"),
         (["pos", "very neg"] * 20, "2 different texts in 40 rows"),
         ([str(i % 10) + " stars" for i in range(20)], "10 different texts in 20 rows"),
         ([str(i % 10) + " stars" for i in range(19)], ""),
@@ -79,25 +81,25 @@ def test_guess_takes_the_only_column_for_the_only_word():
         (["short", "short too"], ""),
     ],
 )
-def test_a_column_of_classes_or_numbers_is_no_text_by_guess(cells: list[str], found: str) -> None:
+def test_classes_or_numbers_are_not_guessed_as_text(cells: list[str], content: str) -> None:
     rows = build_rows(
         {"text": [f"a text {i}" for i in range(len(cells))], "y": cells}, "r.csv", range(2, len(cells) + 2)
     )
-    words = {"text": "the text to summarize", "summary": "its summary"}
-    assert guess_columns(rows, words, {"summary": "y"})[0] == {"text": "text", "summary": "y"}
+    fields = {"text": "the text to summarize", "summary": "its summary"}
+    assert guess_columns(rows, fields, {"summary": "y"})[0] == {"text": "text", "summary": "y"}
     assert guess_columns(rows, {"text": "the text", "label": "its class"}, {})[0] == {"text": "text", "label": "y"}
-    if not found:
-        assert guess_columns(rows, words, {})[0] == {"text": "text", "summary": "y"}
+    if not content:
+        assert guess_columns(rows, fields, {})[0] == {"text": "text", "summary": "y"}
         return
-    with pytest.raises(DataError) as fault:
-        guess_columns(rows, words, {})
-    assert str(fault.value) == (
-        f"r.csv: no column 'summary' (its summary), and 'y' holds {found}; columns: text, y; "
+    with pytest.raises(DataError) as caught:
+        guess_columns(rows, fields, {})
+    assert str(caught.value) == (
+        f"r.csv: no column 'summary' (its summary), and 'y' holds {content}; columns: text, y; "
         "map it with data.columns.summary=COLUMN or --summary COLUMN"
     )
 
 
-def test_the_only_column_is_the_text_whatever_it_holds() -> None:
+def test_only_column_is_guessed_as_text_for_any_content() -> None:
     rows = build_rows({"words": ["yes", "no"] * 20}, "r.csv", range(2, 42))
     assert guess_columns(rows, {"text": "the text"}, {})[0] == {"text": "words"}
 
@@ -115,7 +117,7 @@ PAIR = {"text": "the text to classify", "text_pair": "a second text", "label": "
             {},
             {"text": "sentence1", "text_pair": "sentence2", "label": "label"},
             [
-                "columns: text = sentence1, text_pair = sentence2, label = label (guessed; --text and --text-pair name others)"
+                "columns: text = sentence1, text_pair = sentence2, label = label (guessed; change with --text and --text-pair)"
             ],
         ),
         (
@@ -124,8 +126,8 @@ PAIR = {"text": "the text to classify", "text_pair": "a second text", "label": "
             {"text": "question1", "text_pair": "question2", "label": "is_duplicate"},
             [
                 (
-                    "columns: text = question1, text_pair = question2, label = is_duplicate (guessed; --text, --text-pair and "
-                    "--label name others)"
+                    "columns: text = question1, text_pair = question2, label = is_duplicate (guessed; change with --text, --text-pair "
+                    "and --label)"
                 )
             ],
         ),
@@ -135,8 +137,8 @@ PAIR = {"text": "the text to classify", "text_pair": "a second text", "label": "
             {"text": "Sentence_A", "text_pair": "Sentence_B", "label": "relatedness_score"},
             [
                 (
-                    "columns: text = Sentence_A, text_pair = Sentence_B, label = relatedness_score (guessed; --text, --text-pair "
-                    "and --label name others)"
+                    "columns: text = Sentence_A, text_pair = Sentence_B, label = relatedness_score (guessed; change with --text, "
+                    "--text-pair and --label)"
                 )
             ],
         ),
@@ -144,7 +146,7 @@ PAIR = {"text": "the text to classify", "text_pair": "a second text", "label": "
             ["text", "text2", "label"],
             {},
             {"text": "text", "text_pair": "text2", "label": "label"},
-            ["columns: text = text, text_pair = text2, label = label (guessed; --text-pair names others)"],
+            ["columns: text = text, text_pair = text2, label = label (guessed; change with --text-pair)"],
         ),
         (["sentence1", "sentence2", "label"], {"text": "sentence1"}, {"text": "sentence1", "label": "label"}, []),
         (["review", "text_pair", "label"], {"text": "review"}, {"text": "review", "label": "label"}, []),
@@ -158,7 +160,7 @@ PAIR = {"text": "the text to classify", "text_pair": "a second text", "label": "
             ["premise", "x", "label"],
             {"text_pair": "x"},
             {"text_pair": "x", "text": "premise", "label": "label"},
-            ["columns: text = premise, text_pair = x, label = label (guessed; --text names others)"],
+            ["columns: text = premise, text_pair = x, label = label (guessed; change with --text)"],
         ),
         (["text", "hypothesis", "sentence2", "label"], {}, {"text": "text", "label": "label"}, []),
         (["text", "passage", "label"], {}, {"text": "text", "label": "label"}, []),
@@ -166,25 +168,25 @@ PAIR = {"text": "the text to classify", "text_pair": "a second text", "label": "
             ["words", "genre"],
             {},
             {"text": "words", "label": "genre"},
-            ["columns: text = words, label = genre (guessed; --text and --label name others)"],
+            ["columns: text = words, label = genre (guessed; change with --text and --label)"],
         ),
         (
             ["words", "sentence2", "label"],
             {},
             {"text": "words", "text_pair": "sentence2", "label": "label"},
             [
-                "columns: text = words, text_pair = sentence2, label = label (guessed; --text and --text-pair name others)"
+                "columns: text = words, text_pair = sentence2, label = label (guessed; change with --text and --text-pair)"
             ],
         ),
     ],
 )
-def test_a_second_text_is_guessed_where_it_is_plain(columns, given, mapping, notes):
-    assert guess_columns(csv(*columns), PAIR, given, optional=["text_pair"]) == (mapping, notes)
+def test_unambiguous_text_pair_is_guessed(columns, given, mapping, notes):
+    assert guess_columns(make_rows(*columns), PAIR, given, optional=["text_pair"]) == (mapping, notes)
 
 
-def test_a_second_text_never_becomes_the_label():
+def test_text_pair_is_never_guessed_as_label():
     with pytest.raises(DataError) as caught:
-        guess_columns(csv("sentence1", "sentence2"), PAIR, {}, optional=["text_pair"])
+        guess_columns(make_rows("sentence1", "sentence2"), PAIR, {}, optional=["text_pair"])
     assert str(caught.value) == (
         "reviews.csv: no column 'label' (its class); columns: sentence1, sentence2; map it with data.columns.label=COLUMN or "
         "--label COLUMN"
@@ -201,12 +203,12 @@ def test_a_second_text_never_becomes_the_label():
         (["text", "id", "Emotions"], "Emotions"),
     ],
 )
-def test_common_names_of_labels(columns, label):
-    assert guess_columns(csv(*columns), WORDS, {})[0]["label"] == label
+def test_common_label_names_are_guessed(columns, label):
+    assert guess_columns(make_rows(*columns), FIELDS, {})[0]["label"] == label
 
 
 @pytest.mark.parametrize(
-    ("columns", "sentence"),
+    ("columns", "message"),
     [
         (
             ["id", "review", "comment", "label"],
@@ -238,46 +240,46 @@ def test_common_names_of_labels(columns, label):
         ),
     ],
 )
-def test_guess_refuses_what_is_not_plain(columns, sentence):
+def test_ambiguous_or_missing_columns_are_rejected(columns, message):
     with pytest.raises(DataError) as caught:
-        guess_columns(csv(*columns), WORDS, {})
-    assert str(caught.value) == sentence
+        guess_columns(make_rows(*columns), FIELDS, {})
+    assert str(caught.value) == message
 
 
-def test_guess_refuses_an_unknown_word():
+def test_unknown_field_is_rejected():
     with pytest.raises(RecipeError) as caught:
-        guess_columns(csv("text", "label"), WORDS, {"labell": "label"})
-    assert str(caught.value) == "data.columns.labell: the task has no such word; did you mean 'label'?"
+        guess_columns(make_rows("text", "label"), FIELDS, {"labell": "label"})
+    assert str(caught.value) == "data.columns.labell: the task has no such field; did you mean 'label'?"
 
 
-def refused(rows: Rows, mapping: dict[str, str], **options: object) -> str:
+def mapping_error(rows: Rows, mapping: dict[str, str], **options: object) -> str:
     with pytest.raises(LlmkitError) as caught:
         apply_column_mapping(rows, mapping, **options)  # type: ignore[arg-type]
     return str(caught.value)
 
 
-def test_need_names_a_missing_column():
-    assert refused(csv("id", "text", "label"), {"text": "txt"}) == (
+def test_missing_column_error_lists_columns():
+    assert mapping_error(make_rows("id", "text", "label"), {"text": "txt"}) == (
         "reviews.csv: no column 'txt'; did you mean 'text'? columns: id, text, label; map it with "
         "data.columns.text=COLUMN or --text COLUMN"
     )
-    assert refused(csv("id"), {"text_pair": "b"}) == (
+    assert mapping_error(make_rows("id"), {"text_pair": "b"}) == (
         "reviews.csv: no column 'b'; columns: id; map it with data.columns.text_pair=COLUMN or --text-pair COLUMN"
     )
 
 
-def test_need_leaves_out_an_optional_column():
-    rows, notes = apply_column_mapping(csv("text"), {"text": "text", "label": "label"}, optional=["label"])
+def test_missing_optional_column_is_left_out():
+    rows, notes = apply_column_mapping(make_rows("text"), {"text": "text", "label": "label"}, optional=["label"])
     assert (rows.column_mapping, notes) == ({"text": "text"}, [])
 
 
 OTHER_TEXT = "map another column with data.columns.text=COLUMN or --text COLUMN"
 OTHER_LABEL = "map another column with data.columns.label=COLUMN or --label COLUMN"
-SEVERAL = "classify.kind=multi takes several labels a row"
+MULTI_HINT = "classify.kind=multi takes several labels a row"
 
 
 @pytest.mark.parametrize(
-    ("lines", "sentence"),
+    ("lines", "message"),
     [
         (
             '{"t": "a", "l": 1}\n{"t": 3, "l": 1}\n{"t": [], "l": 1}\n',
@@ -293,19 +295,19 @@ SEVERAL = "classify.kind=multi takes several labels a row"
         ),
         (
             '{"t": "a", "l": 1}\n{"t": "a", "l": "one"}\n{"t": "a", "l": 2}\n',
-            "a.jsonl:2: 'l' is text here, a number at a.jsonl:1; write one kind in all rows",
+            "a.jsonl:2: 'l' is text here, a number at a.jsonl:1; write one type in all rows",
         ),
         (
             '{"t": "a", "l": true}\n{"t": "a", "l": 1}\n',
-            "a.jsonl:2: 'l' is a number here, a boolean at a.jsonl:1; write one kind in all rows",
+            "a.jsonl:2: 'l' is a number here, a boolean at a.jsonl:1; write one type in all rows",
         ),
         (
             '{"t": "a", "l": {}}\n',
-            f"a.jsonl:1: 'l' is an object, not text or a number or a boolean; write text or a number or a boolean, or {OTHER_LABEL}; {SEVERAL}",
+            f"a.jsonl:1: 'l' is an object, not text or a number or a boolean; write text or a number or a boolean, or {OTHER_LABEL}; {MULTI_HINT}",
         ),
         (
             '{"t": "a", "l": "x"}\n{"t": "a", "l": ["x", "y"]}\n',
-            f"a.jsonl:2: 'l' is a list, not text; write text, or {OTHER_LABEL}; {SEVERAL}",
+            f"a.jsonl:2: 'l' is a list, not text; write text, or {OTHER_LABEL}; {MULTI_HINT}",
         ),
         (
             '{"t": "a", "l": 1}\n{"t": "a", "l": null}\n',
@@ -318,11 +320,11 @@ SEVERAL = "classify.kind=multi takes several labels a row"
         ('{"t": "a", "l": "x"}\n{"t": "a", "l": " "}\n', "a.jsonl:2: 'l' is an empty label; write its class"),
     ],
 )
-def test_need_checks_every_cell(rows_of, lines, sentence):
-    assert refused(rows_of("a.jsonl", lines), {"text": "t", "label": "l"}) == sentence
+def test_every_cell_is_checked(rows_of, lines, message):
+    assert mapping_error(rows_of("a.jsonl", lines), {"text": "t", "label": "l"}) == message
 
 
-def test_need_drops_empty_text_where_asked(rows_of):
+def test_rows_with_empty_text_are_dropped_with_skip(rows_of):
     rows, notes = apply_column_mapping(
         rows_of("a.csv", "text,label\na,x\n ,\nb,y\n"), {"text": "text", "label": "label"}, on_empty="skip"
     )
@@ -331,14 +333,14 @@ def test_need_drops_empty_text_where_asked(rows_of):
     assert rows.location(1) == "a.csv:4"
 
 
-def test_need_refuses_when_all_is_empty(rows_of):
+def test_rows_with_only_empty_texts_are_rejected(rows_of):
     rows = rows_of("a.csv", "text,label\n ,x\n")
-    assert refused(rows, {"text": "text"}, on_empty="skip") == (
+    assert mapping_error(rows, {"text": "text"}, on_empty="skip") == (
         "a.csv: every row's text is empty; map another column with data.columns"
     )
 
 
-def test_need_takes_other_kinds_where_the_task_does(rows_of):
+def test_other_cell_types_are_accepted_if_allowed(rows_of):
     rows = rows_of("a.jsonl", '{"text": "a", "label": ["x"]}\n{"text": "b", "label": []}\n')
     mapped, _ = apply_column_mapping(rows, {"text": "text", "label": "label"}, cell_types={"label": ["a list", "text"]})
     assert mapped.texts("label") == ['["x"]', "[]"]
@@ -348,22 +350,22 @@ def test_need_takes_other_kinds_where_the_task_does(rows_of):
     ]
 
 
-def test_need_names_no_other_kind_where_the_caller_names_the_kinds(rows_of):
+def test_multi_label_hint_needs_default_cell_types(rows_of):
     rows = rows_of("a.jsonl", '{"text": "a", "label": [1]}\n')
-    assert refused(rows, {"text": "text", "label": "label"}, kinds={"label": ("a number", "text")}) == (
+    assert mapping_error(rows, {"text": "text", "label": "label"}, cell_types={"label": ("a number", "text")}) == (
         f"a.jsonl:1: 'label' is a list, not a number or text; write a number or text, or {OTHER_LABEL}"
     )
 
 
-def test_need_refuses_one_column_for_both_texts():
-    assert refused(csv("text", "label"), {"text": "text", "text_pair": "text", "label": "label"}) == (
-        "reviews.csv: column 'text' is text and text_pair; map one with data.columns.text_pair=COLUMN or --text-pair COLUMN"
+def test_one_column_for_two_fields_is_rejected():
+    assert mapping_error(make_rows("text", "label"), {"text": "text", "text_pair": "text", "label": "label"}) == (
+        "reviews.csv: column 'text' is mapped to text and text_pair; map one with data.columns.text_pair=COLUMN or --text-pair COLUMN"
     )
 
 
-def test_an_empty_second_text_is_refused(rows_of):
+def test_empty_text_pair_is_rejected(rows_of):
     rows = rows_of("a.csv", "text,text_pair\na,b\nc,\n")
-    assert refused(rows, {"text": "text", "text_pair": "text_pair"}) == (
+    assert mapping_error(rows, {"text": "text", "text_pair": "text_pair"}) == (
         "a.csv:3: 'text_pair' is empty; write it, or leave such rows out with data.on_empty=skip"
     )
 

@@ -1,4 +1,4 @@
-"""What is written by the standard library is read back to the character, and no bytes make reading fall over."""
+"""Round-trip tests: files written by the standard library are read verbatim, and no bytes crash a reader."""
 
 from __future__ import annotations
 
@@ -26,47 +26,47 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=5,
 )
-few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few_examples = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def read_bytes(ending: str, data: bytes, options: ReadOptions = ReadOptions()) -> Rows:  # noqa: B008
+def read_bytes(extension: str, data: bytes, options: ReadOptions = ReadOptions()) -> Rows:  # noqa: B008
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "a" + ending)
+        path = Path(folder, "a" + extension)
         path.write_bytes(data)
         return read_rows(path, options=options)
 
 
-@few
+@few_examples
 @given(pairs, st.sampled_from(["\n", "\r\n"]), st.sampled_from(",;\t|"))
-def test_csv(written, line_end, delimiter):
+def test_csv_round_trip(expected, line_end, delimiter):
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator=line_end, delimiter=delimiter, quoting=csv.QUOTE_ALL)
-    writer.writerows([("text", "label"), *written])
+    writer.writerows([("text", "label"), *expected])
     rows = read_bytes(".csv", stream.getvalue().encode(), ReadOptions(delimiter=delimiter))
-    assert list(zip(rows.texts("text"), rows.texts("label"), strict=True)) == written
+    assert list(zip(rows.texts("text"), rows.texts("label"), strict=True)) == expected
 
 
-@few
+@few_examples
 @given(pairs)
-def test_tsv(written):
-    plain = [tuple(cell.replace("\t", " ").replace("\n", " ").rstrip("\r") for cell in pair) for pair in written]
+def test_tsv_round_trip(expected):
+    plain = [tuple(cell.replace("\t", " ").replace("\n", " ").rstrip("\r") for cell in pair) for pair in expected]
     data = "text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in plain)
     rows = read_bytes(".tsv", data.encode())
     assert list(zip(rows.texts("text"), rows.texts("label"), strict=True)) == plain
 
 
-@few
+@few_examples
 @given(st.lists(st.dictionaries(texts, values, min_size=1), min_size=1), st.booleans())
-def test_json_lines_and_arrays(written, ascii_only):
-    lines = [json.dumps(record, ensure_ascii=ascii_only) for record in written]
-    for ending, data in ((".jsonl", "\n".join(lines)), (".json", "[" + ",\n".join(lines) + "]")):
-        rows = read_bytes(ending, data.encode())
-        assert [parse_raw_json(record) for record in rows.records()] == written
-        assert [json.loads(format_json_line(record)) for record in rows.records()] == written
-        assert rows.lines.tolist() == list(range(1, len(written) + 1))
+def test_json_lines_and_arrays_round_trip(expected, ascii_only):
+    lines = [json.dumps(record, ensure_ascii=ascii_only) for record in expected]
+    for extension, data in ((".jsonl", "\n".join(lines)), (".json", "[" + ",\n".join(lines) + "]")):
+        rows = read_bytes(extension, data.encode())
+        assert [parse_raw_json(record) for record in rows.records()] == expected
+        assert [json.loads(format_json_line(record)) for record in rows.records()] == expected
+        assert rows.lines.tolist() == list(range(1, len(expected) + 1))
 
 
-mutilated = st.builds(
+corrupted = st.builds(
     lambda data, at, junk: data[:at] + junk + data[at:],
     st.sampled_from([b'text,label\n"a",b\nc,d\n', b'{"text": "a", "label": [1, {"b": null}]}\n', b'[{"text": "a"}]']),
     st.integers(0, 40),
@@ -74,22 +74,22 @@ mutilated = st.builds(
 )
 
 
-def rows_or_mistake(name: str, data: bytes, options: ReadOptions) -> Rows | DataError:
+def read_or_error(name: str, data: bytes, options: ReadOptions) -> Rows | DataError:
     try:
         return read_bytes(name, data, options)
-    except DataError as fault:  # no other kind: the exit code is 65
-        return fault
+    except DataError as error:  # any other exception is a bug
+        return error
 
 
-@pytest.mark.parametrize("ending", FILE_EXTENSIONS)
-@few
-@given(data=st.binary() | mutilated, encoding=st.sampled_from(["utf-8", "utf-16", "gb18030", "utf-7", "utf-8,cp1252"]))
-def test_any_bytes_are_rows_or_a_named_mistake(ending, data, encoding):
-    for name, packed in ((ending, data), (ending + ".gz", gzip.compress(data)), (ending + ".zip", data)):
-        found = rows_or_mistake(name, packed, ReadOptions(encoding=encoding))
-        if isinstance(found, Rows):
-            assert len(list(found.records())) == len(found) > 0
+@pytest.mark.parametrize("extension", FILE_EXTENSIONS)
+@few_examples
+@given(data=st.binary() | corrupted, encoding=st.sampled_from(["utf-8", "utf-16", "gb18030", "utf-7", "utf-8,cp1252"]))
+def test_any_bytes_give_rows_or_a_data_error(extension, data, encoding):
+    for name, file in ((extension, data), (extension + ".gz", gzip.compress(data)), (extension + ".zip", data)):
+        result = read_or_error(name, file, ReadOptions(encoding=encoding))
+        if isinstance(result, Rows):
+            assert len(list(result.records())) == len(result) > 0
         else:
-            lines = str(found).split("\n")
+            lines = str(result).split("\n")
             assert re.match(rf".*/a{re.escape(name)}(:[0-9]+)*: .+; .+", lines[0])
             assert not any(map(CONTROL_PATTERN.search, lines))

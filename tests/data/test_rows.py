@@ -1,3 +1,5 @@
+"""Tests of the row table and its JSON lines."""
+
 from __future__ import annotations
 
 import json
@@ -13,39 +15,39 @@ def rows() -> Rows:
     return build_rows({"review": ["a", "b", "c"], "stars": [RawJson("1"), None, RawJson("3.0")]}, "r.jsonl", [1, 3, 4])
 
 
-def test_take_keeps_where_each_row_stands(rows):
+def test_take_keeps_row_locations(rows):
     taken = rows.take([2, 0])
     assert list(taken.records()) == [{"review": "c", "stars": "3.0"}, {"review": "a", "stars": "1"}]
-    assert [taken.where(0), taken.where(1)] == ["r.jsonl:4", "r.jsonl:1"]
+    assert [taken.location(0), taken.location(1)] == ["r.jsonl:4", "r.jsonl:1"]
     assert len(rows.take([])) == 0
 
 
-def test_words_are_a_view(rows):
-    named = rows.rename({"text": "review"})
-    assert named.texts("text") == named.texts("review") == ["a", "b", "c"]
-    assert named.columns == ["review", "stars"]
-    assert next(named.records()) == {"review": "a", "stars": "1"}
-    assert rows.words == {}
+def test_column_mapping_is_a_view(rows):
+    mapped = rows.with_column_mapping({"text": "review"})
+    assert mapped.texts("text") == mapped.texts("review") == ["a", "b", "c"]
+    assert mapped.columns == ["review", "stars"]
+    assert next(mapped.records()) == {"review": "a", "stars": "1"}
+    assert rows.column_mapping == {}
 
 
-def test_a_word_may_be_another_columns_name():
+def test_field_may_have_the_name_of_another_column():
     rows = build_rows({"text": ["a"], "title": ["t"]}, "a.csv", [2]).with_column_mapping({"text": "title"})
     assert rows.texts("text") == ["t"]
 
 
-def test_an_unknown_column(rows):
+def test_unknown_column_is_rejected(rows):
     with pytest.raises(DataError) as caught:
         rows.texts("revue")
     assert str(caught.value) == "r.jsonl: no column 'revue'; did you mean 'review'?"
 
 
-def test_a_row_that_lacks_the_column(rows):
+def test_texts_of_a_column_with_a_gap_are_rejected(rows):
     with pytest.raises(DataError) as caught:
         rows.texts("stars")
     assert str(caught.value) == "r.jsonl:3: no 'stars'; write it in every row"
 
 
-def test_concat_joins_columns_and_kinds(rows):
+def test_concat_merges_columns_and_formats(rows):
     joined = concat_rows([rows, build_rows({"stars": ["five", None]}, "b.parquet", [1, 2], row_numbered=True)])
     assert list(joined.records())[2:] == [{"review": "c", "stars": "3.0"}, {"stars": "five"}, {}]
     assert [type(row.get("stars")) for row in joined.records()] == [RawJson, type(None), RawJson, str, type(None)]
@@ -54,34 +56,37 @@ def test_concat_joins_columns_and_kinds(rows):
     assert joined.formats == {"review": "text", "stars": "json"}
 
 
-def test_concat_needs_the_same_words(rows):
+def test_concat_needs_equal_column_mappings(rows):
     with pytest.raises(ValueError, match="join them before mapping"):
-        concat_rows([rows, rows.rename({"text": "review"})])
+        concat_rows([rows, rows.with_column_mapping({"text": "review"})])
 
 
 @pytest.mark.parametrize("number", ["1e999", "-1e999", "1.10", "9007199254740993.0", "1E+2", "-0", "1e-999", "9" * 400])
-def test_a_number_is_written_as_the_file_spells_it(rows_of, number):
+def test_numbers_keep_their_spelling(rows_of, number):
     line = f'{{"text": "a", "score": {number}, "deep": [{{"x": {number}}}]}}'
     (record,) = rows_of("a.jsonl", line + "\n").records()
     assert format_json_line(record) == line
     assert parse_raw_json(record) == json.loads(line)
 
 
-def test_a_value_over_several_lines_is_written_on_one(rows_of):
+def test_value_over_several_lines_is_written_on_one_line(rows_of):
     (record,) = rows_of("a.json", '[{"text": "a\\nb", "tags": ["x\\n",\n\t\t2.50]}]').records()
     assert format_json_line(record) == '{"text": "a\\nb", "tags": ["x\\n",   2.50]}'
 
 
-@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
-def test_a_number_that_json_lacks_is_written_as_text(word):
-    cells = {word: [RawJson(word)], "deep": [RawJson(f'[1.5, {word}, "{word}, \\"{word}\\"", {{"k": {word}}}]')]}
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_non_finite_number_is_written_as_string(constant):
+    cells = {
+        constant: [RawJson(constant)],
+        "deep": [RawJson(f'[1.5, {constant}, "{constant}, \\"{constant}\\"", {{"k": {constant}}}]')],
+    }
     (record,) = build_rows(cells, "a.parquet", [1]).records()
     assert format_json_line(record) == (
-        f'{{"{word}": "{word}", "deep": [1.5, "{word}", "{word}, \\"{word}\\"", {{"k": "{word}"}}]}}'
+        f'{{"{constant}": "{constant}", "deep": [1.5, "{constant}", "{constant}, \\"{constant}\\"", {{"k": "{constant}"}}]}}'
     )
-    assert str(parse_raw_json(record)[word]) == {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}[word]
+    assert str(parse_raw_json(record)[constant]) == {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}[constant]
 
 
-def test_a_line_is_never_json_that_others_refuse():
+def test_non_finite_float_cannot_be_formatted():
     with pytest.raises(ValueError, match="not JSON compliant"):
         format_json_line({"value": float("nan")})

@@ -1,4 +1,4 @@
-"""Models side by side: the same rows, paired differences, and words for them; others are refused."""
+"""Comparisons score models on the same rows with paired differences, and reject other models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMES = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
 
 @pytest.fixture
 def home(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder in which the run was made: its recipe names reviews.jsonl there."""
+    """Change to the folder of the run, where its recipe finds reviews.jsonl; return the run."""
     monkeypatch.chdir(finished.parent)
     return finished
 
@@ -42,7 +42,7 @@ def test_two_models_are_scored_on_the_same_rows(home: Path, tiny_classifier: str
         assert numbers["low"] <= numbers["value"] <= numbers["high"]
 
 
-def test_the_order_of_the_rows_changes_no_bit(home: Path, tiny_classifier: str, tmp_path: Path) -> None:
+def test_differences_do_not_depend_on_row_order(home: Path, tiny_classifier: str, tmp_path: Path) -> None:
     rows = make_reviews(40, seed=8)
     files = [write_jsonl(tmp_path / name, some) for name, some in (("a.jsonl", rows), ("b.jsonl", rows[::-1]))]
     one, two = (llmkit.compare([home, tiny_classifier], file)["differences"] for file in files)
@@ -54,51 +54,51 @@ def test_the_table_has_models_baselines_and_differences(
 ) -> None:
     assert cli.run_command_line(["eval", home.name, tiny_classifier, "--data", other, "--metric", "accuracy"]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if " does not beat " not in line]
-    *_, one, two, most, words, change, told = lines
+    *_, one, two, most, words, change, verdict = lines
     firsts = [line.split("  ")[0] for line in (one, two, most, words, change)]
-    held = ["majority class", "TF-IDF + logistic regression"]
-    assert firsts == [home.name, tiny_classifier, *held, f"{tiny_classifier} - {home.name}"]
-    assert told.startswith(f"{tiny_classifier} is worse than {home.name} in accuracy by 0.")
+    baselines = ["majority class", "TF-IDF + logistic regression"]
+    assert firsts == [home.name, tiny_classifier, *baselines, f"{tiny_classifier} - {home.name}"]
+    assert verdict.startswith(f"{tiny_classifier} is worse than {home.name} in accuracy by 0.")
 
 
-def test_what_two_models_make_of_the_same_rows_is_said_once(
+def test_messages_about_the_same_rows_are_printed_once(
     tiny_classifier: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     second = make_tiny_model("second", auto_class="AutoModelForSequenceClassification", **NAMES)
     rows = [{"review": row["text"], "verdict": row["label"].upper()} for row in make_reviews(20, seed=8)]
     file = write_jsonl("o.jsonl", [*rows, {"review": " ", "verdict": "BAD"}])
     llmkit.compare([tiny_classifier, second], file, metrics=["accuracy"], keys=["data.on_empty=skip"])
-    said = capsys.readouterr().err.splitlines()
+    messages = capsys.readouterr().err.splitlines()
     for word in ("review", "on_empty", "labels matched"):
-        assert sum(word in line for line in said) == 1, said
-    assert len(set(said)) == len(said)
+        assert sum(word in line for line in messages) == 1, messages
+    assert len(set(messages)) == len(messages)
 
 
-def test_without_data_the_first_runs_own_rows_are_used_and_said(
+def test_without_data_the_first_runs_rows_are_used_with_a_message(
     home: Path, tiny_classifier: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = str(shutil.copytree(home, tmp_path / "copy"))
     assert cli.run_command_line(["eval", home.name, tiny_classifier, copy, "--json"]) == 0
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
     assert (
-        "all are scored on the test rows of run: what another run has learned from them would flatter it; "
-        "--data names other rows\n"
-    ) in said.err
-    found = json.loads(said.out)
+        "all are scored on the test rows of run; a run that was trained on some of them gets too high scores; "
+        "use other rows with --data\n"
+    ) in captured.err
+    found = json.loads(captured.out)
     assert [report["split"] for report in found["models"]] == ["test", "test", "test"]
     assert found["models"][0]["metrics"] == found["models"][2]["metrics"]
     assert found["differences"][1]["metrics"]["accuracy"] == {"value": 0, "low": 0, "high": 0}
 
 
-def test_models_that_the_rows_do_not_tell_apart(home: Path, other: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_equal_models_have_no_difference(home: Path, other: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command_line(["eval", home.name, f"{home.name}/model", "--data", other, "data.encoding=utf-8"]) == 0
     assert (
-        "these rows do not tell run/model and run apart in accuracy: the difference is 0.000 [0.000, 0.000]"
+        "no significant difference between run/model and run in accuracy: it is 0.000 [0.000, 0.000]"
         in capsys.readouterr().out
     )
 
 
-def test_each_model_gets_a_folder_of_its_own(home: Path, tiny_classifier: str, other: str, tmp_path: Path) -> None:
+def test_each_model_gets_its_own_folder(home: Path, tiny_classifier: str, other: str, tmp_path: Path) -> None:
     found = llmkit.compare([home.name, tiny_classifier], other, output_dir=str(tmp_path / "out"))
     one, two = make_folder_names([home.name, tiny_classifier])
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([one, two])
@@ -107,29 +107,29 @@ def test_each_model_gets_a_folder_of_its_own(home: Path, tiny_classifier: str, o
         assert len((tmp_path / "out" / name / "predictions.jsonl").read_text(encoding="utf-8").splitlines()) == 60
 
 
-def test_names_of_folders_are_safe_and_differ() -> None:
+def test_folder_names_are_safe_and_unique() -> None:
     assert make_folder_names(["runs/a", "../runs/a", "runs a", "..", "我", "x/y@main"]) == [
         "runs-a", "runs-a-2", "runs-a-3", "model", "model-2", "x-y-main",
     ]  # fmt: skip
 
 
-def test_other_questions_are_refused_before_the_weights_load(
+def test_models_of_other_problems_are_rejected_before_loading(
     home: Path, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = {"auto_class": "AutoModelForSequenceClassification"}
     numbers, three = make_tiny_model("numbers", num_labels=1, **head), make_tiny_model("three", num_labels=3, **head)
     for model in (numbers, three):
         (Path(model) / "model.safetensors").unlink()
-    with pytest.raises(ModelError) as fault:
+    with pytest.raises(ModelError) as error:
         llmkit.compare([home.name, numbers], other)
-    assert str(fault.value) == (
-        "numbers answers another kind of question than run: it is scored by pearson, spearman, rmse, not by accuracy, "
-        "macro_f1; compare models of one kind"
+    assert str(error.value) == (
+        "numbers has another problem type than run: it is scored by pearson, spearman, rmse, not by accuracy, "
+        "macro_f1; compare models of one problem type"
     )
-    with pytest.raises(ModelError) as fault:
+    with pytest.raises(ModelError) as error:
         llmkit.compare([home.name, three], other)
-    assert str(fault.value) == (
-        "three has the labels LABEL_0, LABEL_1, LABEL_2, and run bad, good; compare models of the same labels"
+    assert str(error.value) == (
+        "three has the labels LABEL_0, LABEL_1, LABEL_2, and run bad, good; compare models with the same labels"
     )
     with pytest.raises(UsageError) as usage:
         llmkit.compare([home.name], other)
@@ -144,29 +144,29 @@ def test_other_questions_are_refused_before_the_weights_load(
         (["a/hub-id", "a/hub-id"], "a/hub-id: named twice; name each model once"),
     ],
 )
-def test_a_model_is_not_compared_with_itself(
+def test_duplicate_models_are_rejected(
     models: list[str], sentence: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run_command_line(["eval", *models]) == 64
     assert capsys.readouterr().err == f"error: {sentence}\n"
 
 
-def test_another_reference_is_refused(tiny: str, home: Path, tmp_path: Path) -> None:
+def test_different_references_are_rejected(tiny: str, home: Path, tmp_path: Path) -> None:
     rows = [row | {"verdict": {"bad": "good", "good": "bad"}[row["label"]]} for row in make_reviews(30)]
     file = write_jsonl(tmp_path / "r.jsonl", rows)
     keys = ("train.max_steps=1", "train.eval_strategy=no")
     run = llmkit.train(
         None, *keys, task="classify", model=tiny, train=file, label="verdict", output_dir=str(tmp_path / "b")
     )
-    with pytest.raises(DataError) as fault:
+    with pytest.raises(DataError) as error:
         llmkit.compare([home.name, run.path], file)
-    assert str(fault.value) == (
-        f"{file}:1: {run.path} reads the reference 'good', and run 'bad'; name the column for all with --label"
+    assert str(error.value) == (
+        f"{file}:1: {run.path} reads the reference 'good', and run 'bad'; name the column for all models with --label"
     )
     assert llmkit.compare([home.name, run.path], file, label="label")["differences"]
 
 
-def test_rows_that_one_run_skips_are_refused(tiny: str, home: Path, tmp_path: Path) -> None:
+def test_different_rows_are_rejected(tiny: str, home: Path, tmp_path: Path) -> None:
     keys = ("train.max_steps=1", "train.eval_strategy=no", "data.on_empty=skip")
     data = write_jsonl(tmp_path / "r.jsonl", make_reviews(30))
     llmkit.train(None, *keys, task="classify", model=tiny, train=data, output_dir=str(tmp_path / "b"))
@@ -210,7 +210,9 @@ class Mine(evaluate.Metric):
         (["data.encoding=utf-8"], "no model is named; write it before the keys: llmkit eval MODEL"),
     ],
 )
-def test_words_that_are_no_models(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_arguments_that_are_not_models_are_rejected(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     Path("other.csv").touch()
     assert cli.run_command_line(["eval", *words]) == 64
     assert capsys.readouterr().err == f"error: {sentence}\n"

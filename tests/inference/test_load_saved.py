@@ -1,4 +1,4 @@
-"""A run folder from a stranger: its recipe is the sealed one, and no code in it runs unless the user names it."""
+"""Tests of loading a run folder from a stranger: changed files are errors, and no code in it runs unless named."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def run(finished: Path) -> Path:
     return Path(shutil.copytree(finished, "run"))
 
 
-def said_of(act: Callable[[], object], kind: type[LlmkitError]) -> str:
+def error_of(act: Callable[[], object], kind: type[LlmkitError]) -> str:
+    """Return the message of the error, and check that the evil task file did not run."""
     with pytest.raises(kind) as caught:
         act()
     assert not Path("ran").exists()
@@ -30,36 +31,36 @@ def said_of(act: Callable[[], object], kind: type[LlmkitError]) -> str:
 
 
 def name_task(run: Path, file: str, *, recorded: str | None = None, seal: bool = True) -> None:
-    """Write `task: file` into the run's recipe, and what a forger can: its seal, and `recorded` as its task file."""
+    """Write `task: file` into the run's recipe, and as an attacker could its hash, and `recorded` as its task file."""
     recipe = run / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("task: classify\n", f"task: {file}\n"))
-    about = json.loads((run / "run.json").read_text())
+    run_manifest = json.loads((run / "run.json").read_text())
     if seal:
-        about["outputs"]["recipe.yaml"] = manifest.hash_file(recipe)
+        run_manifest["outputs"]["recipe.yaml"] = manifest.hash_file(recipe)
     if recorded is not None:
-        about["task_file"] = {"path": recorded, "sha256": manifest.hash_file(Path(recorded))}
-    (run / "run.json").write_text(json.dumps(about))
+        run_manifest["task_file"] = {"path": recorded, "sha256": manifest.hash_file(Path(recorded))}
+    (run / "run.json").write_text(json.dumps(run_manifest))
 
 
-def test_a_recipe_that_is_not_the_sealed_one_is_not_read(run: Path) -> None:
+def test_a_changed_recipe_is_an_error(run: Path) -> None:
     Path("evil.py").write_text(EVIL)
     name_task(run, "./evil.py", seal=False)
-    assert said_of(lambda: load_saved_model("run"), DataError) == (
+    assert error_of(lambda: load_saved_model("run"), DataError) == (
         "run/recipe.yaml: not the file that the run sealed; copy the run folder again, or run again"
     )
 
 
-def test_a_recipe_without_a_seal_is_not_read(run: Path) -> None:
-    about = json.loads((run / "run.json").read_text())
-    del about["outputs"]["recipe.yaml"]
-    (run / "run.json").write_text(json.dumps(about))
-    assert said_of(lambda: load_saved_model("run"), DataError) == (
+def test_a_recipe_without_a_recorded_hash_is_an_error(run: Path) -> None:
+    run_manifest = json.loads((run / "run.json").read_text())
+    del run_manifest["outputs"]["recipe.yaml"]
+    (run / "run.json").write_text(json.dumps(run_manifest))
+    assert error_of(lambda: load_saved_model("run"), DataError) == (
         "run/recipe.yaml: not the file that the run sealed; copy the run folder again, or run again"
     )
 
 
 @pytest.mark.parametrize("words", [["predict", "run", "a film"], ["eval", "run", "--data", "r.jsonl"]])
-def test_an_edited_file_is_the_users_matter(run: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_edited_model_file_is_a_data_error(run: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     config = run / "model/config.json"
     config.write_text(config.read_text() + "\n")
     assert cli.run_command_line(words) == DataError.exit_code == 65
@@ -67,51 +68,51 @@ def test_an_edited_file_is_the_users_matter(run: Path, words: list[str], capsys:
     assert capsys.readouterr().err == f"error: {sentence}\n"
 
 
-def test_a_task_file_that_was_not_recorded_is_not_run(run: Path) -> None:
+def test_a_task_file_that_was_not_recorded_does_not_run(run: Path) -> None:
     Path("evil.py").write_text(EVIL)
     name_task(run, "./evil.py")
-    said = "run: its task file evil.py is gone or changed; name it again with --task evil.py"
-    assert said_of(lambda: load_saved_model("run"), RecipeError) == said
-    assert said_of(lambda: load_saved_model("run", keys=["data.encoding=cp1252"]), RecipeError) == said
+    message = "run: its task file evil.py is gone or changed; name it again with --task evil.py"
+    assert error_of(lambda: load_saved_model("run"), RecipeError) == message
+    assert error_of(lambda: load_saved_model("run", keys=["data.encoding=cp1252"]), RecipeError) == message
 
 
 @pytest.mark.parametrize("file", ["run/evil.py", "./run/model/../evil.py"])
-def test_a_run_never_vouches_for_code_inside_itself(run: Path, file: str) -> None:
+def test_code_inside_the_run_folder_does_not_run(run: Path, file: str) -> None:
     Path("run/evil.py").write_text(EVIL)
     name_task(run, file, recorded=file)
     shown = Path(file)
-    assert said_of(lambda: load_saved_model("run"), RecipeError) == (
-        f"run: its task file {shown} lies inside the run folder; read it, then name it with --task {shown}"
+    assert error_of(lambda: load_saved_model("run"), RecipeError) == (
+        f"run: its task file {shown} is inside the run folder; read it, then name it with --task {shown}"
     )
 
 
-def test_a_link_does_not_take_code_out_of_the_run(run: Path) -> None:
+def test_a_link_to_code_inside_the_run_folder_does_not_run(run: Path) -> None:
     Path("run/evil.py").write_text(EVIL)
     Path("link.py").symlink_to("run/evil.py")
     name_task(run, "link.py", recorded="link.py")
-    said = "run: its task file link.py lies inside the run folder; read it, then name it with --task link.py"
-    assert said_of(lambda: load_saved_model("run"), RecipeError) == said
+    message = "run: its task file link.py is inside the run folder; read it, then name it with --task link.py"
+    assert error_of(lambda: load_saved_model("run"), RecipeError) == message
 
 
-def test_another_file_than_the_recorded_one_is_not_run(run: Path) -> None:
+def test_another_file_than_the_recorded_one_does_not_run(run: Path) -> None:
     Path("evil.py").write_text(EVIL)
     Path("good.py").write_text("")
     name_task(run, "evil.py", recorded="good.py")
-    said = "run: its task file evil.py is gone or changed; name it again with --task evil.py"
-    assert said_of(lambda: load_saved_model("run"), RecipeError) == said
+    message = "run: its task file evil.py is gone or changed; name it again with --task evil.py"
+    assert error_of(lambda: load_saved_model("run"), RecipeError) == message
 
 
-def test_a_changed_or_missing_task_file_is_not_run(run: Path) -> None:
+def test_a_changed_or_missing_task_file_does_not_run(run: Path) -> None:
     Path("own.py").write_text("")
     name_task(run, "own.py", recorded="own.py")
-    said = "run: its task file own.py is gone or changed; name it again with --task own.py"
+    message = "run: its task file own.py is gone or changed; name it again with --task own.py"
     Path("own.py").write_text(EVIL)
-    assert said_of(lambda: load_saved_model("run"), RecipeError) == said
+    assert error_of(lambda: load_saved_model("run"), RecipeError) == message
     Path("own.py").unlink()
-    assert said_of(lambda: load_saved_model("run"), RecipeError) == said
+    assert error_of(lambda: load_saved_model("run"), RecipeError) == message
 
 
-def test_a_recorded_or_named_task_file_answers(run: Path) -> None:
+def test_a_recorded_or_named_task_file_is_loaded(run: Path) -> None:
     own = (Path("own.py"), Path("copy.py"))
     for file in own:
         file.write_text(

@@ -1,4 +1,4 @@
-"""A step's update depends on its rows, never on how they are cut: the real trainer against plain autograd."""
+"""A step's update depends on its rows, not on the micro-batches: the trainer against plain autograd."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from llmkit.training.trainer import StepTrainer
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 RATE = 0.5
-CUTS = {"8x1": (8, 1), "4x2": (4, 2), "2x4": (2, 4)}
+BATCH_SIZES = {"8x1": (8, 1), "4x2": (4, 2), "2x4": (2, 4)}
 KINDS = ("multi", "regression", "pairs")
 
 
@@ -31,20 +31,20 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def rows(number: int) -> Any:
-    made = make_reviews(number, seed=3)
-    for i, row in enumerate(made):  # one class is rare, and lengths run from 3 tokens to 50
+    reviews = make_reviews(number, seed=3)
+    for i, row in enumerate(reviews):  # one class is rare, and lengths are 3 to 50 tokens
         row["label"] = "rare" if i % 5 == 0 else row["label"]
         row["text"] = " ".join([row["text"]] * (1 + i % 4))
-    columns = {name: [row[name] for row in made] for name in ("text", "label")}
+    columns = {name: [row[name] for row in reviews] for name in ("text", "label")}
     return build_rows(columns, "rows", range(number), row_numbered=True).with_column_mapping(
         {"text": "text", "label": "label"}
     )
 
 
-def rows_of(kind: str, number: int) -> Any:
-    """The same texts with several labels, a number, or a second text of unequal length."""
-    plain = rows(number)
-    columns = {name: plain.texts(name) for name in ("text", "label")}
+def make_rows(kind: str, number: int) -> Any:
+    """Return the same texts with several labels, a number, or a second text of another length."""
+    single_label = rows(number)
+    columns = {name: single_label.texts(name) for name in ("text", "label")}
     if kind == "multi":
         columns["label"] = [
             "|".join(name for name in "abc" if (i + ord(name)) % 3 < 1 + (i % 2)) for i in range(number)
@@ -58,26 +58,26 @@ def rows_of(kind: str, number: int) -> Any:
     )
 
 
-def task_of(train: Any, weights: Any = "none", smoothing: float = 0.0, kind: Any = "single") -> Classify:
+def fit_task(train: Any, weights: Any = "none", smoothing: float = 0.0, kind: Any = "single") -> Classify:
     task = Classify(ClassifyOptions(kind=kind, class_weights=weights, label_smoothing=smoothing))
     task.fit(train, {})
     return task
 
 
-def trained(
+def train_one_epoch(
     model: str,
     folder: Path,
     batch: int,
     accumulation: int,
     weights: Any,
     number: int,
-    *more: str,
+    *keys: str,
     kind: str = "single",
-    shortcuts: str = "auto",
+    fast_path: str = "auto",
 ) -> dict[str, Any]:
-    """The weights after one epoch of `number` rows with plain SGD, and the trainer."""
-    train = rows(number) if kind == "single" else rows_of(kind, number)
-    task = task_of(train, weights, kind="single" if kind == "pairs" else kind)
+    """Return the weights after one epoch of SGD over `number` rows, and the trainer."""
+    train = rows(number) if kind == "single" else make_rows(kind, number)
+    task = fit_task(train, weights, kind="single" if kind == "pairs" else kind)
     recipe = load_recipe(
         None,
         [
@@ -92,7 +92,7 @@ def trained(
             "train.warmup_steps=0",
             "train.weight_decay=0",
             "train.max_grad_norm=0",
-            *more,
+            *keys,
         ],
         task="classify",
     )
@@ -110,53 +110,61 @@ def trained(
         metrics=["accuracy"],
         micro_batch_rows=get_micro_batch_rows(recipe.train),
         max_length=64,
-        fast_path=shortcuts,
+        fast_path=fast_path,
     )
-    assert (trainer.fast_path.padding_free is None) == (shortcuts == "off")
+    assert (trainer.fast_path.padding_free is None) == (fast_path == "off")
     trainer.train()
-    return {"weights": flat(loaded.model), "trainer": trainer, "task": task, "model": loaded.model, "rows": train}
+    return {
+        "weights": flatten_weights(loaded.model),
+        "trainer": trainer,
+        "task": task,
+        "model": loaded.model,
+        "rows": train,
+    }
 
 
-def flat(model: Any) -> torch.Tensor:
+def flatten_weights(model: Any) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced", {"rare": 7.0, "good": 0.25}])
 @pytest.mark.parametrize("number", [8, 20])  # 20 rows: the last step of the epoch is short
-def test_a_step_is_the_same_however_it_is_cut(model: str, tmp_path: Path, weights: Any, number: int) -> None:
-    runs = {name: trained(model, tmp_path / name, *cut, weights, number) for name, cut in CUTS.items()}
+def test_step_does_not_depend_on_batch_size(model: str, tmp_path: Path, weights: Any, number: int) -> None:
+    runs = {
+        name: train_one_epoch(model, tmp_path / name, *sizes, weights, number) for name, sizes in BATCH_SIZES.items()
+    }
     assert {run["trainer"].state.global_step for run in runs.values()} == {-(-number // 8)}
-    moved = (runs["8x1"]["weights"] - flat(fresh_model(model, runs["8x1"]["task"]))).abs().max()
-    assert moved > 1e-3
+    update = (runs["8x1"]["weights"] - flatten_weights(load_untrained_model(model, runs["8x1"]["task"]))).abs().max()
+    assert update > 1e-3
     for name in ("4x2", "2x4"):
         torch.testing.assert_close(runs[name]["weights"], runs["8x1"]["weights"], rtol=0, atol=1e-6)
 
 
-def fresh_model(model: str, task: Classify) -> Any:
+def load_untrained_model(model: str, task: Classify) -> Any:
     torch.manual_seed(0)
     head = task.head()
     return load_model(resolve_model(model), head.auto_class, head.config).model
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced"])
-def test_a_step_is_the_plain_gradient_of_the_weighted_mean(model: str, tmp_path: Path, weights: Any) -> None:
-    run = trained(model, tmp_path, 2, 4, weights, 8)
-    plain = fresh_model(model, run["task"]).train()
+def test_step_is_the_gradient_of_the_weighted_mean(model: str, tmp_path: Path, weights: Any) -> None:
+    run = train_one_epoch(model, tmp_path, 2, 4, weights, 8)
+    reference = load_untrained_model(model, run["task"]).train()
     task, tokenizer = run["task"], run["trainer"].tokenizer
     batch = tokenizer(run["rows"].texts("text"), padding=True, truncation=True, max_length=64, return_tensors="pt")
     labels = torch.tensor([task.labels.index(label) for label in run["rows"].texts("label")])
-    weight = None if task.kind.weights is None else torch.tensor(task.kind.weights)
-    loss = torch.nn.functional.cross_entropy(plain(**batch).logits, labels, weight=weight)
+    weight = None if task.problem_type.weights is None else torch.tensor(task.problem_type.weights)
+    loss = torch.nn.functional.cross_entropy(reference(**batch).logits, labels, weight=weight)
     loss.backward()
     with torch.no_grad():
-        for parameter in plain.parameters():
+        for parameter in reference.parameters():
             if parameter.grad is not None:
                 parameter -= RATE * parameter.grad
-    torch.testing.assert_close(run["weights"], flat(plain), rtol=0, atol=1e-6)
+    torch.testing.assert_close(run["weights"], flatten_weights(reference), rtol=0, atol=1e-6)
 
 
-def mean_loss(task: Classify, train: Any, logits: torch.Tensor) -> torch.Tensor:
-    """Torch's own mean loss over the rows, written down without the task's."""
+def compute_mean_loss(task: Classify, train: Any, logits: torch.Tensor) -> torch.Tensor:
+    """Compute the mean loss over the rows with torch alone, without the task's code."""
     if task.problem_type.name == "regression":
         numbers = torch.tensor([float(text) for text in train.texts("label")], dtype=torch.float64)
         standard = (numbers - numbers.mean()) / numbers.std(correction=0)
@@ -169,52 +177,51 @@ def mean_loss(task: Classify, train: Any, logits: torch.Tensor) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(logits, labels)
 
 
-@pytest.mark.parametrize("shortcuts", ["auto", "off"])
+@pytest.mark.parametrize("fast_path", ["auto", "off"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_steps_as_plain_autograd_however_it_is_cut(
-    model: str, tmp_path: Path, kind: str, shortcuts: str
-) -> None:
+def test_every_problem_type_equals_plain_autograd(model: str, tmp_path: Path, kind: str, fast_path: str) -> None:
     weights = "balanced" if kind == "multi" else "none"
     runs = [
-        trained(model, tmp_path / name, *cut, weights, 8, kind=kind, shortcuts=shortcuts) for name, cut in CUTS.items()
+        train_one_epoch(model, tmp_path / name, *sizes, weights, 8, kind=kind, fast_path=fast_path)
+        for name, sizes in BATCH_SIZES.items()
     ]
-    plain = fresh_model(model, runs[0]["task"]).train()
+    reference = load_untrained_model(model, runs[0]["task"]).train()
     tokenizer, train = runs[0]["trainer"].tokenizer, runs[0]["rows"]
     pairs = train.texts("text_pair") if kind == "pairs" else None
     batch = tokenizer(train.texts("text"), pairs, padding=True, truncation=True, max_length=64, return_tensors="pt")
-    before = flat(plain)
-    mean_loss(runs[0]["task"], train, plain(**batch).logits).backward()
+    before = flatten_weights(reference)
+    compute_mean_loss(runs[0]["task"], train, reference(**batch).logits).backward()
     with torch.no_grad():
-        for parameter in plain.parameters():
+        for parameter in reference.parameters():
             if parameter.grad is not None:
                 parameter -= RATE * parameter.grad
-    assert (flat(plain) - before).abs().max() > 1e-3
+    assert (flatten_weights(reference) - before).abs().max() > 1e-3
     for run in runs:
-        torch.testing.assert_close(run["weights"], flat(plain), rtol=0, atol=1e-6)
+        torch.testing.assert_close(run["weights"], flatten_weights(reference), rtol=0, atol=1e-6)
 
 
-def test_rows_and_lengths_alone_decide_the_cut_and_padding_is_little(model: str, tmp_path: Path) -> None:
-    trainer = trained(model, tmp_path, 8, 2, "none", 40)["trainer"]
-    step = trainer.cutter.cut(trainer.items(range(40)))
-    stock = 40 * max(len(feature["input_ids"]) for feature in trainer.train_dataset.features)
-    assert step["tokens"] <= step["padded"] < 0.85 * stock
+def test_micro_batches_keep_all_rows_with_little_padding(model: str, tmp_path: Path) -> None:
+    trainer = train_one_epoch(model, tmp_path, 8, 2, "none", 40)["trainer"]
+    step = trainer.step_collator.collate_step(trainer.load_features(range(40)))
+    stock_padded = 40 * max(len(feature["input_ids"]) for feature in trainer.train_dataset.features)
+    assert step["tokens"] <= step["padded"] < 0.85 * stock_padded
     assert sum(len(batch["labels"]) for batch in step["batches"]) == 40
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_workers_never_change_the_data(model: str, tmp_path: Path, workers: int) -> None:
-    run = trained(model, tmp_path, 4, 2, "balanced", 20, f"train.dataloader_num_workers={workers}")
-    alone = trained(model, tmp_path / "alone", 4, 2, "balanced", 20)
-    assert torch.equal(run["weights"], alone["weights"])
+def test_workers_do_not_change_the_data(model: str, tmp_path: Path, workers: int) -> None:
+    run = train_one_epoch(model, tmp_path, 4, 2, "balanced", 20, f"train.dataloader_num_workers={workers}")
+    single = train_one_epoch(model, tmp_path / "alone", 4, 2, "balanced", 20)
+    assert torch.equal(run["weights"], single["weights"])
 
 
-def stock_update(model: str, folder: Path, batch: int, accumulation: int) -> float:
-    """How far the stock Trainer moves the weights in one step over the same eight rows."""
+def measure_stock_update(model: str, folder: Path, batch: int, accumulation: int) -> float:
+    """Return the norm of the stock Trainer's weight update in one step over the same eight rows."""
     train = rows(8)
-    task = task_of(train)
+    task = fit_task(train)
     torch.manual_seed(0)
     loaded = load_model(resolve_model(model), "AutoModelForSequenceClassification", task.head().config)
-    before = flat(loaded.model)
+    before = flatten_weights(loaded.model)
     arguments = TrainingArguments(
         str(folder), per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation, num_train_epochs=1,
         optim="sgd", learning_rate=RATE, lr_scheduler_type="constant", max_grad_norm=0.0, save_strategy="no",
@@ -222,11 +229,11 @@ def stock_update(model: str, folder: Path, batch: int, accumulation: int) -> flo
     )  # fmt: skip
     features: Sequence[Any] = task.encode(train, loaded.tokenizer, 64).features
     Trainer(loaded.model, arguments, train_dataset=list(features), processing_class=loaded.tokenizer).train()
-    return float((flat(loaded.model) - before).norm())
+    return float((flatten_weights(loaded.model) - before).norm())
 
 
-def test_the_stock_trainer_still_has_the_fault_that_this_design_answers(model: str, tmp_path: Path) -> None:
-    """When an upgrade mends it, this test says so and docs/speed.md can say less."""
+def test_stock_trainer_still_scales_with_accumulation(model: str, tmp_path: Path) -> None:
+    """If this fails after an upgrade, transformers fixed the scaling: update docs/speed.md."""
     assert AutoModelForSequenceClassification is not None
-    once, twice = stock_update(model, tmp_path / "a", 8, 1), stock_update(model, tmp_path / "b", 2, 4)
+    once, twice = measure_stock_update(model, tmp_path / "a", 8, 1), measure_stock_update(model, tmp_path / "b", 2, 4)
     assert twice == pytest.approx(4 * once, rel=0.2)

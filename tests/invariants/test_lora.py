@@ -1,4 +1,4 @@
-"""Shortcuts beside small matrices: the loss and every gradient are those of the padded batch, or they step aside."""
+"""Fast path with LoRA adapters: the loss and all gradients equal those of the padded batch."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from llmkit.models.sources.model_ref import resolve_model
 from llmkit.schema import LoraSection
 from llmkit.testing import make_tiny_model
 
-LABELS, MASKED = "AutoModelForSequenceClassification", "AutoModelForMaskedLM"
+CLASSIFIER, MASKED = "AutoModelForSequenceClassification", "AutoModelForMaskedLM"
 LENGTHS = [40, 9, 7, 7, 3, 2]
-ZERO = {
+NO_DROPOUT = {
     "distilbert": {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0},
     "modernbert": {},
 }
-PLAIN = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+NO_BERT_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
 
-def model_of(folder: Path, family: str, auto: str, **keys: Any) -> Any:
-    """A tiny model with small matrices that have learned something, and no dropout anywhere."""
-    base = make_tiny_model(folder, family, auto_class=MASKED, **ZERO.get(family, PLAIN))
+def make_model(folder: Path, family: str, auto: str, **keys: Any) -> Any:
+    """Load a tiny model with a non-zero adapter and without dropout."""
+    base = make_tiny_model(folder, family, auto_class=MASKED, **NO_DROPOUT.get(family, NO_BERT_DROPOUT))
     torch.manual_seed(0)
     loaded = load_model(resolve_model(base), auto, {})
     lora.add_lora_adapter(loaded.model, loaded.new_weights, LoraSection(lora_dropout=0.0, **keys), auto)
@@ -43,26 +43,26 @@ def model_of(folder: Path, family: str, auto: str, **keys: Any) -> Any:
     return loaded.model
 
 
-def batch_of(labelled: bool) -> dict[str, Tensor]:
-    """Random words, and a class for each text or a label for some of its tokens."""
-    chance = torch.Generator().manual_seed(1)
+def make_batch(labelled: bool) -> dict[str, Tensor]:
+    """Make a batch of random tokens with a class per text, or labels for some tokens."""
+    generator = torch.Generator().manual_seed(1)
     mask = (torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]).long()
-    words = torch.randint(5, 80, mask.shape, generator=chance) * mask
+    tokens = torch.randint(5, 80, mask.shape, generator=generator) * mask
     if not labelled:
-        return {"input_ids": words, "attention_mask": mask, "labels": torch.tensor([0, 1, 1, 0, 1, 0])}
-    asked = (torch.rand(mask.shape, generator=chance) < 0.3) & mask.bool()
-    asked[:, 0] = True
-    return {"input_ids": words, "attention_mask": mask, "labels": words.masked_fill(~asked, IGNORE_INDEX)}
+        return {"input_ids": tokens, "attention_mask": mask, "labels": torch.tensor([0, 1, 1, 0, 1, 0])}
+    labelled_tokens = (torch.rand(mask.shape, generator=generator) < 0.3) & mask.bool()
+    labelled_tokens[:, 0] = True
+    return {"input_ids": tokens, "attention_mask": mask, "labels": tokens.masked_fill(~labelled_tokens, IGNORE_INDEX)}
 
 
-def gradients(model: Any, inputs: dict[str, Any], labels: Tensor) -> dict[str, Tensor]:
-    """The summed loss under "loss", and the gradient of every trained weight."""
+def compute_gradients(model: Any, inputs: dict[str, Any], labels: Tensor) -> dict[str, Tensor]:
+    """Compute the summed loss (key "loss") and the gradient of every trained weight."""
     model.train()
     model.zero_grad()
     logits = model(**inputs).logits
-    wanted = labels != IGNORE_INDEX
-    chosen = logits[wanted] if logits.shape[:-1] == labels.shape else logits.flatten(0, -2)
-    loss = cross_entropy(chosen, labels[wanted], reduction="sum")
+    selected = labels != IGNORE_INDEX
+    chosen = logits[selected] if logits.shape[:-1] == labels.shape else logits.flatten(0, -2)
+    loss = cross_entropy(chosen, labels[selected], reduction="sum")
     loss.backward()
     frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad and weight.grad is not None}
     assert not frozen
@@ -70,26 +70,26 @@ def gradients(model: Any, inputs: dict[str, Any], labels: Tensor) -> dict[str, T
     return {"loss": loss.detach(), **found}
 
 
-def close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+def assert_close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert one.keys() == other.keys()
     for name in one:
         torch.testing.assert_close(
-            one[name], other[name], rtol=1e-5, atol=2e-5, msg=lambda said, at=name: f"{at}: {said}"
+            one[name], other[name], rtol=1e-5, atol=2e-5, msg=lambda message, at=name: f"{at}: {message}"
         )
 
 
-@pytest.mark.parametrize("keys", [{}, {"dora": True}], ids=["LoRA", "DoRA"])
+@pytest.mark.parametrize("keys", [{}, {"use_dora": True}], ids=["LoRA", "DoRA"])
 @pytest.mark.parametrize(
     ("family", "auto"),
-    [("bert", LABELS), ("roberta", LABELS), ("distilbert", LABELS), ("electra", LABELS), ("modernbert", LABELS),
+    [("bert", CLASSIFIER), ("roberta", CLASSIFIER), ("distilbert", CLASSIFIER), ("electra", CLASSIFIER), ("modernbert", CLASSIFIER),
      ("bert", MASKED), ("roberta", MASKED), ("distilbert", MASKED)],
 )  # fmt: skip
-def test_texts_without_padding_give_the_same_gradient(
+def test_padding_free_batches_give_the_same_gradient(
     tmp_path: Path, family: str, auto: str, keys: dict[str, Any]
 ) -> None:
-    model, batch = model_of(tmp_path / "m", family, auto, **keys), batch_of(auto == MASKED)
+    model, batch = make_model(tmp_path / "m", family, auto, **keys), make_batch(auto == MASKED)
     inputs = {name: one for name, one in batch.items() if name != "labels"}
-    plain = gradients(model, inputs, batch["labels"])
+    plain = compute_gradients(model, inputs, batch["labels"])
     assert sum(".lora_" in name for name in plain) > 10
     packing, why = try_padding_free(model, batch, "labels" if auto == MASKED else "first")
     assert packing is not None, why
@@ -98,20 +98,20 @@ def test_texts_without_padding_give_the_same_gradient(
     install_fast_dropout(model)
     try:
         assert "forward" not in model.get_input_embeddings().__dict__  # frozen: nothing to collect
-        packed = gradients(model, packing.pack(batch), batch["labels"])
+        packed = compute_gradients(model, packing.pack(batch), batch["labels"])
     finally:
         packing.remove()
         remove_embedding_gradient(model)
         remove_fast_dropout(model)
-    close(packed, plain)
+    assert_close(packed, plain)
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
 def test_a_sparse_head_gives_the_same_gradient(tmp_path: Path, family: str) -> None:
-    model, batch = model_of(tmp_path / "m", family, MASKED), batch_of(True)
+    model, batch = make_model(tmp_path / "m", family, MASKED), make_batch(True)
     inputs = {name: one for name, one in batch.items() if name != "labels"}
-    plain = gradients(model, inputs, batch["labels"])
+    plain = compute_gradients(model, inputs, batch["labels"])
     assert has_positionwise_head(model, batch)
     with use_sparse_head(model, batch["labels"] != IGNORE_INDEX):
-        sparse = gradients(model, inputs, batch["labels"])
-    close(sparse, plain)
+        sparse = compute_gradients(model, inputs, batch["labels"])
+    assert_close(sparse, plain)

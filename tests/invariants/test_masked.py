@@ -1,4 +1,4 @@
-"""Masked-language modelling by the shortcuts: the loss and every gradient of the plain model on padded rows."""
+"""Masked-language modelling on the fast path gives the loss and all gradients of the padded model."""
 
 from __future__ import annotations
 
@@ -22,64 +22,70 @@ BERT = ENCODER_CONFIGS["bert"]
 MODERN = ENCODER_CONFIGS["modernbert"] | {"global_attn_every_n_layers": 2, "num_hidden_layers": 4, "local_attention": 8}
 CONFIGS: dict[str, dict[str, Any]] = {
     **{family: ENCODER_CONFIGS[family] for family in ("bert", "roberta", "distilbert", "electra")},
-    "modernbert": MODERN,  # with sliding windows: no packing
+    "modernbert": MODERN,  # sliding windows are not supported without padding
     "albert": BERT | {"embedding_size": 16},
     "mpnet": BERT,
     "deberta-v2": BERT | {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]},
 }
-PACKED = ("bert", "roberta", "distilbert", "electra", "albert")
-WORDS = 90
+PADDING_FREE = ("bert", "roberta", "distilbert", "electra", "albert")
+VOCAB_SIZE = 90
 LENGTHS = {"several": [9, 7, 7, 3, 2], "one alone": [5], "forty": sorted([2, 3, 60, 17] * 10, reverse=True)}
 
 
 @pytest.fixture(scope="module")
-def built() -> Callable[[str], Any]:
-    """Each family's tiny model without dropout, built once."""
-    made: dict[str, Any] = {}
+def get_model() -> Callable[[str], Any]:
+    """Return a function that builds each family's tiny model without dropout, once."""
+    models: dict[str, Any] = {}
 
     def get(family: str) -> Any:
-        if family not in made:
+        if family not in models:
             ids = {"pad_token_id": 1, **{f"{name}_token_id": None for name in ("bos", "eos", "cls", "sep")}}
             config = AutoConfig.for_model(
-                family, vocab_size=WORDS, max_position_embeddings=66, initializer_range=0.1, **CONFIGS[family] | ids
+                family,
+                vocab_size=VOCAB_SIZE,
+                max_position_embeddings=66,
+                initializer_range=0.1,
+                **CONFIGS[family] | ids,
             )
             for name in config.to_dict():
                 if name.endswith("dropout") or "dropout_prob" in name:
                     setattr(config, name, 0.0)
             torch.manual_seed(0)
-            made[family] = AutoModelForMaskedLM.from_config(config)
-        return made[family]
+            models[family] = AutoModelForMaskedLM.from_config(config)
+        return models[family]
 
     return get
 
 
-def batch_of(lengths: Sequence[int], share: float = 0.3, seed: int = 0) -> dict[str, Tensor]:
-    """Random words (never padding), some of them with a label; a row may have none, the batch has one at least."""
-    chance = torch.Generator().manual_seed(seed)
+def make_batch(lengths: Sequence[int], share: float = 0.3, seed: int = 0) -> dict[str, Tensor]:
+    """Return random tokens (never padding), some with a label; the batch has at least one label."""
+    generator = torch.Generator().manual_seed(seed)
     mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
-    words = torch.randint(5, WORDS, mask.shape, generator=chance) * mask + (1 - mask)
-    asked = (torch.rand(mask.shape, generator=chance) < share) & mask.bool()
-    asked[0, 0] = True
-    labels = torch.where(asked, torch.randint(5, WORDS, mask.shape, generator=chance), IGNORE_INDEX)
-    return {"input_ids": words, "attention_mask": mask, "labels": labels}
+    ids = torch.randint(5, VOCAB_SIZE, mask.shape, generator=generator) * mask + (1 - mask)
+    selected = (torch.rand(mask.shape, generator=generator) < share) & mask.bool()
+    selected[0, 0] = True
+    labels = torch.where(selected, torch.randint(5, VOCAB_SIZE, mask.shape, generator=generator), IGNORE_INDEX)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def gradients(model: Any, inputs: dict[str, Any], padded: dict[str, Tensor]) -> dict[str, Tensor | None]:
-    """The task's summed loss under "loss", and the gradient of every weight."""
+def compute_gradients(model: Any, inputs: dict[str, Any], padded: dict[str, Tensor]) -> dict[str, Tensor | None]:
+    """Return the task's summed loss under "loss", and the gradient of every weight."""
     model.train()
     model.zero_grad()
     loss = Mlm().loss(model(**inputs), padded)
     loss.backward()
-    found = {name: None if weight.grad is None else weight.grad.clone() for name, weight in model.named_parameters()}
-    return {"loss": loss.detach(), **found}
+    return {
+        "loss": loss.detach(),
+        **{name: None if weight.grad is None else weight.grad.clone() for name, weight in model.named_parameters()},
+    }
 
 
-def same(plain: dict[str, Tensor | None], other: dict[str, Tensor | None]) -> None:
-    assert {name for name, one in plain.items() if one is None} == {name for name, one in other.items() if one is None}
-    for name, one in plain.items():
-        if one is not None:
+def assert_equal_gradients(plain: dict[str, Tensor | None], other: dict[str, Tensor | None]) -> None:
+    assert {name for name in plain if plain[name] is None} == {name for name in other if other[name] is None}
+    for name, gradient in plain.items():
+        if gradient is not None:
             torch.testing.assert_close(
-                other[name], one, rtol=1e-5, atol=1e-5, msg=lambda said, at=name: f"{at}: {said}"
+                other[name], gradient, rtol=1e-5, atol=1e-5, msg=lambda message, name=name: f"{name}: {message}"
             )
 
 
@@ -89,61 +95,61 @@ def without_labels(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 @pytest.mark.parametrize("family", CONFIGS)
-def test_a_sparse_head_gives_the_loss_and_gradients_of_the_whole_one(
-    built: Callable[[str], Any], family: str, lengths: list[int]
+def test_sparse_head_gives_the_loss_and_gradients_of_the_full_one(
+    get_model: Callable[[str], Any], family: str, lengths: list[int]
 ) -> None:
-    model, batch = built(family), batch_of(lengths)
-    plain = gradients(model, without_labels(batch), batch)
-    assert has_positionwise_head(model, batch_of([6, 2]))
-    sparse = SparseHead(model)
-    sparse.position_mask = batch["labels"] != IGNORE_INDEX
-    sparse.install()
+    model, batch = get_model(family), make_batch(lengths)
+    plain = compute_gradients(model, without_labels(batch), batch)
+    assert has_positionwise_head(model, make_batch([6, 2]))
+    head = SparseHead(model)
+    head.position_mask = batch["labels"] != IGNORE_INDEX
+    head.install()
     try:
-        assert model(**without_labels(batch)).logits.shape == (1, int(sparse.position_mask.sum()), WORDS)
-        same(plain, gradients(model, without_labels(batch), batch))
+        assert model(**without_labels(batch)).logits.shape == (1, int(head.position_mask.sum()), VOCAB_SIZE)
+        assert_equal_gradients(plain, compute_gradients(model, without_labels(batch), batch))
     finally:
-        sparse.remove()
-    same(plain, gradients(model, without_labels(batch), batch))
+        head.remove()
+    assert_equal_gradients(plain, compute_gradients(model, without_labels(batch), batch))
 
 
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
-@pytest.mark.parametrize("family", PACKED)
-def test_packed_documents_do_not_see_each_other(built: Callable[[str], Any], family: str, lengths: list[int]) -> None:
-    model, batch = built(family), batch_of(lengths)
-    plain = gradients(model, without_labels(batch), batch)
-    packing, why = try_padding_free(model, batch_of([6, 2]), "labels")
-    assert packing is not None, why
-    assert (packing.last_layer is not None) == (family in ("bert", "roberta", "electra"))
-    packing.install()
-    try:
-        same(plain, gradients(model, packing.pack(batch), batch))
-    finally:
-        packing.remove()
-    same(plain, gradients(model, without_labels(batch), batch))
-
-
-@pytest.mark.parametrize("family", [name for name in CONFIGS if name not in PACKED])
-def test_a_family_whose_attention_cannot_be_kept_within_documents_is_not_packed(
-    built: Callable[[str], Any], family: str
+@pytest.mark.parametrize("family", PADDING_FREE)
+def test_unpadded_documents_do_not_attend_to_each_other(
+    get_model: Callable[[str], Any], family: str, lengths: list[int]
 ) -> None:
-    packing, why = try_padding_free(built(family), batch_of([40, 2]), "labels")
-    assert packing is None
-    assert why in ("its attention cannot be exchanged", "its attention asks for sliding_window")
+    model, batch = get_model(family), make_batch(lengths)
+    plain = compute_gradients(model, without_labels(batch), batch)
+    padding_free, why = try_padding_free(model, make_batch([6, 2]), "labels")
+    assert padding_free is not None, why
+    assert (padding_free.last_layer is not None) == (family in ("bert", "roberta", "electra"))
+    padding_free.install()
+    try:
+        assert_equal_gradients(plain, compute_gradients(model, padding_free.pack(batch), batch))
+    finally:
+        padding_free.remove()
+    assert_equal_gradients(plain, compute_gradients(model, without_labels(batch), batch))
+
+
+@pytest.mark.parametrize("family", [name for name in CONFIGS if name not in PADDING_FREE])
+def test_unsupported_families_keep_their_padding(get_model: Callable[[str], Any], family: str) -> None:
+    padding_free, why = try_padding_free(get_model(family), make_batch([40, 2]), "labels")
+    assert padding_free is None
+    assert why in ("its attention cannot be replaced", "its attention asks for sliding_window")
 
 
 @pytest.mark.parametrize("family", CONFIGS)
-@pytest.mark.parametrize("sparse", [True, False])
-def test_the_sums_of_each_row_are_those_of_the_whole_logits(
-    built: Callable[[str], Any], family: str, sparse: bool
-) -> None:
-    model, batch = built(family).eval(), batch_of([9, 7, 7, 3, 2])
+@pytest.mark.parametrize("is_sparse", [True, False])
+def test_row_sums_equal_those_of_the_full_logits(get_model: Callable[[str], Any], family: str, is_sparse: bool) -> None:
+    model, batch = get_model(family).eval(), make_batch([9, 7, 7, 3, 2])
     with torch.inference_mode():
-        chances = model(**without_labels(batch)).logits.log_softmax(-1)
-        found = fill_mask.sum_masked_losses(model, batch, sparse)
-    for row, sums in enumerate(found):
-        places = (batch["labels"][row] != IGNORE_INDEX).nonzero()[:, 0]
-        asked = batch["labels"][row, places]
-        picked = chances[row, places]
-        assert sums["masked"] == len(places)
-        assert sums["correct"] == int((picked.argmax(-1) == asked).sum())
-        np.testing.assert_allclose(sums["loss"], -float(picked[range(len(asked)), asked].sum()), rtol=1e-5, atol=1e-5)
+        log_probabilities = model(**without_labels(batch)).logits.log_softmax(-1)
+        row_sums = fill_mask.sum_masked_losses(model, batch, is_sparse)
+    for row, sums in enumerate(row_sums):
+        positions = (batch["labels"][row] != IGNORE_INDEX).nonzero()[:, 0]
+        labels = batch["labels"][row, positions]
+        predicted = log_probabilities[row, positions]
+        assert sums["masked"] == len(positions)
+        assert sums["correct"] == int((predicted.argmax(-1) == labels).sum())
+        np.testing.assert_allclose(
+            sums["loss"], -float(predicted[range(len(labels)), labels].sum()), rtol=1e-5, atol=1e-5
+        )

@@ -1,4 +1,4 @@
-"""Networks under the invariants: a step is the same however it is cut, an answer whatever stands beside it."""
+"""Networks: gradients do not depend on micro-batches, predictions do not depend on the rest of the batch."""
 
 from __future__ import annotations
 
@@ -22,45 +22,45 @@ from llmkit.testing import make_reviews, make_tiny_tokenizer
 from llmkit.training.arguments import build_training_arguments, get_micro_batch_rows
 from llmkit.training.trainer import StepTrainer
 
-CUTS = {"8x1": (8, 1), "4x2": (4, 2), "2x4": (2, 4)}
+MICRO_BATCHES = {"8x1": (8, 1), "4x2": (4, 2), "2x4": (2, 4)}
 SIZES: dict[str, dict[str, Any]] = {
     kind: {"hidden_size": 8} if kind not in ("cnn", "bag") else {} for kind in NETWORK_NAMES
 } | {"cnn": {"num_filters": 6}}
 
 
-def rows(number: int) -> Any:
-    made = make_reviews(number, seed=3)
-    for i, row in enumerate(made):
+def make_rows(number: int) -> Any:
+    reviews = make_reviews(number, seed=3)
+    for i, row in enumerate(reviews):
         row["text"] = " ".join([row["text"]] * (1 + i % 4))
-    columns = {name: [row[name] for row in made] for name in ("text", "label")}
+    columns = {name: [row[name] for row in reviews] for name in ("text", "label")}
     return build_rows(columns, "rows", range(number), row_numbered=True).with_column_mapping(
         {"text": "text", "label": "label"}
     )
 
 
-def task_of(train: Any) -> Classify:
+def fit_task(train: Any) -> Classify:
     task = Classify()
     task.fit(train, {})
     return task
 
 
-def network(kind: str, task: Classify, folder: Path) -> Any:
+def make_network(kind: str, task: Classify, folder: Path) -> Any:
     torch.manual_seed(0)
-    changes, head = {"dropout": 0.0, "embedding_size": 8, **SIZES[kind]}, task.head()
+    overrides, head = {"dropout": 0.0, "embedding_size": 8, **SIZES[kind]}, task.head()
     tokenizer = make_tiny_tokenizer(folder / "tokenizer")
-    return build_scratch_network(ModelRef(kind, ""), head.auto_class, changes, tokenizer, 64, "float32", head.config)
+    return build_scratch_network(ModelRef(kind, ""), head.auto_class, overrides, tokenizer, 64, "float32", head.config)
 
 
-def trainer_of(kind: str, folder: Path, batch: int, accumulation: int, seen: Any) -> StepTrainer:
+def make_trainer(kind: str, folder: Path, batch: int, accumulation: int, rows: Any) -> StepTrainer:
     keys = (
         f"train.per_device_train_batch_size={batch}", f"train.gradient_accumulation_steps={accumulation}",
         "train.num_train_epochs=1", "train.eval_strategy=no", "train.save_strategy=no", "train.optim=sgd",
         "train.learning_rate=0.5", "train.lr_scheduler_type=constant", "train.warmup_steps=0", "train.weight_decay=0",
         "train.max_grad_norm=0",
     )  # fmt: skip
-    recipe, task = load_recipe(None, keys, task="classify"), task_of(seen)
-    loaded = network(kind, task, folder)
-    features = task.encode(seen, loaded.tokenizer, 64).features
+    recipe, task = load_recipe(None, keys, task="classify"), fit_task(rows)
+    loaded = make_network(kind, task, folder)
+    features = task.encode(rows, loaded.tokenizer, 64).features
     return StepTrainer(
         loaded.model, build_training_arguments(recipe, folder, "fp32", "accuracy"), task=task, tokenizer=loaded.tokenizer,
         train=features, validation=[], references=[], metrics=["accuracy"], micro_batch_rows=get_micro_batch_rows(recipe.train),
@@ -68,52 +68,52 @@ def trainer_of(kind: str, folder: Path, batch: int, accumulation: int, seen: Any
     )  # fmt: skip
 
 
-def flat(model: Any) -> torch.Tensor:
+def flatten_weights(model: Any) -> torch.Tensor:
     return torch.cat([weight.detach().flatten() for weight in model.parameters()])
 
 
 @pytest.mark.parametrize("kind", NETWORK_NAMES)
-def test_a_step_is_the_plain_gradient_however_it_is_cut(kind: str, tmp_path: Path) -> None:
-    seen = rows(8)
-    task = task_of(seen)
-    plain = network(kind, task, tmp_path)
-    before = flat(plain.model)
-    batch = plain.tokenizer(seen.texts("text"), padding=True, truncation=True, max_length=64, return_tensors="pt")
-    labels = torch.tensor([task.labels.index(label) for label in seen.texts("label")])
+def test_any_micro_batch_size_gives_the_same_step(kind: str, tmp_path: Path) -> None:
+    rows = make_rows(8)
+    task = fit_task(rows)
+    plain = make_network(kind, task, tmp_path)
+    before = flatten_weights(plain.model)
+    batch = plain.tokenizer(rows.texts("text"), padding=True, truncation=True, max_length=64, return_tensors="pt")
+    labels = torch.tensor([task.labels.index(label) for label in rows.texts("label")])
     cross_entropy(plain.model.train()(**batch).logits, labels).backward()
     with torch.no_grad():
         for weight in plain.model.parameters():
             weight -= 0.5 * weight.grad
-    assert (flat(plain.model) - before).abs().max() > 1e-3
-    for name, cut in CUTS.items():
-        trainer = trainer_of(kind, tmp_path / name, *cut, seen)
+    assert (flatten_weights(plain.model) - before).abs().max() > 1e-3
+    for name, sizes in MICRO_BATCHES.items():
+        trainer = make_trainer(kind, tmp_path / name, *sizes, rows)
         assert trainer.fast_path.describe() == (
             "fast path: off (a network without attention does not need it); batches are padded"
         )
         trainer.train()
-        torch.testing.assert_close(flat(trainer.model), flat(plain.model), rtol=0, atol=1e-6)
+        torch.testing.assert_close(flatten_weights(trainer.model), flatten_weights(plain.model), rtol=0, atol=1e-6)
 
 
-def test_few_passes_a_step(tmp_path: Path) -> None:
-    """Each pass of a recurrent network costs its longest text, so that texts of all lengths go together."""
-    trainer = trainer_of("gru", tmp_path, 32, 1, rows(32))
+def test_a_step_takes_few_forward_passes(tmp_path: Path) -> None:
+    """A pass of an RNN costs as much as its longest text, so texts of all lengths share a pass."""
+    trainer = make_trainer("gru", tmp_path, 32, 1, make_rows(32))
     assert len(trainer.step_collator.collate_step(trainer.load_features(range(32)))["batches"]) <= 2
 
 
 @pytest.mark.parametrize("kind", NETWORK_NAMES)
-def test_no_answer_follows_from_what_stands_beside_it(kind: str, tmp_path: Path) -> None:
-    seen = rows(24)
-    task = task_of(seen)
-    loaded = network(kind, task, tmp_path)
-    features = task.encode(seen, loaded.tokenizer, 64).features
+def test_a_prediction_does_not_depend_on_its_batch(kind: str, tmp_path: Path) -> None:
+    rows = make_rows(24)
+    task = fit_task(rows)
+    loaded = make_network(kind, task, tmp_path)
+    features = task.encode(rows, loaded.tokenizer, 64).features
     alone = [predict_batches(task, loaded.model, loaded.tokenizer, [feature], 1)[0] for feature in features]
 
     @settings(max_examples=10, deadline=None)
     @given(st.permutations(range(24)), st.integers(1, 24))
-    def mixed(order: list[int], size: int) -> None:
+    def check_order(order: list[int], size: int) -> None:
         some = predict_batches(task, loaded.model, loaded.tokenizer, [features[i] for i in order], size)
         for i, one in zip(order, some, strict=True):
             assert one.value == alone[i].value
             assert one.probabilities == pytest.approx(alone[i].probabilities, rel=0, abs=1e-6)
 
-    mixed()
+    check_order()

@@ -1,3 +1,5 @@
+"""Intervals equal scipy's and are reproducible, bounded and defined for edge cases."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -18,12 +20,12 @@ from llmkit.metrics.intervals import (
 )
 
 
-def mean_of(values: Floats) -> intervals.Statistic:
+def make_mean(values: Floats) -> intervals.Statistic:
     return lambda counts: counts @ values / counts.sum(axis=1)
 
 
-def pearson_of(x: Floats, y: Floats) -> intervals.Statistic:
-    """As the tasks with pairs of numbers will have it: from sums over rows, NaN where one side is constant."""
+def make_pearson(x: Floats, y: Floats) -> intervals.Statistic:
+    """Return the statistic of Pearson's correlation from sums over rows, NaN where one side is constant."""
 
     def values(counts: Floats) -> Floats:
         n = counts.sum(axis=1)
@@ -39,32 +41,30 @@ def pearson_of(x: Floats, y: Floats) -> intervals.Statistic:
 @pytest.mark.parametrize(
     ("successes", "n"), [(0, 1), (1, 1), (0, 10), (3, 10), (10, 10), (499, 500), (88_000, 100_000)]
 )
-def test_wilson_is_scipys(successes: int, n: int, confidence: float) -> None:
+def test_wilson_equals_scipy(successes: int, n: int, confidence: float) -> None:
     expected = stats.binomtest(successes, n).proportion_ci(confidence, method="wilson")
     assert compute_wilson_interval(successes, n, confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
-def test_wilson_of_no_rows_knows_nothing() -> None:
+def test_wilson_of_no_rows_is_the_full_range() -> None:
     assert compute_wilson_interval(0, 0) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 @pytest.mark.parametrize("n", [8, 40, 150])
 @pytest.mark.parametrize("confidence", [0.8, 0.95])
-def test_rows_on_the_same_draws_are_scipys_to_the_last_digits(
-    method: IntervalMethod, n: int, confidence: float
-) -> None:
+def test_bootstrap_of_rows_equals_scipy_on_the_same_draws(method: IntervalMethod, n: int, confidence: float) -> None:
     values = np.random.default_rng(n).lognormal(size=n)
     scipys: Any = stats.bootstrap(
         (values,), np.mean, n_resamples=999, method=method, confidence_level=confidence, rng=np.random.default_rng(5)
     )
     ours = bootstrap_interval(
-        mean_of(values), np.ones(n, int), resamples=999, confidence=confidence, seed=5, method=method
+        make_mean(values), np.ones(n, int), resamples=999, confidence=confidence, seed=5, method=method
     )
     assert ours == pytest.approx(tuple(scipys.confidence_interval), abs=1e-12)
 
 
-def test_pearson_on_the_same_draws_is_scipys() -> None:
+def test_pearson_equals_scipy_on_the_same_draws() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=60)
     y = x + rng.normal(size=60)
@@ -76,35 +76,35 @@ def test_pearson_on_the_same_draws_is_scipys() -> None:
         vectorized=False,
         rng=np.random.default_rng(1),
     ).confidence_interval
-    assert bootstrap_interval(pearson_of(x, y), np.ones(60, int), resamples=500, seed=1) == pytest.approx(
+    assert bootstrap_interval(make_pearson(x, y), np.ones(60, int), resamples=500, seed=1) == pytest.approx(
         tuple(scipys), abs=1e-9
     )
 
 
 @pytest.mark.parametrize("method", ["percentile", "bca"])
-def test_groups_of_equal_rows_give_the_interval_of_the_rows(method: IntervalMethod) -> None:
+def test_grouped_rows_have_the_interval_of_single_rows(method: IntervalMethod) -> None:
     values, sizes = np.array([0.0, 0.3, 1.0]), np.array([100, 150, 350])
-    grouped = bootstrap_interval(mean_of(values), sizes, resamples=20_000, method=method)  # drawn group by group
-    rows = bootstrap_interval(mean_of(np.repeat(values, sizes)), np.ones(600, int), resamples=20_000, method=method)
+    grouped = bootstrap_interval(make_mean(values), sizes, resamples=20_000, method=method)  # drawn by group
+    rows = bootstrap_interval(make_mean(np.repeat(values, sizes)), np.ones(600, int), resamples=20_000, method=method)
     assert grouped == pytest.approx(rows, abs=0.002)
 
 
-def test_one_seed_gives_the_same_bits_and_another_seed_others() -> None:
+def test_intervals_depend_only_on_the_seed() -> None:
     values = np.random.default_rng(0).normal(size=30)
-    first = bootstrap_interval(mean_of(values), np.ones(30, int), seed=3)
-    assert first == bootstrap_interval(mean_of(values), np.ones(30, int), seed=3)
-    assert first != bootstrap_interval(mean_of(values), np.ones(30, int), seed=4)
+    first = bootstrap_interval(make_mean(values), np.ones(30, int), seed=3)
+    assert first == bootstrap_interval(make_mean(values), np.ones(30, int), seed=3)
+    assert first != bootstrap_interval(make_mean(values), np.ones(30, int), seed=4)
 
 
 @pytest.mark.parametrize("sizes", [np.ones(50, int), np.array([10, 900, 90])], ids=["by row", "by group"])
-def test_the_size_of_a_chunk_changes_nothing(sizes: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunk_size_changes_nothing(sizes: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     values = (np.arange(len(sizes)) % 7).astype(np.float64)
-    whole = bootstrap_interval(mean_of(values), sizes)
-    monkeypatch.setattr(intervals, "CHUNK", 130)
-    assert bootstrap_interval(mean_of(values), sizes) == pytest.approx(whole, abs=1e-12)
+    whole = bootstrap_interval(make_mean(values), sizes)
+    monkeypatch.setattr(intervals, "BOOTSTRAP_CHUNK", 130)
+    assert bootstrap_interval(make_mean(values), sizes) == pytest.approx(whole, abs=1e-12)
 
 
-def test_chunks_bound_what_is_held_at_once() -> None:
+def test_chunks_limit_memory() -> None:
     shapes = []
 
     def total(counts: Floats) -> Floats:
@@ -123,13 +123,15 @@ def test_every_draw_has_n_rows() -> None:
 
 
 @pytest.mark.parametrize("sizes", [np.ones(3000, int), np.tile([1, 2, 6], 1000)], ids=["rows", "groups"])
-def test_leaving_blocks_out_accelerates_as_leaving_rows_out(sizes: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of sorted skewed values; the theory of a mean gives skew / (6 sqrt(n))."""
+def test_block_jackknife_has_the_acceleration_of_the_row_jackknife(
+    sizes: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On sorted skewed values; in theory the acceleration of a mean is skew / (6 sqrt(n))."""
     values = np.sort(np.random.default_rng(0).exponential(size=len(sizes)))
-    statistic = lambda counts: mean_of(values)(counts)[:, None]  # noqa: E731
-    (by_block,) = intervals._accelerations(statistic, sizes)
-    monkeypatch.setattr(intervals, "BLOCKS", len(sizes))
-    (by_row,) = intervals._accelerations(statistic, sizes)
+    statistic = lambda counts: make_mean(values)(counts)[:, None]  # noqa: E731
+    (by_block,) = intervals._compute_accelerations(statistic, sizes)
+    monkeypatch.setattr(intervals, "JACKKNIFE_BLOCKS", len(sizes))
+    (by_row,) = intervals._compute_accelerations(statistic, sizes)
     repeated = np.repeat(values, sizes)
     assert by_row == pytest.approx(stats.skew(repeated) / (6 * len(repeated) ** 0.5), rel=1e-6)
     assert by_block == pytest.approx(by_row, abs=0.001)
@@ -143,63 +145,63 @@ def test_each_row_is_left_out_once() -> None:
     assert ((sizes - counts).sum(axis=0) == sizes).all()
 
 
-def test_several_statistics_share_their_resamples() -> None:
+def test_several_statistics_share_resamples() -> None:
     values = np.random.default_rng(0).normal(size=40)
-    mean, sizes = mean_of(values), np.ones(40, int)
+    mean, sizes = make_mean(values), np.ones(40, int)
     both = bootstrap_intervals(lambda counts: np.stack([mean(counts), 2 * mean(counts)], axis=1), sizes)
     assert both.shape == (2, 2)
     assert tuple(both[0]) == bootstrap_interval(mean, sizes)
     assert both[1] == pytest.approx(2 * both[0])
 
 
-def test_equal_rows_show_no_spread() -> None:
-    assert bootstrap_interval(mean_of(np.full(9, 0.7)), np.ones(9, int)) == pytest.approx((0.7, 0.7))
-    assert bootstrap_interval(mean_of(np.array([0.7])), [9]) == (0.7, 0.7)
-    assert bootstrap_interval(mean_of(np.array([0.7])), [1]) == (0.7, 0.7)
+def test_equal_rows_have_no_spread() -> None:
+    assert bootstrap_interval(make_mean(np.full(9, 0.7)), np.ones(9, int)) == pytest.approx((0.7, 0.7))
+    assert bootstrap_interval(make_mean(np.array([0.7])), [9]) == (0.7, 0.7)
+    assert bootstrap_interval(make_mean(np.array([0.7])), [1]) == (0.7, 0.7)
 
 
-def test_a_value_that_is_undefined_on_the_rows_has_no_interval() -> None:
-    assert np.isnan(bootstrap_interval(pearson_of(np.ones(5), np.arange(5.0)), np.ones(5, int))).all()
+def test_undefined_values_have_no_interval() -> None:
+    assert np.isnan(bootstrap_interval(make_pearson(np.ones(5), np.arange(5.0)), np.ones(5, int))).all()
 
 
-def test_resamples_without_a_value_are_left_out() -> None:
-    x, y = np.array([0.0, 0, 0, 1]), np.array([0.0, 1, 0, 3])  # every third resample misses the last row
-    low, high = bootstrap_interval(pearson_of(x, y), np.ones(4, int))
-    assert -1 <= low <= pearson_of(x, y)(np.ones((1, 4)))[0] <= high <= 1 + 1e-12
+def test_undefined_resamples_are_left_out() -> None:
+    x, y = np.array([0.0, 0, 0, 1]), np.array([0.0, 1, 0, 3])  # a third of the resamples miss the last row
+    low, high = bootstrap_interval(make_pearson(x, y), np.ones(4, int))
+    assert -1 <= low <= make_pearson(x, y)(np.ones((1, 4)))[0] <= high <= 1 + 1e-12
 
 
-def test_a_value_beyond_every_resample_is_inside_its_mirrored_interval() -> None:
-    """The number of distinct rows: a resample always has fewer, which BCa cannot mend and the mirror can."""
+def test_values_beyond_all_resamples_get_a_mirrored_interval() -> None:
+    """The number of distinct rows is smaller in every resample, which mirroring corrects and BCa does not."""
     low, high = bootstrap_interval(lambda counts: (counts > 0).sum(axis=1) / 100.0, np.ones(100, int))
     assert low == 1.0
     assert 1.25 < high < 1.5
 
 
-def test_distances_from_the_perfect_value_are_mirrored_on_a_log_scale() -> None:
+def test_log_methods_mirror_on_a_log_scale() -> None:
     values, ones = np.random.default_rng(0).lognormal(size=80), np.ones(80, int)
-    low, high = bootstrap_interval(mean_of(values), ones, method="percentile")
-    mirrored = bootstrap_interval(mean_of(values), ones, method="log(x)")
+    low, high = bootstrap_interval(make_mean(values), ones, method="percentile")
+    mirrored = bootstrap_interval(make_mean(values), ones, method="log(x)")
     assert mirrored == pytest.approx((values.mean() ** 2 / high, values.mean() ** 2 / low))
-    below_one = bootstrap_interval(lambda counts: 1 - mean_of(values)(counts), ones, method="log(1-x)")
+    below_one = bootstrap_interval(lambda counts: 1 - make_mean(values)(counts), ones, method="log(1-x)")
     assert below_one == pytest.approx((1 - mirrored[1], 1 - mirrored[0]))
 
 
-def test_resamples_without_a_fault_do_not_reach_to_infinity() -> None:
-    """One faulty row of fifty: every third resample misses it."""
+def test_perfect_resamples_do_not_give_infinite_bounds() -> None:
+    """One wrong row of fifty: a third of the resamples miss it."""
     values = np.eye(50)[0]
-    assert bootstrap_interval(mean_of(values), np.ones(50, int), method="log(x)")[1] == pytest.approx(4 / 50)
-    assert bootstrap_interval(mean_of(0 * values), np.ones(50, int), method="log(x)") == (0.0, 0.0)
+    assert bootstrap_interval(make_mean(values), np.ones(50, int), method="log(x)")[1] == pytest.approx(4 / 50)
+    assert bootstrap_interval(make_mean(0 * values), np.ones(50, int), method="log(x)") == (0.0, 0.0)
 
 
-def test_each_statistic_may_have_a_method_of_its_own() -> None:
+def test_each_statistic_can_have_its_own_method() -> None:
     values, ones = np.random.default_rng(0).lognormal(size=40), np.ones(40, int)
     methods: list[IntervalMethod] = ["bca", "inverted", "log(x)"]
     found = bootstrap_intervals(
-        lambda counts: np.repeat(mean_of(values)(counts)[:, None], 3, axis=1), ones, method=methods
+        lambda counts: np.repeat(make_mean(values)(counts)[:, None], 3, axis=1), ones, method=methods
     )
-    assert tuple(found[0]) == bootstrap_interval(mean_of(values), ones)
+    assert tuple(found[0]) == bootstrap_interval(make_mean(values), ones)
     assert np.isnan(found[1]).all()
-    assert tuple(found[2]) == bootstrap_interval(mean_of(values), ones, method="log(x)")
+    assert tuple(found[2]) == bootstrap_interval(make_mean(values), ones, method="log(x)")
 
 
 @settings(max_examples=60, deadline=None)
@@ -208,8 +210,8 @@ def test_each_statistic_may_have_a_method_of_its_own() -> None:
     st.integers(1, 400),
     st.sampled_from(["bca", "percentile", "log(x)", "log(1-x)"]),
 )
-def test_low_value_high_are_in_order(values: list[float], size: int, method: IntervalMethod) -> None:
+def test_intervals_contain_the_value(values: list[float], size: int, method: IntervalMethod) -> None:
     rows, sizes = np.array(values), np.full(len(values), size)
-    value = mean_of(rows)(sizes[None].astype(float))[0]
-    low, high = bootstrap_interval(mean_of(rows), sizes, resamples=100, method=method)
+    value = make_mean(rows)(sizes[None].astype(float))[0]
+    low, high = bootstrap_interval(make_mean(rows), sizes, resamples=100, method=method)
     assert low <= value <= high

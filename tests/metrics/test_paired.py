@@ -1,3 +1,5 @@
+"""Paired differences equal scipy's and work for every family of metrics."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -10,7 +12,7 @@ from llmkit.metrics.paired import bootstrap_difference
 from llmkit.metrics.rows import make_mean_statistic, stack_statistics
 
 
-def test_means_have_scipys_interval_of_the_mean_difference() -> None:
+def test_intervals_of_mean_differences_equal_scipy() -> None:
     first, second = np.random.default_rng(0).lognormal(size=(2, 60))
     ((value, low, high),) = bootstrap_difference(
         stack_statistics([make_mean_statistic(first)]), stack_statistics([make_mean_statistic(second)]), 60, seed=3
@@ -25,12 +27,12 @@ def test_a_model_does_not_differ_from_itself() -> None:
     assert (bootstrap_difference(one, one, 3) == 0).all()
 
 
-def test_the_same_rows_tell_models_apart_whose_own_intervals_overlap() -> None:
+def test_paired_intervals_are_narrower_than_separate_ones() -> None:
     rng = np.random.default_rng(0)
     true = rng.normal(size=200)
     noise = rng.normal(size=200)
     worse, better = true + noise, true + 0.9 * noise
-    scores = [regression.score_regression(["mae"], list(true), list(said))["mae"] for said in (worse, better)]
+    scores = [regression.score_regression(["mae"], list(true), list(predicted))["mae"] for predicted in (worse, better)]
     assert scores[0].low < scores[1].high
     ((value, low, high),) = bootstrap_difference(
         *(regression.make_regression_statistic(["mae"], list(true), list(x)) for x in (worse, better)), 200
@@ -39,7 +41,7 @@ def test_the_same_rows_tell_models_apart_whose_own_intervals_overlap() -> None:
     assert low < value < high < 0
 
 
-def test_what_is_undefined_has_no_difference() -> None:
+def test_undefined_metrics_have_no_difference() -> None:
     one = regression.make_regression_statistic(["mae", "pearson"], [1.0, 1.0, 1.0], [1.0, 2.0, 3.0])
     found = bootstrap_difference(one, one, 3)
     assert (found[0] == 0).all()
@@ -53,15 +55,15 @@ def test_every_family_can_be_compared() -> None:
     given = rng.random((2, 30, 2))
     pairs = [
         [
-            single_label.make_classification_statistic(single_label.CLASSIFICATION_METRICS, true, said, labels)
-            for said in (first, second)
+            single_label.make_classification_statistic(single_label.CLASSIFICATION_METRICS, true, predicted, labels)
+            for predicted in (first, second)
         ],
         [probabilities.make_probability_statistic(probabilities.PROBABILITY_METRICS, true, p, labels) for p in given],
         [
             multilabel.make_multilabel_statistic(
-                multilabel.MULTILABEL_METRICS, [[x] for x in true], [[x] for x in said], labels, p
+                multilabel.MULTILABEL_METRICS, [[x] for x in true], [[x] for x in predicted], labels, p
             )
-            for said, p in zip((first, second), given, strict=True)
+            for predicted, p in zip((first, second), given, strict=True)
         ],
     ]
     for one, other in pairs:

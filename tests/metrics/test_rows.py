@@ -1,3 +1,5 @@
+"""Scores of rows are clipped to their limits, sorted by content and signed."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -8,7 +10,7 @@ from llmkit.version import __version__
 LIMITS = {"mae": (0.0, float("inf"))}
 
 
-def test_rows_in_any_order_are_sorted_alike() -> None:
+def test_sorting_does_not_depend_on_row_order() -> None:
     rng = np.random.default_rng(0)
     table, flags = rng.integers(0, 3, size=(200, 3)) / 2 - 0.5, rng.random(200) < 0.5
     shuffled = rng.permutation(200)
@@ -17,7 +19,7 @@ def test_rows_in_any_order_are_sorted_alike() -> None:
     assert (flags[first] == flags[second]).all()
 
 
-def test_a_score_stays_within_its_limits() -> None:
+def test_scores_are_clipped_to_their_limits() -> None:
     values = np.array([0.0, 0.0, 0.0, 1.0])
     found = score_rows(["mae"], lambda c: 2 * make_mean_statistic(values)(c)[:, None], 4, ["s"], limits=LIMITS, seed=0)[
         "mae"
@@ -29,7 +31,7 @@ def test_a_score_stays_within_its_limits() -> None:
     assert one.high == 1
 
 
-def test_an_interval_without_spread_reaches_as_far_as_wilsons_faults() -> None:
+def test_intervals_without_spread_extend_to_wilsons_bound() -> None:
     values = np.ones(50)
 
     def score(other: float) -> tuple[float, float]:
@@ -48,18 +50,18 @@ def test_an_interval_without_spread_reaches_as_far_as_wilsons_faults() -> None:
     assert score(np.nan) == (1.0, 1.0)
 
 
-def test_an_undefined_value_has_no_interval() -> None:
+def test_undefined_values_have_no_interval() -> None:
     found = score_rows(["x"], lambda c: np.full((len(c), 1), np.nan), 3, ["s"], limits={}, seed=0)["x"]
     assert found.as_dict() == {"value": None, "low": None, "high": None, "signature": "s"}
 
 
-def test_a_signature_is_what_computed_the_score() -> None:
+def test_signatures_have_metric_variant_interval_and_library() -> None:
     assert format_metric_signature("x", [], None) == f"x|interval:wilson|llmkit {__version__}"
     assert format_metric_signature("x", ["a:b"], 3) == f"x|a:b|interval:bca,2000,seed=3|llmkit {__version__}"
     assert format_metric_signature("rmse", [], 3) == f"rmse|interval:log(x),2000,seed=3|llmkit {__version__}"
 
 
-def test_an_inverted_interval_is_that_of_its_metric_within_its_limits() -> None:
+def test_inverted_intervals_are_clipped_to_the_limits() -> None:
     values = np.array([0.0, 0.0, 0.0, 1.0])
     statistic = lambda c: np.stack([make_mean_statistic(values)(c)] * 2, axis=1)  # noqa: E731
     found = score_rows(["x", "ece"], statistic, 4, ["s"] * 2, limits={}, seed=0, compute_inverted=lambda: (-0.1, 1.5))

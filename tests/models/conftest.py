@@ -1,4 +1,4 @@
-"""Copies of the tiny model to damage, and the sentence that refuses one."""
+"""Fixtures: a copy of the tiny model to damage, and the message of an expected error."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from llmkit.errors import LlmkitError, ModelError
 
 
 @pytest.fixture
-def copied(tiny: str, own_folder: Path) -> Callable[..., Path]:
-    """A copy of the tiny model as folder m, with `config` fields changed and `without` files removed."""
+def copy_tiny(tiny: str, own_folder: Path) -> Callable[..., Path]:
+    """Function that copies the tiny model to folder m, changes `config` fields and removes the files in `without`."""
 
-    def make(without: tuple[str, ...] = (), **config: Any) -> Path:
+    def copy(without: tuple[str, ...] = (), **config: Any) -> Path:
         folder = Path(shutil.copytree(tiny, "m"))
         file = folder / "config.json"
         file.write_text(json.dumps(json.loads(file.read_text()) | config))
@@ -25,16 +25,16 @@ def copied(tiny: str, own_folder: Path) -> Callable[..., Path]:
             (folder / name).unlink()
         return folder
 
-    return make
+    return copy
 
 
 @pytest.fixture
-def refused() -> Callable[..., str]:
-    """What the exception says that `work` raises."""
+def error_message() -> Callable[..., str]:
+    """Function that returns the message of the error that `work` raises."""
 
-    def sentence(work: Callable[[], object], kind: type[LlmkitError] = ModelError) -> str:
+    def message(work: Callable[[], object], kind: type[LlmkitError] = ModelError) -> str:
         with pytest.raises(kind) as caught:
             work()
         return str(caught.value)
 
-    return sentence
+    return message

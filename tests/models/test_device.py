@@ -1,4 +1,4 @@
-"""In what precision a machine trains: a table of rules, not a timing."""
+"""Choice of device and precision by rules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda", 0), torch.device("mps
 
 
 @pytest.mark.parametrize(
-    ("wanted", "hidden", "units", "chosen"),
+    ("requested", "hidden", "units", "expected"),
     [
         ("auto", 768, "AMX", ("bf16", "this CPU has AMX")),
         ("auto", 256, "AVX-512 bf16", ("bf16", "this CPU has AVX-512 bf16")),
@@ -23,15 +23,15 @@ CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda", 0), torch.device("mps
         ("fp32", 768, "AMX", ("fp32", "asked for")),
     ],
 )
-def test_on_a_cpu(
-    wanted: str, hidden: int, units: str | None, chosen: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+def test_precision_on_a_cpu(
+    requested: str, hidden: int, units: str | None, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "cpu_bf16", lambda: units)
-    assert choose_precision(wanted, hidden, CPU) == chosen
+    monkeypatch.setattr(devices, "get_cpu_bf16_unit", lambda: units)
+    assert choose_precision(requested, hidden, CPU) == expected
 
 
 @pytest.mark.parametrize(
-    ("wanted", "able", "chosen"),
+    ("requested", "has_bf16", "expected"),
     [
         ("auto", True, ("bf16", "H100 has it")),
         ("auto", False, ("fp32", "this GPU has no bf16")),
@@ -40,45 +40,49 @@ def test_on_a_cpu(
         ("fp32", True, ("fp32", "asked for")),
     ],
 )
-def test_on_a_gpu(wanted: str, able: bool, chosen: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able and not including_emulation)
+def test_precision_on_a_gpu(
+    requested: str, has_bf16: bool, expected: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16 and not including_emulation
+    )
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H100")
-    assert choose_precision(wanted, 32, CUDA) == chosen
+    assert choose_precision(requested, 32, CUDA) == expected
 
 
-def test_on_a_mac() -> None:
+def test_precision_on_a_mac() -> None:
     assert choose_precision("auto", 768, MPS) == ("fp32", "on mps bf16 is not tested")
     assert choose_precision("bf16", 768, MPS) == ("bf16", "asked for")
 
 
 @pytest.mark.parametrize(
-    ("wanted", "on", "sentence"),
+    ("requested", "device", "sentence"),
     [
         ("fp16", CPU, "train.precision: fp16 needs a GPU, and this run is on cpu; write train.precision=auto"),
         ("fp16", MPS, "train.precision: fp16 needs a GPU, and this run is on mps; write train.precision=auto"),
         ("bf16", CUDA, "train.precision: this GPU has no bf16; write train.precision=fp16 or fp32"),
     ],
 )
-def test_what_the_machine_cannot_do_is_refused(
-    wanted: str, on: torch.device, sentence: str, monkeypatch: pytest.MonkeyPatch
+def test_unsupported_precision_is_refused(
+    requested: str, device: torch.device, sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     with pytest.raises(RecipeError) as caught:
-        choose_precision(wanted, 768, on)
+        choose_precision(requested, 768, device)
     assert str(caught.value) == sentence
 
 
 @pytest.mark.parametrize(
     ("amx", "avx", "units"), [(True, True, "AMX"), (False, True, "AVX-512 bf16"), (False, False, None)]
 )
-def test_the_units_of_the_cpu(amx: bool, avx: bool, units: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bf16_units_of_the_cpu(amx: bool, avx: bool, units: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx)
     assert devices.get_cpu_bf16_unit() == units
 
 
 @pytest.mark.parametrize(
-    ("cuda", "mps", "rank", "chosen"),
+    ("cuda", "mps", "rank", "expected"),
     [
         (True, False, "3", "cuda:3"),
         (True, True, None, "cuda:0"),
@@ -86,16 +90,18 @@ def test_the_units_of_the_cpu(amx: bool, avx: bool, units: str | None, monkeypat
         (False, False, "1", "cpu"),
     ],
 )
-def test_the_device(cuda: bool, mps: bool, rank: str | None, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_accelerator_is_preferred(
+    cuda: bool, mps: bool, rank: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     if rank is None:
         monkeypatch.delenv("LOCAL_RANK", raising=False)
     else:
         monkeypatch.setenv("LOCAL_RANK", rank)
-    assert str(devices.get_device()) == chosen
+    assert str(devices.get_device()) == expected
 
 
-def test_the_manifest_names_the_threads_that_the_sums_depend_on() -> None:
+def test_the_manifest_has_the_number_of_threads() -> None:
     assert describe_hardware()["threads"] == torch.get_num_threads()
     assert {"machine", "system", "cores", "device", "cpu_bf16"} <= set(describe_hardware())

@@ -1,4 +1,4 @@
-"""How many tokens a model can read: shown by running it at the limit, and one beyond."""
+"""Maximum input length: models run at the limit and fail one token beyond it."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ HEAD = "AutoModelForSequenceClassification"
 NAME = ModelRef("m", "m")
 
 
-def boundless(family: str, positions: int, **config: int) -> LoadedModel:
-    """A tiny model whose tokenizer names no length."""
+def load_without_limit(family: str, positions: int, **config: int) -> LoadedModel:
+    """Load a tiny model whose tokenizer has no maximum length."""
     make_tiny_model("m", family, max_position_embeddings=positions, **config)
     file = Path("m/tokenizer_config.json")
     file.write_text(file.read_text().replace('"model_max_length": 128', '"model_max_length": 1e30'))
     return load_model(resolve_model("m"), HEAD, {})
 
 
-def answers(found: LoadedModel, length: int) -> bool:
-    """Whether the model takes a row of `length` tokens, padded as llmkit pads."""
-    features, cut = encode_texts(found.tokenizer, ["film " * 300], length)
-    assert (len(features[0]["input_ids"]), cut) == (length, 1)
+def runs_on_length(loaded: LoadedModel, length: int) -> bool:
+    """Check whether the model runs on a row of `length` tokens, padded as llmkit pads."""
+    features, truncated = encode_texts(loaded.tokenizer, ["film " * 300], length)
+    assert (len(features[0]["input_ids"]), truncated) == (length, 1)
     with torch.inference_mode():
         try:
-            return bool(found.model(**pad_features(found.tokenizer, features)).logits.isfinite().all())
+            return bool(loaded.model(**pad_features(loaded.tokenizer, features)).logits.isfinite().all())
         except (IndexError, RuntimeError):
             return False
 
 
 @pytest.mark.parametrize(
-    ("family", "config", "most"),
+    ("family", "config", "limit"),
     [
         ("bert", {}, 34),
         ("distilbert", {}, 34),
@@ -54,15 +54,15 @@ def answers(found: LoadedModel, length: int) -> bool:
         ("roberta", {}, 33),
     ],
 )
-def test_a_model_reads_as_many_tokens_as_it_has_positions(family: str, config: dict[str, int], most: int) -> None:
-    found = boundless(family, 34, **config)
-    assert get_default_max_length(found.model.config, found.tokenizer) == most
-    assert answers(found, most)
-    found.tokenizer.model_max_length = 10**30
-    assert not answers(found, most + 1)
+def test_the_limit_is_the_number_of_positions(family: str, config: dict[str, int], limit: int) -> None:
+    loaded = load_without_limit(family, 34, **config)
+    assert get_default_max_length(loaded.model.config, loaded.tokenizer) == limit
+    assert runs_on_length(loaded, limit)
+    loaded.tokenizer.model_max_length = 10**30
+    assert not runs_on_length(loaded, limit + 1)
 
 
-def test_the_table_of_families_is_what_transformers_does() -> None:
+def test_pad_offset_families_match_transformers() -> None:
     families = set()
     for config in {*MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.keys(), *MODEL_FOR_MASKED_LM_MAPPING.keys()}:
         file = Path(inspect.getfile(config))
@@ -73,15 +73,15 @@ def test_the_table_of_families_is_what_transformers_does() -> None:
 
 
 @pytest.mark.parametrize("family", ENCODER_CONFIGS)
-def test_the_tokenizers_own_length_counts_too(family: str) -> None:
+def test_the_tokenizers_maximum_length_is_used(family: str) -> None:
     make_tiny_model("m", family)
-    found = load_model(resolve_model("m"), HEAD, {})
-    assert found.max_length == 128
-    assert answers(found, 128)
+    loaded = load_model(resolve_model("m"), HEAD, {})
+    assert loaded.max_length == 128
+    assert runs_on_length(loaded, 128)
 
 
-def test_a_model_without_any_limit_reads_512() -> None:
-    tokenizer = boundless("bert", 34).tokenizer
+def test_a_model_without_a_limit_defaults_to_512() -> None:
+    tokenizer = load_without_limit("bert", 34).tokenizer
     tokenizer.model_max_length = 10**30
     assert get_default_max_length(AutoConfig.for_model("t5"), tokenizer) == 512
     check_max_length(NAME, AutoConfig.for_model("t5"), tokenizer, 10**5)
@@ -95,8 +95,11 @@ def test_a_model_without_any_limit_reads_512() -> None:
         (2, "m: model.max_length 2 leaves no room for text; set it to 3 or more"),
     ],
 )
-def test_a_length_that_the_model_has_not_is_refused(length: int, sentence: str, refused: Callable[..., str]) -> None:
-    found = boundless("roberta", 34, pad_token_id=1)
+def test_max_length_out_of_range_is_refused(length: int, sentence: str, error_message: Callable[..., str]) -> None:
+    loaded = load_without_limit("roberta", 34, pad_token_id=1)
     for good in (3, 32):
-        check_max_length(NAME, found.model.config, found.tokenizer, good)
-    assert refused(lambda: check_max_length(NAME, found.model.config, found.tokenizer, length), ModelError) == sentence
+        check_max_length(NAME, loaded.model.config, loaded.tokenizer, good)
+    assert (
+        error_message(lambda: check_max_length(NAME, loaded.model.config, loaded.tokenizer, length), ModelError)
+        == sentence
+    )

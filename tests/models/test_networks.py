@@ -1,4 +1,4 @@
-"""The networks as models like any other: what they read, what they are built of, how plain transformers loads them."""
+"""RNN, CNN and bag-of-embeddings models: layers, padding invariance, config checks, loading with transformers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llmkit.models.load import get_position_limit
 from llmkit.models.networks import NetworkConfig, build_network_config
 from llmkit.models.scratch.sizes import NETWORK_NAMES, NETWORK_TYPE_PREFIX
 
-WORDS = 50
+VOCAB_SIZE = 50
 TINY: dict[str, dict[str, Any]] = {
     "rnn": {"hidden_size": 6},
     "lstm": {"hidden_size": 6, "num_hidden_layers": 2},
@@ -28,28 +28,30 @@ TINY: dict[str, dict[str, Any]] = {
 }
 
 
-def network(kind: str, **more: Any) -> Any:
+def make_network(kind: str, **fields: Any) -> Any:
+    """Build a tiny network in evaluation mode."""
     torch.manual_seed(0)
-    config = build_network_config(kind, vocab_size=WORDS, embedding_size=7, num_labels=3, **TINY[kind], **more)
+    config = build_network_config(kind, vocab_size=VOCAB_SIZE, embedding_size=7, num_labels=3, **TINY[kind], **fields)
     return AutoModelForSequenceClassification.from_config(config).eval()
 
 
-def ids_of(*lengths: int) -> list[torch.Tensor]:
-    chance = torch.Generator().manual_seed(1)
-    return [torch.randint(1, WORDS, (1, length), generator=chance) for length in lengths]
+def make_ids(*lengths: int) -> list[torch.Tensor]:
+    """Draw random token ids [1, length] for each length."""
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(1, VOCAB_SIZE, (1, length), generator=generator) for length in lengths]
 
 
-def test_every_name_is_a_network() -> None:
+def test_every_name_builds_a_network() -> None:
     assert set(TINY) == set(NETWORK_NAMES)
     for kind in NETWORK_NAMES:
         assert build_network_config(kind).model_type.startswith(NETWORK_TYPE_PREFIX)
 
 
 @pytest.mark.parametrize("kind", NETWORK_NAMES)
-def test_what_is_there_is_what_was_asked_for(kind: str) -> None:
-    model = network(kind)
+def test_layers_have_the_configured_shapes(kind: str) -> None:
+    model = make_network(kind)
     names = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
-    assert names["network.words.weight"] == (WORDS, 7)
+    assert names["network.words.weight"] == (VOCAB_SIZE, 7)
     assert names["classifier.bias"] == (3,)
     assert [path for path, _ in heads.find_output_layers(model)] == ["classifier"]
     assert all(heads.is_in_base_model(model, name) != name.startswith("classifier.") for name in names)
@@ -66,8 +68,8 @@ def test_what_is_there_is_what_was_asked_for(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", NETWORK_NAMES)
-def test_a_text_alone_is_the_text_in_a_batch_on_whichever_side_its_padding_is(kind: str) -> None:
-    model, texts = network(kind), ids_of(9, 1, 2, 5, 3)
+def test_padding_on_either_side_does_not_change_logits(kind: str) -> None:
+    model, texts = make_network(kind), make_ids(9, 1, 2, 5, 3)
     with torch.inference_mode():
         alone = torch.cat([model(ids).logits for ids in texts])
         for width, left in ((9, False), (16, False), (16, True)):
@@ -77,22 +79,22 @@ def test_a_text_alone_is_the_text_in_a_batch_on_whichever_side_its_padding_is(ki
             ]
             batch = torch.cat(padded)
             mask = (batch != 0).long()
-            for given in (mask, None):  # without a mask the padding token says where it is
-                torch.testing.assert_close(model(batch, given).logits, alone, rtol=0, atol=1e-6)
-            noise = batch.where(mask.bool(), 7)  # whatever stands there
+            for attention_mask in (mask, None):  # without a mask the padding token marks padding
+                torch.testing.assert_close(model(batch, attention_mask).logits, alone, rtol=0, atol=1e-6)
+            noise = batch.where(mask.bool(), 7)  # any tokens under the mask
             torch.testing.assert_close(model(noise, mask).logits, alone, rtol=0, atol=1e-6)
     assert (alone[0] - alone[1]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru", "cnn"])
-def test_order_counts(kind: str) -> None:
-    model, (ids,) = network(kind), ids_of(9)
+def test_word_order_matters(kind: str) -> None:
+    model, (ids,) = make_network(kind), make_ids(9)
     with torch.inference_mode():
         assert (model(ids).logits - model(ids.flip(1)).logits).abs().max() > 1e-4
 
 
-def test_a_bag_knows_no_order() -> None:
-    model, (ids,) = network("bag"), ids_of(9)
+def test_a_bag_ignores_word_order() -> None:
+    model, (ids,) = make_network("bag"), make_ids(9)
     with torch.inference_mode():
         torch.testing.assert_close(model(ids).logits, model(ids.flip(1)).logits)
         words = model.network.words.weight[ids[0]].mean(0)
@@ -100,23 +102,23 @@ def test_a_bag_knows_no_order() -> None:
 
 
 @pytest.mark.parametrize("kind", NETWORK_NAMES)
-def test_a_text_without_a_token_has_an_answer(kind: str) -> None:
-    model = network(kind)
+def test_a_text_without_tokens_has_finite_logits(kind: str) -> None:
+    model = make_network(kind)
     with torch.inference_mode():
         assert torch.isfinite(model(torch.zeros(2, 4, dtype=torch.long), torch.zeros(2, 4)).logits).all()
 
 
-def test_a_convolution_is_kims_on_a_text_that_is_long_enough() -> None:
-    model, (ids,) = network("cnn"), ids_of(9)
+def test_a_cnn_on_a_long_text_is_that_of_kim_2014() -> None:
+    model, (ids,) = make_network("cnn"), make_ids(9)
     with torch.inference_mode():
         words = model.network.words(ids).transpose(1, 2)
-        found = torch.cat([filters(words).relu().amax(2) for filters in model.network.filters], 1)
-        torch.testing.assert_close(model(ids).logits, model.classifier(found))
+        pooled = torch.cat([filters(words).relu().amax(2) for filters in model.network.filters], 1)
+        torch.testing.assert_close(model(ids).logits, model.classifier(pooled))
 
 
 @pytest.mark.parametrize("kind", NETWORK_NAMES)
-def test_the_padding_word_is_zero_and_stays_it(kind: str) -> None:
-    model = network(kind).train()
+def test_the_padding_embedding_stays_zero(kind: str) -> None:
+    model = make_network(kind).train()
     batch = torch.tensor([[3, 4, 5, 0, 0], [6, 7, 8, 9, 10]])
     model(batch, (batch != 0).long()).logits.sum().backward()
     assert not model.network.words.weight[0].any()
@@ -124,21 +126,21 @@ def test_the_padding_word_is_zero_and_stays_it(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", NETWORK_NAMES)
-def test_weights_follow_from_the_generator(kind: str) -> None:
-    one, two = (network(kind).state_dict() for _ in range(2))
+def test_weights_depend_on_the_seed_only(kind: str) -> None:
+    one, two = (make_network(kind).state_dict() for _ in range(2))
     assert all(torch.equal(one[key], two[key]) for key in one)
     assert all(weight.any() for key, weight in one.items() if key.endswith("weight"))
 
 
-def test_given_labels_a_network_gives_its_loss() -> None:
-    model, ids = network("bag"), torch.cat(ids_of(4, 4))
+def test_the_loss_is_cross_entropy() -> None:
+    model, ids = make_network("bag"), torch.cat(make_ids(4, 4))
     labels = torch.tensor([2, 0])
-    said = model(ids, labels=labels)
-    torch.testing.assert_close(said.loss, cross_entropy(said.logits, labels))
+    outputs = model(ids, labels=labels)
+    torch.testing.assert_close(outputs.loss, cross_entropy(outputs.logits, labels))
 
 
 @pytest.mark.parametrize(
-    ("kind", "wrong", "said"),
+    ("kind", "wrong", "expected"),
     [
         ("lstm", {"hidden_size": 0}, "hidden_size 0 is out of range; it must be at least 1"),
         ("lstm", {"num_hidden_layers": -1}, "num_hidden_layers -1 is out of range; it must be at least 1"),
@@ -151,33 +153,33 @@ def test_given_labels_a_network_gives_its_loss() -> None:
         ("bag", {"initializer_range": 0}, "initializer_range 0 is out of range; it must be above 0"),
     ],
 )
-def test_sizes_that_no_network_has_are_refused(kind: str, wrong: dict[str, Any], said: str) -> None:
+def test_invalid_config_values_are_refused(kind: str, wrong: dict[str, Any], expected: str) -> None:
     with pytest.raises(StrictDataclassError) as caught:
         build_network_config(kind, **wrong)
-    assert str(caught.value.__cause__) == said
+    assert str(caught.value.__cause__) == expected
 
 
 def test_a_network_reads_texts_of_any_length() -> None:
-    class Named:
-        model_max_length = 40  # where an earlier run cut texts
+    class Tokenizer:
+        model_max_length = 40  # where an earlier run truncated texts
 
-    assert get_position_limit(build_network_config("gru"), Named()) is None  # type: ignore[arg-type]
+    assert get_position_limit(build_network_config("gru"), Tokenizer()) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", NETWORK_NAMES)
-def test_one_line_of_import_teaches_plain_transformers(kind: str, own_folder: Any) -> None:
-    """In a fresh interpreter, without anything else of llmkit; without the line it is told what it lacks."""
-    model, ids = network(kind), torch.cat(ids_of(5, 5))
+def test_importing_networks_registers_them(kind: str, own_folder: Any) -> None:
+    """In a new interpreter without the rest of llmkit; without the import, loading fails."""
+    model, ids = make_network(kind), torch.cat(make_ids(5, 5))
     model.save_pretrained("saved")
     torch.save(model(ids).logits.detach(), "logits.pt")
-    if kind != "lstm":  # an interpreter takes seconds: one kind in a process of its own
-        again = AutoModelForSequenceClassification.from_pretrained("saved").eval()
-        torch.testing.assert_close(again(ids).logits, model(ids).logits, rtol=0, atol=0)
+    if kind != "lstm":  # starting an interpreter takes seconds: only one kind
+        reloaded = AutoModelForSequenceClassification.from_pretrained("saved").eval()
+        torch.testing.assert_close(reloaded(ids).logits, model(ids).logits, rtol=0, atol=0)
         return
     code = (
         "import torch\nfrom transformers import AutoModelForSequenceClassification as Auto\n"
-        "try:\n    Auto.from_pretrained('saved')\nexcept ValueError as fault:\n    assert 'llmkit-recurrent' in str(fault)\n"
-        "else:\n    raise SystemExit('it loaded without')\n"
+        "try:\n    Auto.from_pretrained('saved')\nexcept ValueError as error:\n    assert 'llmkit-recurrent' in str(error)\n"
+        "else:\n    raise SystemExit('loaded without the import')\n"
         "import llmkit.models.networks\n"
         f"ids = torch.tensor({ids.tolist()})\n"
         "logits = Auto.from_pretrained('saved').eval()(ids).logits\n"
@@ -187,7 +189,7 @@ def test_one_line_of_import_teaches_plain_transformers(kind: str, own_folder: An
     assert done.returncode == 0, done.stderr
 
 
-def test_the_config_says_only_what_its_network_has(refused: Callable[..., str]) -> None:
+def test_a_config_has_only_fields_of_its_network(error_message: Callable[..., str]) -> None:
     has = {kind: set(build_network_config(kind).to_dict()) - set(NetworkConfig().to_dict()) for kind in NETWORK_NAMES}
     assert has["lstm"] == {"cell", "hidden_size", "num_hidden_layers", "bidirectional"}
     assert has["cnn"] == {"kernel_sizes", "num_filters"}

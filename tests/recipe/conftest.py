@@ -1,4 +1,4 @@
-"""Recipes written into the test's own folder, and the sentence that refuses one."""
+"""Fixture that writes a recipe into the test's own folder and returns the error of loading it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from llmkit.recipe.load import load_recipe
 def refusal(own_folder: Path) -> Callable[..., str]:
     """Write `text` as r.yaml, load it, and return the message of the RecipeError."""
 
-    def sentence(text: str | bytes, *overrides: str, **words: Any) -> str:
+    def message_of(text: str | bytes, *overrides: str, **flags: Any) -> str:
         Path("r.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
         with pytest.raises(RecipeError) as caught:
-            load_recipe("r.yaml", overrides, **words)
+            load_recipe("r.yaml", overrides, **flags)
         return str(caught.value)
 
-    return sentence
+    return message_of

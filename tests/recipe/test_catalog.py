@@ -1,4 +1,4 @@
-"""The shipped recipes: named, shown, copied, and each of them sound."""
+"""Tests of the catalog of shipped recipes: names, copies, and that each recipe loads."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from llmkit.recipe.load import load_recipe
 NAMES = list(catalog.list_recipes())
 
 
-def refused(kind: type[LlmkitError], name: str, target: Path | None = None) -> str:
+def error_of(kind: type[LlmkitError], name: str, target: Path | None = None) -> str:
+    """Return the message of the error that finding or copying the recipe raises."""
     with pytest.raises(kind) as caught:
         catalog.find_recipe(name) if target is None else catalog.copy_recipe(name, target)
     return str(caught.value)
 
 
-def test_every_shipped_recipe_is_listed_with_a_sentence() -> None:
+def test_every_shipped_recipe_has_a_one_sentence_description() -> None:
     assert "classify/bbc-headlines" in NAMES
     for sentence in catalog.list_recipes().values():
         assert sentence.endswith(".")
@@ -34,33 +35,33 @@ def test_every_shipped_recipe_loads(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["classify/bbc-headlines", "recipes/classify/bbc-headlines.yaml", "classify/bbc-headlines.yaml"]
 )
-def test_a_shipped_recipe_answers_to_its_names(name: str) -> None:
+def test_a_shipped_recipe_is_found_by_all_its_names(name: str) -> None:
     assert catalog.find_recipe(name) == catalog.get_recipes_folder() / "classify" / "bbc-headlines.yaml"
 
 
-def test_a_file_of_ones_own_comes_first() -> None:
+def test_a_local_file_takes_precedence() -> None:
     Path("classify").mkdir()
     Path("classify/bbc-headlines").write_text("task: classify\n")
     assert catalog.find_recipe("classify/bbc-headlines") == Path("classify/bbc-headlines")
 
 
-def test_what_is_not_there_is_said_with_the_near_name() -> None:
+def test_an_unknown_recipe_is_an_error_with_a_suggestion() -> None:
     Path("runs/x").mkdir(parents=True)
     near = "classify/bbc-headline: no such recipe; did you mean 'classify/bbc-headlines'?"
-    assert refused(MissingInputError, "classify/bbc-headline") == near
+    assert error_of(MissingInputError, "classify/bbc-headline") == near
     far = "zzz.yaml: no such recipe; `llmkit recipes list` names the shipped ones"
-    assert refused(MissingInputError, "zzz.yaml") == far
-    assert refused(MissingInputError, "runs/x/") == "runs/x/: a folder, not a recipe; name its runs/x/recipe.yaml"
+    assert error_of(MissingInputError, "zzz.yaml") == far
+    assert error_of(MissingInputError, "runs/x/") == "runs/x/: a folder, not a recipe; name its runs/x/recipe.yaml"
 
 
-def test_a_copy_is_the_file_byte_for_byte_and_never_overwrites() -> None:
+def test_a_copy_is_byte_for_byte_and_never_overwrites() -> None:
     Path("folder").mkdir()
     name, text = "classify/bbc-headlines", catalog.find_recipe("classify/bbc-headlines").read_bytes()
     assert catalog.copy_recipe(name, Path("mine.yaml")) == Path("mine.yaml")
     assert catalog.copy_recipe(name, Path("folder")) == Path("folder/bbc-headlines.yaml")
     assert Path("mine.yaml").read_bytes() == Path("folder/bbc-headlines.yaml").read_bytes() == text
     Path("mine.yaml").write_text("mine")
-    assert refused(OutputError, name, Path("mine.yaml")) == "mine.yaml: exists; name another file"
+    assert error_of(OutputError, name, Path("mine.yaml")) == "mine.yaml: exists; name another file"
     assert Path("mine.yaml").read_text() == "mine"
     sentence = "no/mine.yaml: No such file or directory; name a folder that exists and can be written"
-    assert refused(OutputError, name, Path("no/mine.yaml")) == sentence
+    assert error_of(OutputError, name, Path("no/mine.yaml")) == sentence

@@ -1,4 +1,4 @@
-"""YAML 1.2 as plain data: what a word stands for, where it stood, and what is refused."""
+"""Tests of recipe parsing: YAML 1.2 values, origins of keys, and syntax errors."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ from llmkit.recipe.draft import RecipeDraft, parse_override, read_draft
         ("{no: 1, 01: 2, true: 3, 1e5: 4}", {"no": 1, "01": 2, "true": 3, "1e5": 4}),
     ],
 )
-def test_words_are_what_yaml_1_2_says(word: str, value: Any) -> None:
+def test_scalars_follow_yaml_1_2(word: str, value: Any) -> None:
     Path("r.yaml").write_text(f"key: {word}\n")
     given = read_draft(Path("r.yaml")).values["key"]
     assert (type(given), given) == (type(value), value)
@@ -55,13 +55,13 @@ def test_words_are_what_yaml_1_2_says(word: str, value: Any) -> None:
     assert type(given[1]) is type(value)
 
 
-def test_not_a_number_is_one() -> None:
+def test_nan_is_a_number() -> None:
     assert math.isnan(parse_override("a=.nan")[1])
 
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_every_key_knows_its_line(newline: str, mark: bytes) -> None:
+def test_every_key_has_its_line(newline: str, mark: bytes) -> None:
     text = newline.join(["# head", "", "task: classify", "train:", "  seed: 1", "  hf: {a: 1,", "    b: 2}", ""])
     Path("r.yaml").write_bytes(mark + text.encode())
     draft = read_draft(Path("r.yaml"))
@@ -73,7 +73,7 @@ def test_every_key_knows_its_line(newline: str, mark: bytes) -> None:
     assert draft.get_origin(("absent",)) == "r.yaml"
 
 
-def test_put_replaces_a_value_and_its_origins() -> None:
+def test_set_value_replaces_a_value_and_its_origins() -> None:
     draft = RecipeDraft({"a": {"b": 1}, "c": 2}, {("a",): "r:1", ("a", "b"): "r:2"}, "r")
     draft.set_value(("a",), {"d": 3}, "command line")
     draft.set_value(("c", "e"), 4, "--flag")
@@ -89,18 +89,18 @@ def test_put_replaces_a_value_and_its_origins() -> None:
         ("# only this\n", "r.yaml: the file holds no keys; write at least task: and data:"),
         ("- a\n- b\n", "r.yaml:1: a recipe is a mapping of keys; write key: value lines"),
         ("word\n", "r.yaml:1: a recipe is a mapping of keys; write key: value lines"),
-        ("a: 1\nb: 2\na: 3\n", "r.yaml:3: a: the key stands at r.yaml:1 too; keep one of them"),
-        ("train:\n  seed: 1\n  seed: 1\n", "r.yaml:3: train.seed: the key stands at r.yaml:2 too; keep one of them"),
-        ("a: {1: x, '1': y}\n", "r.yaml:1: a.1: the key stands at r.yaml:1 too; keep one of them"),
+        ("a: 1\nb: 2\na: 3\n", "r.yaml:3: a: the key is also at r.yaml:1; keep one of them"),
+        ("train:\n  seed: 1\n  seed: 1\n", "r.yaml:3: train.seed: the key is also at r.yaml:2; keep one of them"),
+        ("a: {1: x, '1': y}\n", "r.yaml:1: a.1: the key is also at r.yaml:1; keep one of them"),
         ("a: 1\nb: !!python/object:os.system x\n", "r.yaml:2: a recipe is plain data; no tags, no aliases"),
         ("a: 1\nb: !!str 3\n", "r.yaml:2: a recipe is plain data; no tags, no aliases"),
         ("a: &x {b: 1}\nc: *x\n", "r.yaml:1: a recipe is plain data; no tags, no aliases"),
         ("a: 1\nc: *x\n", "r.yaml:2: a recipe is plain data; no tags, no aliases"),
         ("a: 1\n? [b, c]\n: 2\n", "r.yaml:2: a key is one word; write key: value lines"),
-        ("a: 1\nb: [1\n", "r.yaml:3: while parsing a flow sequence expected ',' or ']', but got '<stream end>'; mend the YAML"),
-        ("a:\n\tb: 1\n", "r.yaml:2: while scanning for the next token found character '\\t' that cannot start any token; mend the YAML"),
-        ("a: b: c\n", "r.yaml:1: mapping values are not allowed here; mend the YAML"),
-        ("a: 1\n---\nb: 2\n", "r.yaml:2: expected a single document in the stream but found another document; mend the YAML"),
+        ("a: 1\nb: [1\n", "r.yaml:3: while parsing a flow sequence expected ',' or ']', but got '<stream end>'; fix the YAML"),
+        ("a:\n\tb: 1\n", "r.yaml:2: while scanning for the next token found character '\\t' that cannot start any token; fix the YAML"),
+        ("a: b: c\n", "r.yaml:1: mapping values are not allowed here; fix the YAML"),
+        ("a: 1\n---\nb: 2\n", "r.yaml:2: expected a single document in the stream but found another document; fix the YAML"),
         ("a: 1\nb: \0\n", "r.yaml:2: a control character; write it as an escape in double quotes"),
         (f"a: 1\nb: {'9' * 5000}\n", "r.yaml:2: a number of 5,000 digits; write it shorter"),
         ("[" * 500 + "]" * 500, "r.yaml: nested too deep; a recipe is a few levels deep"),
@@ -108,26 +108,28 @@ def test_put_replaces_a_value_and_its_origins() -> None:
         ("a: 1\n".encode("utf-16"), "r.yaml:1: not UTF-8; save the recipe as UTF-8"),
     ],
 )  # fmt: skip
-def test_what_is_no_recipe_is_refused_with_its_line(
+def test_a_file_that_is_not_a_recipe_is_an_error_with_its_line(
     text: str | bytes, sentence: str, refusal: Callable[..., str]
 ) -> None:
     assert refusal(text) == sentence
 
 
 @pytest.mark.parametrize("text", ["train.seed", "=3", ".a=3", "a..b=3", "a.=3", ""])
-def test_an_override_is_key_and_value(text: str) -> None:
+def test_an_override_without_key_or_value_is_an_error(text: str) -> None:
     with pytest.raises(RecipeError) as caught:
         parse_override(text)
-    assert str(caught.value) == f"command line: '{text}' is no KEY=VALUE; write for example train.learning_rate=3e-5"
+    assert str(caught.value) == f"command line: '{text}' is not KEY=VALUE; write for example train.learning_rate=3e-5"
 
 
 @pytest.mark.parametrize(
     "value", ["[1", "'a", "#", "a #b", "> a", "@x", "!!str 3", "*x", "{a: 1, a: 2}", "\0", "a: b: c"]
 )
-def test_an_override_that_yaml_would_cut_or_refuse_wants_quotes(value: str) -> None:
+def test_an_override_that_yaml_would_truncate_needs_quotes(value: str) -> None:
     with pytest.raises(RecipeError) as caught:
         parse_override(f"data.delimiter={value}")
-    assert str(caught.value) == f"command line: data.delimiter: the value '{sanitize_text(value)}' is no YAML; quote it"
+    assert (
+        str(caught.value) == f"command line: data.delimiter: the value '{sanitize_text(value)}' is not YAML; quote it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,11 +142,11 @@ def test_an_override_that_yaml_would_cut_or_refuse_wants_quotes(value: str) -> N
         ("model.name=", None),
     ],
 )
-def test_an_override_keeps_what_was_typed(text: str, value: Any) -> None:
+def test_an_override_keeps_the_typed_value(text: str, value: Any) -> None:
     assert parse_override(text)[1] == value
 
 
-def test_a_folder_and_a_missing_file_are_said_as_such() -> None:
+def test_a_folder_is_an_error() -> None:
     Path("folder").mkdir()
     with pytest.raises(RecipeError) as caught:
         read_draft(Path("folder"))
@@ -152,5 +154,5 @@ def test_a_folder_and_a_missing_file_are_said_as_such() -> None:
 
 
 @pytest.mark.parametrize("separator", [",", "|", " | ", "\t", ";", "||", ", ", "/", ">", ":", "-", "?"])
-def test_a_separator_is_itself_though_the_shell_took_its_quotes(separator: str) -> None:
+def test_a_separator_without_quotes_is_taken_literally(separator: str) -> None:
     assert parse_override(f"data.delimiter={separator}") == (("data", "delimiter"), separator)

@@ -1,6 +1,6 @@
-"""Whatever stands in a recipe or on the command line: a recipe that says itself, or sentences that name the place.
+"""Fuzz tests of recipes and overrides: each loads and round-trips, or raises an error that names the origin.
 
-Never another exception, never another exit code than the table has for it, and nothing is written.
+No other exception or exit code may occur, and no file may be written.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz") / "r.yaml"
 
 
-def loaded(load: Callable[[], Recipe], place: str) -> None:
-    """Load, and look at what came of it: `place` is what each line of a refusal begins with."""
+def check_load(load: Callable[[], Recipe], origin: str) -> None:
+    """Load a recipe and check the result; each line of an error must begin with `origin`."""
     try:
         recipe = load()
-    except (RecipeError, MissingInputError) as fault:  # no other kind: 78 and 66
-        lines = str(fault).split("\n")
-        assert [line for line in lines if not line.removeprefix("error: ").startswith((place, "task: no file "))] == []
+    except (RecipeError, MissingInputError) as error:  # exit codes 78 and 66
+        lines = str(error).split("\n")
+        assert [line for line in lines if not line.removeprefix("error: ").startswith((origin, "task: no file "))] == []
         assert not any(map(CONTROL_PATTERN.search, lines))
     else:
         again = Path("again.yaml")
@@ -58,30 +58,30 @@ def loaded(load: Callable[[], Recipe], place: str) -> None:
 @example(text="train: {<<: {seed: 1}}", task=True)
 @example(text="train:\n  hf: {1: 2}\n  seed: {a: b}\ndata: {split: 3, columns: [1]}", task=True)
 @settings(max_examples=200, deadline=None)
-def test_any_file_is_a_recipe_or_a_sentence(file: Path, text: str, task: bool) -> None:
+def test_any_file_loads_or_raises_an_error(file: Path, text: str, task: bool) -> None:
     file.write_text(("task: classify\n" if task else "") + text, encoding="utf-8", errors="surrogatepass")
     before = file.read_bytes()
-    loaded(lambda: load_recipe(file), str(file))
+    check_load(lambda: load_recipe(file), str(file))
     assert file.read_bytes() == before
 
 
-def wrong(task: str) -> list[str]:
-    """Each key that a recipe of the task has with a value that none can have."""
+def invalid_overrides(task: str) -> list[str]:
+    """Return one override per key of the task's recipe, with a value that is invalid for every key."""
     keys = [*list_dotted_keys(Recipe), *(f"{task}.{key}" for key in list_dotted_keys(tasks.load_task(task).Options))]
     return [f"{key}=[[{{}}]]" for key in keys]
 
 
 @pytest.mark.parametrize("task", tasks.list_tasks())
-def test_every_key_of_every_task_refuses_nonsense_in_one_sentence(
-    task: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_key_of_every_task_reports_an_invalid_value(task: str, capsys: pytest.CaptureFixture[str]) -> None:
     commands = {"mlm": "pretrain-mlm"}
-    for word in wrong(task):
-        assert cli.run_command_line([commands.get(task, f"finetune-{task}"), word]) == 78, word
-        said = capsys.readouterr().err
-        assert said.startswith(f"error: command line: {word.partition('=')[0]}: "), said
-        assert said.count("\n") == 1
-    rest = [word for word in wrong(task) if not word.startswith("task=")]  # without it no section is known
+    for override in invalid_overrides(task):
+        assert cli.run_command_line([commands.get(task, f"finetune-{task}"), override]) == 78, override
+        message = capsys.readouterr().err
+        assert message.startswith(f"error: command line: {override.partition('=')[0]}: "), message
+        assert message.count("\n") == 1
+    rest = [
+        one for one in invalid_overrides(task) if not one.startswith("task=")
+    ]  # without a task sections are unknown
     assert cli.run_command_line([commands.get(task, f"finetune-{task}"), *rest]) == 78
     assert capsys.readouterr().err.count("\n") == len(rest)  # all of them at once
     assert list(Path().iterdir()) == []
@@ -89,10 +89,10 @@ def test_every_key_of_every_task_refuses_nonsense_in_one_sentence(
 
 @given(data=st.data(), task=st.sampled_from(tasks.list_tasks()))
 @settings(max_examples=150, deadline=None)
-def test_any_value_of_a_tasks_own_key_too(data: st.DataObject, task: str) -> None:
+def test_any_value_of_a_tasks_own_key_loads_or_raises_an_error(data: st.DataObject, task: str) -> None:
     own = [f"{task}.{key}" for key in list_dotted_keys(tasks.load_task(task).Options)]
     overrides = data.draw(st.lists(st.tuples(st.sampled_from(own), values).map("=".join), min_size=1, max_size=3))
-    loaded(lambda: load_recipe(None, overrides, task=task), "command line: ")
+    check_load(lambda: load_recipe(None, overrides, task=task), "command line: ")
 
 
 @given(overrides=st.lists(st.tuples(st.sampled_from(WORDS), values).map("=".join) | st.text(max_size=10), max_size=4))
@@ -100,5 +100,5 @@ def test_any_value_of_a_tasks_own_key_too(data: st.DataObject, task: str) -> Non
 @example(overrides=["train=[1]", "train.seed=1"])
 @example(overrides=["classify.class_weights={a: []}"])
 @settings(max_examples=200, deadline=None)
-def test_any_override_is_a_recipe_or_a_sentence(overrides: list[str]) -> None:
-    loaded(lambda: load_recipe(None, overrides, task="classify"), "command line: ")
+def test_any_override_loads_or_raises_an_error(overrides: list[str]) -> None:
+    check_load(lambda: load_recipe(None, overrides, task="classify"), "command line: ")

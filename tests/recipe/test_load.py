@@ -1,4 +1,4 @@
-"""From file, overrides and flags to one recipe; and back to YAML."""
+"""Tests of recipe loading from files, overrides and flags, and of writing recipes as YAML."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ classify:
 """
 
 
-def loaded(*overrides: str, file: str = FILE, **words: Any) -> Recipe:
+def load_file(*overrides: str, file: str = FILE, **flags: Any) -> Recipe:
+    """Write `file` as r.yaml and load it."""
     Path("r.yaml").write_text(file)
-    return load_recipe("r.yaml", overrides, **words)
+    return load_recipe("r.yaml", overrides, **flags)
 
 
-def test_a_file_gives_a_recipe_with_the_tasks_own_section() -> None:
-    recipe = loaded()
+def test_a_file_is_loaded_with_the_tasks_own_section() -> None:
+    recipe = load_file()
     assert (recipe.task, recipe.model.max_length, recipe.data.train, recipe.train.seed) == ("classify", 64, "a.csv", 1)
     assert recipe.train.learning_rate == 1e-3
     assert recipe.options == ClassifyOptions(label_smoothing=0.1)
@@ -45,50 +46,50 @@ def test_a_file_gives_a_recipe_with_the_tasks_own_section() -> None:
 
 
 def test_overrides_win_over_the_file_and_flags_over_both() -> None:
-    recipe = loaded("train.seed=2", "data.train=b.csv", "model.name=o", model="f", train="c.csv", epochs=1.0)
+    recipe = load_file("train.seed=2", "data.train=b.csv", "model.name=o", model="f", train="c.csv", epochs=1.0)
     assert (recipe.train.seed, recipe.data.train, recipe.model.name) == (2, "c.csv", "f")
     assert recipe.train.num_train_epochs == 1.0
 
 
-def test_flags_that_are_not_given_change_nothing() -> None:
-    assert loaded(**dict.fromkeys(KEY_BY_FLAG)) == loaded()
+def test_flags_that_are_none_change_nothing() -> None:
+    assert load_file(**dict.fromkeys(KEY_BY_FLAG)) == load_file()
 
 
 def test_every_flag_stands_for_a_key() -> None:
-    words = {word for name in tasks.list_tasks() for word in tasks.load_task(name).columns}
-    assert set(KEY_BY_FLAG.values()) <= {*list_dotted_keys(Recipe), "lora", *(f"data.columns.{word}" for word in words)}
+    columns = {f"data.columns.{one}" for name in tasks.list_tasks() for one in tasks.load_task(name).columns}
+    assert set(KEY_BY_FLAG.values()) <= {*list_dotted_keys(Recipe), "lora", *columns}
 
 
 def test_columns_by_flag_join_those_of_the_file() -> None:
-    recipe = loaded("data.columns={text: body}", label="section")
+    recipe = load_file("data.columns={text: body}", label="section")
     assert recipe.data.columns == {"text": "body", "label": "section"}
 
 
-def test_no_file_is_needed_and_the_command_names_the_task() -> None:
+def test_no_file_is_needed_if_the_command_has_a_task() -> None:
     recipe = load_recipe(task="classify", train="a.csv")
     assert (recipe.task, recipe.data.train) == ("classify", "a.csv")
 
 
 def test_an_empty_section_is_one_of_defaults() -> None:
     text = "task: classify\nmodel:\ndata:\n  split:\ntrain:\neval:\nclassify:\n"
-    assert loaded(file=text) == load_recipe(task="classify")
+    assert load_file(file=text) == load_recipe(task="classify")
 
 
-def test_nothing_in_a_recipe_can_be_assigned() -> None:
-    recipe = loaded()
+def test_recipes_are_frozen() -> None:
+    recipe = load_file()
     for section in (recipe, recipe.model, recipe.data, recipe.data.split, recipe.train, recipe.eval, recipe.options):
         name = next(iter(type(section).model_fields))
         with pytest.raises(ValueError, match="frozen"):
             setattr(section, name, "x")
 
 
-def test_a_word_that_is_no_flag_is_a_usage_error() -> None:
+def test_an_unknown_argument_is_a_usage_error() -> None:
     with pytest.raises(UsageError) as caught:
         load_recipe(task="classify", epoch=3)
-    assert str(caught.value) == "unknown word 'epoch'; did you mean 'epochs'?"
+    assert str(caught.value) == "unknown argument 'epoch'; did you mean 'epochs'?"
 
 
-def test_a_missing_file_is_missing_input_with_the_near_name() -> None:
+def test_a_missing_file_is_an_error_with_a_suggestion() -> None:
     Path("reviews.yaml").touch()
     with pytest.raises(MissingInputError) as caught:
         load_recipe("review.yaml")
@@ -98,7 +99,7 @@ def test_a_missing_file_is_missing_input_with_the_near_name() -> None:
 
 def test_dump_leaves_out_the_output_folder_and_keys_without_a_value() -> None:
     text = dump_recipe(
-        loaded("output_dir=runs/x", "model.config={classifier_dropout: null}"), ["llmkit train\nruns/x", "two"]
+        load_file("output_dir=runs/x", "model.config={classifier_dropout: null}"), ["llmkit train\nruns/x", "two"]
     )
     assert text.splitlines()[:3] == ["# llmkit train\N{REPLACEMENT CHARACTER}runs/x", "# two", "task: classify"]
     assert "output_dir" not in text
@@ -107,7 +108,7 @@ def test_dump_leaves_out_the_output_folder_and_keys_without_a_value() -> None:
     assert "options" not in text
 
 
-def test_a_file_name_that_is_no_utf8_survives() -> None:
+def test_a_file_name_that_is_not_utf8_is_preserved() -> None:
     recipe = load_recipe(task="classify", train="caf\udce9.csv")
     Path("d.yaml").write_text(dump_recipe(recipe))
     assert load_recipe("d.yaml") == recipe
@@ -147,10 +148,11 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-def put(values: dict[str, Any], key: str, value: Any) -> None:
+def set_key(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in nested dictionaries."""
     *path, last = key.split(".")
-    for word in path:
-        values = values.setdefault(word, {})
+    for name in path:
+        values = values.setdefault(name, {})
     values[last] = value
 
 
@@ -163,7 +165,7 @@ def test_dump_and_load_give_an_equal_recipe(tmp_path_factory: pytest.TempPathFac
 
     draft = RecipeDraft({"task": "classify"})
     for key, value in values.items():
-        put(draft.values, key, value)
+        set_key(draft.values, key, value)
     recipe = validate_draft(draft)
     file = tmp_path_factory.getbasetemp() / "round.yaml"
     file.write_text(dump_recipe(recipe, ["a comment"]), encoding="utf-8")
@@ -172,5 +174,5 @@ def test_dump_and_load_give_an_equal_recipe(tmp_path_factory: pytest.TempPathFac
     assert dump_recipe(again) == dump_recipe(recipe)
 
 
-def test_refusals_count_every_mistake_once(refusal: Callable[..., str]) -> None:
+def test_every_mistake_is_reported_once(refusal: Callable[..., str]) -> None:
     assert len(refusal("task: classify\ntrain: {sed: 1, seed: -1, optim: x}\n").splitlines()) == 3

@@ -1,4 +1,4 @@
-"""What `train.hf.report_to` may say: names of trackers that are installed, or one word for none or all."""
+"""Tests of `train.hf.report_to`: installed trackers, or `none` or `all`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def only_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("given", ["none", ["none"], "all", ["all"], [], "tensorboard", ["tensorboard"]])
-def test_what_the_trainer_takes_is_taken(given: Any) -> None:
+def test_values_that_the_trainer_accepts_are_valid(given: Any) -> None:
     report_to.check_trackers(given)
 
 
@@ -30,14 +30,14 @@ def test_what_the_trainer_takes_is_taken(given: Any) -> None:
                                                 "dagshub is not installed; pip install dagshub mlflow"]),
         ("tensorbord", ["no tracker 'tensorbord'; did you mean 'tensorboard'?"]),
         (["mlflow", "foo", "foo"], ["mlflow is not installed; pip install mlflow", f"no tracker 'foo'; known: {KNOWN}"]),
-        (["none", "x"], ["'none' stands alone; leave it out, or all others", f"no tracker 'x'; known: {KNOWN}"]),
-        (["tensorboard", "all"], ["'all' stands alone; leave it out, or all others"]),
+        (["none", "x"], ["'none' excludes other trackers; leave it out, or all others", f"no tracker 'x'; known: {KNOWN}"]),
+        (["tensorboard", "all"], ["'all' excludes other trackers; leave it out, or all others"]),
         (5, [f"no tracker 5; known: {KNOWN}"]),
         (None, [f"no tracker null; known: {KNOWN}"]),
         ([{"a": 1}], [f"no tracker {{'a': 1}}; known: {KNOWN}"]),
     ],
 )  # fmt: skip
-def test_all_that_is_wrong_is_said_at_once(given: Any, sentences: list[str]) -> None:
+def test_all_mistakes_are_reported_at_once(given: Any, sentences: list[str]) -> None:
     with pytest.raises(RecipeError) as fault:
         report_to.check_trackers(given)
     assert str(fault.value) == "\nerror: ".join(f"train.hf.report_to: {one}" for one in sentences)

@@ -1,4 +1,4 @@
-"""Tables of scores, and the sentences below them."""
+"""Tests of the score tables and the sentences below them."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ def score(value: float) -> Score:
 UNDEFINED = Score(nan, nan, nan, "")
 
 
-def report(own: Score, held: Score, *falls: str, **more: object) -> Report:
+def build_report(own: Score, baseline: Score, *lower_is_better: str, **more: object) -> Report:
     return replace(
-        Report("classify", "test", 5, ["a", "b"], {"x": own}, {"tfidf": {"x": held}}, lower_is_better=falls), **more
+        Report(
+            "classify", "test", 5, ["a", "b"], {"x": own}, {"tfidf": {"x": baseline}}, lower_is_better=lower_is_better
+        ),
+        **more,
     )  # type: ignore[arg-type]
 
 
@@ -30,7 +33,7 @@ BEATEN = "run does not beat TF-IDF + logistic regression in x: more rows, more e
 
 
 @pytest.mark.parametrize(
-    ("own", "held", "falls", "beaten"),
+    ("own", "baseline", "lower_is_better", "beaten"),
     [
         (score(0.5), score(0.6), (), True),
         (score(0.5), score(0.5), (), True),
@@ -41,32 +44,32 @@ BEATEN = "run does not beat TF-IDF + logistic regression in x: more rows, more e
         (score(0.5), UNDEFINED, (), False),
     ],
 )
-def test_a_beaten_model_is_said_so(
-    own: Score, held: Score, falls: tuple[str, ...], beaten: bool, capsys: pytest.CaptureFixture[str]
+def test_unbeaten_baselines_are_named(
+    own: Score, baseline: Score, lower_is_better: tuple[str, ...], beaten: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tables.print_report(report(own, held, *falls), "run")
+    tables.print_report(build_report(own, baseline, *lower_is_better), "run")
     assert (BEATEN in capsys.readouterr().out.splitlines()) is beaten
 
 
-def test_what_is_undefined_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    tables.print_report(report(score(0.5), UNDEFINED), "run")
-    _, _, _, own, held = capsys.readouterr().out.splitlines()
+def test_an_undefined_score_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.print_report(build_report(score(0.5), UNDEFINED), "run")
+    _, _, _, own, baseline = capsys.readouterr().out.splitlines()
     assert own.split() == ["run", "0.500", "[0.400,", "0.600]"]
-    assert held.split()[-1] == "undefined"
+    assert baseline.split()[-1] == "undefined"
 
 
-def test_a_baseline_of_numbers_has_its_own_name(capsys: pytest.CaptureFixture[str]) -> None:
-    tables.print_report(report(score(0.6), score(0.5), labels=[]), "run")
+def test_a_regression_baseline_has_its_own_name(capsys: pytest.CaptureFixture[str]) -> None:
+    tables.print_report(build_report(score(0.6), score(0.5), labels=[]), "run")
     assert "TF-IDF + ridge regression   0.500" in capsys.readouterr().out
 
 
-def test_labels_come_worst_first_and_confusions_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_are_sorted_worst_first_and_confusions_counted(capsys: pytest.CaptureFixture[str]) -> None:
     each = {
         label: {"precision": score(0.5), "recall": score(0.25), "f1": score(f1), "support": 1234}
         for label, f1 in (("a", 0.9), ("b", 0.1))
     }
     pairs = [("a", f"b{i}", 30 - i) for i in range(22)]
-    tables.print_report(report(score(0.6), score(0.5), per_label=each, confusions=pairs), "run")
+    tables.print_report(build_report(score(0.6), score(0.5), per_label=each, confusions=pairs), "run")
     lines = capsys.readouterr().out.splitlines()
     assert lines[5:10] == [
         "",
@@ -75,14 +78,14 @@ def test_labels_come_worst_first_and_confusions_are_counted(capsys: pytest.Captu
         "b       0.500 [0.400, 0.600]   0.250 [0.150, 0.350]   0.100 [0.000, 0.200]   1,234",
         "a       0.500 [0.400, 0.600]   0.250 [0.150, 0.350]   0.900 [0.800, 1.000]   1,234",
     ]
-    assert lines[11].split() == ["reference", "said", "rows"]
+    assert lines[11].split() == ["reference", "predicted", "rows"]
     assert lines[13].split() == ["a", "b0", "30"]
     assert len(lines) == 34
     assert lines[-1] == "and 2 more pairs"
 
 
 @pytest.mark.parametrize(
-    ("found", "falls", "sentence"),
+    ("difference", "lower_is_better", "sentence"),
     [
         ((0.021, 0.004, 0.038), False, "b is better than a in x by 0.021 [0.004, 0.038]"),
         ((-0.021, -0.038, -0.004), False, "b is worse than a in x by 0.021 [0.004, 0.038]"),
@@ -91,27 +94,27 @@ def test_labels_come_worst_first_and_confusions_are_counted(capsys: pytest.Captu
         (
             (0.01, -0.002, 0.022),
             False,
-            "these rows do not tell b and a apart in x: the difference is 0.010 [-0.002, 0.022]",
+            "no significant difference between b and a in x: it is 0.010 [-0.002, 0.022]",
         ),
-        ((nan, nan, nan), False, "these rows do not tell b and a apart in x: it is undefined on them"),
+        ((nan, nan, nan), False, "no significant difference between b and a in x: it is undefined on these rows"),
     ],
 )
-def test_differences_are_put_into_words(found: tuple, falls: bool, sentence: str) -> None:
-    assert tables.describe_difference("b", "a", "x", Difference(*found), falls) == sentence
+def test_differences_are_described(difference: tuple, lower_is_better: bool, sentence: str) -> None:
+    assert tables.describe_difference("b", "a", "x", Difference(*difference), lower_is_better) == sentence
 
 
 def test_a_comparison_is_one_table(capsys: pytest.CaptureFixture[str]) -> None:
-    first, second = report(score(0.6), score(0.5)), report(UNDEFINED, score(0.5))
+    first, second = build_report(score(0.6), score(0.5)), build_report(UNDEFINED, score(0.5))
     tables.print_comparison(Comparison(["a", "b"], [first, second], [{"x": Difference(nan, nan, nan)}]))
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines[3:7]] == ["a", "b", "TF-IDF + logistic regression", "b - a"]
     assert [line.split()[-1] for line in lines[3:7]] == ["0.700]", "undefined", "0.600]", "undefined"]
-    assert lines[7] == "these rows do not tell b and a apart in x: it is undefined on them"
+    assert lines[7] == "no significant difference between b and a in x: it is undefined on these rows"
 
 
 def test_differences_in_json_have_null_for_undefined() -> None:
-    found = Comparison(["a", "b"], [], [{"x": Difference(nan, nan, nan), "y": Difference(1, 0, 2)}]).as_dict()
-    assert found["differences"] == [
+    record = Comparison(["a", "b"], [], [{"x": Difference(nan, nan, nan), "y": Difference(1, 0, 2)}]).as_dict()
+    assert record["differences"] == [
         {
             "model": "b",
             "against": "a",
@@ -123,47 +126,47 @@ def test_differences_in_json_have_null_for_undefined() -> None:
 SUMMARY = ("rougeL", "rouge1", "rouge2", "rougeLsum", "chrf", "length_ratio", "repetition", "copy", "novelty")
 
 
-def summary() -> Report:
+def build_summary_report() -> Report:
     by = {name: score(0.5) for name in SUMMARY}
     return Report("summarize", "test", 5, [], by, {"lead1": by, "lead3": by, "first_sentence": by})
 
 
-def shown(columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
-    """The lines of a table of nine scores on a terminal of so many columns."""
-    monkeypatch.setattr("llmkit.console.on_terminal", lambda: True)
+def print_lines(columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines of a table of nine scores on a terminal with this many columns."""
+    monkeypatch.setattr("llmkit.console.is_stdout_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", str(columns))
-    tables.print_report(summary(), "this run")
-    lines = capsys.readouterr().out.splitlines()[:-1]  # less the one of who is beaten
+    tables.print_report(build_summary_report(), "this run")
+    lines = capsys.readouterr().out.splitlines()[:-1]  # without the line of the unbeaten baselines
     assert all(len(line) <= columns for line in lines)
     assert not any("…" in line for line in lines)
     return lines
 
 
-def test_a_metric_has_a_row_where_the_terminal_is_narrow(
+def test_a_narrow_terminal_gets_a_row_for_each_metric(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     interval = "0.500 [0.400, 0.600]"
-    wide = shown(250, monkeypatch, capsys)
+    wide = print_lines(250, monkeypatch, capsys)
     assert (len(wide), wide[3].count(interval)) == (7, 9)
-    turned = shown(120, monkeypatch, capsys)
-    assert turned[1].split() == ["this", "run", "lead1", "lead3", "first_sentence"]
-    assert [line.split()[0] for line in turned[3:]] == list(SUMMARY)
-    assert turned[3].count(interval) == 4
-    narrow = shown(80, monkeypatch, capsys)
+    transposed = print_lines(120, monkeypatch, capsys)
+    assert transposed[1].split() == ["this", "run", "lead1", "lead3", "first_sentence"]
+    assert [line.split()[0] for line in transposed[3:]] == list(SUMMARY)
+    assert transposed[3].count(interval) == 4
+    narrow = print_lines(80, monkeypatch, capsys)
     assert narrow[-1] == "--json has the intervals of the baselines too"
     assert narrow[3].split() == ["rougeL", "0.500", "[0.400,", "0.600]", "0.500", "0.500", "0.500"]
-    several = shown(45, monkeypatch, capsys)
+    several = print_lines(45, monkeypatch, capsys)
     assert [line.split()[0] for line in several[1:] if line.startswith("  ")] == list(SUMMARY)
     assert sum(line.count(interval) for line in several) == 36
 
 
-def test_labels_keep_the_interval_of_f1_where_the_terminal_is_narrow(
+def test_a_narrow_terminal_keeps_the_interval_of_f1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("llmkit.console.on_terminal", lambda: True)
+    monkeypatch.setattr("llmkit.console.is_stdout_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
     by = {"precision": score(0.5), "recall": score(0.25), "f1": score(0.9), "support": 1234}
-    tables.print_label_scores(report(score(0.6), score(0.5), per_label={"very positive": by}))
+    tables.print_label_scores(build_report(score(0.6), score(0.5), per_label={"very positive": by}))
     assert capsys.readouterr().out.splitlines()[-1].split() == [
         "very", "positive", "0.500", "0.250", "0.900", "[0.800,", "1.000]", "1,234",
     ]  # fmt: skip

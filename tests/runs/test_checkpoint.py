@@ -1,4 +1,4 @@
-"""A checkpoint is there whole or not at all, and a byte that changes is found."""
+"""Tests that a checkpoint is complete or absent, and that a changed byte is detected."""
 
 from __future__ import annotations
 
@@ -25,18 +25,16 @@ def save(root: Path, step: int, run: str = "r", needs: tuple[int, ...] = ()) -> 
     return checkpoint.commit_checkpoint(root, step, {**ABOUT, "run": run, "needs": list(needs)}, writers)
 
 
-def test_a_manifest_says_what_is_in_the_folder_and_proves_itself(tmp_path: Path) -> None:
-    made = save(tmp_path, 40)
-    assert made.path == tmp_path / "checkpoint-40"
-    assert checkpoint.verify_checkpoint(made.path).manifest["files"]["state.json"]["bytes"] == 8
-    assert (made.step, made.size_bytes) == (40, 88)
+def test_a_manifest_describes_and_verifies_the_files(tmp_path: Path) -> None:
+    saved = save(tmp_path, 40)
+    assert saved.path == tmp_path / "checkpoint-40"
+    assert checkpoint.verify_checkpoint(saved.path).manifest["files"]["state.json"]["bytes"] == 8
+    assert (saved.step, saved.size_bytes) == (40, 88)
 
 
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
-def test_a_byte_that_is_flipped_or_lost_anywhere_is_found(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
+def test_a_flipped_or_lost_byte_is_detected(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     root = tmp_path_factory.mktemp("c")
     path = save(root, 3).path
     file = data.draw(st.sampled_from(sorted(one for one in path.iterdir() if one.stat().st_size)))
@@ -52,22 +50,22 @@ def test_a_byte_that_is_flipped_or_lost_anywhere_is_found(
 
 
 @pytest.mark.parametrize(
-    ("harm", "why"),
+    ("damage", "why"),
     [
         (lambda path: (path / "state.json").unlink(), "state.json is missing"),
-        (lambda path: (path / "more").touch(), "more is none of its files"),
-        (lambda path: (path / "MANIFEST.json").unlink(), "it has no MANIFEST.json that can be read"),
+        (lambda path: (path / "more").touch(), "more is not one of its files"),
+        (lambda path: (path / "MANIFEST.json").unlink(), "MANIFEST.json is missing or cannot be read"),
         (lambda path: (path / "state.json").write_bytes(b"{}"), "state.json has 2 bytes, 8 were written"),
         (lambda path: (path / "state.json").write_bytes(b'{"a": 2}'), "state.json has other bytes than were written"),
     ],
 )  # fmt: skip
-def test_the_newest_that_verifies_is_taken_and_a_damaged_one_set_aside(
-    tmp_path: Path, harm: object, why: str, capsys: pytest.CaptureFixture[str]
+def test_the_newest_valid_one_is_found_and_a_damaged_one_quarantined(
+    tmp_path: Path, damage: object, why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save(tmp_path, 9)
     bad = save(tmp_path, 10).path
-    harm(bad)  # type: ignore[operator]
-    os.utime(tmp_path / "checkpoint-9", (0, 0))  # file times say nothing
+    damage(bad)  # type: ignore[operator]
+    os.utime(tmp_path / "checkpoint-9", (0, 0))  # file times do not matter
     found = checkpoint.find_newest_checkpoint(tmp_path, "r")
     assert found is not None
     assert found.step == 9
@@ -75,7 +73,7 @@ def test_the_newest_that_verifies_is_taken_and_a_damaged_one_set_aside(
     assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint-10.corrupt", "checkpoint-9"]
 
 
-def test_where_one_is_named_no_other_is_taken(tmp_path: Path) -> None:
+def test_only_the_checkpoint_of_the_given_step_is_found(tmp_path: Path) -> None:
     save(tmp_path, 9)
     (save(tmp_path, 10).path / "state.json").unlink()
     save(tmp_path, 11)
@@ -86,7 +84,7 @@ def test_where_one_is_named_no_other_is_taken(tmp_path: Path) -> None:
     assert found.step == 9
 
 
-def test_all_but_what_was_set_aside_is_cleared(tmp_path: Path) -> None:
+def test_clearing_keeps_quarantined_checkpoints(tmp_path: Path) -> None:
     checkpoint.quarantine_checkpoint(save(tmp_path, 9).path)
     save(tmp_path, 10)
     (tmp_path / ".tmp-11-ab").mkdir()
@@ -97,9 +95,7 @@ def test_all_but_what_was_set_aside_is_cleared(tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["checkpoint-9.corrupt"]
 
 
-def test_one_of_another_run_or_without_its_best_is_not_taken(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_of_another_run_or_without_its_best_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(tmp_path, 1)
     save(tmp_path, 2, run="another")
     save(tmp_path, 3, needs=(2,))
@@ -107,13 +103,13 @@ def test_one_of_another_run_or_without_its_best_is_not_taken(
     assert found is not None
     assert found.step == 1
     assert capsys.readouterr().err.splitlines() == [
-        f"{tmp_path}/checkpoint-2: not taken: of another run",
-        f"{tmp_path}/checkpoint-3: not taken: the best one before it, checkpoint-2, is lost",
-        f"{tmp_path}/checkpoint-2: not taken: of another run",
+        f"{tmp_path}/checkpoint-2: skipped: it belongs to another run",
+        f"{tmp_path}/checkpoint-3: skipped: the best checkpoint before it, checkpoint-2, is missing",
+        f"{tmp_path}/checkpoint-2: skipped: it belongs to another run",
     ]
 
 
-def test_what_stays_is_chosen_by_step(tmp_path: Path) -> None:
+def test_pruning_keeps_the_newest_and_the_required_ones(tmp_path: Path) -> None:
     for step in (9, 10, 100, 20, 30):
         save(tmp_path, step)
     checkpoint.prune_checkpoints(tmp_path, {100, 9}, 3)
@@ -123,36 +119,36 @@ def test_what_stays_is_chosen_by_step(tmp_path: Path) -> None:
     for step, needed in ((110, 9), (120, 120)):
         save(tmp_path, step, needs=(needed,))
     checkpoint.prune_checkpoints(tmp_path, {120}, 2)
-    assert checkpoint.list_checkpoint_steps(tmp_path) == [120, 110, 9]  # 110 is of no use without its best
+    assert checkpoint.list_checkpoint_steps(tmp_path) == [120, 110, 9]  # 110 requires its best checkpoint
 
 
-@pytest.mark.parametrize("fault", [Killed(), OSError(28, "No space left on device")], ids=["kill", "full"])
-def test_a_fault_at_any_change_on_the_disk_leaves_the_one_before_whole(
-    tmp_path: Path, fault: BaseException, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [Killed(), OSError(28, "No space left on device")], ids=["kill", "full"])
+def test_a_failed_disk_change_keeps_the_previous_checkpoint_valid(
+    tmp_path: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At call n = 1, 2, 3 ... until a save completes."""
+    """Fails the disk change n = 1, 2, 3 ... until a save completes."""
     save(tmp_path, 1)
-    held, said = 0, []
+    failures, messages = 0, []
     while True:
         calls = 0
 
-        def before(what: str, path: Path, number: int = held + 1) -> None:
+        def fail(what: str, path: Path, number: int = failures + 1) -> None:
             nonlocal calls
             calls += 1
             if calls == number:
-                raise fault
+                raise error
 
-        monkeypatch.setattr(durable, "before", before)
+        monkeypatch.setattr(durable, "before_disk_change", fail)
         try:
             save(tmp_path, 2)
         except Killed:
             checkpoint.remove_partial_checkpoints(tmp_path)
         except DiskError as full:
-            said.append(str(full))
+            messages.append(str(full))
         else:
             break
-        monkeypatch.setattr(durable, "before", lambda *_: None)
-        # After the rename the new one is there, and whole: only its name may not have reached the disk yet.
+        monkeypatch.setattr(durable, "before_disk_change", lambda *_: None)
+        # After the rename the new one is complete; only its name may not be synced yet.
         found = checkpoint.find_newest_checkpoint(tmp_path, "r")
         assert found is not None
         assert found.step in (1, 2)
@@ -160,6 +156,6 @@ def test_a_fault_at_any_change_on_the_disk_leaves_the_one_before_whole(
         assert {one.name for one in tmp_path.iterdir()} <= {"checkpoint-1", "checkpoint-2"}
         if found.step == 2:
             durable.remove_folder(found.path)
-        held += 1
-    assert all(one.startswith(f"{tmp_path}/checkpoint-2: No space left on device (") for one in said)
-    assert held == 12  # a folder, four files written and synced, the folder, its name, its parent
+        failures += 1
+    assert all(one.startswith(f"{tmp_path}/checkpoint-2: No space left on device (") for one in messages)
+    assert failures == 12  # folder, write and sync of four files, sync of the folder, rename, sync of its parent

@@ -1,4 +1,4 @@
-"""What launchers leave in the environment: which process this is, and what is refused."""
+"""Tests of the rank and the world size that launchers set in the environment, and of rejected values."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SLURM = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "0",
          "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": "gpu[03-04]"}  # fmt: skip
 
 
-def refused(variables: dict[str, str]) -> str:
+def get_error(variables: dict[str, str]) -> str:
     with pytest.raises(UsageError) as caught:
         read_rank_info(variables)
     return str(caught.value)
 
 
-def test_only_a_number_above_one_is_several() -> None:
+def test_only_a_number_above_one_means_several_processes() -> None:
     assert (
         find_multiprocess_variables({"WORLD_SIZE": "1", "PMI_SIZE": "", "OMPI_COMM_WORLD_SIZE": "0", "LOCAL_RANK": "3"})
         == {}
@@ -36,7 +36,7 @@ def test_only_a_number_above_one_is_several() -> None:
     assert find_multiprocess_variables({"WORLD_SIZE": "many"}) == {"WORLD_SIZE": "many"}  # Accelerate would fail on it
 
 
-def test_the_place_is_what_torchrun_or_slurm_says() -> None:
+def test_the_rank_is_read_from_torchrun_or_slurm() -> None:
     assert read_rank_info({}) is None
     assert read_rank_info(TORCHRUN | SLURM) == RankInfo(1, 4, 1, "node1", 29500)
     assert read_rank_info(SLURM) == RankInfo(1, 2, 0, "gpu03", 20_000 + 77 * 16)
@@ -48,42 +48,42 @@ def test_a_batch_script_of_slurm_is_one_process() -> None:
     assert read_rank_info({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_JOB_ID": "77"}) is None
 
 
-def test_a_launcher_that_does_not_say_which_process_this_is_is_refused() -> None:
-    assert refused({"WORLD_SIZE": "2"}) == (
+def test_a_launcher_without_a_rank_is_rejected() -> None:
+    assert get_error({"WORLD_SIZE": "2"}) == (
         "started as several processes (WORLD_SIZE=2) without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT; "
         "start it with --processes, torchrun or srun, or unset WORLD_SIZE"
     )
-    assert refused({"OMPI_COMM_WORLD_SIZE": "2"}) == (
+    assert get_error({"OMPI_COMM_WORLD_SIZE": "2"}) == (
         "started as several processes (OMPI_COMM_WORLD_SIZE=2); "
         "start it with --processes, torchrun or srun, or unset OMPI_COMM_WORLD_SIZE"
     )
-    assert refused(TORCHRUN | {"WORLD_SIZE": "many"}).startswith(
+    assert get_error(TORCHRUN | {"WORLD_SIZE": "many"}).startswith(
         "started as several processes, and not all are numbers: RANK=1, WORLD_SIZE=many"
     )
 
 
-def test_variables_that_are_half_set_are_named() -> None:
-    mend = "start it with srun, or unset SLURM_STEP_NUM_TASKS"
+def test_incomplete_variables_are_named() -> None:
+    fix = "start it with srun, or unset SLURM_STEP_NUM_TASKS"
     what = (
         "started as several tasks of Slurm (SLURM_STEP_NUM_TASKS=2, SLURM_LOCALID=0, SLURM_JOB_ID=0, SLURM_STEP_ID=0)"
     )
-    assert refused({"SLURM_STEP_NUM_TASKS": "2"}) == f"{what} without a number in SLURM_PROCID; {mend}"
-    said = refused(SLURM | {"SLURM_STEP_NUM_TASKS": "two"})
-    assert said.endswith(f" without a number in SLURM_STEP_NUM_TASKS; {mend}")
-    assert " without a number in MASTER_PORT; " in refused(SLURM | {"MASTER_PORT": "http"})
-    assert refused(TORCHRUN | {"RANK": "7"}).startswith("started as rank 7 of 4 processes; they are counted from 0; ")
+    assert get_error({"SLURM_STEP_NUM_TASKS": "2"}) == f"{what} without a number in SLURM_PROCID; {fix}"
+    message = get_error(SLURM | {"SLURM_STEP_NUM_TASKS": "two"})
+    assert message.endswith(f" without a number in SLURM_STEP_NUM_TASKS; {fix}")
+    assert " without a number in MASTER_PORT; " in get_error(SLURM | {"MASTER_PORT": "http"})
+    assert get_error(TORCHRUN | {"RANK": "7"}).startswith("started as rank 7 of 4 processes; they are counted from 0; ")
 
 
 @pytest.mark.parametrize(
     ("nodes", "host"),
     [("gpu[03-07,11],cpu1", "gpu03"), ("a1,a2", "a1"), ("one", "one"), ("n[1,5]-x", "n1-x"), ("10.0.0.1", "10.0.0.1")],
 )
-def test_the_first_machine_of_a_slurm_list(nodes: str, host: str) -> None:
+def test_the_first_host_of_a_slurm_list(nodes: str, host: str) -> None:
     assert parse_first_host(nodes) == host
 
 
 @pytest.mark.parametrize(
-    ("places", "sentence"),
+    ("grid", "message"),
     [
         (ProcessGrid(0), "--processes 0: at least 1"),
         (ProcessGrid(2, 0), "--machines 0: at least 1"),
@@ -91,27 +91,27 @@ def test_the_first_machine_of_a_slurm_list(nodes: str, host: str) -> None:
         (ProcessGrid(2, 2), "--machines without --main-address; name the machine of --rank 0, as HOST or HOST:PORT"),
     ],
 )
-def test_numbers_that_do_not_go_together_are_refused(places: ProcessGrid, sentence: str) -> None:
+def test_contradicting_numbers_are_rejected(grid: ProcessGrid, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        places.validate()
-    assert str(caught.value) == sentence
+        grid.validate()
+    assert str(caught.value) == message
 
 
-def test_where_the_first_machine_listens() -> None:
+def test_the_address_of_the_first_machine() -> None:
     assert ProcessGrid().resolve_main_address() == ("127.0.0.1", 29_500)
     assert ProcessGrid(main_address="node1").resolve_main_address() == ("node1", 29_500)
     assert ProcessGrid(main_address="node1:7").resolve_main_address() == ("node1", 7)
 
 
-def test_who_starts_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_which_process_launches_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*TORCHRUN, *SLURM):
         monkeypatch.delenv(name, raising=False)
     assert not ProcessGrid().should_launch()
     assert ProcessGrid(2).should_launch()
     for name, value in SLURM.items():
         monkeypatch.setenv(name, value)
-    assert ProcessGrid(4, 2, 1, "gpu03").should_launch()  # one task a machine
-    assert not ProcessGrid(2).should_launch()  # a task a process
+    assert ProcessGrid(4, 2, 1, "gpu03").should_launch()  # one task on each machine
+    assert not ProcessGrid(2).should_launch()  # one task for each process
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
     assert not ProcessGrid(4).should_launch()
@@ -119,5 +119,5 @@ def test_who_starts_others(monkeypatch: pytest.MonkeyPatch) -> None:
         ProcessGrid(3).should_launch()
     assert str(caught.value) == (
         "--processes and --machines ask for 3, and a launcher has started 4; "
-        "leave them out beside torchrun, accelerate launch or srun"
+        "leave them out with torchrun, accelerate launch or srun"
     )

@@ -1,4 +1,4 @@
-"""run.json: begun, read, sealed; whole or not at all; and no token in it."""
+"""Tests of run.json: begun, read, sealed and resumed; written atomically; without secrets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(own_folder: Path) -> None:
     RUN.mkdir()
 
 
-def refused(kind: type[LlmkitError]) -> str:
+def get_error(kind: type[LlmkitError]) -> str:
     with pytest.raises(kind) as caught:
         manifest.read_manifest(RUN)
     return str(caught.value)
@@ -60,7 +60,7 @@ def test_begin_read_seal() -> None:
     }
 
 
-def test_the_recipes_own_fingerprint_is_kept() -> None:
+def test_a_given_recipe_hash_is_kept() -> None:
     manifest.begin_manifest(RUN, "text", FACTS | {"recipe_sha256": "abc"})
     assert manifest.read_manifest(RUN)["recipe_sha256"] == "abc"
 
@@ -79,7 +79,7 @@ def test_no_token_of_the_command_line_is_written(monkeypatch: pytest.MonkeyPatch
     ]
 
 
-def test_a_run_that_goes_on_names_the_command_that_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_records_the_typed_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(
         distributed.COMMAND_VARIABLE, json.dumps(["llmkit", "train", "--resume", "run", "--processes", "2"])
     )
@@ -90,24 +90,24 @@ def test_a_run_that_goes_on_names_the_command_that_was_typed(monkeypatch: pytest
     assert about["argv"] == about["resumed"][0]["argv"] == ["llmkit", "train", "--resume", "run", "--processes", "2"]
 
 
-def test_names_that_are_no_utf8_are_written_and_read() -> None:
+def test_names_that_are_not_utf8_are_written_and_read() -> None:
     manifest.begin_manifest(RUN, "train: caf\udce9.csv", FACTS | {"name": "caf\udce9 评论"})
     assert manifest.read_manifest(RUN)["name"] == "caf\udce9 评论"
 
 
 @pytest.mark.parametrize(
-    ("text", "sentence"),
+    ("text", "message"),
     [
-        ("{", "run/run.json: damaged: no JSON; run again in another folder"),
-        (b"\xff", "run/run.json: damaged: no JSON; run again in another folder"),
-        ("[]", "run/run.json: damaged: no manifest of a run; run again in another folder"),
-        ('{"schema": 1}', "run/run.json: damaged: no manifest of a run; run again in another folder"),
+        ("{", "run/run.json: damaged: not valid JSON; run again in another folder"),
+        (b"\xff", "run/run.json: damaged: not valid JSON; run again in another folder"),
+        ("[]", "run/run.json: damaged: not the manifest of a run; run again in another folder"),
+        ('{"schema": 1}', "run/run.json: damaged: not the manifest of a run; run again in another folder"),
         ('{"schema": 2, "sealed": null}', "run/run.json: of another version of llmkit; this one reads schema 1"),
     ],
 )
-def test_a_damaged_or_foreign_manifest_is_refused(text: str | bytes, sentence: str) -> None:
+def test_a_damaged_or_foreign_manifest_is_rejected(text: str | bytes, message: str) -> None:
     (RUN / "run.json").write_bytes(text if isinstance(text, bytes) else text.encode())
-    assert refused(DataError) == sentence
+    assert get_error(DataError) == message
 
 
 @pytest.mark.parametrize(
@@ -117,33 +117,35 @@ def test_a_damaged_or_foreign_manifest_is_refused(text: str | bytes, sentence: s
         ({"data": ...}, "data is missing"),
         ({"precision": ...}, "precision is missing"),
         ({"recipe": {}, "given": {}, "id": ...}, "id is missing"),
-        ({"data": {}}, "data is no list"),
+        ({"data": {}}, "data is not a list"),
         ({"data": [{"name": "r.csv"}]}, "data lists something without name and sha256"),
         ({"data": [3]}, "data lists something without name and sha256"),
-        ({"recipe": 3}, "recipe is no object"),
-        ({"given": None}, "given is no object"),
-        ({"versions": []}, "versions is no object"),
-        ({"id": 3}, "id is no text"),
-        ({"outputs": "x"}, "outputs is no object"),
-        ({"model": "x"}, "model is no object"),
-        ({"resumed": {}}, "resumed is no list"),
+        ({"recipe": 3}, "recipe is not an object"),
+        ({"given": None}, "given is not an object"),
+        ({"versions": []}, "versions is not an object"),
+        ({"id": 3}, "id is not a string"),
+        ({"outputs": "x"}, "outputs is not an object"),
+        ({"model": "x"}, "model is not an object"),
+        ({"resumed": {}}, "resumed is not a list"),
     ],
 )
-def test_a_manifest_that_lacks_a_part_is_refused_by_its_name(change: dict[str, Any], what: str) -> None:
+def test_an_incomplete_manifest_is_rejected_with_the_field(change: dict[str, Any], what: str) -> None:
     manifest.begin_manifest(RUN, "", FACTS)
     about = json.loads((RUN / "run.json").read_text(encoding="utf-8")) | change
     kept = {key: value for key, value in about.items() if value is not ...}
     (RUN / "run.json").write_text(json.dumps(kept), encoding="utf-8")
-    assert refused(DataError) == f"run/run.json: damaged: {what}; run again in another folder"
+    assert get_error(DataError) == f"run/run.json: damaged: {what}; run again in another folder"
 
 
-def test_a_folder_without_one_is_no_run() -> None:
+def test_a_folder_without_a_manifest_is_not_a_run() -> None:
     from llmkit.errors import MissingInputError
 
-    assert refused(MissingInputError) == "run: no run folder: no run.json in it; name a folder that a run has made"
+    assert (
+        get_error(MissingInputError) == "run: not a run folder: it has no run.json; name a folder that a run has made"
+    )
 
 
-def test_a_file_is_written_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_written_atomically(monkeypatch: pytest.MonkeyPatch) -> None:
     manifest.write_text_file(RUN / "a.txt", "first\r\n")
 
     def full(_: int) -> None:
@@ -158,13 +160,13 @@ def test_a_file_is_written_whole_or_not_at_all(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_json_holds_no_number_that_is_none(value: Any) -> None:
+def test_json_rejects_nan_and_infinity(value: Any) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         manifest.write_json_file(RUN / "a.json", {"value": value})
     assert not (RUN / "a.json").exists()
 
 
-def test_tree_hashes_name_every_file_and_nothing_where_there_is_none() -> None:
+def test_tree_hashes_cover_every_file() -> None:
     Path("run/b/c").mkdir(parents=True)
     Path("run/b/c/评").write_bytes(b"1")
     Path("run/a").write_bytes(b"2")

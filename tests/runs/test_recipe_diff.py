@@ -1,4 +1,4 @@
-"""What is asked of a run against what it was begun with."""
+"""Tests of the comparison between the requested recipe and that of an unfinished run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmkit.runs import recipe_diff
 
 
 @pytest.mark.parametrize("section", ["train.hf", "data.columns", "model.config"])
-def test_a_section_without_keys_is_no_key(section: str) -> None:
+def test_an_empty_section_is_not_a_key(section: str) -> None:
     def recipe(inner: dict[str, Any]) -> dict[str, Any]:
         first, second = section.split(".")
         return {first: {second: inner, "other": 1}}
@@ -22,8 +22,8 @@ def test_a_section_without_keys_is_no_key(section: str) -> None:
     assert recipe_diff.diff_recipes(recipe({}), {section.split(".")[0]: {"other": 1}}) == []
 
 
-def test_a_tracker_may_be_added_to_a_run_that_had_none() -> None:
-    found = recipe_diff.diff_recipes({"train": {"hf": {}}}, {"train": {"hf": {"report_to": "tensorboard"}}})
-    recipe_diff.check_recipe_diff(Path("run"), found, ["train.hf.report_to"])
+def test_a_tracker_may_be_added_on_resume() -> None:
+    diff = recipe_diff.diff_recipes({"train": {"hf": {}}}, {"train": {"hf": {"report_to": "tensorboard"}}})
+    recipe_diff.check_recipe_diff(Path("run"), diff, ["train.hf.report_to"])
     with pytest.raises(OutputError, match=r"or allow it with --allow-change train\.hf\.report_to\n"):
-        recipe_diff.check_recipe_diff(Path("run"), found, [])
+        recipe_diff.check_recipe_diff(Path("run"), diff, [])

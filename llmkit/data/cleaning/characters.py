@@ -1,4 +1,4 @@
-"""Characters that no reader sees, broken ones, and the many ways to spell one: functions str -> str."""
+"""Removes invisible characters, repairs wrongly decoded ones and normalizes the rest: functions str -> str."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import regex
 
 UnicodeForm = Literal["NFC", "NFKC"]
 
-PLAIN_ASCII = regex.compile(r"[\t\n\r\x20-\x7e]*+")  # most English texts: nothing to look for
-PAGE_BREAKS = regex.compile(r"[\x0b\x0c\x1c-\x1e]")  # they part words, so a line end stays
-# Cf that is seen or spells words (Arabic signs of numbers, the Mongolian vowel separator ...) is not in here.
+PLAIN_ASCII = regex.compile(r"[\t\n\r\x20-\x7e]*+")  # most English texts: nothing to remove
+PAGE_BREAKS = regex.compile(r"[\x0b\x0c\x1c-\x1e]")  # they separate words, so they become a line end
+# Format characters (Cf) that are visible or part of words (Arabic number signs, the Mongolian vowel separator ...) are
+# left out.
 UNSEEN_CHARACTERS = r"\x00-\x08\x0e-\x1b\x1f\x7f-\x9f\u00ad\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\p{Cs}"
 DIRECTION_MARKS = r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
 RIGHT_TO_LEFT = regex.compile(r"[\p{Bidi_Class=R}\p{Bidi_Class=AL}]")
@@ -21,14 +22,14 @@ SCRIPTS_WITHOUT_JOINERS = (
 )
 PICTOGRAPH = r"\p{Extended_Pictographic}"
 ZERO_WIDTH_SPACE_SCRIPTS = r"\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}\p{Javanese}\p{Balinese}"
-# Each alternative takes out what stands where it means nothing:
+# Each alternative matches characters where they have no meaning:
 INVISIBLE_PATTERN = (
     rf"[{UNSEEN_CHARACTERS}\p{{Noncharacter_Code_Point}}]"
-    # zero-width space: between letters of scripts without spaces it parts words
+    # zero-width spaces, except between letters of scripts without spaces, where they separate words
     rf"|(?<![{ZERO_WIDTH_SPACE_SCRIPTS}])\u200b|\u200b(?![{ZERO_WIDTH_SPACE_SCRIPTS}])"
-    # joiners: within emoji sequences, and after letters and marks of scripts that join (Arabic, Indic ...)
+    # joiners, except in emoji sequences and after letters and marks of scripts that join (Arabic, Indic ...)
     rf"|(?V1)(?<![[\p{{L}}\p{{M}}]--[{SCRIPTS_WITHOUT_JOINERS}]])(?<![{PICTOGRAPH}\p{{Emoji_Modifier}}\ufe0f](?=\u200d{PICTOGRAPH}))[\u200c\u200d]"
-    # tags: only in the flags of England, Scotland and Wales
+    # tags, except in the flags of England, Scotland and Wales
     r"|(?<!\U0001F3F4[\U000E0020-\U000E007F]*)[\U000E0001\U000E0020-\U000E007F]"
 )
 INVISIBLE_CHARACTER = regex.compile(rf"(?V1){INVISIBLE_PATTERN.replace('(?V1)', '')}")
@@ -38,14 +39,13 @@ ANY_LINE_END = regex.compile(r"\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 BLANK_RUN = regex.compile(r"[\t\p{Zs}]+")
 SPACES_AROUND_LINE_END = regex.compile(r" *+\n *+")
 EMPTY_LINE_RUN = regex.compile(r"\n{3,}")
-EVERYTHING = regex.compile(r"(?s).*")
 
 
 def remove_control_characters(text: str) -> str:
-    """`text` without control and invisible characters.
+    """Remove control and invisible characters.
 
-    Joiners stay in emoji and in the scripts that spell with them, marks of direction where a letter runs from right to
-    left, a zero-width space where it parts words of a script without spaces.
+    Kept are joiners in emoji and in scripts that need them, direction marks in texts with right-to-left letters, and
+    zero-width spaces between words of scripts without spaces.
     """
     if PLAIN_ASCII.fullmatch(text):
         return text
@@ -54,7 +54,7 @@ def remove_control_characters(text: str) -> str:
 
 
 def fix_mojibake(text: str) -> str:
-    """`text` with wrongly decoded characters put right (`schÃ¶n` is `schön`), by ftfy; quotes and widths stay."""
+    """Repair wrongly decoded characters (`schÃ¶n` becomes `schön`) with ftfy; quotes and widths stay."""
     if text.isascii() and "\x1b" not in text:
         return text
     from ftfy import fix_text
@@ -64,7 +64,7 @@ def fix_mojibake(text: str) -> str:
 
 @cache
 def build_ftfy_config() -> Any:
-    """Of all that ftfy can do: what is broken. The rest is taste, or a step of its own."""
+    """Configure ftfy to repair wrong decoding only; other changes are a matter of taste or have their own step."""
     from ftfy import TextFixerConfig
 
     return TextFixerConfig(
@@ -79,12 +79,12 @@ def build_ftfy_config() -> Any:
 
 
 def normalize_unicode(text: str, form: UnicodeForm) -> str:
-    """`text` in a Unicode form: NFC changes no sign, NFKC makes compatible ones alike (`ﬁ` `Ａ` `①`)."""
+    """Normalize to a Unicode form: NFC keeps every character, NFKC also replaces compatibility forms (`ﬁ` `Ａ` `①`)."""
     return text if text.isascii() else unicodedata.normalize(form, text)
 
 
 def normalize_whitespace(text: str) -> str:
-    """`text` with one kind of line end and of space, no runs of them, none at the ends; one empty line at most."""
+    """Unify line ends and spaces, remove runs and outer white space, and keep at most one empty line in a row."""
     text = ANY_LINE_END.sub("\n", text)
     text = BLANK_RUN.sub(" ", text)
     text = SPACES_AROUND_LINE_END.sub("\n", text)
@@ -92,5 +92,5 @@ def normalize_whitespace(text: str) -> str:
 
 
 def lowercase_text(text: str) -> str:
-    """`text` in lower case."""
+    """Return the text in lower case."""
     return text.lower()

@@ -1,4 +1,4 @@
-"""What each step did: counted while the documents pass, with a few of those that went as examples."""
+"""Counts the changes of each cleaning step, with examples of dropped documents, and builds report.json."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from llmkit.errors import DataError
 
 MADE_BY = "llmkit data clean"
 CLEANING_REPORT_SCHEMA = 1
-MAX_STEP_EXAMPLES = 3  # a step
-EXAMPLE_CHARS = 60  # characters of an example
+MAX_STEP_EXAMPLES = 3
+EXAMPLE_CHARS = 60
 REPORTED_LIBRARIES = ("llmkit", "selectolax", "ftfy", "regex", "datasketch")
 
 
 @dataclass
 class StepCounts:
-    """What one step did, and where first. `removed` counts characters; below 0 where it added more than it took."""
+    """The effect of one step with its first locations. `removed` counts characters and is negative if it added more."""
 
     changed: int = 0
     removed: int = 0
@@ -33,7 +33,7 @@ class StepCounts:
 
 @dataclass
 class CleaningCounts:
-    """What happened to all documents so far."""
+    """The counts of all documents cleaned so far."""
 
     steps: dict[str, StepCounts]
     read: int = 0
@@ -41,34 +41,35 @@ class CleaningCounts:
     characters_read: int = 0
     characters_kept: int = 0
 
-    def add(self, document: Document, done: CleanedDocument) -> None:
+    def add(self, document: Document, cleaned: CleanedDocument) -> None:
         """Count one document."""
         self.read += 1
         self.characters_read += len(document.text)
-        for name, characters in done.removed.items():
+        for name, characters in cleaned.removed.items():
             step = self.steps[name]
             step.changed += 1
             step.removed += characters
             if len(step.changed_in) < MAX_STEP_EXAMPLES:
                 step.changed_in.append(format_document_location(document))
-        if done.dropped is None:
+        if cleaned.dropped is None:
             self.kept += 1
-            self.characters_kept += len(done.text)
+            self.characters_kept += len(cleaned.text)
             return
-        step = self.steps[done.dropped]
+        step = self.steps[cleaned.dropped]
         step.dropped += 1
         if len(step.examples) < MAX_STEP_EXAMPLES:
-            begins = " ".join(done.text[: 4 * EXAMPLE_CHARS].split())[:EXAMPLE_CHARS]
-            step.examples.append({"source": format_document_location(document), "why": done.reason, "text": begins})
+            beginning = " ".join(cleaned.text[: 4 * EXAMPLE_CHARS].split())[:EXAMPLE_CHARS]
+            source = format_document_location(document)
+            step.examples.append({"source": source, "why": cleaned.reason, "text": beginning})
 
 
 def format_document_location(document: Document) -> str:
-    """Where a document comes from."""
+    """Format the file and line of a document."""
     return f"{document.name}:{document.number}"
 
 
 def check_documents_left(counts: CleaningCounts) -> None:
-    """Raise DataError where no document is left: it says which step dropped what."""
+    """Raise DataError, with the steps that dropped the documents, if no document is left."""
     if counts.kept:
         return
     if not counts.read:
@@ -80,19 +81,19 @@ def check_documents_left(counts: CleaningCounts) -> None:
         for name, step in dropped.items()
         for one in step.examples
     ]
-    mend = "loosen that step, or leave it out"
-    raise DataError(f"nothing is left of {pluralize(counts.read, 'document')}: dropped were {by}", mend, places)
+    what = f"no text left: {pluralize(counts.read, 'document')} dropped, {by}"
+    raise DataError(what, "loosen that step, or leave it out", places)
 
 
 def build_cleaning_report(
-    counts: CleaningCounts, sources: list[str], reading: Mapping[str, Any], told: CleaningSettings
+    counts: CleaningCounts, sources: list[str], read_options: Mapping[str, Any], settings: CleaningSettings
 ) -> dict[str, Any]:
-    """The record of report.json. Nothing in it depends on the machine, the time or the number of workers."""
+    """Build report.json, which does not depend on the machine, the time or the number of workers."""
     return {
         "made_by": MADE_BY,
         "schema": CLEANING_REPORT_SCHEMA,
         "sources": sources,
-        "options": {**reading, **describe_settings(told)},
+        "options": {**read_options, **describe_settings(settings)},
         "documents": {"read": counts.read, "kept": counts.kept},
         "characters": {"read": counts.characters_read, "kept": counts.characters_kept},
         "steps": [
@@ -111,15 +112,15 @@ def build_cleaning_report(
     }
 
 
-def describe_settings(told: CleaningSettings) -> dict[str, Any]:
-    """What the steps were told, as JSON holds it."""
+def describe_settings(settings: CleaningSettings) -> dict[str, Any]:
+    """Convert the settings of the steps to JSON values."""
     return {
-        "steps": list(told.steps),
-        "form": told.form,
-        "chars": list(told.chars),
-        "words": list(told.words),
-        "script": list(told.script),
-        "script_share": told.script_share,
-        "near": told.near,
-        "stop_words": sorted(told.stop_words),
+        "steps": list(settings.steps),
+        "form": settings.form,
+        "chars": list(settings.chars),
+        "words": list(settings.words),
+        "script": list(settings.script),
+        "script_share": settings.script_share,
+        "near": settings.near,
+        "stop_words": sorted(settings.stop_words),
     }

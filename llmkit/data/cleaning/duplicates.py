@@ -1,7 +1,7 @@
-"""Equal and similar texts: marks that a worker takes of one document, and the one place that compares them.
+"""Finds equal and similar documents: workers compute a hash and a MinHash signature, one index compares them.
 
-Similar means a Jaccard similarity of five words in a row (characters where a script has no spaces), as MinHash
-estimates it from 128 numbers; datasketch makes the signatures and says how to band them.
+Similarity is the Jaccard similarity of 5-word shingles (characters in scripts without spaces), which MinHash estimates
+from 128 numbers; datasketch computes the signatures and chooses the bands of the LSH index.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ NEAR_THRESHOLD = 0.8
 SHINGLE_SIZE = 5
 NUM_PERM = 128
 MINHASH_SCHEME = "affine32"
-BYTES_PER_DOCUMENT = 2600  # bytes that are remembered of one
-MINHASH_BATCH = 4096  # numbers, each of which datasketch permutes 128 times: of a book at once that were a gigabyte
-# What is too much is found out when two signatures are compared; what the bands miss is never seen.
-LSH_WEIGHTS = (0.1, 0.9)  # of finding too much and too little
+BYTES_PER_DOCUMENT = 2600  # memory of the index for one document
+MINHASH_BATCH = 4096  # shingles at once: datasketch permutes each 128 times, a gigabyte for a whole book
+# Weights of false positives and false negatives: the comparison of signatures removes the former, the latter are lost.
+LSH_WEIGHTS = (0.1, 0.9)
 HASH_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 def hash_normalized_text(text: str) -> bytes:
-    """16 bytes that two documents share when they are the same text: equal after case, space and composition."""
+    """Hash the text to 16 bytes, equal for texts that differ only by case, space or Unicode composition."""
     return blake2b(normalize_text(text).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def compute_minhash(text: str) -> bytes:
-    """The MinHash signature of `text` (128 numbers of 4 bytes), empty where it has fewer than five words."""
-    found = split_word_units(normalize_text(text))
-    if len(found) < SHINGLE_SIZE:
+    """Compute the MinHash signature (128 numbers of 4 bytes), empty for texts with fewer than five words."""
+    units = split_word_units(normalize_text(text))
+    if len(units) < SHINGLE_SIZE:
         return b""
     from datasketch import MinHash
 
     sketch = MinHash(NUM_PERM, hashfunc=int, permutations=get_permutations(), scheme=MINHASH_SCHEME)
-    numbers = np.unique(hash_shingles(found)).tolist()
+    numbers = np.unique(hash_shingles(units)).tolist()
     for i in range(0, len(numbers), MINHASH_BATCH):
         sketch.update_batch(numbers[i : i + MINHASH_BATCH])
     return sketch.hashvalues.tobytes()
 
 
-def hash_shingles(found: list[str]) -> Any:
-    """A number of 32 bits for each five units in a row."""
-    numbers = np.fromiter((crc32(unit.encode("utf-8", "surrogatepass")) for unit in found), np.uint64, len(found))
-    rows = len(found) - SHINGLE_SIZE + 1
+def hash_shingles(units: list[str]) -> Any:
+    """Hash every five consecutive units to a number of 32 bits."""
+    numbers = np.fromiter((crc32(unit.encode("utf-8", "surrogatepass")) for unit in units), np.uint64, len(units))
+    rows = len(units) - SHINGLE_SIZE + 1
     mixed = np.zeros(rows, np.uint64)
     for i in range(SHINGLE_SIZE):
         mixed = (mixed + numbers[i : i + rows] + np.uint64(1)) * HASH_MULTIPLIER
@@ -65,60 +65,61 @@ def hash_shingles(found: list[str]) -> Any:
 
 @cache
 def get_permutations() -> Any:
-    """Those of a fresh sketch; making them anew for each text would cost more than the text."""
+    """Return the permutations of a new MinHash; computing them for each text would cost more than the text."""
     from datasketch import MinHash
 
     return MinHash(NUM_PERM, scheme=MINHASH_SCHEME).permutations
 
 
 class DuplicateIndex:
-    """The documents that were kept so far, in their order: the first of several stays.
+    """An index of the documents kept so far: the first of several equal or similar ones is kept.
 
-    In memory: about 100 bytes a document for equal texts, 2 to 3 kB for similar ones (the index of datasketch takes 3.4
-    kB without the signatures). Raises OutOfMemoryError before there is no room left.
+    Memory: about 100 bytes a document for equal texts, 2 to 3 kB for similar ones (the index of datasketch needs 3.4 kB
+    without the signatures). Raises OutOfMemoryError before the memory is used up.
     """
 
-    def __init__(self, near: float, equal: bool, similar: bool) -> None:
+    def __init__(self, threshold: float, equal: bool, similar: bool) -> None:
         self.equal = equal
         self.digests: set[bytes] = set()
-        self.threshold = near
-        self.bands, self.rows = choose_bands(near) if similar else (0, 0)
+        self.threshold = threshold
+        self.bands, self.rows = choose_bands(threshold) if similar else (0, 0)
         self.tables: list[dict[int, int | tuple[int, ...]]] = [{} for _ in range(self.bands)]
         self.signatures = np.zeros((0, NUM_PERM), np.uint32)
         self.locations = DocumentLocations()
 
     def match_or_add(self, digest: bytes, signature: bytes, document: Document) -> tuple[str | None, str]:
-        """The step that drops the document and why; (None, "") for one that stays and is remembered."""
+        """Return the step that drops the document and the reason, or add it to the index and return (None, "")."""
         if self.equal and digest in self.digests:
             return "duplicates", "the same text came before"
         if signature and self.bands:
-            marks = [
-                hash(signature[i : i + 4 * self.rows]) for i in range(0, 4 * self.bands * self.rows, 4 * self.rows)
-            ]
+            size = 4 * self.rows  # bytes of a band
+            band_hashes = [hash(signature[i : i + size]) for i in range(0, self.bands * size, size)]
             numbers = np.frombuffer(signature, np.uint32)
-            if like := self.find_most_similar(marks, numbers):
-                place, share = like
-                return "near", f"similarity {share:.2f} to {place}"
-            self.add(marks, numbers, document)
+            if match := self.find_most_similar(band_hashes, numbers):
+                location, similarity = match
+                return "near", f"similarity {similarity:.2f} to {location}"
+            self.add(band_hashes, numbers, document)
         if self.equal:
             self.digests.add(digest)
         return None, ""
 
-    def find_most_similar(self, marks: list[int], numbers: Any) -> tuple[str, float] | None:
-        """The kept document most like the one of this signature, and the share that is alike; None below `near`."""
-        rivals: set[int] = set()
-        for table, mark in zip(self.tables, marks, strict=True):
-            found = table.get(mark, ())
-            rivals.update(found if isinstance(found, tuple) else (found,))
-        if not rivals:
+    def find_most_similar(self, band_hashes: list[int], numbers: Any) -> tuple[str, float] | None:
+        """Return location and similarity of the most similar document, or None if it is below the threshold."""
+        candidates: set[int] = set()
+        for table, band_hash in zip(self.tables, band_hashes, strict=True):
+            matches = table.get(band_hash, ())
+            candidates.update(matches if isinstance(matches, tuple) else (matches,))
+        if not candidates:
             return None
-        ordered = sorted(rivals)
-        shares = (self.signatures[ordered] == numbers).mean(axis=1)
-        best = int(shares.argmax())
-        return (self.locations[ordered[best]], float(shares[best])) if shares[best] >= self.threshold else None
+        ordered = sorted(candidates)
+        similarities = (self.signatures[ordered] == numbers).mean(axis=1)
+        best = int(similarities.argmax())
+        if similarities[best] < self.threshold:
+            return None
+        return self.locations[ordered[best]], float(similarities[best])
 
-    def add(self, marks: list[int], numbers: Any, document: Document) -> None:
-        """Compare later documents with this one."""
+    def add(self, band_hashes: list[int], numbers: Any, document: Document) -> None:
+        """Add a document to the index."""
         number = len(self.locations)
         if number == len(self.signatures):
             more = np.zeros((max(1024, number // 2), NUM_PERM), np.uint32)
@@ -126,14 +127,14 @@ class DuplicateIndex:
             self.signatures = np.concatenate([self.signatures, more])
         self.signatures[number] = numbers
         self.locations.add(document)
-        for table, mark in zip(self.tables, marks, strict=True):
-            others = table.setdefault(mark, number)
+        for table, band_hash in zip(self.tables, band_hashes, strict=True):
+            others = table.setdefault(band_hash, number)
             if others is not number:
-                table[mark] = (*(others if isinstance(others, tuple) else (others,)), number)
+                table[band_hash] = (*(others if isinstance(others, tuple) else (others,)), number)
 
 
 def check_index_memory(documents: int, more: int) -> None:
-    """Raise OutOfMemoryError where so many more documents cannot be remembered."""
+    """Raise OutOfMemoryError if the index cannot grow by `more` documents."""
     needed = more * BYTES_PER_DOCUMENT + documents * NUM_PERM * 4  # the signatures are copied
     if needed > (free := psutil.virtual_memory().available):
         what = f"near duplicates of more than {documents:,} documents need {needed / 1e9:.1f} GB more memory"
@@ -141,7 +142,7 @@ def check_index_memory(documents: int, more: int) -> None:
 
 
 class DocumentLocations:
-    """Where documents come from, in 12 bytes each."""
+    """The files and lines of documents, in 12 bytes each."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -154,16 +155,16 @@ class DocumentLocations:
         return f"{self.names[self.files[i]]}:{self.numbers[i]}"
 
     def add(self, document: Document) -> None:
-        """Remember one more."""
+        """Append the location of a document."""
         if not self.names or self.names[-1] != document.name:
             self.names.append(document.name)
         self.files.append(len(self.names) - 1)
         self.numbers.append(document.number)
 
 
-def choose_bands(near: float) -> tuple[int, int]:
-    """How many bands of how many numbers of a signature: two texts meet that agree in one whole band."""
+def choose_bands(threshold: float) -> tuple[int, int]:
+    """Choose the number of LSH bands and their rows; texts that agree in a whole band are compared."""
     from datasketch import MinHashLSH
 
-    index = MinHashLSH(threshold=near, num_perm=NUM_PERM, weights=LSH_WEIGHTS)
+    index = MinHashLSH(threshold=threshold, num_perm=NUM_PERM, weights=LSH_WEIGHTS)
     return index.b, index.r

@@ -1,4 +1,4 @@
-"""HTML to text. What is no HTML keeps its every `<`: `2 < 3`, `<3`, `vector<int>`."""
+"""Converts HTML to text and leaves every other `<` alone: `2 < 3`, `<3`, `vector<int>`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SVG_ELEMENTS = frozenset(
 )
 KNOWN_ELEMENTS = BLOCK_ELEMENTS | INLINE_ELEMENTS | SVG_ELEMENTS
 HIDDEN_ELEMENTS = frozenset({"script", "style", "template", "noscript", "iframe", "svg"})
-# Unclosed, these swallow all that follows.
+# Without their end tag these would include all text that follows.
 RAW_TEXT_ELEMENTS = frozenset({"script", "style", "textarea", "title", "iframe", "noscript"})
 
 HTML_PAGE = regex.compile(
@@ -41,17 +41,17 @@ HTML_TAG = regex.compile(r"""<(/?)([a-zA-Z][a-zA-Z0-9-]*+)((?:[\s/]++(?:[^<>"']|
 LESS_THAN = regex.compile("<")
 COMMENT_START = "<!--"
 HTML_ENTITY = regex.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
-REPEATED_AMPERSAND = regex.compile(r"&(?:(?:amp|AMP|#0*+38|#[xX]0*+26);)+")  # `&amp;amp;lt;`: escaped over and over
+REPEATED_AMPERSAND = regex.compile(r"&(?:(?:amp|AMP|#0*+38|#[xX]0*+26);)+")  # `&amp;amp;lt;`: escaped more than once
 SPACE_RUN = regex.compile(r"[ \t\n\r\f]+")
-MAX_PASSES = 10  # a text that shows markup as an example is markup again; only one made for it needs more passes
+MAX_PASSES = 10  # markup shown as an example becomes markup after one pass; only contrived texts need more passes
 
 
 def strip_html(text: str) -> str:
-    """`text` without tags, scripts, styles and entities; block elements end lines, as a browser shows them.
+    """Remove tags, scripts and styles and decode entities; block elements end lines, as in a browser.
 
-    A text is taken for HTML when it is a page, or when a known element is opened and closed in it, or a line broken
-    with <br>. Outside pages everything that is no whole tag of a known element stays. Markup that a page shows as an
-    example goes too: what is cleaned holds none.
+    A text counts as HTML if it is a page, or has a known element with start and end tag, or a <br>. Outside pages
+    everything except complete tags of known elements stays. Markup that a page shows as an example is removed too, so
+    cleaned text has none.
     """
     for _ in range(MAX_PASSES):
         before = text
@@ -65,13 +65,13 @@ def strip_html(text: str) -> str:
 
 
 def decode_entity(entity: regex.Match[str]) -> str:
-    """The character of an entity; what is none stays."""
+    """Return the character of an entity, or the text itself if it is not an entity."""
     name = entity[0][1:]
     return html.unescape(entity[0]) if name[0] == "#" or name in html.entities.html5 else entity[0]
 
 
 def is_html(text: str) -> bool:
-    """Whether `text` is meant as HTML."""
+    """Return whether the text is HTML."""
     if HTML_PAGE.match(text):
         return True
     opened: set[str] = set()
@@ -85,7 +85,7 @@ def is_html(text: str) -> bool:
 
 
 def parse_html(text: str) -> str:
-    """The text of HTML. Line ends of the source count only where it has no blocks: then it was written as text."""
+    """Extract the text of HTML. Line ends of the source are kept only in HTML without block elements."""
     from selectolax.lexbor import LexborHTMLParser
 
     page = HTML_PAGE.match(text) is not None
@@ -95,25 +95,26 @@ def parse_html(text: str) -> str:
 
 
 def escape_stray_less_than(text: str) -> str:
-    """`text` with `&lt;` for each `<` that begins no tag of a known element, and no comment."""
+    """Escape each `<` that does not begin a comment or a tag of a known element."""
     known = KNOWN_ELEMENTS | {name for slash, name, _ in HTML_TAG.findall(text) if slash and "-" in name}
     lowered = text.lower()
     last_comment = text.rfind("-->")
 
-    def shield(found: regex.Match[str]) -> str:
-        at = found.start()
-        if text.startswith(COMMENT_START, at):
-            return "<" if at < last_comment else "&lt;"
-        tag = HTML_TAG.match(text, at)
+    def escape(match: regex.Match[str]) -> str:
+        position = match.start()
+        if text.startswith(COMMENT_START, position):
+            return "<" if position < last_comment else "&lt;"
+        tag = HTML_TAG.match(text, position)
         name = tag[2].lower() if tag else ""
-        swallows = tag is not None and not tag[1] and name in RAW_TEXT_ELEMENTS and lowered.find(f"</{name}", at) < 0
-        return "<" if (name in known or (tag and tag[2] in known)) and not swallows else "&lt;"
+        is_raw_start = tag is not None and not tag[1] and name in RAW_TEXT_ELEMENTS
+        is_unclosed = is_raw_start and lowered.find(f"</{name}", position) < 0
+        return "<" if (name in known or (tag and tag[2] in known)) and not is_unclosed else "&lt;"
 
-    return LESS_THAN.sub(shield, text)
+    return LESS_THAN.sub(escape, text)
 
 
 def iterate_html_text(root: Any, blocks: bool) -> Iterator[str]:
-    """The texts below `root` in order, with a line end where a block begins or ends and at each <br>."""
+    """Yield the texts below `root` in order, "" where a block begins or ends, and a line end at each <br>."""
     node, pre = root, 0
     while node is not None:
         tag = node.tag
@@ -123,19 +124,19 @@ def iterate_html_text(root: Any, blocks: bool) -> Iterator[str]:
         elif tag == "br":
             yield "\n"
         elif tag in BLOCK_ELEMENTS:
-            yield ""  # a border: see joined
+            yield ""  # a block boundary: see join_html_text
             pre += tag == "pre"
         elif tag in ("td", "th"):
             yield " "
-        below = None if tag in HIDDEN_ELEMENTS else node.first_child
-        if below is not None:
-            node = below
+        child = None if tag in HIDDEN_ELEMENTS else node.first_child
+        if child is not None:
+            node = child
             continue
         while node is not None:
             if node.tag in BLOCK_ELEMENTS:
                 yield ""
                 pre -= node.tag == "pre"
-            if node.mem_id == root.mem_id:  # == writes both out as HTML
+            if node.mem_id == root.mem_id:  # == would serialize both nodes to HTML
                 return
             if node.next is not None:
                 node = node.next
@@ -144,7 +145,7 @@ def iterate_html_text(root: Any, blocks: bool) -> Iterator[str]:
 
 
 def join_html_text(parts: Iterator[str]) -> str:
-    """One text: at a border a line ends that has not ended yet."""
+    """Join the texts; a block boundary ends the current line unless it has ended already."""
     lines: list[str] = []
     ended = True
     for part in parts:
@@ -154,7 +155,7 @@ def join_html_text(parts: Iterator[str]) -> str:
                 lines.append("\n")
             ended = True
         elif not (ended and part.isspace() and "\n" not in part):
-            # The line that <br> has ended need not end again in the source.
+            # After <br> the line end of the source does not end the line again.
             lines.append(part)
             ended = part.endswith("\n")
     return "".join(lines).strip()

@@ -1,4 +1,4 @@
-"""The steps in the order in which they run: one table, and the walk of one document through it."""
+"""The table of cleaning steps in the order in which they run, and their application to one document."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import NamedTuple
 from llmkit.data.cleaning import characters, duplicates, filters, markup, words
 from llmkit.errors import UsageError, suggest_spelling
 
-DROPPED_TEXT_CHARS = 300  # characters that come back of a text that is dropped
-MAX_ROUNDS = 10  # a step may make work for one before it; a text settles in two or three rounds
+DROPPED_TEXT_CHARS = 300  # characters of a dropped text that a worker returns
+MAX_ROUNDS = 10  # a step may make an earlier one necessary again; two or three rounds are usual
 
 
 @dataclass(frozen=True)
 class CleaningSettings:
-    """What the steps are told. A range is (least, most), each None where it is open."""
+    """The settings of the steps. A range is (minimum, maximum), with None for no limit."""
 
     steps: tuple[str, ...]
     form: characters.UnicodeForm = "NFC"
@@ -37,15 +37,15 @@ class ChangeStep(NamedTuple):
 
 
 class FilterStep(NamedTuple):
-    """A step that says why a document goes, or None."""
+    """A step that returns the reason to drop a document, or None."""
 
     name: str
     description: str
     apply: Callable[[str, CleaningSettings], str | None]
 
 
-# What a step may leave undone for another decides the order: ftfy reads control characters of C1 as what they were
-# meant to be before they go; whitespace comes last, since every removal may leave some.
+# The order matters: ftfy decodes C1 control characters before they are removed, and whitespace comes last because every
+# removal may leave some.
 CHANGE_STEPS = (
     ChangeStep("html", "HTML to text: tags, scripts, styles and entities", lambda text, _: markup.strip_html(text)),
     ChangeStep(
@@ -54,9 +54,11 @@ CHANGE_STEPS = (
     ChangeStep(
         "control", "control and invisible characters", lambda text, _: characters.remove_control_characters(text)
     ),
-    ChangeStep("form", "one Unicode form", lambda text, told: characters.normalize_unicode(text, told.form)),
+    ChangeStep("form", "one Unicode form", lambda text, settings: characters.normalize_unicode(text, settings.form)),
     ChangeStep("lowercase", "lower case", lambda text, _: characters.lowercase_text(text), default=False),
-    ChangeStep("stopwords", "stop words", lambda text, told: words.remove_words(text, told.stop_words), default=False),
+    ChangeStep(
+        "stopwords", "stop words", lambda text, settings: words.remove_words(text, settings.stop_words), default=False
+    ),
     ChangeStep("punctuation", "punctuation", lambda text, _: words.remove_punctuation(text), default=False),
     ChangeStep(
         "whitespace", "runs of spaces and of empty lines", lambda text, _: characters.normalize_whitespace(text)
@@ -67,17 +69,17 @@ FILTER_STEPS = (
     FilterStep(
         "chars",
         "too few or too many characters",
-        lambda text, told: filters.reject_by_length(len(text), *told.chars, "character"),
+        lambda text, settings: filters.reject_by_length(len(text), *settings.chars, "character"),
     ),
     FilterStep(
         "words",
         "too few or too many words",
-        lambda text, told: filters.reject_by_length(len(filters.split_word_units(text)), *told.words, "word"),
+        lambda text, settings: filters.reject_by_length(len(filters.split_word_units(text)), *settings.words, "word"),
     ),
     FilterStep(
         "script",
         "letters of other scripts",
-        lambda text, told: filters.reject_by_script(text, told.script, told.script_share),
+        lambda text, settings: filters.reject_by_script(text, settings.script, settings.script_share),
     ),
 )
 DUPLICATE_STEPS = (("duplicates", "the same text as one before"), ("near", "nearly the same text as one before"))
@@ -91,58 +93,55 @@ SWITCHABLE_STEPS = tuple(name for name in STEP_NAMES if name != "empty" and name
 def choose_steps(
     only: Sequence[str], skip: Sequence[str], also: Sequence[str], needed: Sequence[str]
 ) -> tuple[str, ...]:
-    """The names of the steps to run, in the table's order. `needed` are those that another option asks for.
+    """Return the names of the steps to run, in the order of the table. `needed`: steps that another option needs.
 
-    Raises UsageError for a name that is none, or whose own option says it.
+    Raises UsageError for an unknown step and for a step that is controlled by its own option.
     """
     for flag, names in (("--only", only), ("--skip", skip), ("--also", also)):
         for name in names:
             if name not in SWITCHABLE_STEPS:
-                mend = (
-                    f"{OPTION_BY_STEP[name]} says it"
-                    if name in OPTION_BY_STEP
-                    else suggest_spelling(name, SWITCHABLE_STEPS)
-                )
-                raise UsageError(f"{flag} {name}: no step to switch", mend)
-    wanted = {*(only or DEFAULT_STEPS), *also, *needed, "empty"} - set(skip)
-    return tuple(name for name in STEP_NAMES if name in wanted)
+                own_option = OPTION_BY_STEP.get(name)
+                fix = f"use {own_option} instead" if own_option else suggest_spelling(name, SWITCHABLE_STEPS)
+                raise UsageError(f"{flag} {name}: not a step that can be switched", fix)
+    selected = {*(only or DEFAULT_STEPS), *also, *needed, "empty"} - set(skip)
+    return tuple(name for name in STEP_NAMES if name in selected)
 
 
 class CleanedDocument(NamedTuple):
-    """What became of one document. `removed`: the characters that each step took (below 0 where it added some)."""
+    """The result of cleaning one document. `removed`: characters removed by each step, negative if it added some."""
 
     text: str
     removed: dict[str, int]
-    dropped: str | None = None  # the step
+    dropped: str | None = None  # the name of the step that dropped it
     reason: str = ""
-    digest: bytes = b""  # the same for the same text
-    signature: bytes = b""  # alike for texts that are alike
+    digest: bytes = b""  # equal for equal texts
+    signature: bytes = b""  # MinHash: similar for similar texts
 
 
-def clean_document(text: str, told: CleaningSettings) -> CleanedDocument:
-    """One document after all steps but the comparison with others, for which it is given its marks."""
-    text, removed = apply_changes(text, told)
+def clean_document(text: str, settings: CleaningSettings) -> CleanedDocument:
+    """Apply all steps to one document, except the comparison with others, for which its hashes are computed."""
+    text, removed = apply_changes(text, settings)
     for step in FILTER_STEPS:
-        if step.name in told.steps and (why := step.apply(text, told)):
-            return CleanedDocument(text[:DROPPED_TEXT_CHARS], removed, step.name, why)
-    digest = duplicates.hash_normalized_text(text) if "duplicates" in told.steps else b""
-    signature = duplicates.compute_minhash(text) if "near" in told.steps else b""
+        if step.name in settings.steps and (reason := step.apply(text, settings)):
+            return CleanedDocument(text[:DROPPED_TEXT_CHARS], removed, step.name, reason)
+    digest = duplicates.hash_normalized_text(text) if "duplicates" in settings.steps else b""
+    signature = duplicates.compute_minhash(text) if "near" in settings.steps else b""
     return CleanedDocument(text, removed, digest=digest, signature=signature)
 
 
-def apply_changes(text: str, told: CleaningSettings) -> tuple[str, dict[str, int]]:
-    """`text` after the changes, walked through until none has anything to do, and what each step removed."""
+def apply_changes(text: str, settings: CleaningSettings) -> tuple[str, dict[str, int]]:
+    """Apply the change steps until the text is stable; return it with the number of characters each step removed."""
     removed: dict[str, int] = {}
-    settled: dict[str, str] = {}
+    unchanged_by: dict[str, str] = {}  # the last text that each step has processed
     for _ in range(MAX_ROUNDS):
-        begun = text
+        before = text
         for step in CHANGE_STEPS:
-            if step.name not in told.steps or settled.get(step.name) == text:
+            if step.name not in settings.steps or unchanged_by.get(step.name) == text:
                 continue
-            after = step.apply(text, told)
+            after = step.apply(text, settings)
             if after != text:
                 removed[step.name] = removed.get(step.name, 0) + len(text) - len(after)
-            settled[step.name] = text = after
-        if text == begun:
+            unchanged_by[step.name] = text = after
+        if text == before:
             break
     return text, removed

@@ -1,4 +1,4 @@
-"""The documents of a corpus, one at a time: what does not fit into memory is never held whole.
+"""Reads the documents of a corpus one at a time, so that a corpus larger than memory can be used.
 
 A document is a line, a block of lines between blank ones, or a file; in tables and JSON lines it is a row.
 """
@@ -27,15 +27,15 @@ from llmkit.errors import DataError, suggest_spelling
 
 DocumentUnit = Literal["line", "block", "file"]
 TextColumns = str | Sequence[str] | None
-TEXT_SUFFIXES = (".txt", ".text", ".md", ".html", ".htm")  # files of lines, whatever the lines hold
-HTML_SUFFIXES = (".html", ".htm")  # a line of one is no document, and tags go from line to line
+TEXT_SUFFIXES = (".txt", ".text", ".md", ".html", ".htm")  # read as lines of text, whatever a line contains
+HTML_SUFFIXES = (".html", ".htm")  # always one document a file, because tags span lines
 TABLE_SUFFIXES = (*DELIMITED_FORMATS, ".jsonl", ".ndjson", ".json", ".parquet")
-LINE_NUMBERED_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab")  # tables whose rows have lines
-COLLECT_BATCH = 10_000  # documents that are held twice
+LINE_NUMBERED_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab")  # tables whose rows have line numbers
+COLLECT_BATCH = 10_000  # documents that are in memory twice while they are copied into an Arrow array
 
 
 class Document(NamedTuple):
-    """One text of a corpus, and where it begins: the file as the user named it, and the 1-based line, or row."""
+    """One text of a corpus and its origin: the file as the user named it and the 1-based line or row it begins at."""
 
     text: str
     name: str
@@ -50,63 +50,68 @@ def read_documents(
     options: ReadOptions = ReadOptions(),  # noqa: B008
     split_role: str = "train",
 ) -> Iterator[Document]:
-    """Each document of `source`, in the order of the files' names and lines; blank ones are none.
+    """Yield the non-blank documents of `source` in the order of file names and lines.
 
     source: a text file (also .gz), a table (.jsonl, .parquet, .csv ...), a folder of such files at any depth, a
-    folder of `save_to_disk`, `pkg://PACKAGE/PATH`, a Hub id, or a list of these. `unit` says what a document of a text
-    file is, `column` where a table holds its texts (default: the one that is called as texts are); of several columns
-    each cell is a document. Text files, JSON lines and Parquet are read piece by piece. Raises DataError and
-    MissingInputError as `read` does, when it comes to the place.
+    folder of `save_to_disk`, `pkg://PACKAGE/PATH`, a Hub id, or a list of these.
+    unit: the unit of text files that makes a document.
+    column: the text column of tables (default: the one with a usual name for texts); with several columns each cell is
+    a document.
+    Text files, JSON lines and Parquet are read incrementally. Raises DataError and MissingInputError like `read_rows`,
+    but only when the iterator reaches the mistake.
     """
     columns = [column] if isinstance(column, str) else list(dict.fromkeys(column or ()))
     for one in list_corpus_sources(source):
         name, path = str(one), resolve_path(str(one))
         if not path.exists() and can_be_hub_id(name):
             yield from read_row_documents(hub.read_hub_dataset(name, split_role), columns, options)
-        elif path.is_dir() and hub.SAVED_DATASET_FILES.intersection(found.name for found in path.iterdir()):
+        elif path.is_dir() and hub.SAVED_DATASET_FILES.intersection(inside.name for inside in path.iterdir()):
             yield from read_row_documents(hub.read_saved_dataset(path, name, split_role), columns, options)
         else:
-            for part in expand_path(name, path):
-                yield from read_file_documents(part, unit, columns, options)
+            for file in expand_path(name, path):
+                yield from read_file_documents(file, unit, columns, options)
 
 
-def collect_documents(found: Iterable[Document], column: str, name: str) -> Rows:
-    """The documents as rows of one column, in memory. Raises DataError where there are none, `name` says of what."""
+def collect_documents(documents: Iterable[Document], column: str, name: str) -> Rows:
+    """Collect the documents in memory as rows of one column.
+
+    Raises DataError, with `name` as the source, if there are no documents.
+    """
     import pyarrow as pa
 
-    parts, numbers, files = [], array("q"), array("q")
+    chunks, numbers, files = [], array("q"), array("q")
     names: dict[str, int] = {}
-    rest = iter(found)
-    while some := list(islice(rest, COLLECT_BATCH)):
-        parts.append(pa.array([one.text for one in some], pa.large_string()))
-        numbers.extend(one.number for one in some)
-        files.extend(names.setdefault(one.name, len(names)) for one in some)
-    if not parts:
+    remaining = iter(documents)
+    while batch := list(islice(remaining, COLLECT_BATCH)):
+        chunks.append(pa.array([document.text for document in batch], pa.large_string()))
+        numbers.extend(document.number for document in batch)
+        files.extend(names.setdefault(document.name, len(names)) for document in batch)
+    if not chunks:
         raise DataError(f"{name}: no text in it", "name a file with texts")
-    lines, places = (np.frombuffer(one, dtype=np.int64) for one in (numbers, files))
-    by_row = frozenset(
-        one
-        for one in names
-        if get_format_suffix(Path(one)) in (*TABLE_SUFFIXES, "") and not one.endswith(LINE_NUMBERED_SUFFIXES)
+    lines, file_index = (np.frombuffer(values, dtype=np.int64) for values in (numbers, files))
+    row_numbered = frozenset(
+        file
+        for file in names
+        if get_format_suffix(Path(file)) in (*TABLE_SUFFIXES, "") and not file.endswith(LINE_NUMBERED_SUFFIXES)
     )
-    table = pa.table({column: pa.chunked_array(parts)})
-    return Rows(table, {column: "text"}, tuple(names), places, lines, by_row)
+    table = pa.table({column: pa.chunked_array(chunks)})
+    return Rows(table, {column: "text"}, tuple(names), file_index, lines, row_numbered)
 
 
 def list_corpus_sources(source: RowSource) -> Sequence[str | Path]:
-    """The sources in a source. Raises DataError for a mapping: its labels would be lost."""
+    """Flatten nested lists of sources. Raises DataError for a mapping, because its labels would be lost."""
     if isinstance(source, Mapping):
-        raise DataError("a corpus is named by a mapping label: file", "write a list of files")
+        raise DataError("a corpus cannot be a mapping of label to file", "write a list of files")
     if isinstance(source, (str, Path)):
         source = [source]
-    found = [inner for one in source for inner in ([one] if isinstance(one, (str, Path)) else list_corpus_sources(one))]
-    if not found or "" in map(str, found):
+    sources = [leaf for one in source for leaf in ([one] if isinstance(one, (str, Path)) else list_corpus_sources(one))]
+    if not sources or "" in map(str, sources):
         raise DataError("no data is named", "name a file")
-    return found
+    return sources
 
 
 def expand_path(name: str, path: Path) -> list[CorpusFile]:
-    """The files that a name stands for: itself, or all that can be read in the folder, at any depth, sorted."""
+    """List the files of a path: the file itself, or all readable files of the folder at any depth, sorted."""
     if not path.is_dir():
         if not path.is_file():
             raise make_missing_error(name, path)
@@ -114,28 +119,23 @@ def expand_path(name: str, path: Path) -> list[CorpusFile]:
             known = f"{' '.join((*TEXT_SUFFIXES, *TABLE_SUFFIXES))}, also as .gz"
             raise DataError(f"{name}: the ending '{get_format_suffix(path)}' names no known format", f"known: {known}")
         return [CorpusFile(name, path)]
-    inside = sorted(
-        found for found in path.rglob("*") if found.is_file() and not is_hidden_path(found.relative_to(path))
-    )
-    inside = [found for found in inside if not is_cleaning_report(found)]
-    readable = [found for found in inside if get_format_suffix(found) in (*TEXT_SUFFIXES, *TABLE_SUFFIXES)]
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not is_hidden_path(file.relative_to(path)))
+    files = [file for file in files if not is_cleaning_report(file)]
+    readable = [file for file in files if get_format_suffix(file) in (*TEXT_SUFFIXES, *TABLE_SUFFIXES)]
     if not readable:
-        holds = (
-            f"it holds {join_names([found.relative_to(path).as_posix() for found in inside])}" if inside else "empty"
-        )
-        raise DataError(
-            f"{name}: a folder without a text in it: {holds}", f"known: {' '.join((*TEXT_SUFFIXES, *TABLE_SUFFIXES))}"
-        )
-    return [CorpusFile(f"{name.rstrip('/')}/{found.relative_to(path).as_posix()}", found) for found in readable]
+        content = f"it holds {join_names([file.relative_to(path).as_posix() for file in files])}" if files else "empty"
+        known = f"known: {' '.join((*TEXT_SUFFIXES, *TABLE_SUFFIXES))}"
+        raise DataError(f"{name}: a folder without a text in it: {content}", known)
+    return [CorpusFile(f"{name.rstrip('/')}/{file.relative_to(path).as_posix()}", file) for file in readable]
 
 
 def is_hidden_path(path: Path) -> bool:
-    """Whether the file, or a folder above it, is out of sight."""
+    """Return whether the file or a folder above it is hidden."""
     return any(part.startswith((".", "__")) for part in path.parts)
 
 
 def is_cleaning_report(path: Path) -> bool:
-    """Whether the file tells of the texts beside it, as `data clean` leaves one."""
+    """Return whether the file is a report of `data clean` on the texts of the same folder."""
     if path.name != "report.json":
         return False
     with path.open("rb") as file:
@@ -143,77 +143,76 @@ def is_cleaning_report(path: Path) -> bool:
 
 
 def get_format_suffix(path: Path) -> str:
-    """What says the format: the last ending, or the one before .gz."""
+    """Return the suffix that names the file format: the last one, or the one before .gz."""
     last = path.suffix.lower()
     return path.with_suffix("").suffix.lower() if last == GZIP_SUFFIX else last
 
 
 def read_file_documents(
-    part: CorpusFile, unit: DocumentUnit, columns: Sequence[str], options: ReadOptions
+    file: CorpusFile, unit: DocumentUnit, columns: Sequence[str], options: ReadOptions
 ) -> Iterator[Document]:
-    """The documents of one file."""
-    kind = get_format_suffix(part.path)
-    if kind in TEXT_SUFFIXES:
-        yield from read_line_documents(
-            read_numbered_lines(part, options.encoding), part.name, "file" if kind in HTML_SUFFIXES else unit
-        )
-    elif kind in (".jsonl", ".ndjson"):
-        yield from read_json_documents(part, columns, options)
-    elif kind == ".parquet":
-        yield from read_parquet_documents(part, columns, options)
-    else:  # small formats, or such as cannot be cut: read whole
-        data, inner = decompress_file(part.path, part.name)
-        decoded, faults = try_decode_text(data, part.name, options.encoding)
-        raise_errors(faults)
-        if inner in DELIMITED_FORMATS:
-            yield from read_row_documents(
-                read_delimited(decoded, part.name, *DELIMITED_FORMATS[inner], options), columns, options
-            )
-        elif inner == ".json":
-            yield from read_row_documents(read_json(decoded, part.name, array=True), columns, options)
+    """Yield the documents of one file."""
+    suffix = get_format_suffix(file.path)
+    if suffix in TEXT_SUFFIXES:
+        lines = read_numbered_lines(file, options.encoding)
+        yield from read_line_documents(lines, file.name, "file" if suffix in HTML_SUFFIXES else unit)
+    elif suffix in (".jsonl", ".ndjson"):
+        yield from read_json_documents(file, columns, options)
+    elif suffix == ".parquet":
+        yield from read_parquet_documents(file, columns, options)
+    else:  # small formats, or formats that cannot be read incrementally
+        data, suffix = decompress_file(file.path, file.name)
+        text, errors = try_decode_text(data, file.name, options.encoding)
+        raise_errors(errors)
+        if suffix in DELIMITED_FORMATS:
+            rows = read_delimited(text, file.name, *DELIMITED_FORMATS[suffix], options)
+            yield from read_row_documents(rows, columns, options)
+        elif suffix == ".json":
+            yield from read_row_documents(read_json(text, file.name, array=True), columns, options)
         else:
-            yield from read_line_documents(enumerate(decoded.split("\n"), start=1), part.name, unit)
+            yield from read_line_documents(enumerate(text.split("\n"), start=1), file.name, unit)
 
 
 def read_line_documents(lines: Iterable[tuple[int, str]], name: str, unit: DocumentUnit) -> Iterator[Document]:
-    """The documents of numbered lines."""
-    held: list[str] = []
+    """Yield the documents of numbered lines."""
+    block: list[str] = []
     first = 0
     for number, line in lines:
         blank = not line.strip()
         if unit == "line" and not blank:
             yield Document(line, name, number)
-        elif unit != "line" and not (blank and not held):
+        elif unit != "line" and not (blank and not block):
             if blank and unit == "block":
-                yield Document("\n".join(held), name, first)
-                held = []
+                yield Document("\n".join(block), name, first)
+                block = []
             else:
-                first = first if held else number
-                held.append(line)
-    if any(line.strip() for line in held):
-        yield Document("\n".join(held).rstrip("\n"), name, first)
+                first = first if block else number
+                block.append(line)
+    if any(line.strip() for line in block):
+        yield Document("\n".join(block).rstrip("\n"), name, first)
 
 
-def read_json_documents(part: CorpusFile, columns: Sequence[str], options: ReadOptions) -> Iterator[Document]:
-    """A document for each object of a file of JSON lines, and each of the columns."""
-    faults: list[RowError] = []
-    for number, row in parse_json_lines(read_numbered_lines(part, options.encoding), part.name, faults):
-        columns = columns or [find_text_column(list(row), part.name)]
-        where = f"{part.name}:{number}"
+def read_json_documents(file: CorpusFile, columns: Sequence[str], options: ReadOptions) -> Iterator[Document]:
+    """Yield one document for each object of a JSON lines file and each column."""
+    errors: list[RowError] = []
+    for number, row in parse_json_lines(read_numbered_lines(file, options.encoding), file.name, errors):
+        columns = columns or [find_text_column(list(row), file.name)]
+        location = f"{file.name}:{number}"
         for column in columns:
             text = row.get(column)
             if text is None:
-                raise DataError(f"{where}: no '{column}'", "write it in every row, or name another column with --text")
+                fix = "write it in every row, or name another column with --text"
+                raise DataError(f"{location}: no '{column}'", fix)
             if isinstance(text, RawJson):
-                mend = "name the column of the texts with --text"
-                raise DataError(f"{where}: '{column}' is {text[:40]}, not text", mend)
-            if has_text(text, where, column, options):
-                yield Document(text, part.name, number)
-    raise_errors(faults)
+                fix = "name the column of the texts with --text"
+                raise DataError(f"{location}: '{column}' is {text[:40]}, not text", fix)
+            if has_text(text, location, column, options):
+                yield Document(text, file.name, number)
+    raise_errors(errors)
 
 
 def read_parquet_documents(part: CorpusFile, columns: Sequence[str], options: ReadOptions) -> Iterator[Document]:
-    """A document for each row of a Parquet file, and each of the columns."""
+    """Yield one document for each row of a Parquet file and each column."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -226,52 +225,56 @@ def read_parquet_documents(part: CorpusFile, columns: Sequence[str], options: Re
                 cells = [batch.column(batch.schema.names.index(column)).to_pylist() for column in columns]
                 for texts in zip(*cells, strict=True):
                     number += 1
-                    where = f"{part.name}: row {number}"
+                    location = f"{part.name}: row {number}"
                     for column, text in zip(columns, texts, strict=True):
                         if not isinstance(text, str):
-                            raise DataError(f"{where}: '{column}' is {str(text)[:40]}, not text", "name another --text")
-                        if has_text(text, where, column, options):
+                            fix = "name another column with --text"
+                            raise DataError(f"{location}: '{column}' is {str(text)[:40]}, not text", fix)
+                        if has_text(text, location, column, options):
                             yield Document(text, part.name, number)
-    except (pa.ArrowException, OSError) as fault:
-        detail = str(fault).strip().splitlines()[0].rstrip(".")
-        raise DataError(f"{part.name}: not a readable Parquet file: {detail}", "write it again") from fault
+    except (pa.ArrowException, OSError) as error:
+        detail = str(error).strip().splitlines()[0].rstrip(".")
+        raise DataError(f"{part.name}: not a readable Parquet file: {detail}", "write it again") from error
 
 
 def read_row_documents(rows: Rows, columns: Sequence[str], options: ReadOptions) -> Iterator[Document]:
-    """A document for each row of a table in memory, and each of the columns."""
+    """Yield one document for each row of a table in memory and each column."""
     columns = columns or [find_text_column(rows.columns, rows.name)]
     check_columns_exist(columns, rows.columns, rows.name)
     for i, cells in enumerate(zip(*map(rows.texts, columns), strict=True)):
-        where = rows.location(i)
+        location = rows.location(i)
         for column, text in zip(columns, cells, strict=True):
             if rows.formats[column] != "text" and not text.startswith('"'):
-                raise DataError(f"{where}: '{column}' is {text[:40]}, not text", "name another column with --text")
-            if has_text(text, where, column, options):
+                raise DataError(f"{location}: '{column}' is {text[:40]}, not text", "name another column with --text")
+            if has_text(text, location, column, options):
                 yield Document(text, rows.files[int(rows.file_index[i])], int(rows.lines[i]))
 
 
-def has_text(text: str, where: str, column: str, options: ReadOptions) -> bool:
-    """Whether there is anything in the text. Raises DataError for an empty one unless such rows are to be left out."""
+def has_text(text: str, location: str, column: str, options: ReadOptions) -> bool:
+    """Return whether the text is not blank. Raises DataError for a blank one unless `on_empty` skips such rows."""
     if text.strip():
         return True
     if options.on_empty == "error":
-        raise DataError(f"{where}: '{column}' is empty", "write it, or leave such rows out with data.on_empty=skip")
+        raise DataError(f"{location}: '{column}' is empty", "write it, or leave such rows out with data.on_empty=skip")
     return False
 
 
-def check_columns_exist(wanted: Sequence[str], columns: Sequence[str], name: str) -> None:
-    """Raise DataError for a column that is not there."""
-    for column in wanted:
+def check_columns_exist(requested: Sequence[str], columns: Sequence[str], name: str) -> None:
+    """Raise DataError for a requested column that is missing."""
+    for column in requested:
         if column not in columns:
             raise DataError(f"{name}: no column '{column}'", suggest_spelling(column, columns))
 
 
 def find_text_column(columns: Sequence[str], name: str) -> str:
-    """The column of the texts: the only one, or the only one of such a name."""
-    for names in ({"text"}, *COLUMN_SYNONYMS["text"]):
-        found = [column for column in columns if column.casefold() in names]
-        if len(found) == 1:
-            return found[0]
+    """Find the text column: the only column with a usual name for texts, or the only column.
+
+    Raises DataError if it is not unique.
+    """
+    for synonyms in ({"text"}, *COLUMN_SYNONYMS["text"]):
+        matches = [column for column in columns if column.casefold() in synonyms]
+        if len(matches) == 1:
+            return matches[0]
     if len(columns) == 1:
         return columns[0]
     raise DataError(f"{name}: which column holds the texts? It has {join_names(columns)}", "name one with --text")

@@ -1,6 +1,6 @@
-"""Which tokens are hidden, and behind what: a function of the numbers in `key` and of nothing else.
+"""Masks tokens for masked language modeling: a mask depends only on its seed, a sequence of integers.
 
-Source of the scheme: Devlin et al. 2019, doi:10.18653/v1/N19-1423, section 3.1.
+Source: Devlin et al. 2019, doi:10.18653/v1/N19-1423, section 3.1.
 """
 
 from __future__ import annotations
@@ -12,80 +12,83 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from llmkit.data.corpus.blocks import SpecialTokens
+from llmkit.data.corpus.blocks import IntArray, SpecialTokens
 
-Int64Array = NDArray[np.int64]
 TokenMask = NDArray[np.bool_]
 
-IGNORE_INDEX = -100  # the label of a token that is not asked for
+IGNORE_INDEX = -100  # the label of a token without loss, as in torch's cross_entropy
 
 
 @dataclass(frozen=True)
 class Masking:
-    """How much is hidden: `rate` of the tokens, of those `mask` behind the mask token and `random` behind another."""
+    """The masking rates: the share of tokens to predict, and how many of these become [MASK] or a random token."""
 
     mask_token_id: int
-    random_token_ids: Int64Array  # the ids that stand for text: what a random one is taken from
+    random_token_ids: IntArray  # ids to draw random tokens from: all that are not special
     mlm_probability: float = 0.15
     mask_replace_prob: float = 0.8
     random_replace_prob: float = 0.1
 
 
 def mask_tokens(
-    ids: Int64Array, special: TokenMask, key: Sequence[int], how: Masking, joined: TokenMask | None = None
-) -> tuple[Int64Array, Int64Array]:
-    """`ids` with some hidden, and the labels, both [n]: a label is the hidden id, or IGNORED.
+    ids: IntArray, special: TokenMask, seed: Sequence[int], masking: Masking, continues_word: TokenMask | None = None
+) -> tuple[IntArray, IntArray]:
+    """Return masked ids and labels, both [n]; a label is the original id of a selected token, else IGNORE_INDEX.
 
-    `special` tokens stay. Each other token is hidden with the chance `rate`; with `joined`, which says of a token that
-    it continues the word before it, each word is. At least one is hidden where there is any: a step must have a loss.
+    Special tokens are never selected. Every other token is selected with `mlm_probability`, or every whole word with
+    `continues_word`, which marks the tokens that continue the word before them. At least one token is selected unless
+    all are special, so that every step has a loss.
     """
-    chance = np.random.default_rng(list(key))
-    drawn, fate, others = (
-        chance.random(len(ids)),
-        chance.random(len(ids)),
-        chance.integers(len(how.random_token_ids), size=len(ids)),
+    rng = np.random.default_rng(list(seed))
+    selection, replacement, others = (
+        rng.random(len(ids)),
+        rng.random(len(ids)),
+        rng.integers(len(masking.random_token_ids), size=len(ids)),
     )
-    if joined is not None:
-        drawn = drawn[np.maximum(np.cumsum(~joined) - 1, 0)]  # one draw a word
-    drawn = np.where(special, 2.0, drawn)
-    chosen = drawn < how.mlm_probability
-    if not chosen.any() and not special.all():
-        chosen = drawn == drawn.min()
-    hidden = np.where(
-        fate < how.mask_replace_prob,
-        how.mask_token_id,
-        np.where(fate < how.mask_replace_prob + how.random_replace_prob, how.random_token_ids[others], ids),
+    if continues_word is not None:
+        selection = selection[np.maximum(np.cumsum(~continues_word) - 1, 0)]  # one draw a word
+    selection = np.where(special, 2.0, selection)
+    selected = selection < masking.mlm_probability
+    if not selected.any() and not special.all():
+        selected = selection == selection.min()
+    masked = np.where(
+        replacement < masking.mask_replace_prob,
+        masking.mask_token_id,
+        np.where(
+            replacement < masking.mask_replace_prob + masking.random_replace_prob, masking.random_token_ids[others], ids
+        ),
     )
-    return np.where(chosen, hidden, ids), np.where(chosen, ids, IGNORE_INDEX)
+    return np.where(selected, masked, ids), np.where(selected, ids, IGNORE_INDEX)
 
 
-def derive_content_seed(ids: Int64Array) -> list[int]:
-    """A key that follows from the tokens alone: the same text is masked alike in any order and in any file."""
+def derive_content_seed(ids: IntArray) -> list[int]:
+    """Derive a seed from the tokens alone: the same text gets the same mask in any order and any file."""
     digest = blake2b(np.ascontiguousarray(ids, dtype=np.int64).tobytes(), digest_size=16).digest()
     return np.frombuffer(digest, dtype=np.uint32).astype(int).tolist()
 
 
-def build_special_tokens_mask(frame: SpecialTokens, size: int) -> TokenMask:
-    """Which tokens of a piece of `size` are special ones."""
+def build_special_tokens_mask(special_tokens: SpecialTokens, size: int) -> TokenMask:
+    """Return which tokens of a chunk of `size` tokens are special."""
     flags = np.zeros(size, dtype=bool)
-    flags[: len(frame.prefix)] = True
-    flags[size - len(frame.suffix) :] = True
+    flags[: len(special_tokens.prefix)] = True
+    flags[size - len(special_tokens.suffix) :] = True
     return flags
 
 
 def mask_documents(
-    ids: Int64Array, ends: Int64Array, frame: SpecialTokens, how: Masking
-) -> tuple[Int64Array, Int64Array]:
-    """The tokens of documents that end at `ends` with some hidden, and the labels, both [T].
+    ids: IntArray, ends: IntArray, special_tokens: SpecialTokens, masking: Masking
+) -> tuple[IntArray, IntArray]:
+    """Mask documents with end offsets `ends` [documents]; return masked ids and labels, both [T].
 
-    Masks follow from whole documents, so that they are the same for models that cut them at other lengths.
+    The masks depend on whole documents, so they are the same for models that split documents at other lengths.
     """
-    hidden, labels = np.empty_like(ids), np.empty_like(ids)
+    masked, labels = np.empty_like(ids), np.empty_like(ids)
     begin = 0
     for end in ends.tolist():
-        whole = np.concatenate([frame.prefix, ids[begin:end], frame.suffix]).astype(np.int64)
-        both = mask_tokens(whole, build_special_tokens_mask(frame, len(whole)), derive_content_seed(whole), how)
-        inside = slice(len(frame.prefix), len(whole) - len(frame.suffix))
-        hidden[begin:end], labels[begin:end] = (part[inside] for part in both)
+        document = np.concatenate([special_tokens.prefix, ids[begin:end], special_tokens.suffix]).astype(np.int64)
+        special = build_special_tokens_mask(special_tokens, len(document))
+        both = mask_tokens(document, special, derive_content_seed(document), masking)
+        text = slice(len(special_tokens.prefix), len(document) - len(special_tokens.suffix))
+        masked[begin:end], labels[begin:end] = (part[text] for part in both)
         begin = end
-    return hidden, labels
+    return masked, labels

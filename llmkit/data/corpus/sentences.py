@@ -1,9 +1,9 @@
-"""Where the sentences of a text end, by a small rule that needs no download.
+"""Splits text into sentences by a small rule that needs no download.
 
-A sentence ends at a line break; after 。！？ and their like; and after . ! ? … with the quotes and brackets that close
-on them, before a Chinese or Japanese character, or before white space where the next word has a capital, a digit or no
-case. It does not end after an abbreviation, an initial (J. Smith) or dotted letters (e.g., U.S.): a sentence too long
-is the lesser mistake. A text without any capital ends its sentences at each such sign that stands before white space.
+A sentence ends at a line break; after 。！？ and similar marks; and after . ! ? … and closing quotes or brackets, if a
+Chinese or Japanese character follows, or white space and a word that starts with a capital, a digit or a letter without
+case. It does not end after an abbreviation, an initial (J. Smith) or dotted letters (e.g., U.S.): a sentence that is
+too long is the lesser mistake. In a text without capitals a sentence ends at each such mark before white space.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Iterator
 import regex
 
 CLOSING_MARKS = r"""[”’"'»）)\]」』】〉》]*+"""
-# Possessive, and a run of signs is tried from its beginning only: the time stays in proportion to the text.
+# Possessive quantifiers, and a run of marks is tried only from its beginning, keep the time linear in the text length.
 SENTENCE_END = regex.compile(
     rf"\n|[。！？｡]++{CLOSING_MARKS}|(?<![.!?…])[.!?…]++{CLOSING_MARKS}(?=[\p{{Han}}\p{{Hiragana}}\p{{Katakana}}])"
-    rf"|(?<![.!?…])(?P<sign>[.!?…]++){CLOSING_MARKS}(?=\s)"
+    rf"|(?<![.!?…])(?P<mark>[.!?…]++){CLOSING_MARKS}(?=\s)"
 )
 TRAILING_WORD = regex.compile(r"[\p{L}\p{M}\p{N}.’'-]+$")
 DOTTED_LETTERS = regex.compile(r"\p{L}|(?:\p{L}{1,2}\.)+\p{L}{1,2}")  # an initial, e.g, i.e, U.S, Ph.D
 SENTENCE_START = regex.compile(r"[^\p{L}\p{N}]*+(?:[\p{L}\p{N}--\p{Ll}]|$)", flags=regex.VERSION1)
 CONTEXT_CHARS = 40  # characters to look at on either side: longer than any abbreviation
-# A name, a number or more of the same follows these, not a sentence.
+# These are followed by a name, a number or more of the same sentence.
 ABBREVIATIONS = frozenset(
     """
     mr mrs ms dr prof st mt sen rep gov gen col lt capt sgt rev hon pres messrs vs cf al approx ca viz resp incl
@@ -33,42 +33,42 @@ NUMBER_ABBREVIATIONS = frozenset("no nos fig figs eq eqs eqn sec ch vol pp p art
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of `text` in order, without white space around them; none of them is empty."""
+    """Split the text into non-empty sentences, in order, without white space around them."""
     return [text[start:end] for start, end in find_sentence_spans(text)]
 
 
 def take_first_sentences(text: str, number: int) -> str:
-    """The first `number` sentences of `text`, as they stand in it."""
-    found = [span for span, _ in zip(find_sentence_spans(text), range(number), strict=False)]
-    return text[found[0][0] : found[-1][1]] if found else ""
+    """Return the beginning of `text` up to the end of its sentence `number`."""
+    spans = [span for span, _ in zip(find_sentence_spans(text), range(number), strict=False)]
+    return text[spans[0][0] : spans[-1][1]] if spans else ""
 
 
 def find_sentence_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Where each sentence begins and ends in `text`."""
+    """Yield the start and end offset of each sentence."""
     cased = any(map(str.isupper, text))
     start = 0
-    for found in SENTENCE_END.finditer(text):
-        if found["sign"] and not is_sentence_end(text, found.start(), found["sign"], found.end(), cased):
+    for match in SENTENCE_END.finditer(text):
+        if match["mark"] and not is_sentence_end(text, match.start(), match["mark"], match.end(), cased):
             continue
-        yield from trim_span(text, start, found.end())
-        start = found.end()
+        yield from trim_span(text, start, match.end())
+        start = match.end()
     yield from trim_span(text, start, len(text))
 
 
 def trim_span(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The same span without white space at its ends, nothing where it holds nothing else."""
+    """Yield the span without white space at its ends, or nothing if it is blank."""
     part = text[start:end]
     if part.strip():
         yield end - len(part.lstrip()), start + len(part.rstrip())
 
 
-def is_sentence_end(text: str, at: int, sign: str, after: int, cased: bool) -> bool:
-    """Whether a sentence ends with the sign at `at`; what follows it begins at `after`."""
-    following = text[after : after + CONTEXT_CHARS].lstrip()
+def is_sentence_end(text: str, position: int, mark: str, end: int, cased: bool) -> bool:
+    """Return whether a sentence ends with the mark at `position`; the text after mark and quotes starts at `end`."""
+    following = text[end : end + CONTEXT_CHARS].lstrip()
     if cased and not SENTENCE_START.match(following):
         return False
-    word = TRAILING_WORD.search(text[max(at - CONTEXT_CHARS, 0) : at])
-    if sign != "." or word is None:
+    word = TRAILING_WORD.search(text[max(position - CONTEXT_CHARS, 0) : position])
+    if mark != "." or word is None:
         return True
     last = word[0].lower().strip("'’-.")
     if last in NUMBER_ABBREVIATIONS:

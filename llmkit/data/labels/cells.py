@@ -1,4 +1,4 @@
-"""What a row may be answered with besides one class: several labels, or a number."""
+"""Parses label cells: lists of several labels, and numbers for regression."""
 
 from __future__ import annotations
 
@@ -17,147 +17,154 @@ from llmkit.errors import DataError, RecipeError
 PLAIN_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 DECIMAL_COMMA = re.compile(r"([+-]?(?:[0-9]{1,3}(?:\.[0-9]{3})+|[0-9]+)),([0-9]+)")
 THOUSANDS_SEPARATED = re.compile(r"[+-]?[0-9]{1,3}(?:[,_'\s][0-9]{3})+(?:\.[0-9]+)?")
-MAX_FLOAT32 = 3.4028234663852886e38  # of float32, which models compute in: beyond it every loss is infinite
-LIST_AS_TEXT = re.compile(r"""\[\s*(?:['"0-9+-][^\]]*)?\]""")  # what pandas makes of a list in a csv
+MAX_FLOAT32 = 3.4028234663852886e38  # models compute in float32: beyond it every loss is infinite
+LIST_AS_TEXT = re.compile(r"""\[\s*(?:['"0-9+-][^\]]*)?\]""")  # how pandas writes a list to a csv
 INVALID_LABEL_TYPES: dict[type, str] = {
     type(None): "null",
     list: "a list",
     dict: "an object",
     float: "NaN or an infinity",
 }
-LABEL_LIST_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)  # a float is then a word that JSON lacks
+# Numbers are decoded as text, so that only NaN and the infinities, which JSON does not have, become a float.
+LABEL_LIST_DECODER = json.JSONDecoder(parse_int=str, parse_float=str)
 
 
 class InvalidCell(NamedTuple):
-    """What is wrong with a cell, and its mend; none where that hangs on the other rows."""
+    """The mistake in a cell and its fix; the fix is empty if it depends on the other rows."""
 
     what: str
     fix: str
 
 
-def parse_label_sets(rows: Rows, separator: str = "|", word: str = "label") -> list[list[str]]:
-    """The labels of each row, in the file's order and spelling: of a JSON list, or of a text split at `separator`.
+def parse_label_sets(rows: Rows, separator: str = "|", field: str = "label") -> list[list[str]]:
+    """Parse the labels of each row from a JSON list, or from text split at `separator`; order and spelling are kept.
 
-    An empty text or list is no label at all; a label that is there twice comes twice. Raises DataError, all bad rows
-    counted, for a label that is empty or spaced from its separator, and for what is no label; RecipeError for an empty
-    separator.
+    An empty text or list means no label; a label that is written twice is returned twice. Raises DataError with all bad
+    rows for empty labels, labels with space next to the separator and cells of other types; RecipeError if `separator`
+    is empty.
     """
     if not separator:
-        raise RecipeError("classify.separator: empty", "write what stands between two labels")
-    own = rows.column_name(word)
-    is_json = rows.formats[own] == "json"
+        raise RecipeError("classify.separator: empty", "write the text between two labels")
+    column = rows.column_name(field)
+    is_json = rows.formats[column] == "json"
     sets: list[list[str]] = []
-    wrongs: list[tuple[int, InvalidCell]] = []
-    joints: set[str] = set()
-    for row, cell in enumerate(rows.texts(word)):
-        kind = get_cell_type(cell, is_json)
-        if kind == "text":
-            labels, wrong = _split(json.loads(cell) if is_json else cell, separator)
-            joints |= (joined := _joints(labels, separator))
-            wrong = wrong or _wrong_labels(labels) or (_spaced(labels, separator) if joined - {separator} else None)
-        elif kind == "a list":
-            labels, wrong = _listed(cell)
-            wrong = wrong or _wrong_labels(labels)
+    invalid: list[tuple[int, InvalidCell]] = []
+    all_joints: set[str] = set()
+    for row, cell in enumerate(rows.texts(field)):
+        cell_type = get_cell_type(cell, is_json)
+        if cell_type == "text":
+            labels, mistake = _split_text(json.loads(cell) if is_json else cell, separator)
+            all_joints |= (joints := _find_joints(labels, separator))
+            mistake = mistake or _find_empty_label(labels)
+            mistake = mistake or (_find_spaced_label(labels, separator) if joints - {separator} else None)
+        elif cell_type == "a list":
+            labels, mistake = _decode_list(cell)
+            mistake = mistake or _find_empty_label(labels)
         else:
-            labels, wrong = [], InvalidCell(f"is {kind}, not a list of labels", 'write a list such as ["a", "b"]')
+            labels, mistake = (
+                [],
+                InvalidCell(f"is {cell_type}, not a list of labels", 'write a list such as ["a", "b"]'),
+            )
         sets.append(labels)
-        wrongs += [(row, wrong)] if wrong else []
-    unspaced = _unspaced(joints)
-    raise_errors([RowError(rows.location(row), f"'{own}' {what}", mend or unspaced) for row, (what, mend) in wrongs])
+        invalid += [(row, mistake)] if mistake else []
+    spacing_fix = _suggest_spacing_fix(all_joints)
+    raise_errors(
+        [RowError(rows.location(row), f"'{column}' {what}", fix or spacing_fix) for row, (what, fix) in invalid]
+    )
     return sets
 
 
 def find_rarest_labels(sets: Sequence[Sequence[str]]) -> list[str]:
-    """Of each row's labels the one that the fewest rows have, the first by name of several; "" where it has none."""
+    """Return the rarest label of each row, the first in sorted order among equals, and "" for a row without labels."""
     counts = Counter(label for labels in sets for label in labels)
     return [min(labels, key=lambda label: (counts[label], label), default="") for labels in sets]
 
 
-def parse_numbers(rows: Rows, word: str = "label") -> list[float]:
-    """One finite number a row, from JSON numbers or plain texts such as `-1.5` and `2e-3`, space around them allowed.
+def parse_numbers(rows: Rows, field: str = "label") -> list[float]:
+    """Parse one finite number a row from JSON numbers or text such as `-1.5` and `2e-3`, with space around it allowed.
 
-    Raises DataError, all bad rows counted, for everything else: NaN, booleans, hexadecimal, decimal commas, thousands
-    separators, and what float32 cannot hold.
+    Raises DataError with all bad rows for everything else: NaN, booleans, hexadecimal, decimal commas, thousands
+    separators, and numbers that float32 cannot hold.
     """
-    own = rows.column_name(word)
-    is_json = rows.formats[own] == "json"
-    values, faults = [], []
-    for row, cell in enumerate(rows.texts(word)):
-        kind = get_cell_type(cell, is_json)
-        text = json.loads(cell) if is_json and kind == "text" else cell
-        if wrong := _wrong_number(text.strip(), kind, word):
-            faults.append(RowError(rows.location(row), f"'{own}' {wrong.what}", wrong.fix))
+    column = rows.column_name(field)
+    is_json = rows.formats[column] == "json"
+    values, errors = [], []
+    for row, cell in enumerate(rows.texts(field)):
+        cell_type = get_cell_type(cell, is_json)
+        text = json.loads(cell) if is_json and cell_type == "text" else cell
+        if mistake := _check_number(text.strip(), cell_type, field):
+            errors.append(RowError(rows.location(row), f"'{column}' {mistake.what}", mistake.fix))
         else:
             values.append(float(text))
-    raise_errors(faults)
+    raise_errors(errors)
     return values
 
 
 def is_plain_number(text: str) -> bool:
-    """Whether `numbers` may take the text, its size aside."""
+    """Return whether `parse_numbers` accepts the text, apart from its size."""
     return PLAIN_NUMBER.fullmatch(text.strip()) is not None
 
 
-def check_numbers(train: Rows, others: Mapping[str, Rows], word: str = "label") -> list[str]:
-    """Notes on splits whose numbers lie further outside train's range than that range is wide.
+def check_numbers(train: Rows, others: Mapping[str, Rows], field: str = "label") -> list[str]:
+    """Return notes on splits with numbers outside train's range by more than the width of that range.
 
-    `others` holds the further splits by name. Raises DataError when train has one row or all its numbers are equal, and
-    what `numbers` raises for any split.
+    others: the other splits by name. Raises DataError if train has one row or all its numbers are equal, and the errors
+    of `parse_numbers` for any split.
     """
-    known = parse_numbers(train, word)
+    known = parse_numbers(train, field)
     if len(known) < 2:
-        raise DataError(f"{train.name}: train has {pluralize(len(known), 'row')}", "a regression learns from many")
+        raise DataError(f"{train.name}: train has {pluralize(len(known), 'row')}", "a regression needs at least 2 rows")
     low, high = min(known), max(known)
     if low == high:
         what = f"{train.name}: all {pluralize(len(known), 'row')} of train have the number {low:.9g}"
-        raise DataError(
-            what, f"a regression needs numbers that differ; map another column with {format_column_fix(word)}"
-        )
+        fix = f"a regression needs numbers that differ; map another column with {format_column_fix(field)}"
+        raise DataError(what, fix)
     width, notes = high - low, []
     for name, rows in others.items():
-        found = parse_numbers(rows, word)
-        far = sum(not low - width <= value <= high + width for value in found)
-        if far:
-            ranges = f"{name} has {min(found):.9g} to {max(found):.9g}, train {low:.9g} to {high:.9g}"
-            notes.append(f"{far:,} of {pluralize(len(found), 'number')} of {name} far outside those of train: {ranges}")
+        values = parse_numbers(rows, field)
+        outside = sum(not low - width <= value <= high + width for value in values)
+        if outside:
+            ranges = f"{name} has {min(values):.9g} to {max(values):.9g}, train {low:.9g} to {high:.9g}"
+            of_all = f"{outside:,} of {pluralize(len(values), 'number')}"
+            notes.append(f"{of_all} of {name} far outside those of train: {ranges}")
     return notes
 
 
 def format_separator_override(separator: str) -> str:
-    """The override that sets the separator, as a shell takes it."""
+    """Format the override that sets the separator, quoted for a shell."""
     return f"""classify.separator='"{separator}"'"""
 
 
-def _split(text: str, separator: str) -> tuple[list[str], InvalidCell | None]:
+def _split_text(text: str, separator: str) -> tuple[list[str], InvalidCell | None]:
     if not text.strip():
         return [], None
     if LIST_AS_TEXT.fullmatch(text.strip()):
-        mend = f"write the labels with '{separator}' between them, or a real list in a .jsonl file"
-        return [], InvalidCell(f"is a list written as text, {truncate_cell(text.strip())}", mend)
+        fix = f"write the labels with '{separator}' between them, or a real list in a .jsonl file"
+        return [], InvalidCell(f"is a list written as text, {truncate_cell(text.strip())}", fix)
     return text.split(separator), None
 
 
-def _listed(cell: str) -> tuple[list[str], InvalidCell | None]:
-    """The labels of a JSON list: strings out of their quotes, numbers and booleans as they are spelled."""
+def _decode_list(cell: str) -> tuple[list[str], InvalidCell | None]:
+    """Decode the labels of a JSON list: strings without their quotes, numbers and booleans as spelled in the file."""
     values: list[Any] = LABEL_LIST_DECODER.decode(cell)
-    odd = next((INVALID_LABEL_TYPES[type(value)] for value in values if type(value) in INVALID_LABEL_TYPES), None)
-    if odd:
-        return [], InvalidCell(f"has {odd} among its labels", "write each label as text, a number or a boolean")
+    bad = next((INVALID_LABEL_TYPES[type(value)] for value in values if type(value) in INVALID_LABEL_TYPES), None)
+    if bad:
+        return [], InvalidCell(f"has {bad} among its labels", "write each label as text, a number or a boolean")
     return [value if isinstance(value, str) else json.dumps(value) for value in values], None
 
 
-def _wrong_labels(labels: Sequence[str]) -> InvalidCell | None:
+def _find_empty_label(labels: Sequence[str]) -> InvalidCell | None:
     if not all(map(str.strip, labels)):
         return InvalidCell("has an empty label among its labels", "write it, or take it out")
     return None
 
 
-def _joints(labels: Sequence[str], separator: str) -> set[str]:
-    """How the separator stands between the labels of a cell: with the space around it."""
+def _find_joints(labels: Sequence[str], separator: str) -> set[str]:
+    """Return the separator with the space around it, as written between the labels of a cell."""
     return {a[len(a.rstrip()) :] + separator + b[: len(b) - len(b.lstrip())] for a, b in pairwise(labels)}
 
 
-def _spaced(labels: Sequence[str], separator: str) -> InvalidCell:
+def _find_spaced_label(labels: Sequence[str], separator: str) -> InvalidCell:
     label = next(
         label
         for i, label in enumerate(labels)
@@ -166,35 +173,34 @@ def _spaced(labels: Sequence[str], separator: str) -> InvalidCell:
     return InvalidCell(f"has space between the label '{label}' and the separator '{separator}'", "")
 
 
-def _unspaced(joints: set[str]) -> str:
-    """The mend for spaces: where all rows space their separator in one way, that may be the separator."""
+def _suggest_spacing_fix(joints: set[str]) -> str:
+    """Suggest to remove the space, or to make it part of the separator if all rows write it in the same way."""
     joint = next(iter(joints), "")
-    alike = len(joints) == 1 and joint.isprintable() and not set(joint) & {'"', "'", "\\"}
-    return "write it without" + (f", or set {format_separator_override(joint)}" if alike else "")
+    consistent = len(joints) == 1 and joint.isprintable() and not set(joint) & {'"', "'", "\\"}
+    return "write it without" + (f", or set {format_separator_override(joint)}" if consistent else "")
 
 
-def _wrong_number(text: str, kind: str | None, word: str) -> InvalidCell | None:
-    if kind not in ("text", "a number"):
-        return InvalidCell(
-            f"is {kind}, not a number", f"write a number, or map another column with {format_column_fix(word)}"
-        )
+def _check_number(text: str, cell_type: str | None, field: str) -> InvalidCell | None:
+    if cell_type not in ("text", "a number"):
+        fix = f"write a number, or map another column with {format_column_fix(field)}"
+        return InvalidCell(f"is {cell_type}, not a number", fix)
     if not text:
         return InvalidCell("is empty, not a number", "write the number, or leave the row out")
     if not PLAIN_NUMBER.fullmatch(text):
-        mend = _meant(text) or f"a number such as 1.5, or map another column with {format_column_fix(word)}"
-        return InvalidCell(f"is '{truncate_cell(text)}', not a number", f"write {mend}")
+        fix = _suggest_plain_number(text)
+        fix = fix or f"a number such as 1.5, or map another column with {format_column_fix(field)}"
+        return InvalidCell(f"is '{truncate_cell(text)}', not a number", f"write {fix}")
     if abs(float(text)) > MAX_FLOAT32:
-        return InvalidCell(
-            f"is {truncate_cell(text)}, larger than any number that a model computes with", "write it in another unit"
-        )
+        what = f"is {truncate_cell(text)}, larger than any number that a model computes with"
+        return InvalidCell(what, "write it in another unit")
     return None
 
 
-def _meant(text: str) -> str:
-    """The plain spellings that a number with commas or separators may stand for."""
-    forms = []
+def _suggest_plain_number(text: str) -> str:
+    """Return the plain spellings of a number with a decimal comma or thousands separators, or an empty string."""
+    spellings = []
     if comma := DECIMAL_COMMA.fullmatch(text):
-        forms.append(f"{comma[1].replace('.', '')}.{comma[2]}")
+        spellings.append(f"{comma[1].replace('.', '')}.{comma[2]}")
     if THOUSANDS_SEPARATED.fullmatch(text):
-        forms.append(re.sub(r"[,_'\s]", "", text))
-    return " or ".join(forms)
+        spellings.append(re.sub(r"[,_'\s]", "", text))
+    return " or ".join(spellings)

@@ -1,7 +1,7 @@
-"""What a label says of a text's sentiment: from the usual spellings to five words, by tables that can be read.
+"""Maps the usual spellings of sentiment labels to five classes, with tables that can be read.
 
-A word or a count of stars means the same everywhere. A number means something by its scale alone, so all numbers of a
-file are looked at together: where they can be read in more than one way, nothing is guessed.
+A word or a count of stars has a fixed meaning. The meaning of a number depends on its scale, so all numbers of a file
+are read together, and an ambiguous set of numbers is rejected instead of guessed.
 """
 
 from __future__ import annotations
@@ -24,9 +24,12 @@ from llmkit.errors import DataError
 VERY_NEGATIVE, NEGATIVE, NEUTRAL, POSITIVE, VERY_POSITIVE = SENTIMENTS = (
     "very negative", "negative", "neutral", "positive", "very positive",
 )  # fmt: skip
-SENTIMENT_POLARITY = {VERY_NEGATIVE: NEGATIVE, VERY_POSITIVE: POSITIVE}  # the word without its strength
+SENTIMENT_POLARITY = {
+    VERY_NEGATIVE: NEGATIVE,
+    VERY_POSITIVE: POSITIVE,
+}  # very negative and very positive without the degree
 
-SENTIMENT_SPELLINGS: Mapping[str, Sequence[str]] = {  # folded: see `fold`
+SENTIMENT_SPELLINGS: Mapping[str, Sequence[str]] = {  # as `fold_spelling` returns them
     VERY_NEGATIVE: ("very negative", "very neg", "strongly negative", "extremely negative", "most negative", "n+",
                     "very bad", "非常负面", "非常消极", "非常差", "很差", "强烈负面"),
     NEGATIVE: ("negative", "neg", "n", "bad", "unfavorable", "unfavourable", "dislike", "disliked", "thumbs down",
@@ -38,10 +41,12 @@ SENTIMENT_SPELLINGS: Mapping[str, Sequence[str]] = {  # folded: see `fold`
     VERY_POSITIVE: ("very positive", "very pos", "strongly positive", "extremely positive", "most positive", "p+",
                     "very good", "非常正面", "非常积极", "非常好", "很好", "非常喜欢", "强烈正面"),
 }  # fmt: skip
-SENTIMENT_BY_SPELLING = {spelling: word for word, some in SENTIMENT_SPELLINGS.items() for spelling in some}
+SENTIMENT_BY_SPELLING = {
+    spelling: sentiment for sentiment, spellings in SENTIMENT_SPELLINGS.items() for spelling in spellings
+}
 
-# Numbers that have one sensible reading, each scale with the sets of numbers that it is recognised by. Not among them
-# on purpose: 0/1/2 (neutral is the 1 of some sets and the 2 of others), 1/2 and 1/2/3 (stars, or classes by number).
+# The scales of numbers with one sensible meaning. Left out on purpose: 0/1/2 (neutral is 1 in some data sets and 2 in
+# others), 1/2 and 1/2/3 (stars, or numbered classes).
 RATING_SCALES: Mapping[str, Mapping[int, str]] = {
     "0 1": {0: NEGATIVE, 1: POSITIVE},
     "-1 1": {-1: NEGATIVE, 0: NEUTRAL, 1: POSITIVE},
@@ -50,45 +55,42 @@ RATING_SCALES: Mapping[str, Mapping[int, str]] = {
     "0 2 4": {0: NEGATIVE, 2: NEUTRAL, 4: POSITIVE},  # Sentiment140
     "1 5": dict(zip(range(1, 6), SENTIMENTS, strict=True)),
 }
-SENTIMENTS_BY_COUNT = {
-    2: (NEGATIVE, POSITIVE),
-    3: (NEGATIVE, NEUTRAL, POSITIVE),
-    5: SENTIMENTS,
-}  # what so many numbers may stand for
+# The likely meanings of 2, 3 or 5 numbers in ascending order, for suggestions.
+SENTIMENTS_BY_COUNT = {2: (NEGATIVE, POSITIVE), 3: (NEGATIVE, NEUTRAL, POSITIVE), 5: SENTIMENTS}
 
 INTEGER_RATING = re.compile(r"([+-]?[0-9])(?:\.0+)?")
 STAR_COUNT = re.compile(r"([1-5])(?:\.0+)? ?(?:stars?|星|顆星|颗星|/ ?5)|([一二三四五]) ?[颗顆]?星")
 STAR_SYMBOLS = re.compile(r"([★⭐]{1,5})☆*")
-SPELLING_CUTOFF = 0.85  # of difflib's ratio: one letter wrong or missing
+SPELLING_CUTOFF = 0.85  # difflib ratio: allows one wrong or missing letter
 CHINESE_DIGITS = "一二三四五"
 BOOLEAN_CODES = ("false", "true")
 
 
 class ParsedLabel(NamedTuple):
-    """What a spelling is by itself: a word's meaning or a count of stars (`word`), or a `sign` whose scale decides."""
+    """One label: its sentiment if it is a word or a count of stars, or a code whose meaning depends on other labels."""
 
     sentiment: str | None = None
     code: str | None = None  # a number in its shortest spelling, true or false
 
 
 def fold_spelling(spelling: str) -> str:
-    """The spelling without differences that mean nothing: case, width, outer space, and - or _ between words."""
+    """Remove differences without meaning: case, width, outer space, and - or _ between words."""
     plain = unicodedata.normalize("NFKC", spelling).casefold().strip()
     return " ".join(re.sub(r"(?<=[a-z])[_-](?=[a-z])", " ", plain).replace("\ufe0f", "").split())
 
 
 def parse_stars(spelling: str) -> int | None:
-    """How many of five stars the spelling gives (`5 stars`, `4/5`, `★★★☆☆`, `五星`), None where it gives none."""
+    """Return the number of stars out of five (`5 stars`, `4/5`, `★★★☆☆`, `五星`), or None."""
     plain = fold_spelling(spelling)
-    if found := STAR_SYMBOLS.fullmatch(plain):
-        return len(found[1])
-    if found := STAR_COUNT.fullmatch(plain):
-        return int(found[1]) if found[1] else CHINESE_DIGITS.index(found[2]) + 1
+    if match := STAR_SYMBOLS.fullmatch(plain):
+        return len(match[1])
+    if match := STAR_COUNT.fullmatch(plain):
+        return int(match[1]) if match[1] else CHINESE_DIGITS.index(match[2]) + 1
     return None
 
 
 def parse_label(spelling: str) -> ParsedLabel:
-    """What the spelling is by itself; neither word nor sign where it is unknown."""
+    """Parse one label; an unknown spelling has neither a sentiment nor a code."""
     plain = fold_spelling(spelling)
     if plain in SENTIMENT_BY_SPELLING:
         return ParsedLabel(sentiment=SENTIMENT_BY_SPELLING[plain])
@@ -100,46 +102,46 @@ def parse_label(spelling: str) -> ParsedLabel:
 
 
 def is_label_code(spelling: str) -> bool:
-    """Whether the spelling is a number of any size, true or false: the others beside it decide what it means."""
+    """Return whether the label is a number of any size, true or false, whose meaning depends on the other labels."""
     return parse_label(spelling).code is not None or is_plain_number(spelling)
 
 
 def is_numeric_label(spelling: str) -> bool:
-    """Whether the spelling is a number."""
+    """Return whether the label is a number."""
     return is_label_code(spelling) and parse_label(spelling).code not in BOOLEAN_CODES
 
 
-def infer_label_map(spellings: Iterable[str], given: Mapping[str, str], column: str) -> dict[str, str]:
-    """What the spellings of training rows mean where tables alone do not say: `given`, and the scale of the numbers.
+def infer_label_map(spellings: Iterable[str], user_map: Mapping[str, str], column: str) -> dict[str, str]:
+    """Infer the sentiments of training labels that the fixed tables do not cover, from `user_map` and the number scale.
 
-    The scale is there as a whole, so that a number of it which these rows lack is known too. Nothing of a number is
-    added where `given` names all of them, or where no scale or more than one would do.
+    The result has all numbers of the scale, including those that these rows lack. It has no further number if
+    `user_map` names all of them, or if not exactly one scale fits.
     """
-    signs = {sign for one in set(spellings) if one not in given and (sign := parse_label(one).code)}
+    codes = {code for one in set(spellings) if one not in user_map and (code := parse_label(one).code)}
     numbers = {
-        int(sign) for one in {*spellings, *given} if (sign := parse_label(one).code) and sign not in BOOLEAN_CODES
+        int(code) for one in {*spellings, *user_map} if (code := parse_label(one).code) and code not in BOOLEAN_CODES
     }
-    found = (
-        {} if signs <= {*BOOLEAN_CODES} else {str(number): word for number, word in find_rating_scale(numbers).items()}
-    )
-    if signs & {*BOOLEAN_CODES}:
-        found |= infer_boolean_map(column)
-    return found | dict(given)
+    label_map: dict[str, str] = {}
+    if not codes <= {*BOOLEAN_CODES}:
+        label_map |= {str(number): sentiment for number, sentiment in find_rating_scale(numbers).items()}
+    if codes & {*BOOLEAN_CODES}:
+        label_map |= infer_boolean_map(column)
+    return label_map | dict(user_map)
 
 
 def find_rating_scale(numbers: set[int]) -> Mapping[int, str]:
-    """The one scale that has all of the numbers and both ends of which they show; {} where there is none."""
+    """Find the only scale that contains all numbers and whose range they identify; {} if there is none."""
     if numbers in ({0, 1}, {0, 4}, {0, 2, 4}):
         return RATING_SCALES["0 1" if 1 in numbers else "0 2 4"]
     if numbers == set(range(5)):
         return RATING_SCALES["0 4"]
-    if min(numbers, default=0) < 0 and len(numbers) > 1:  # below zero only two scales reach
+    if min(numbers, default=0) < 0 and len(numbers) > 1:  # only two scales have negative numbers
         return next((RATING_SCALES[name] for name in ("-1 1", "-2 2") if numbers <= RATING_SCALES[name].keys()), {})
     return RATING_SCALES["1 5"] if 5 in numbers and len(numbers) > 1 and numbers <= RATING_SCALES["1 5"].keys() else {}
 
 
 def infer_boolean_map(column: str) -> Mapping[str, str]:
-    """What true and false mean in a column whose name says what is true; {} where it does not."""
+    """Infer the sentiments of true and false from a column name such as `is_positive`; {} for other names."""
     name = column.casefold()
     if "pos" in name and "neg" not in name:
         return {"false": NEGATIVE, "true": POSITIVE}
@@ -148,88 +150,91 @@ def infer_boolean_map(column: str) -> Mapping[str, str]:
     return {}
 
 
-def look_up_sentiment(spelling: str, known: Mapping[str, str]) -> str | None:
-    """The word that the spelling means by `known` (of `learned`) and the tables, None where neither says."""
-    if spelling in known:
-        return known[spelling]
-    found = parse_label(spelling)
-    return found.sentiment or known.get(found.code or "")
+def look_up_sentiment(spelling: str, label_map: Mapping[str, str]) -> str | None:
+    """Look the label up in `label_map` (of `infer_label_map`) and the fixed tables; None if it is in neither."""
+    if spelling in label_map:
+        return label_map[spelling]
+    label = parse_label(spelling)
+    return label.sentiment or label_map.get(label.code or "")
 
 
-def format_label_map(meanings: Mapping[str, str]) -> str:
-    """`0 = negative, 1 and pos = positive`: every spelling stands in it, by word."""
-    by_word = {word: sorted(one for one, meant in meanings.items() if meant == word) for word in SENTIMENTS}
-    return ", ".join(f"{join_with_and(some)} = {word}" for word, some in by_word.items() if some)
+def format_label_map(label_map: Mapping[str, str]) -> str:
+    """Format all spellings by sentiment: `0 = negative, 1 and pos = positive`."""
+    by_sentiment = {
+        sentiment: sorted(spelling for spelling, meaning in label_map.items() if meaning == sentiment)
+        for sentiment in SENTIMENTS
+    }
+    pairs = by_sentiment.items()
+    return ", ".join(f"{join_with_and(spellings)} = {sentiment}" for sentiment, spellings in pairs if spellings)
 
 
-def join_with_and(some: Sequence[str]) -> str:
-    *first, last = some
+def join_with_and(names: Sequence[str]) -> str:
+    """Join names as in `a, b and c`."""
+    *first, last = names
     return f"{', '.join(first)} and {last}" if first else last
 
 
-def check_sentiment_labels(rows: Rows, words: Sequence[str]) -> None:
-    """Raise DataError, all such rows counted, for labels that are empty, mean no sentiment, or none for certain.
+def check_sentiment_labels(rows: Rows, sentiments: Sequence[str]) -> None:
+    """Raise DataError with all bad rows for labels that are empty, ambiguous or not a sentiment.
 
-    words: for each row the word that its label was read as; what means nothing came back as it was.
+    sentiments: the sentiment of each row's label, or the label itself if it could not be read.
     """
-    own, spelled = rows.column_name("label"), rows.texts("label")
-    strange = [row for row, word in enumerate(words) if word not in SENTIMENTS or not spelled[row].strip()]
-    if not strange:
+    column, labels = rows.column_name("label"), rows.texts("label")
+    bad = [row for row, word in enumerate(sentiments) if word not in SENTIMENTS or not labels[row].strip()]
+    if not bad:
         return
-    first, signs = spelled[strange[0]], list(filter(is_label_code, dict.fromkeys(spelled)))
-    if all(is_label_code(spelled[row]) for row in strange):  # what they mean hangs on each other
-        plain = all(map(is_numeric_label, signs))
-        names = join_names([truncate_cell(one) for one in sorted(signs, key=float if plain else None)])
-        what = f"labels {names} of column '{own}' have no one sensible reading"
-        raise DataError(f"{rows.location(strange[0])}: {what}", suggest_label_map(signs))
-    means = suggest_label_map(signs if is_label_code(first) else [first]) if first.strip() else "write its class"
+    first, codes = labels[bad[0]], list(filter(is_label_code, dict.fromkeys(labels)))
+    if all(is_label_code(labels[row]) for row in bad):  # their meanings depend on each other
+        numeric = all(map(is_numeric_label, codes))
+        names = join_names([truncate_cell(code) for code in sorted(codes, key=float if numeric else None)])
+        what = f"labels {names} of column '{column}' are ambiguous"
+        raise DataError(f"{rows.location(bad[0])}: {what}", suggest_label_map(codes))
+    fix = suggest_label_map(codes if is_label_code(first) else [first]) if first.strip() else "write its class"
     raise_errors(
-        [RowError(rows.location(row), f"'{own}' is {describe_unknown_label(spelled[row])}", means) for row in strange]
+        [RowError(rows.location(row), f"'{column}' is {describe_unknown_label(labels[row])}", fix) for row in bad]
     )
 
 
 def describe_unknown_label(spelling: str) -> str:
-    """What to say of a label that means nothing."""
-    return f"'{truncate_cell(spelling)}', no spelling of a sentiment" if spelling.strip() else "an empty label"
+    """Describe a label that is not a sentiment, for an error message."""
+    return f"'{truncate_cell(spelling)}', not a known sentiment" if spelling.strip() else "an empty label"
 
 
 def suggest_label_map(spellings: Iterable[str]) -> str:
-    """What the user may write for spellings that mean nothing here: for numbers in their order a guess to judge."""
-    signs = {one: parse_label(one).code for one in set(spellings)}
-    numbers = sorted(filter(is_numeric_label, signs), key=float)
-    if numbers and len(numbers) == len(signs):
+    """Suggest a `sentiment.labels` override for unknown labels; the suggestion for numbers follows their order."""
+    codes = {one: parse_label(one).code for one in set(spellings)}
+    numbers = sorted(filter(is_numeric_label, codes), key=float)
+    if numbers and len(numbers) == len(codes):
         if len(numbers) not in SENTIMENTS_BY_COUNT:
-            pairs = f"{quote_yaml_key(numbers[0])}: {NEGATIVE}"
-            return f"say which is which with {format_labels_override(f'{pairs}, ...')}; sentiment.classes=score learns the number itself"
-        pairs = ", ".join(
-            f"{quote_yaml_key(one)}: {word}"
-            for one, word in zip(numbers, SENTIMENTS_BY_COUNT[len(numbers)], strict=True)
-        )
-        return f"say which is which, such as {format_labels_override(pairs)}"
-    if set(signs.values()) <= {*BOOLEAN_CODES}:
-        return f"say which is which, such as {format_labels_override(f'true: {POSITIVE}, false: {NEGATIVE}')}"
-    one = min(one for one, sign in signs.items() if sign is None) if None in signs.values() else min(signs)
+            override = format_labels_override(f"{quote_yaml_key(numbers[0])}: {NEGATIVE}, ...")
+            return f"map each label with {override}; sentiment.classes=score learns the number itself"
+        sentiments = SENTIMENTS_BY_COUNT[len(numbers)]
+        pairs = ", ".join(f"{quote_yaml_key(one)}: {word}" for one, word in zip(numbers, sentiments, strict=True))
+        return f"map each label, such as {format_labels_override(pairs)}"
+    if set(codes.values()) <= {*BOOLEAN_CODES}:
+        return f"map each label, such as {format_labels_override(f'true: {POSITIVE}, false: {NEGATIVE}')}"
+    one = min(one for one, code in codes.items() if code is None) if None in codes.values() else min(codes)
     if near := get_close_matches(fold_spelling(one), SENTIMENTS, n=1, cutoff=SPELLING_CUTOFF):
-        return (
-            f"did you mean '{near[0]}'? Write it so, or {format_labels_override(f'{quote_yaml_key(one)}: {near[0]}')}"
-        )
-    return f"say what it means with {format_labels_override(f'{quote_yaml_key(one)}: WORD')}, where WORD is {join_names(SENTIMENTS)}"
+        override = format_labels_override(f"{quote_yaml_key(one)}: {near[0]}")
+        return f"did you mean '{near[0]}'? Write it so, or {override}"
+    override = format_labels_override(f"{quote_yaml_key(one)}: WORD")
+    return f"map it with {override}, where WORD is {join_names(SENTIMENTS)}"
 
 
 def format_labels_override(pairs: str) -> str:
-    """The override that maps these pairs, as a shell takes it."""
+    """Format the override that sets `sentiment.labels` to these pairs, quoted for a shell."""
     text = "{" + pairs + "}"
     return f"sentiment.labels='{text}'" if "'" not in text else f'sentiment.labels="{text}"'
 
 
 def quote_yaml_key(spelling: str) -> str:
-    """The spelling as a key of YAML."""
+    """Quote the label as a YAML key where necessary."""
     return spelling if re.fullmatch(r"[+-]?[\w.]+", spelling) else "'" + spelling.replace("'", "''") + "'"
 
 
 def replace_labels(rows: Rows, labels: Sequence[str]) -> Rows:
-    """The same rows with these texts in the column of the label."""
-    own = rows.column_name("label")
+    """Return the rows with these texts in the label column."""
+    column = rows.column_name("label")
     cells = pa.array(labels, pa.large_string())
-    table = rows.table.set_column(rows.columns.index(own), own, cells)
-    return replace(rows, table=table, formats={**rows.formats, own: "text"})
+    table = rows.table.set_column(rows.columns.index(column), column, cells)
+    return replace(rows, table=table, formats={**rows.formats, column: "text"})

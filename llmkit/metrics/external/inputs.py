@@ -1,4 +1,4 @@
-"""References and answers as a metric of the evaluate library wants them: its own features say how."""
+"""Conversion of references and predictions to the input features of a metric of the evaluate library."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ INPUT_FEATURES = {"predictions", "references"}
 
 
 def convert_inputs(
-    name: str, module: Any, references: Sequence[Any], answers: Sequence[Any], labels: Sequence[str]
+    name: str, module: Any, references: Sequence[Any], predictions: Sequence[Any], labels: Sequence[str]
 ) -> tuple[list[Any], list[Any]]:
-    """References and answers as the metric's features want them: names, positions in `labels`, numbers, or lists."""
-    kinds = describe_metric_value(references[0], labels), describe_metric_value(answers[0], labels)
+    """Convert references and predictions to the metric's features: label names or ids, numbers, texts, or lists."""
+    kinds = describe_metric_value(references[0], labels), describe_metric_value(predictions[0], labels)
     options = module.features if isinstance(module.features, list) else [module.features]
     for option in options:
         if set(option) == INPUT_FEATURES:
@@ -23,45 +23,45 @@ def convert_inputs(
                 for word, kind in zip(("references", "predictions"), kinds, strict=True)
             ]
             if None not in makers:
-                of_references, of_answers = (maker or str for maker in makers)
-                return [of_references(one) for one in references], [of_answers(one) for one in answers]
+                convert_reference, convert_prediction = (maker or str for maker in makers)
+                return [convert_reference(one) for one in references], [convert_prediction(one) for one in predictions]
     if kinds == ("lists of text", "text") and all(len(one) == 1 for one in references):
-        return convert_inputs(name, module, [one[0] for one in references], answers, labels)
+        return convert_inputs(name, module, [one[0] for one in references], predictions, labels)
     if set(options[0]) != INPUT_FEATURES:
-        wanted = " and ".join(sorted(options[0]))
-        raise DataError(f"{name}: takes {wanted}, not references and predictions", "name another metric")
-    wanted = " and ".join(f"{word}: {describe_feature(options[0][word])}" for word in sorted(INPUT_FEATURES))
-    raise DataError(f"{name}: takes {wanted} (one a row), and these rows hold {kinds[0]}", "name a metric for these")
+        expected = " and ".join(sorted(options[0]))
+        raise DataError(f"{name}: takes {expected}, not references and predictions", "name another metric")
+    expected = " and ".join(f"{word}: {describe_feature(options[0][word])}" for word in sorted(INPUT_FEATURES))
+    raise DataError(f"{name}: takes {expected} (one per row), but these rows have {kinds[0]}", "use another metric")
 
 
 def describe_metric_value(value: Any, labels: Sequence[str]) -> str:
-    """What a reference is, in words."""
+    """Describe the type of a reference or prediction."""
     if isinstance(value, str):
         return "labels" if labels else "text"
     return ("lists of labels" if labels else "lists of text") if isinstance(value, (list, tuple)) else "numbers"
 
 
 def make_converter(feature: Any, kind: str, labels: Sequence[str]) -> Callable[[Any], Any] | None:
-    """What turns a value of `kind` into what `feature` holds; None where nothing does."""
+    """Return a function that converts a value of `kind` to the feature's type, or None if there is none."""
     inner = get_item_feature(feature)
     if kind.startswith("lists of "):
         one = None if inner is None else make_converter(inner, kind.removeprefix("lists of "), labels)
         return None if one is None else lambda some: [one(value) for value in some]
-    holds = describe_feature(feature)
-    if holds == "text" and kind in ("labels", "text"):
+    feature_type = describe_feature(feature)
+    if feature_type == "text" and kind in ("labels", "text"):
         return str
-    if holds == "integers" and kind == "labels":
+    if feature_type == "integers" and kind == "labels":
         return {label: i for i, label in enumerate(labels)}.__getitem__
-    return float if holds == kind == "numbers" else None
+    return float if feature_type == kind == "numbers" else None
 
 
 def get_item_feature(feature: Any) -> Any:
-    """What a feature of lists holds in them, None for any other."""
+    """Return the item feature of a list feature, None for any other feature."""
     return feature[0] if isinstance(feature, list) else getattr(feature, "feature", None)
 
 
 def describe_feature(feature: Any) -> str:
-    """What a feature holds, in words."""
+    """Describe the type of a feature."""
     if (inner := get_item_feature(feature)) is not None:
         return f"lists of {describe_feature(inner)}"
     dtype = str(getattr(feature, "dtype", "something else"))

@@ -1,4 +1,4 @@
-"""Scores of summaries against references and sources: ROUGE, chrF, copying; intervals from resampled rows."""
+"""Summarization metrics against references and sources: ROUGE, chrF, copying; intervals from resampled rows."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ if TYPE_CHECKING:
     from llmkit.metrics.text.words import MetricTokenizer
 
 SummaryTexts = Sequence[str]
-SummaryMetric = tuple[
-    "Statistic", Sequence[str]
-]  # a metric's function from counts [B, n] to values [B], and its variant
+# Function from counts [B, n] to values [B], and variant for the signature.
+SummaryMetric = tuple["Statistic", Sequence[str]]
 
 ROUGE_METRICS: Mapping[str, Callable[..., float]] = {
     "rougeL": compute_rouge_l,
-    "rouge1": lambda reference, answer: compute_rouge_n(reference, answer, 1),
-    "rouge2": lambda reference, answer: compute_rouge_n(reference, answer, 2),
+    "rouge1": lambda reference, prediction: compute_rouge_n(reference, prediction, 1),
+    "rouge2": lambda reference, prediction: compute_rouge_n(reference, prediction, 2),
     "rougeLsum": compute_rouge_lsum,
 }
-# Of the words of a source and its answer, and what a signature says.
+# Function of the words of a source and a prediction, and variant for the signature.
 COPYING_METRICS: Mapping[str, tuple[Callable[..., float], str]] = {
-    "repetition": (lambda _, answer: compute_repetition(answer), "runs:3"),
+    "repetition": (lambda _, prediction: compute_repetition(prediction), "runs:3"),
     "copy": (compute_coverage, "fragments"),
     "density": (compute_density, "fragments"),
     "novelty": (compute_novelty, "runs:2"),
@@ -39,121 +38,127 @@ SUMMARY_LIMITS = {"length_ratio": (0.0, float("inf")), "density": (0.0, float("i
 def score_summaries(
     names: Sequence[str],
     references: Sequence[SummaryTexts],
-    answers: SummaryTexts,
+    predictions: SummaryTexts,
     sources: SummaryTexts,
     characters: bool,
     seed: int = 0,
 ) -> dict[str, Score]:
-    """The named metrics (of `NAMES`) with 95 % intervals, by name; all intervals read the same resamples.
+    """Score the named metrics of `SUMMARY_METRICS` with 95 % intervals; all intervals share their resamples.
 
-    `references` holds one text or several a row, of which ROUGE and chrF take the one that fits best. `characters`:
-    the texts are written without spaces, a word is a character. ROUGE is a mean over rows of rouge_score's F1, chrf
-    sacrebleu's of the corpus, length_ratio a ratio of sums (NaN for references without words), all else a mean over
-    rows. An answer without words scores 0 throughout.
-    Neither the order of the rows nor the other names change a bit of a score.
+    `references` holds one or more texts per row; ROUGE and chrF use the best match. With `characters` the texts are in
+    a script without spaces, and each character is a word. ROUGE is the mean over rows of rouge_score's F1, chrf is
+    sacrebleu's corpus score, length_ratio a ratio of sums (NaN for references without words), all others are means
+    over rows. A prediction without words scores 0 in all of them.
+    Scores are bit-identical for any order of the rows and whichever other metrics are requested.
     Raises KeyError for an unknown name, ValueError for no rows or unequal lengths: callers check both.
     """
     from llmkit.metrics.rows import format_metric_signature, make_flip_rows, score_rows, sort_text_rows
 
-    references, answers, sources = sort_text_rows(names, SUMMARY_METRICS, references, answers, sources)
-    found = make_summary_metrics(names, references, answers, sources, characters)
-    values = stack_summary_metrics(found)
-    signatures = [format_metric_signature(name, variant, seed) for name, (_, variant) in zip(names, found, strict=True)]
-    otherwise = make_flip_rows(names, values, len(answers), SUMMARY_LIMITS)
-    return score_rows(names, values, len(answers), signatures, limits=SUMMARY_LIMITS, seed=seed, flip_rows=otherwise)
+    references, predictions, sources = sort_text_rows(names, SUMMARY_METRICS, references, predictions, sources)
+    metrics = make_summary_metrics(names, references, predictions, sources, characters)
+    values = stack_summary_metrics(metrics)
+    signatures = [
+        format_metric_signature(name, variant, seed) for name, (_, variant) in zip(names, metrics, strict=True)
+    ]
+    flip_rows = make_flip_rows(names, values, len(predictions), SUMMARY_LIMITS)
+    return score_rows(
+        names, values, len(predictions), signatures, limits=SUMMARY_LIMITS, seed=seed, flip_rows=flip_rows
+    )
 
 
 def make_summary_statistic(
     names: Sequence[str],
     references: Sequence[SummaryTexts],
-    answers: SummaryTexts,
+    predictions: SummaryTexts,
     sources: SummaryTexts,
     characters: bool,
 ) -> Statistic:
-    """The function from counts [B, n] of the rows to the values [B, M] of the names; NaN where undefined."""
+    """Return the function from counts [B, n] of the rows to the metric values [B, M]; NaN where undefined."""
     from llmkit.metrics.rows import check_metric_inputs
 
-    check_metric_inputs(names, SUMMARY_METRICS, references, answers)
-    return stack_summary_metrics(make_summary_metrics(names, references, answers, sources, characters))
+    check_metric_inputs(names, SUMMARY_METRICS, references, predictions)
+    return stack_summary_metrics(make_summary_metrics(names, references, predictions, sources, characters))
 
 
-def stack_summary_metrics(found: Sequence[SummaryMetric]) -> Statistic:
-    """The function to all values [B, M]."""
+def stack_summary_metrics(metrics: Sequence[SummaryMetric]) -> Statistic:
+    """Combine the metrics into one function from counts [B, n] to values [B, M]."""
     from llmkit.metrics.rows import stack_statistics
 
-    return stack_statistics([part for part, _ in found])
+    return stack_statistics([part for part, _ in metrics])
 
 
 def make_summary_metrics(
     names: Sequence[str],
     references: Sequence[SummaryTexts],
-    answers: SummaryTexts,
+    predictions: SummaryTexts,
     sources: SummaryTexts,
     characters: bool,
 ) -> list[SummaryMetric]:
-    """Each name's function and variant."""
+    """Return the function and variant of each metric."""
     from llmkit.metrics.text import sacrebleu_counts
     from llmkit.metrics.text.words import make_metric_tokenizer, make_rouge_tokenizer
 
-    own = make_metric_tokenizer(characters)
-    of_rouge = make_rouge_tokenizer(references, characters) if set(names) & set(ROUGE_METRICS) else own
+    tokenizer = make_metric_tokenizer(characters)
+    rouge_tokenizer = make_rouge_tokenizer(references, characters) if set(names) & set(ROUGE_METRICS) else tokenizer
 
-    def part(name: str) -> SummaryMetric:
+    def make_metric(name: str) -> SummaryMetric:
         if name in ROUGE_METRICS:
-            return make_rouge_metric(name, references, answers, of_rouge)
+            return make_rouge_metric(name, references, predictions, rouge_tokenizer)
         if name == "chrf":
-            counted = sacrebleu_counts.count_corpus_statistics(
-                name, references, answers, sacrebleu_counts.choose_sacrebleu_tokenizer(references, characters)
+            corpus = sacrebleu_counts.count_corpus_statistics(
+                name, references, predictions, sacrebleu_counts.choose_sacrebleu_tokenizer(references, characters)
             )
-            return sacrebleu_counts.make_corpus_statistic(counted), [counted.signature]
+            return sacrebleu_counts.make_corpus_statistic(corpus), [corpus.signature]
         if name == "length_ratio":
-            return make_length_ratio_metric(references, answers, own)
-        return make_copying_metric(name, sources, answers, own)
+            return make_length_ratio_metric(references, predictions, tokenizer)
+        return make_copying_metric(name, sources, predictions, tokenizer)
 
-    return [part(name) for name in names]
+    return [make_metric(name) for name in names]
 
 
 def make_rouge_metric(
-    name: str, references: Sequence[SummaryTexts], answers: SummaryTexts, cutter: MetricTokenizer
+    name: str, references: Sequence[SummaryTexts], predictions: SummaryTexts, tokenizer: MetricTokenizer
 ) -> SummaryMetric:
-    """One of `ROUGE`: the mean over rows of the best reference's F1."""
-    measure, variant = ROUGE_METRICS[name], ["f1", *cutter.signature, format_reference_count(references)]
-    cut: Callable[[str], Sequence] = cutter.tokenize
+    """Return one of `ROUGE_METRICS`: the mean over rows of the best reference's F1."""
+    measure, variant = ROUGE_METRICS[name], ["f1", *tokenizer.signature, format_reference_count(references)]
+    tokenize: Callable[[str], Sequence] = tokenizer.tokenize
     if name == "rougeLsum":
         variant.append("sentences:lines")
-        cut = lambda text: [cutter.tokenize(line) for line in text.split("\n")]  # noqa: E731
-    rows = zip(references, map(cut, answers), strict=True)
-    return make_mean_metric([max(measure(cut(text), answer) for text in row) for row, answer in rows]), variant
+        tokenize = lambda text: [tokenizer.tokenize(line) for line in text.split("\n")]  # noqa: E731
+    rows = zip(references, map(tokenize, predictions), strict=True)
+    return make_mean_metric(
+        [max(measure(tokenize(text), prediction) for text in row) for row, prediction in rows]
+    ), variant
 
 
 def make_length_ratio_metric(
-    references: Sequence[SummaryTexts], answers: SummaryTexts, cutter: MetricTokenizer
+    references: Sequence[SummaryTexts], predictions: SummaryTexts, tokenizer: MetricTokenizer
 ) -> SummaryMetric:
-    """The words of all answers over the words of all references; of several a row the mean."""
+    """Return total prediction words / total reference words; rows with several references use their mean length."""
     import numpy as np
 
-    said = np.array([len(cutter.tokenize(answer)) for answer in answers], dtype=np.float64)
-    true = np.array([sum(len(cutter.tokenize(text)) for text in row) / len(row) for row in references])
+    lengths = np.array([len(tokenizer.tokenize(prediction)) for prediction in predictions], dtype=np.float64)
+    reference_lengths = np.array([sum(len(tokenizer.tokenize(text)) for text in row) / len(row) for row in references])
 
     def ratio(counts: Floats) -> Floats:
-        words = counts @ true
-        return np.divide(counts @ said, words, out=np.full_like(words, np.nan), where=words > 0)
+        words = counts @ reference_lengths
+        return np.divide(counts @ lengths, words, out=np.full_like(words, np.nan), where=words > 0)
 
-    variant = ["of:sums", *cutter.signature]
+    variant = ["of:sums", *tokenizer.signature]
     return ratio, [*variant, "references:mean"] if max(map(len, references)) > 1 else variant
 
 
 def make_copying_metric(
-    name: str, sources: SummaryTexts, answers: SummaryTexts, cutter: MetricTokenizer
+    name: str, sources: SummaryTexts, predictions: SummaryTexts, tokenizer: MetricTokenizer
 ) -> SummaryMetric:
-    """One of `COPYING`: a mean over rows."""
+    """Return one of `COPYING_METRICS`: a mean over rows."""
     measure, variant = COPYING_METRICS[name]
-    rows = zip(map(cutter.tokenize, sources), map(cutter.tokenize, answers), strict=True)
-    return make_mean_metric([measure(*row) for row in rows]), [variant, *cutter.signature]
+    rows = zip(map(tokenizer.tokenize, sources), map(tokenizer.tokenize, predictions), strict=True)
+    return make_mean_metric([measure(*row) for row in rows]), [variant, *tokenizer.signature]
 
 
 def make_mean_metric(values: Sequence[float]) -> Statistic:
-    """The function from counts [B, n] to the mean [B] over rows."""
+    """Return the function from counts [B, n] to the mean [B] over rows."""
     import numpy as np
 
     from llmkit.metrics.rows import make_mean_statistic
@@ -162,7 +167,7 @@ def make_mean_metric(values: Sequence[float]) -> Statistic:
 
 
 def format_reference_count(references: Sequence[SummaryTexts]) -> str:
-    """What a signature says of the references of a row."""
+    """Format the number of references per row for a signature."""
     sizes = sorted({len(row) for row in references})
     if sizes == [1]:
         return "references:1"

@@ -1,8 +1,8 @@
-"""The gradient of a word embedding, collected in place: a step touches the rows of its own words only.
+"""Accumulates the gradient of the word embedding in place, so that a step writes only the rows of its own tokens.
 
-Torch makes a gradient of the whole table in each backward pass, zeros for every word of the language; in a small
-encoder the table is half of all weights. Here the table's gradient is made once and only rows that the last step
-touched are set to zero again. Optimizers and clipping see what they always see: a dense gradient.
+Torch allocates a gradient of the whole table in each backward pass, zeros for every token of the vocabulary; in a small
+encoder the table is half of all weights. Here the gradient is allocated once, and only the rows that the last step
+wrote are reset to zero. Optimizers and gradient clipping get the usual dense gradient.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from transformers import PreTrainedModel
 
 
 class EmbeddingGradient:
-    """The gradient of one table, and the rows of it that are not zero."""
+    """The gradient of one embedding table, and its nonzero rows."""
 
     def __init__(self, table: nn.Embedding) -> None:
         self.table = table
         self.buffer: Tensor | None = None
         self.touched_rows: list[Tensor] = []
 
-    def add(self, words: Tensor, gradient: Tensor) -> None:
-        """Add `gradient` [n, H] to the rows `words` [n]; a table without a gradient starts from zero."""
+    def add(self, ids: Tensor, gradient: Tensor) -> None:
+        """Add `gradient` [n, H] to the rows `ids` [n]; a missing gradient starts from zero."""
         weight = self.table.weight
         if weight.grad is None:
             if self.buffer is None:
@@ -33,44 +33,44 @@ class EmbeddingGradient:
                 self.buffer.index_fill_(0, rows, 0.0)
             self.touched_rows = []
             weight.grad = self.buffer
-        total: Tensor = weight.grad
-        if total is self.buffer:
-            self.touched_rows.append(words)
+        current: Tensor = weight.grad
+        if current is self.buffer:
+            self.touched_rows.append(ids)
         if self.table.padding_idx is not None:
-            gradient = gradient.masked_fill((words == self.table.padding_idx)[:, None], 0.0)
-        total.index_add_(0, words, gradient.to(weight.dtype))
+            gradient = gradient.masked_fill((ids == self.table.padding_idx)[:, None], 0.0)
+        current.index_add_(0, ids, gradient.to(weight.dtype))
 
 
 class EmbeddingLookup(torch.autograd.Function):
-    """The embedding of words, whose backward pass adds to the table's gradient in place."""
+    """Embedding lookup whose backward adds to the table's gradient in place."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, words: Tensor, collected: EmbeddingGradient) -> Tensor:
-        ctx.collected = collected
-        ctx.save_for_backward(words)
-        return embedding(words, weight)
+    def forward(ctx: Any, weight: Tensor, ids: Tensor, accumulator: EmbeddingGradient) -> Tensor:
+        ctx.accumulator = accumulator
+        ctx.save_for_backward(ids)
+        return embedding(ids, weight)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None]:
-        (words,), (gradient,) = ctx.saved_tensors, gradients
-        ctx.collected.add(words.flatten(), gradient.flatten(0, -2))
+        (ids,), (gradient,) = ctx.saved_tensors, gradients
+        ctx.accumulator.add(ids.flatten(), gradient.flatten(0, -2))
         return None, None, None
 
 
 def install_embedding_gradient(model: PreTrainedModel) -> None:
-    """Let the model's word embedding collect its gradient in place until `collect_as_torch`.
+    """Make the model's word embedding accumulate its gradient in place until `remove_embedding_gradient`.
 
-    A frozen, sparse or scaled table, and one that the model's output shares, is left as it is.
+    Tables that are frozen, sparse, scaled, or tied to the output layer are left unchanged.
     """
     table: Any = model.get_input_embeddings()
-    shared = model.get_output_embeddings() is not None
-    plain = type(table) is nn.Embedding and not (table.sparse or table.max_norm or table.scale_grad_by_freq)
-    if shared or not plain or not table.weight.requires_grad:
+    is_tied = model.get_output_embeddings() is not None
+    is_plain = type(table) is nn.Embedding and not (table.sparse or table.max_norm or table.scale_grad_by_freq)
+    if is_tied or not is_plain or not table.weight.requires_grad:
         return
-    collected = EmbeddingGradient(table)
-    table.forward = lambda words: EmbeddingLookup.apply(table.weight, words, collected)
+    accumulator = EmbeddingGradient(table)
+    table.forward = lambda ids: EmbeddingLookup.apply(table.weight, ids, accumulator)
 
 
 def remove_embedding_gradient(model: PreTrainedModel) -> None:
-    """Undo `collect_in_place`."""
+    """Undo `install_embedding_gradient`."""
     model.get_input_embeddings().__dict__.pop("forward", None)

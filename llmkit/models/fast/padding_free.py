@@ -1,9 +1,9 @@
-"""Batches without padding: the tokens of all texts in one row, attention within each text only.
+"""Padding-free batches: the tokens of all texts in one row, with attention inside each text only.
 
-All that works on single tokens (most of an encoder) then works on real tokens. Attention alone sees padding, in groups
-of texts of similar length. The head gets only the positions that it reads (each text's first, or those with a label),
-and where the last layer is built as BERT's, the layer is computed only for them. The sums are those of the padded
-batch, in another order.
+Token-wise layers (most of an encoder) then process no padding. Only attention is padded, in groups of texts of similar
+length. The head gets only the positions that it needs (the first of each text, or those with a label), and if the last
+layer is built like BERT's, it is computed for those positions only. Results equal those of the padded batch up to the
+order of float32 sums.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from llmkit.models.fast.layout import TOKEN_MULTIPLE, Group, Layout, build_layou
 from llmkit.models.tokenizers.max_length import PAD_OFFSET_FAMILIES
 
 ATTENTION_NAME = "llmkit_packed"
-IGNORED_KWARGS = ("position_ids", "use_cache")  # words that reach the attention and mean nothing to it
-LOGIT_TOLERANCE = 1e-5  # of the largest logit: how far float32 sums in another order may move one
-SPREAD_TOLERANCE = 1e-2  # of the difference between two texts
-HeadPositions = Literal["first", "labels"]  # the positions that a head reads
+IGNORED_KWARGS = ("position_ids", "use_cache")  # arguments that reach the attention function and do not affect it
+LOGIT_TOLERANCE = 1e-5  # relative to the largest logit: rounding differences of float32 sums
+SPREAD_TOLERANCE = 1e-2  # relative to the difference between two texts
+HeadPositions = Literal["first", "labels"]  # the positions that the head needs
 
 
 class UnsupportedAttentionError(Exception):
-    """The model asks of its attention what packed rows do not offer."""
+    """The model uses an attention feature that padding-free batches do not support."""
 
 
 class Unpack(torch.autograd.Function):
-    """The tokens [n, ...] of a group at their places [texts * longest, ...]; padding holds any token.
+    """Copy the tokens [n, ...] of a group to padded slots [texts * longest, ...]; padding slots hold any token.
 
-    Nothing may come back from padding: its gradient is left out. Torch's own would add up all places, serially.
+    The gradient of padding slots is dropped. Torch's own backward would accumulate all slots serially.
     """
 
     @staticmethod
@@ -48,21 +48,21 @@ class Unpack(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0].index_select(0, ctx.group.back), None
+        return gradients[0].index_select(0, ctx.group.slots), None
 
 
 class Pack(torch.autograd.Function):
-    """The other way: from the places [texts * longest, ...] of a group the tokens [n, ...]."""
+    """Inverse of Unpack: select the tokens [n, ...] of a group from its padded slots [texts * longest, ...]."""
 
     @staticmethod
-    def forward(ctx: Any, places: Tensor, group: Group) -> Tensor:
+    def forward(ctx: Any, padded: Tensor, group: Group) -> Tensor:
         ctx.group = group
-        return places.index_select(0, group.slots)
+        return padded.index_select(0, group.slots)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        back = gradients[0].index_select(0, ctx.group.index)
-        return back.masked_fill_(ctx.group.padding.view(-1, *[1] * (back.dim() - 1)), 0.0), None
+        gradient = gradients[0].index_select(0, ctx.group.index)
+        return gradient.masked_fill_(ctx.group.padding.view(-1, *[1] * (gradient.dim() - 1)), 0.0), None
 
 
 def attend_unpadded(
@@ -74,34 +74,35 @@ def attend_unpadded(
     dropout: float = 0.0,
     scaling: float | None = None,
     layout: Layout | None = None,
-    **more: Any,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention within each text of a packed row: [1, heads, T, d] to [1, T, heads, d], as transformers wants it."""
-    asked = [name for name, what in more.items() if name not in IGNORED_KWARGS and what not in (None, False)]
-    asked += ["a causal mask"] if getattr(module, "is_causal", False) else []
-    if layout is None or attention_mask is not None or asked or key.shape != query.shape:
-        raise UnsupportedAttentionError(f"its attention asks for {', '.join(asked) or 'other rows'}")
-    by_group = [one[0].transpose(0, 1).split(layout.group_sizes) for one in (query, key, value)]  # each [n, heads, d]
-    parts = []
-    for group, *tokens in zip(layout.groups, *by_group, strict=False):  # what fills up is in no group
-        grouped = [unpack_heads(one, group) for one in tokens]
-        out = masked_attention(grouped[0], grouped[1], grouped[2], group.padding, dropout, scaling)
-        parts.append(Pack.apply(out.transpose(1, 2).flatten(0, 1), group))
-    return torch.cat([*parts, by_group[-1][-1]])[None], None  # nobody reads what is said of the last ones
+    """Attend inside each text of an unpadded row: [1, heads, T, d] -> [1, T, heads, d], transformers' interface."""
+    unsupported = [name for name, arg in kwargs.items() if name not in IGNORED_KWARGS and arg not in (None, False)]
+    unsupported += ["a causal mask"] if getattr(module, "is_causal", False) else []
+    if layout is None or attention_mask is not None or unsupported or key.shape != query.shape:
+        raise UnsupportedAttentionError(f"its attention asks for {', '.join(unsupported) or 'another layout'}")
+    # Each [n, heads, d].
+    by_group = [tensor[0].transpose(0, 1).split(layout.group_sizes) for tensor in (query, key, value)]
+    outputs = []
+    for group, *tokens in zip(layout.groups, *by_group, strict=False):  # filler tokens belong to no group
+        queries, keys, values = (unpack_heads(tensor, group) for tensor in tokens)
+        out = masked_attention(queries, keys, values, group.padding, dropout, scaling)
+        outputs.append(Pack.apply(out.transpose(1, 2).flatten(0, 1), group))
+    return torch.cat([*outputs, by_group[-1][-1]])[None], None  # the outputs of filler tokens are never used
 
 
 def unpack_heads(tokens: Tensor, group: Group) -> Tensor:
-    """A group's tokens [n, heads, d] as [texts, heads, longest, d]."""
+    """Pad the tokens [n, heads, d] of a group to [texts, heads, longest, d]."""
     return Unpack.apply(tokens, group).unflatten(0, (group.texts, -1)).transpose(1, 2)
 
 
 def masked_attention(
     query: Tensor, key: Tensor, value: Tensor, padding: Tensor, dropout: float, scaling: float | None
 ) -> Tensor:
-    """Softmax attention over [texts, heads, ..., d]; `padding` is true where a key is no token."""
+    """Compute softmax attention over [texts, heads, ..., d]; `padding` is true for keys that are padding."""
     if dropout == 0:
         return scaled_dot_product_attention(query, key, value, ~padding, scale=scaling)
-    # With dropout torch's own takes a slow path on CPUs: float32 throughout, and a serial mask.
+    # With dropout, torch takes a slow path on CPUs: float32 throughout, and a serially drawn mask.
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = (query * scale) @ key.transpose(2, 3)
     weights = scores.float().masked_fill(padding, -torch.inf).softmax(-1).to(value.dtype)
@@ -109,7 +110,7 @@ def masked_attention(
 
 
 def skip_mask(*_: Any, **__: Any) -> None:
-    """The layout says all that a mask would."""
+    """Create no attention mask: the layout replaces it."""
 
 
 ALL_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, attend_unpadded)
@@ -119,36 +120,37 @@ ALL_MASK_ATTENTION_FUNCTIONS.register(ATTENTION_NAME, skip_mask)
 def try_padding_free(
     model: PreTrainedModel, batch: Mapping[str, Tensor], positions: HeadPositions = "first"
 ) -> tuple[PaddingFree | None, str]:
-    """How the model reads packed batches, not installed; or None, and why it cannot.
+    """Return a PaddingFree for the model, not installed; or None and the reason why it is not supported.
 
-    Tried on `batch` (padded, at least one long and one short text): the logits must be those of the plain model.
+    Verified on `batch` (padded, at least one long and one short text): the logits must equal those of the padded batch.
     """
-    packing, was_training = PaddingFree(model, positions), model.training
+    padding_free, was_training = PaddingFree(model, positions), model.training
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     model.eval()
     try:
         with torch.inference_mode():
-            plain = model(**inputs).logits
+            reference = model(**inputs).logits
             if positions == "labels":
-                plain = plain[get_label_mask(batch)]
-            packing.install()
-            moved = model(**packing.pack(batch)).logits.flatten(0, -2) - plain
-    except UnsupportedAttentionError as why:
-        return None, str(why)
+                reference = reference[get_label_mask(batch)]
+            padding_free.install()
+            difference = model(**padding_free.pack(batch)).logits.flatten(0, -2) - reference
+    except UnsupportedAttentionError as error:
+        return None, str(error)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
-        return None, "it is built otherwise"
+        return None, "its architecture is not supported"
     finally:
-        packing.remove()
+        padding_free.remove()
         model.train(was_training)
-    # Another function (a head that looks at all positions) moves logits as far as texts do, however small they are.
-    spread = float((plain - plain.mean(0)).abs().max())
-    if not moved.abs().max() <= min(LOGIT_TOLERANCE * max(1.0, float(plain.abs().max())), SPREAD_TOLERANCE * spread):
-        return None, "its logits would differ, or are all alike"
-    return packing, ""
+    # If the head depends on all positions, logits differ as much as between texts, however small they are.
+    spread = float((reference - reference.mean(0)).abs().max())
+    tolerance = min(LOGIT_TOLERANCE * max(1.0, float(reference.abs().max())), SPREAD_TOLERANCE * spread)
+    if not difference.abs().max() <= tolerance:
+        return None, "its logits would differ, or are equal for all texts"
+    return padding_free, ""
 
 
 class PaddingFree:
-    """A model that reads packed batches between `install` and `remove`."""
+    """Makes a model accept padding-free batches between `install` and `remove`."""
 
     def __init__(self, model: PreTrainedModel, positions: HeadPositions = "first") -> None:
         self.model, self.positions = model, positions
@@ -159,9 +161,9 @@ class PaddingFree:
         self.hook: Any = None
 
     def install(self) -> None:
-        """Let the model read packed batches, and no others."""
+        """Make the model accept padding-free batches, and only those."""
         if not self.model._can_set_attn_implementation():
-            raise UnsupportedAttentionError("its attention cannot be exchanged")
+            raise UnsupportedAttentionError("its attention cannot be replaced")
         self.model.set_attn_implementation(ATTENTION_NAME)
         if self.last_layer is not None:
             self.last_layer.forward = build_last_layer_forward(self.last_layer, self.reshape_for_head)
@@ -169,7 +171,7 @@ class PaddingFree:
             self.hook = get_encoder(self.model).register_forward_hook(self.select_positions, with_kwargs=True)
 
     def remove(self) -> None:
-        """Make the model what it was."""
+        """Restore the original model."""
         self.model.set_attn_implementation(self.original_attention)
         if self.last_layer is not None:
             self.last_layer.__dict__.pop("forward", None)
@@ -179,29 +181,32 @@ class PaddingFree:
 
     @staticmethod
     def count_tokens(batch: Mapping[str, Tensor]) -> int:
-        """The tokens of the batch when it is packed."""
+        """Return the number of tokens of a padded batch without padding, with filler tokens."""
         return -(-int(batch["attention_mask"].sum()) // TOKEN_MULTIPLE) * TOKEN_MULTIPLE
 
     def get_layout(self, batch: Mapping[str, Tensor], mask: Tensor, lengths: list[int]) -> Layout:
-        """Where the texts of a batch lie when it is packed."""
+        """Build the layout of a padded batch."""
         if self.positions == "first":
             ends = np.cumsum(lengths)
             return build_layout(lengths, ends - lengths, np.ones(len(lengths), dtype=np.int64))
-        asked = get_label_mask(batch)
-        return build_layout(lengths, np.flatnonzero(asked[mask].numpy()), asked.sum(1).numpy())
+        labelled = get_label_mask(batch)
+        return build_layout(lengths, np.flatnonzero(labelled[mask].numpy()), labelled.sum(1).numpy())
 
-    def reshape_for_head(self, read: Tensor) -> Tensor:
-        """What the head reads [n, H] as it wants it: a text each [n, 1, H], or one text of them all [1, n, H]."""
-        return read[:, None] if self.positions == "first" else read[None]
+    def reshape_for_head(self, states: Tensor) -> Tensor:
+        """Reshape selected states [n, H] for the head: one text each [n, 1, H], or all as one text [1, n, H]."""
+        return states[:, None] if self.positions == "first" else states[None]
 
     def select_positions(self, _: nn.Module, __: Any, kwargs: dict[str, Any], output: Any) -> Any:
-        """A hook: the encoder's output [1, T, H] without the positions that the head does not read."""
-        output["last_hidden_state"] = self.reshape_for_head(output[0][0].index_select(0, kwargs["layout"].read))
+        """Forward hook: reduce the encoder's output [1, T, H] to the positions that the head needs."""
+        states = output[0][0].index_select(0, kwargs["layout"].head_index)
+        output["last_hidden_state"] = self.reshape_for_head(states)
         return output
 
     def pack(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
-        """A padded batch [texts, length] with its padding taken out, filled up to a multiple of `ROUNDED`: [1, T],
-        positions and layout, without labels."""
+        """Remove the padding of a batch [texts, length]: inputs [1, T] with position ids and layout, without labels.
+
+        T is rounded up to a multiple of TOKEN_MULTIPLE with filler tokens.
+        """
         mask = batch["attention_mask"].bool()
         lengths = mask.sum(1).tolist()
         layout = self.get_layout(batch, mask, lengths)
@@ -218,7 +223,7 @@ class PaddingFree:
 
 
 def get_encoder(model: PreTrainedModel) -> nn.Module:
-    """The module whose output the head reads: the encoder without a pooler, where it is a module of its own."""
+    """Return the module whose output the head gets: the encoder without its pooler, if it is a separate module."""
     base = model.base_model
     for name in ("encoder", "transformer"):
         if isinstance(getattr(base, name, None), nn.Module):
@@ -227,48 +232,44 @@ def get_encoder(model: PreTrainedModel) -> nn.Module:
 
 
 def get_label_mask(batch: Mapping[str, Tensor]) -> Tensor:
-    """Which positions [texts, length] have a label."""
+    """Return the mask [texts, length] of positions with a label."""
     return batch["labels"] != IGNORE_INDEX
 
 
 def get_last_bert_layer(model: PreTrainedModel) -> Any:
-    """The last layer, where it is built as BERT's (RoBERTa's and ELECTRA's are); else None."""
+    """Return the last layer if it is built like BERT's (also RoBERTa's and ELECTRA's), else None."""
     layers = getattr(getattr(model.base_model, "encoder", None), "layer", None)
     last: Any = layers[-1] if layers else None
     try:
         parts = [last.attention.self.query, last.attention.self.key, last.attention.self.value, last.attention.output]
-        plain = not last.is_decoder and last.chunk_size_feed_forward == 0 and callable(last.feed_forward_chunk)
+        is_plain = not last.is_decoder and last.chunk_size_feed_forward == 0 and callable(last.feed_forward_chunk)
     except AttributeError:
         return None
-    return last if plain and all(isinstance(part, nn.Module) for part in parts) else None
+    return last if is_plain and all(isinstance(part, nn.Module) for part in parts) else None
 
 
-def build_last_layer_forward(layer: Any, shaped: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
-    """The layer's forward for the positions that the head reads: [1, T, H] to [n, H], `shaped`. Keys and values are of
-    all."""
-    own = layer.attention.self
+def build_last_layer_forward(layer: Any, reshape: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
+    """Build the layer's forward for the positions that the head needs: [1, T, H] -> [n, H], reshaped.
+
+    Queries are those of the positions; keys and values those of all tokens.
+    """
+    attention = layer.attention.self
 
     def forward(hidden: Tensor, *_: Any, layout: Layout, **__: Any) -> Tensor:
         tokens = hidden[0]
-        read = tokens.index_select(0, layout.head_index)
-        heads = (-1, own.num_attention_heads, own.attention_head_size)
-        query, key, value = own.query(read).view(heads), own.key(tokens).view(heads), own.value(tokens).view(heads)
-        dropout = own.dropout.p if own.training else 0.0
-        queries, keys, values = (
-            query.split(layout.head_sizes),
-            key.split(layout.group_sizes),
-            value.split(layout.group_sizes),
-        )
-        parts = []
-        for at, (group, asking) in enumerate(zip(layout.groups, layout.head_groups, strict=True)):
-            if layout.head_sizes[at]:
-                mine, known, held = (
-                    unpack_heads(queries[at], asking),
-                    unpack_heads(keys[at], group),
-                    unpack_heads(values[at], group),
-                )
-                out = masked_attention(mine, known, held, group.padding, dropout, own.scaling)
-                parts.append(Pack.apply(out.transpose(1, 2).flatten(0, 1), asking).flatten(1))
-        return shaped(layer.feed_forward_chunk(layer.attention.output(torch.cat(parts), read)))
+        selected = tokens.index_select(0, layout.head_index)
+        shape = (-1, attention.num_attention_heads, attention.attention_head_size)
+        queries = attention.query(selected).view(shape).split(layout.head_sizes)
+        keys = attention.key(tokens).view(shape).split(layout.group_sizes)
+        values = attention.value(tokens).view(shape).split(layout.group_sizes)
+        dropout = attention.dropout.p if attention.training else 0.0
+        outputs = []
+        for i, (group, head_group) in enumerate(zip(layout.groups, layout.head_groups, strict=True)):
+            if layout.head_sizes[i]:
+                query = unpack_heads(queries[i], head_group)
+                key, value = unpack_heads(keys[i], group), unpack_heads(values[i], group)
+                out = masked_attention(query, key, value, group.padding, dropout, attention.scaling)
+                outputs.append(Pack.apply(out.transpose(1, 2).flatten(0, 1), head_group).flatten(1))
+        return reshape(layer.feed_forward_chunk(layer.attention.output(torch.cat(outputs), selected)))
 
     return forward

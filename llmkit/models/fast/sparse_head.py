@@ -1,7 +1,7 @@
-"""The head of a masked language model, run only where something is asked: the vocabulary is the widest layer there is.
+"""Runs the head of a masked language model only at labelled positions: the vocabulary is its widest layer.
 
-A hook takes the other positions out before the head sees them. The loss and every gradient stay what they were, as
-long as the head looks at each position by itself; that is tried before it is relied on.
+A hook removes the other positions before the head. Loss and gradients are unchanged if the head processes each position
+independently; this is verified before the hook is used.
 """
 
 from __future__ import annotations
@@ -14,59 +14,61 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-SPARSE_LOGIT_TOLERANCE = 1e-5  # of the largest logit: how far float32 sums in another order may move one
+SPARSE_LOGIT_TOLERANCE = 1e-5  # relative to the largest logit: rounding differences of float32 sums
 
 
 class SparseHead:
-    """A model whose head sees only the positions that are `wanted`, between `install` and `remove`."""
+    """Restricts a model's head to the positions of `position_mask` between `install` and `remove`."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model, self.position_mask = model, None
         self.hook: Any = None
 
     def install(self) -> None:
-        """Begin. `wanted` must be set before each forward pass."""
+        """Register the hook. `position_mask` must be set before each forward pass."""
         self.hook = self.model.base_model.register_forward_hook(self.select_positions)
 
     def remove(self) -> None:
-        """Make the model what it was."""
+        """Remove the hook."""
         if self.hook is not None:
             self.hook.remove()
         self.hook = None
 
     def select_positions(self, _: Any, __: Any, output: Any) -> Any:
-        """A hook: the output [rows, length, H] as [1, n, H]."""
+        """Forward hook: reduce the output [rows, length, H] to [1, n, H]."""
         output["last_hidden_state"] = output[0][self.position_mask][None]
         return output
 
 
 @contextmanager
-def use_sparse_head(model: PreTrainedModel, wanted: Tensor) -> Iterator[None]:
-    """The model with a head that gives logits [1, n, words] for the n positions that are true in `wanted`."""
-    sparse = SparseHead(model)
-    sparse.position_mask = wanted
-    sparse.install()
+def use_sparse_head(model: PreTrainedModel, position_mask: Tensor) -> Iterator[None]:
+    """Make the model return logits [1, n, vocab_size] for the n positions that are true in `position_mask`."""
+    head = SparseHead(model)
+    head.position_mask = position_mask
+    head.install()
     try:
         yield
     finally:
-        sparse.remove()
+        head.remove()
 
 
 def has_positionwise_head(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> bool:
-    """Whether the head looks at each position by itself: tried on a batch with `labels`."""
+    """Whether the head processes each position independently; tried on a batch with `labels`."""
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-    wanted, was_training = torch.zeros_like(batch["input_ids"], dtype=torch.bool), model.training
-    wanted[:, ::2] = batch["attention_mask"][:, ::2].bool()
+    position_mask, was_training = torch.zeros_like(batch["input_ids"], dtype=torch.bool), model.training
+    position_mask[:, ::2] = batch["attention_mask"][:, ::2].bool()
     model.eval()
     try:
         with torch.inference_mode():
-            plain = model(**inputs).logits[wanted]
-            with use_sparse_head(model, wanted):
-                alone = model(**inputs).logits[0]
+            all_logits = model(**inputs).logits[position_mask]
+            with use_sparse_head(model, position_mask):
+                selected_logits = model(**inputs).logits[0]
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         return False
     finally:
         model.train(was_training)
-    if alone.shape != plain.shape:
+    if selected_logits.shape != all_logits.shape:
         return False
-    return bool((alone - plain).abs().max() <= SPARSE_LOGIT_TOLERANCE * max(1.0, float(plain.abs().max())))
+    return bool(
+        (selected_logits - all_logits).abs().max() <= SPARSE_LOGIT_TOLERANCE * max(1.0, float(all_logits.abs().max()))
+    )

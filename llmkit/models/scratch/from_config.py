@@ -1,4 +1,4 @@
-"""A model of fresh weights, of a shape with a name: an encoder, or one of the networks that came before."""
+"""Models trained from scratch: a transformer of a named size, or an RNN or CNN classifier."""
 
 from __future__ import annotations
 
@@ -20,35 +20,36 @@ from llmkit.models.seq2seq.inputs import get_decoder_tokens
 from llmkit.models.sources.model_ref import ModelRef
 from llmkit.models.tokenizers.max_length import PAD_OFFSET_FAMILIES, check_max_length, get_default_max_length
 
-NETWORK_FIXED_FIELDS = {
-    "cell": "model.name",
-    "vocab_size": "the vocabulary",
-    "pad_token_id": "the vocabulary",
-}  # of a network
+# Config fields of networks that a recipe may not override, with what sets each.
+NETWORK_FIXED_FIELDS = {"cell": "model.name", "vocab_size": "the vocabulary", "pad_token_id": "the vocabulary"}
 
 
 def build_preset_config(
     name: str, tokenizer: PreTrainedTokenizerBase, max_length: int, overrides: Mapping[str, Any]
 ) -> PreTrainedConfig:
-    """The config of that shape, with `changes`, for a tokenizer and texts of up to `max_length` tokens."""
+    """Build the config of a preset with `overrides`, for the tokenizer and texts of up to `max_length` tokens."""
     family, _, size = name.partition("-")
     layers, width = MODEL_SIZES[size]
-    inner = 4 * width if family != "modernbert" else 3 * width // 2  # its inner layer is gated: twice the weights
+    inner = 4 * width if family != "modernbert" else 3 * width // 2  # gated feed-forward: twice the weights
     fields: dict[str, Any] = dict(
         zip(SIZE_FIELDS[family], (layers, width, max(1, width // HEAD_DIM), inner), strict=True)
     )
     if family in DECODER_SIZE_FIELDS:
-        twins = {word: word.replace("decoder", "encoder") for word in DECODER_SIZE_FIELDS[family]}
-        fields |= {word: fields.get(twin, layers) for word, twin in twins.items()}
+        encoder_fields = {field: field.replace("decoder", "encoder") for field in DECODER_SIZE_FIELDS[family]}
+        fields |= {field: fields.get(encoder_field, layers) for field, encoder_field in encoder_fields.items()}
     positions = max(MIN_POSITIONS, max_length)
     if family in PAD_OFFSET_FAMILIES:
         positions += tokenizer.pad_token_id + 1
     if family == "electra":
         fields["embedding_size"] = width
-    ids = {f"{word}_token_id": getattr(tokenizer, f"{word}_token_id") for word in ("pad", "bos", "eos", "cls", "sep")}
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos", "cls", "sep")}
     if family in DECODER_SIZE_FIELDS:
-        ends = get_decoder_tokens(tokenizer)
-        ids |= {"bos_token_id": ends.start, "decoder_start_token_id": ends.start, "eos_token_id": ends.end}
+        decoder_tokens = get_decoder_tokens(tokenizer)
+        ids |= {
+            "bos_token_id": decoder_tokens.start,
+            "decoder_start_token_id": decoder_tokens.start,
+            "eos_token_id": decoder_tokens.end,
+        }
         ids["forced_eos_token_id"] = None
     fields |= {"vocab_size": len(tokenizer), "max_position_embeddings": positions} | ids
     return transformers.AutoConfig.for_model(family, **fields | dict(overrides))
@@ -63,11 +64,10 @@ def build_scratch_model(
     dtype: str,
     task_fields: Mapping[str, Any] = {},
 ) -> LoadedModel:
-    """A model of the shape `name`, its weights drawn from torch's generator, with `changes` (the recipe's) and what the
-    task decides in its config.
+    """Build a newly initialized model of the preset `ref` (seed torch first).
 
-    Raises RecipeError for a change that is not the recipe's to make, ModelError where it leaves fewer positions than
-    `max_length`.
+    `overrides` are the recipe's config fields, `task_fields` the task's. Raises RecipeError for a field that a recipe
+    may not override, ModelError if the config has fewer positions than `max_length`.
     """
     plain = build_preset_config(ref.name, tokenizer, max_length, {})
     check_architecture(ref, plain, auto_class)
@@ -90,22 +90,22 @@ def build_scratch_network(
     task_fields: Mapping[str, Any] = {},
     vectors: WordVectors | None = None,
 ) -> LoadedModel:
-    """The network `name` (one of shapes.NETWORKS), its weights drawn from torch's generator, for the tokenizer's words.
+    """Build a newly initialized network `ref` (one of NETWORK_NAMES) for the tokenizer's vocabulary (seed torch first).
 
-    Words that have `vectors` begin with them; the others are drawn as widely spread. Raises RecipeError for a change
-    that is not the recipe's to make, ModelError where networks cannot do the task.
+    Words with `vectors` start from them; the others are random with the vectors' standard deviation. Raises RecipeError
+    for a field that a recipe may not override, ModelError if networks do not support the task.
     """
-    own = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
-    plain = networks.build_network_config(ref.name, **own)
+    vocabulary = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+    plain = networks.build_network_config(ref.name, **vocabulary)
     check_architecture(ref, plain, auto_class)
     check_config_overrides(ref, plain, overrides)
-    if decided := [key for key in overrides if key in NETWORK_FIXED_FIELDS]:
-        raise RecipeError(f"model.config.{decided[0]}: {NETWORK_FIXED_FIELDS[decided[0]]} decides it", "leave it out")
+    if fixed := [key for key in overrides if key in NETWORK_FIXED_FIELDS]:
+        raise RecipeError(f"model.config.{fixed[0]}: {NETWORK_FIXED_FIELDS[fixed[0]]} decides it", "leave it out")
     try:
-        config = networks.build_network_config(ref.name, **own, **overrides, **task_fields)
-    except StrictDataclassError as fault:
-        said = str(fault.__cause__ or fault)
-        raise RecipeError(f"model.config: {said}", f"write another value for the {ref.name}") from fault
+        config = networks.build_network_config(ref.name, **vocabulary, **overrides, **task_fields)
+    except StrictDataclassError as error:
+        reason = str(error.__cause__ or error)
+        raise RecipeError(f"model.config: {reason}", f"write another value for the {ref.name}") from error
     check_max_length(ref, config, tokenizer, max_length)
     tokenizer.model_max_length = max_length
     with silence_transformers():

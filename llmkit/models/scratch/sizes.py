@@ -1,4 +1,4 @@
-"""Shapes of fresh weights by name: of models for `model.from_config` in a recipe, of networks for `model.name`."""
+"""Sizes of models trained from scratch by name: presets for `model.from_config`, networks for `model.name`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from llmkit.errors import RecipeError, suggest_spelling
 
-# Layers and width. Heads are 64 wide, the inner layer is four times as wide as the outer.
-# Source of the small ones: Turc et al. 2019, arXiv:1908.08962.
+# Number of layers and hidden size. Attention heads have 64 dimensions, the feed-forward layer four times the width.
+# Source of the small sizes: Turc et al. 2019, arXiv:1908.08962.
 MODEL_SIZES: Mapping[str, tuple[int, int]] = {
     "tiny": (2, 128),
     "mini": (4, 256),
@@ -15,10 +15,10 @@ MODEL_SIZES: Mapping[str, tuple[int, int]] = {
     "medium": (8, 512),
     "base": (12, 768),
 }
-# The rate at which fresh weights of each size learn where a recipe names none: that of fine-tuning is too low for all
-# of them, and the larger they are the lower the one at which they still settle.
+# Default learning rate for training each size from scratch: fine-tuning rates are too low, and larger models need a
+# lower rate to converge.
 PRESET_LEARNING_RATES: Mapping[str, float] = {"tiny": 1e-3, "mini": 1e-3, "small": 5e-4, "medium": 5e-4, "base": 1e-4}
-# The words of each family's config for: layers, width, heads, inner width.
+# Config fields of each family for: layers, hidden size, attention heads, feed-forward size.
 BERT_SIZE_FIELDS = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
 SIZE_FIELDS: Mapping[str, tuple[str, str, str, str]] = {
     "bert": BERT_SIZE_FIELDS,
@@ -29,31 +29,31 @@ SIZE_FIELDS: Mapping[str, tuple[str, str, str, str]] = {
     "t5": ("num_layers", "d_model", "num_heads", "d_ff"),
     "bart": ("encoder_layers", "d_model", "encoder_attention_heads", "encoder_ffn_dim"),
 }
-# The decoders of encoder-decoders are as deep and wide as their encoders.
+# Decoders have the depth and width of their encoders.
 DECODER_SIZE_FIELDS: Mapping[str, tuple[str, ...]] = {
     "t5": ("num_decoder_layers",),
     "bart": ("decoder_layers", "decoder_attention_heads", "decoder_ffn_dim"),
 }
-# The networks that came before, which `model.name` may name, and what learning them needs where a recipe says nothing:
-# fresh weights want a higher rate than pretrained ones, and their epochs are cheap.
+# RNN and CNN classifiers that `model.name` accepts, and their defaults in `train:`: training from scratch needs a
+# higher learning rate than fine-tuning, and their epochs are cheap.
 NETWORK_NAMES = ("rnn", "lstm", "gru", "cnn", "bag")
-NETWORK_TYPE_PREFIX = "llmkit-"  # what begins the model type of one that was saved
+NETWORK_TYPE_PREFIX = "llmkit-"  # prefix of the model types of saved networks
 NETWORK_TRAIN_DEFAULTS: Mapping[str, float] = {"learning_rate": 1e-3, "num_train_epochs": 10.0}
 HEAD_DIM = 64
 MIN_POSITIONS = 512
 
 
 def list_presets() -> list[str]:
-    """All that `from_config` may name."""
+    """List the names that `model.from_config` accepts."""
     return [f"{family}-{size}" for family in SIZE_FIELDS for size in MODEL_SIZES]
 
 
 def get_preset_learning_rate(name: str) -> float:
-    """The learning rate of a shape, a name of `names`."""
+    """Get the default learning rate of a preset."""
     return PRESET_LEARNING_RATES[name.rpartition("-")[2]]
 
 
 def check_preset(name: str) -> None:
-    """Raise RecipeError where there is no such shape."""
+    """Raise RecipeError if there is no such preset."""
     if name not in list_presets():
         raise RecipeError(f"model.from_config: no shape '{name}'", suggest_spelling(name, list_presets()))

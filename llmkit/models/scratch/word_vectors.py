@@ -1,4 +1,4 @@
-"""Word vectors from a text file: a word and its numbers a line, as GloVe, word2vec and fastText write them."""
+"""Word vectors from text files with a word and its numbers per line, as of GloVe, word2vec and fastText."""
 
 from __future__ import annotations
 
@@ -16,50 +16,50 @@ VECTORS_FIX = "a line is a word and its numbers, as in glove.6B.100d.txt; conver
 
 
 class WordVectors(NamedTuple):
-    """The vectors of the words that a file has: `values` [n, width] for the words of these `numbers` [n]."""
+    """Vectors of the vocabulary's words in a file: `values` [n, width] for the words `token_ids` [n]."""
 
     token_ids: NDArray[np.int64]
     values: NDArray[np.float32]
 
 
-def locate_word_vectors(given: str) -> Path:
-    """The file that `model.word_vectors` names. Raises MissingInputError where there is none."""
-    path = resolve_path(given).expanduser()
+def locate_word_vectors(name: str) -> Path:
+    """Find the file that `model.word_vectors` names. Raises MissingInputError if it does not exist."""
+    path = resolve_path(name).expanduser()
     if not path.is_file():
         what = "a folder" if path.is_dir() else "no such file"
-        mend = "name a text file of word vectors, such as glove.6B.100d.txt"
-        raise MissingInputError(f"model.word_vectors: {given}: {what}", mend)
+        fix = "name a text file of word vectors, such as glove.6B.100d.txt"
+        raise MissingInputError(f"model.word_vectors: {name}: {what}", fix)
     return path
 
 
 def read_word_vectors(path: Path, words: Mapping[str, int]) -> WordVectors:
-    """The vectors of `words` (word: its number) in the file; of a repeated word the first. The file is streamed.
+    """Read the vectors of `words` (word to token id) from the file, streaming it; the first of a repeated word counts.
 
-    A first line of two whole numbers (word2vec's count and width) is skipped. Raises DataError, with the line, for one
-    of another width than the first and for a value that is no finite number; MissingInputError for an unreadable file.
+    A first line of two integers (word2vec's count and width) is skipped. Raises DataError with the line number for a
+    width that differs from the first and for a value that is not finite; MissingInputError for an unreadable file.
     """
-    wanted = {word.encode(errors="surrogatepass"): number for word, number in words.items()}
-    found: dict[int, list[float]] = {}
+    token_ids = {word.encode(errors="surrogatepass"): token_id for word, token_id in words.items()}
+    vectors: dict[int, list[float]] = {}
     width = 0
     for line, word, text in iterate_vector_lines(path):
         width = width or len(text.split())
-        number = wanted.get(word)
-        if number is not None and number not in found:
-            found[number] = parse_vector(text.split(), path, line)
+        token_id = token_ids.get(word)
+        if token_id is not None and token_id not in vectors:
+            vectors[token_id] = parse_vector(text.split(), path, line)
     if not width:
         raise DataError(f"{path}: no word vectors in it", VECTORS_FIX)
-    array = np.array(list(found.values()), dtype=np.float32).reshape(-1, width)
-    return WordVectors(np.array(list(found), dtype=np.int64), array)
+    array = np.array(list(vectors.values()), dtype=np.float32).reshape(-1, width)
+    return WordVectors(np.array(list(vectors), dtype=np.int64), array)
 
 
 def iterate_vector_lines(path: Path) -> Iterator[tuple[int, bytes, bytes]]:
-    """The number, the word and the rest of each line, all of the same width."""
+    """Iterate over the lines as (line number, word, numbers); checks that all have the same width."""
     width = 0
     try:
         with path.open("rb") as file:
             for line, text in enumerate(file, 1):
                 text = text.strip()
-                if width and text.count(b" ") == width:  # all but a few lines: not taken apart unless asked for
+                if width and text.count(b" ") == width:  # almost all lines: numbers are split only if needed
                     word, _, rest = text.partition(b" ")
                     yield line, word, rest
                     continue
@@ -69,21 +69,22 @@ def iterate_vector_lines(path: Path) -> Iterator[tuple[int, bytes, bytes]]:
                 size = count_trailing_numbers(fields)
                 width = width or size
                 if not width:
-                    raise DataError(f"{path}:{line}: no word and its numbers", VECTORS_FIX)
+                    raise DataError(f"{path}:{line}: not a word and its numbers", VECTORS_FIX)
                 if size != width:
-                    said = f"{size} number{'' if size == 1 else 's'}, {width} in the lines before"
-                    raise DataError(f"{path}:{line}: {said}", VECTORS_FIX)
+                    what = f"{size} number{'' if size == 1 else 's'}, {width} in the lines before"
+                    raise DataError(f"{path}:{line}: {what}", VECTORS_FIX)
                 yield line, b" ".join(fields[:-width]), b" ".join(fields[-width:])
-    except OSError as fault:
-        raise MissingInputError(f"{path}: {fault.strerror}", "name a readable file") from fault
+    except OSError as error:
+        raise MissingInputError(f"{path}: {error.strerror}", "name a readable file") from error
 
 
 def count_trailing_numbers(fields: Sequence[bytes]) -> int:
-    """How many fields are numbers, counted from the last, never the first: a word may hold spaces, or be a number."""
+    """Count the numbers at the end, never the first field: a word may contain spaces or be a number."""
     return next((n for n, field in enumerate(reversed(fields[1:])) if not is_numeric_field(field)), len(fields) - 1)
 
 
 def is_numeric_field(field: bytes) -> bool:
+    """Check whether the field is a number."""
     try:
         float(field)
     except ValueError:
@@ -92,18 +93,18 @@ def is_numeric_field(field: bytes) -> bool:
 
 
 def parse_vector(fields: Sequence[bytes], path: Path, line: int) -> list[float]:
-    """The fields as finite numbers."""
+    """Parse the fields as finite numbers. Raises DataError with the line for any other value."""
     wrong = [field for field in fields if not is_numeric_field(field) or not np.isfinite(float(field))]
     if wrong:
-        said = wrong[0].decode(errors="replace")
-        raise DataError(f"{path}:{line}: '{said}' is no finite number", VECTORS_FIX)
+        value = wrong[0].decode(errors="replace")
+        raise DataError(f"{path}:{line}: '{value}' is not a finite number", VECTORS_FIX)
     return [float(field) for field in fields]
 
 
-def check_vector_width(found: WordVectors, given: str, asked: int | None) -> int:
-    """The width of the vectors. Raises RecipeError where the recipe asks for another embedding size."""
-    width = int(found.values.shape[1])
-    if asked not in (None, width):
-        what = f"model.config.embedding_size: {asked}, and the vectors of {given} have {width} numbers"
+def check_vector_width(vectors: WordVectors, name: str, embedding_size: int | None) -> int:
+    """Return the width of the vectors. Raises RecipeError if the recipe sets another embedding size."""
+    width = int(vectors.values.shape[1])
+    if embedding_size not in (None, width):
+        what = f"model.config.embedding_size: {embedding_size}, and the vectors of {name} have {width} numbers"
         raise RecipeError(what, "leave it out")
     return width

@@ -1,1 +1,1 @@
-"""Encoder-decoders: inputs, generation, and models joined from two encoders."""
+"""Encoder-decoder models: inputs, generation, and construction from two encoders."""

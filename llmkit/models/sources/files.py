@@ -1,4 +1,4 @@
-"""The files of a model before they are read: none points out of its folder, and no weights lie in a pickle."""
+"""Safety checks of model files before loading: no references outside the folder, no weights in pickles."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from llmkit.models.sources.hub import get_source_kwargs
 from llmkit.models.sources.model_ref import ADAPTER_CONFIG_FILE, ModelRef
 
 ROOT_JSON_FILES = ("config.json", "model_config.json", "tokenizer_config.json", "model.safetensors.index.json")
-# Keys whose values transformers opens as files beside the one that names them.
+# Keys whose values transformers opens as files relative to the one with the key.
 FILE_NAME_KEYS = ("configuration_files", "transformers_weights", "fast_tokenizer_files", "weight_map")
 
 
 def match_weight_permissions(folder: Path) -> None:
-    """Let those who may read the JSON files of a folder read its weights: safetensors writes them for their owner."""
+    """Give the weights the file mode of the JSON files: safetensors writes them readable by the owner only."""
     mode = min(path.stat().st_mode for path in folder.glob("*.json"))
     for path in folder.glob("*.safetensors"):
         path.chmod(mode)
 
 
 def check_referenced_files(ref: ModelRef) -> None:
-    """Raise ModelError where a file of the model names one that is not beside it, in whatever folder that is."""
-    waiting, seen = list(ROOT_JSON_FILES), set()
-    while waiting:
-        file = waiting.pop(0)
+    """Raise ModelError if a JSON file of the model refers to a file outside its own folder."""
+    pending, seen = list(ROOT_JSON_FILES), set()
+    while pending:
+        file = pending.pop(0)
         seen.add(file)
-        for key, pointed in list_referenced_files(read_model_json(ref, file)):
-            if not is_plain_file_name(pointed):
-                raise ModelError(f"{ref.name}: {file}: {key} names {pointed!r}, which is no file beside it",
+        for key, file_name in list_referenced_files(read_model_json(ref, file)):
+            if not is_plain_file_name(file_name):
+                what = f"{file}: {key} names {file_name!r}, which is not a file in the same folder"
+                raise ModelError(f"{ref.name}: {what}",
                                  "do not use this model, or write plain file names there")  # fmt: skip
-            if pointed.endswith(".json") and pointed not in seen:
-                waiting.append(pointed)
+            if file_name.endswith(".json") and file_name not in seen:
+                pending.append(file_name)
 
 
 def read_model_json(ref: ModelRef, file: str) -> Any:
-    """What a JSON file of the model holds; None where it has no such file, or a damaged one (the loader says so)."""
+    """Read a JSON file of the model; None if it is missing or damaged (the loader reports damage)."""
     path: Path | str | None = ref.folder / file if ref.folder is not None else find_cached_file(ref, file)
     if path is None:
         return None
@@ -48,7 +49,7 @@ def read_model_json(ref: ModelRef, file: str) -> Any:
 
 
 def find_cached_file(ref: ModelRef, file: str) -> str | None:
-    """Where a file of the Hub lies on this disk, None where the Hub has or gives none."""
+    """Find the local path of a file from the Hub, downloading it if needed; None if it is not available."""
     from transformers.utils import cached_file
 
     try:
@@ -57,38 +58,38 @@ def find_cached_file(ref: ModelRef, file: str) -> str | None:
         return None
 
 
-def list_referenced_files(about: Any) -> list[tuple[str, Any]]:
-    """The file names in a JSON object, each with the key that names it."""
+def list_referenced_files(content: Any) -> list[tuple[str, Any]]:
+    """List the (key, file name) pairs of a JSON object that refer to files."""
     found: list[tuple[str, Any]] = []
     for key in FILE_NAME_KEYS:
-        value = about.get(key) if isinstance(about, dict) else None
-        several = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-        found += [(key, one) for one in several if one is not None]
+        value = content.get(key) if isinstance(content, dict) else None
+        file_names = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        found += [(key, file_name) for file_name in file_names if file_name is not None]
     return found
 
 
-def is_plain_file_name(pointed: Any) -> bool:
-    """Whether the value is the name of a file and no way to anywhere."""
-    return isinstance(pointed, str) and pointed not in ("", ".", "..") and not set(pointed) & set("/\\\0")
+def is_plain_file_name(file_name: Any) -> bool:
+    """Check whether the value is a file name without directories."""
+    return isinstance(file_name, str) and file_name not in ("", ".", "..") and not set(file_name) & set("/\\\0")
 
 
 def find_weight_files(ref: ModelRef) -> dict[str, Path]:
-    """The files of weights of a model, by name, where they lie on this disk."""
+    """Find the safetensors files of a model: local paths by file name."""
     if ref.folder is not None:
         return {path.name: path for path in ref.folder.glob("*.safetensors")}
     index = read_model_json(ref, "model.safetensors.index.json")
-    parts = set(index["weight_map"].values()) if isinstance(index, dict) else {"model.safetensors"}
-    found = {part: find_cached_file(ref, part) for part in parts}
+    shards = set(index["weight_map"].values()) if isinstance(index, dict) else {"model.safetensors"}
+    found = {part: find_cached_file(ref, part) for part in shards}
     return {part: Path(path) for part, path in found.items() if path is not None}
 
 
 def check_weight_files(ref: ModelRef) -> None:
-    """Raise ModelError where a local folder has its weights in pickles only, none at all, or an adapter over them."""
+    """Raise ModelError if a local folder has no safetensors weights, or an adapter next to them."""
     if ref.folder is None or ref.is_adapter:
         return
-    if (ref.folder / ADAPTER_CONFIG_FILE).exists():  # transformers would put it over the weights unasked
-        raise ModelError(f"{ref.name}: an adapter lies beside its weights", "merge it with PEFT, or remove it")
+    if (ref.folder / ADAPTER_CONFIG_FILE).exists():  # transformers would apply it to the weights without being asked
+        raise ModelError(f"{ref.name}: an adapter next to its full weights", "merge it with PEFT, or remove it")
     if not any(ref.folder.glob("*.safetensors")):
         pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in ref.folder.glob(pattern))
-        found = f"only {', '.join(pickles)}, which can run code" if pickles else "no weights"
-        raise ModelError(f"{ref.name}: {found}", "save the model as model.safetensors (save_pretrained does)")
+        problem = f"only {', '.join(pickles)}, which can run code" if pickles else "no weights"
+        raise ModelError(f"{ref.name}: {problem}", "save the model as model.safetensors (save_pretrained does)")

@@ -1,1 +1,1 @@
-"""Tokenizer training and its statistics."""
+"""Tokenizer training, and statistics of a tokenizer on a corpus."""

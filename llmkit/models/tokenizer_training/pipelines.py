@@ -1,4 +1,4 @@
-"""What a tokenizer of each kind does to a text before and after its vocabulary: an untrained one of each."""
+"""Untrained tokenizers of each kind: normalizer, pre-tokenizer, decoder and post-processor."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ SPECIAL_TOKENS = {
     "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]",
 }  # fmt: skip
 UNK_TOKEN = SPECIAL_TOKENS["unk_token"]
-CONTINUATION_PREFIX = "##"  # of a WordPiece that does not begin its word
-# Where a text has no spaces, pieces would begin in one sentence and end in the next.
+CONTINUATION_PREFIX = "##"  # of a WordPiece token inside a word
+# In texts without spaces, tokens would otherwise span the end of a sentence.
 CJK_PUNCTUATION = Regex(r"[\u3000-\u303f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]")
 
 
 def build_wordpiece(lowercase: bool) -> Tokenizer:
-    """As BERT does: words and punctuation apart, each Chinese character a word; accents stay, in whatever case."""
+    """Build BERT's pipeline: split at punctuation, Chinese characters are single words, accents are kept."""
     tokenizer = Tokenizer(models.WordPiece(unk_token=UNK_TOKEN, continuing_subword_prefix=CONTINUATION_PREFIX))
     tokenizer.normalizer = normalizers.Sequence([
         normalizers.NFC(),
@@ -31,19 +31,19 @@ def build_wordpiece(lowercase: bool) -> Tokenizer:
 
 
 def build_bpe(lowercase: bool) -> Tokenizer:
-    """As GPT-2 and RoBERTa do: a text is its bytes, so that nothing is unknown and, with its case, all comes back."""
+    """Build the byte-level pipeline of GPT-2 and RoBERTa: no unknown tokens, lossless unless lowercased."""
     tokenizer = Tokenizer(models.BPE())
     if lowercase:
         tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    # The first takes the space before a word out of the word's place in the text.
+    # trim_offsets removes the leading space from a token's offsets.
     tokenizer.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=True), build_post_processor()])
     return tokenizer
 
 
 def build_unigram(lowercase: bool) -> Tokenizer:
-    """As SentencePiece does: a space is a letter of the word behind it; any run of white space counts as one."""
+    """Build SentencePiece's pipeline: a space is part of the following word; white space is collapsed."""
     tokenizer = Tokenizer(models.Unigram())
     steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     tokenizer.normalizer = normalizers.Sequence(steps + [normalizers.Lowercase()] * lowercase)
@@ -56,8 +56,8 @@ def build_unigram(lowercase: bool) -> Tokenizer:
 
 
 def build_post_processor() -> processors.TemplateProcessing:
-    """The special tokens around a text and around the two of a pair, whose second has token type 1."""
-    names = list(SPECIAL_TOKENS.values())  # their ids are their places: each trainer puts them first
+    """Build the template that adds [CLS] and [SEP] around a text or a pair; the second text has token type 1."""
+    names = list(SPECIAL_TOKENS.values())  # their ids are their indices: each trainer puts them first
     return processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",

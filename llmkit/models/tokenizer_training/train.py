@@ -1,4 +1,4 @@
-"""Train a tokenizer on a corpus that need not fit into memory, and prove the folder that it is saved in."""
+"""Trains a tokenizer on a corpus streamed from disk, then reloads the saved folder and compares it."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ from llmkit.models.tokenizer_training.pipelines import SPECIAL_TOKENS, TOKENIZER
 from llmkit.models.tokenizer_training.trainers import DEFAULT_MIN_FREQUENCY, train_vocabulary
 from llmkit.runs import folder
 
-MAX_VOCAB_SIZE = 2**20  # the trainers take room for all that are asked for before they read a word
-MAX_HOLDOUT_SHARE = 0.5  # share of the documents
-MIN_HOLDOUT_TEXTS = 30  # texts held back that tell little
+MAX_VOCAB_SIZE = 2**20  # the trainers allocate memory for the whole vocabulary before they read a word
+MAX_HOLDOUT_SHARE = 0.5  # fraction of the documents
+MIN_HOLDOUT_TEXTS = 30  # below this the report is unreliable
 
 
 @dataclass(frozen=True)
 class TrainedTokenizer:
-    """A tokenizer that was written: its folder, what it was trained with, and what it makes of the texts held back."""
+    """A saved tokenizer: its folder, its training settings, and its fertility on the held-out texts."""
 
     folder: Path
     training: dict[str, Any]
     holdout_fertility: Fertility
 
     def as_dict(self) -> dict[str, Any]:
-        """The record that --json prints and report.json holds."""
+        """Return the record that --json prints and report.json stores."""
         return self.holdout_fertility.as_dict() | {"training": self.training}
 
 
@@ -66,14 +66,13 @@ def train_tokenizer(
     column: TextColumns = None,
     encoding: str = "utf-8",
 ) -> TrainedTokenizer:
-    """The tokenizer trained on `corpus`, written to `output_dir` as a plain Hugging Face folder with report.json.
+    """Train a tokenizer on `corpus` and write it to `output_dir` as a plain Hugging Face folder with report.json.
 
-    corpus, column: as `llmkit.data.corpus.documents` reads them; streamed, several times.
-    kind: wordpiece, bpe or unigram.
-    min_frequency: how often a pair must occur to become a piece, default 2; unigram has none. held_back: the share of
-    documents (10,000 at most) that are not trained on but reported on; 0: none. max_length: where texts are cut.
-    Raises UsageError for a value out of range, OutputError where the folder holds files or cannot be made, DataError
-    where the corpus is no text, or too little of it for `vocab_size`. Nothing is written then.
+    corpus, column: as in `llmkit.data.corpus.documents`; streamed several times. kind: wordpiece, bpe or unigram.
+    min_frequency: how often a pair must occur to be merged, default 2; not for unigram. held_back: the fraction of
+    documents (at most 10,000) held out of training and used for the report; 0 for no hold-out. max_length: texts are
+    truncated to this many tokens. Raises UsageError for a value out of range, OutputError if the folder is not empty or
+    cannot be created, DataError if the corpus has no text, or too little for `vocab_size`. Nothing is written then.
     """
     check_tokenizer_options(kind, vocab_size, max_length, min_frequency, held_back)
     if kind != "unigram":
@@ -85,32 +84,32 @@ def train_tokenizer(
     def read(what: str, total: int | None = None) -> Iterator[str]:
         return iterate_with_progress(read_corpus_texts(corpus, document, column, encoding), what, total)
 
-    apart = hold_out_texts(lambda: read("reading the corpus"), held_back or 1.0)
-    check_holdout_size(apart, corpus, held_back)
-    if not held_back:  # such a corpus is too small to spare any
-        apart = Holdout(apart.texts, 0, apart.remaining + len(apart.texts))
-        console.print_message("nothing is held back: the report is on texts that it was trained on")
+    holdout = hold_out_texts(lambda: read("reading the corpus"), held_back or 1.0)
+    check_holdout_size(holdout, corpus, held_back)
+    if not held_back:  # the corpus is too small for a hold-out
+        holdout = Holdout(holdout.texts, 0, holdout.remaining + len(holdout.texts))
+        console.print_message("no documents are held out: the report is on the training texts")
 
-    def rest(what: str) -> Iterator[str]:
-        total = apart.remaining + len(apart.texts)
-        return (text for text in read(f"learning {what}", total) if not apart.contains(text))
+    def read_training_texts(what: str) -> Iterator[str]:
+        total = holdout.remaining + len(holdout.texts)
+        return (text for text in read(f"learning {what}", total) if not holdout.contains(text))
 
-    tokenizer = train_vocabulary(kind, rest, vocab_size, lowercase, min_frequency, format_corpus(corpus))
+    tokenizer = train_vocabulary(kind, read_training_texts, vocab_size, lowercase, min_frequency, format_corpus(corpus))
     training = {"kind": kind, "lowercase": lowercase, "min_frequency": min_frequency, "document": document,
-                "documents": apart.remaining, "tokenizers": version("tokenizers")}  # fmt: skip
-    with write_folder_atomically(path) as beside:
-        write_tokenizer_files(tokenizer, beside, max_length)
-        loaded = verify_saved_tokenizer(tokenizer, beside, apart.texts)
-        result = TrainedTokenizer(path, training, measure_fertility(loaded, apart.texts, max_length))
+                "documents": holdout.remaining, "tokenizers": version("tokenizers")}  # fmt: skip
+    with write_folder_atomically(path) as temporary:
+        write_tokenizer_files(tokenizer, temporary, max_length)
+        loaded = verify_saved_tokenizer(tokenizer, temporary, holdout.texts)
+        result = TrainedTokenizer(path, training, measure_fertility(loaded, holdout.texts, max_length))
         text = json.dumps(result.as_dict(), indent=2, ensure_ascii=False) + "\n"
-        (beside / "report.json").write_text(text, encoding="utf-8")
+        (temporary / "report.json").write_text(text, encoding="utf-8")
     return result
 
 
 def check_tokenizer_options(
     kind: str, vocab_size: int, max_length: int, min_frequency: int | None, held_back: float
 ) -> None:
-    """Raise UsageError for a value that no corpus makes right."""
+    """Raise UsageError for an option value that is invalid for every corpus."""
     if kind not in TOKENIZER_BUILDERS:
         raise UsageError(f"--kind {kind}: unknown", suggest_spelling(kind, list(TOKENIZER_BUILDERS)))
     if not 0 < vocab_size <= MAX_VOCAB_SIZE:
@@ -118,7 +117,8 @@ def check_tokenizer_options(
     if max_length < 3:
         raise UsageError(f"--max-length {max_length}: no room for text between [CLS] and [SEP]", "write 3 or more")
     if min_frequency is not None and kind == "unigram":
-        raise UsageError("--min-frequency with --kind unigram: it weighs its pieces in another way", "leave it out")
+        what = "--min-frequency with --kind unigram: it selects tokens by likelihood, not by frequency"
+        raise UsageError(what, "leave it out")
     if min_frequency is not None and min_frequency < 1:
         raise UsageError(f"--min-frequency {min_frequency}: out of range", "write 1 or more")
     if not 0 <= held_back <= MAX_HOLDOUT_SHARE:
@@ -126,45 +126,43 @@ def check_tokenizer_options(
 
 
 def check_tokenizer_folder(path: Path) -> None:
-    """Raise OutputError unless `path` is missing or an empty folder."""
+    """Raise OutputError unless `path` does not exist or is an empty folder."""
     try:
-        holds = sorted(one.name for one in path.iterdir()) if path.is_dir() else []
+        entries = sorted(one.name for one in path.iterdir()) if path.is_dir() else []
         if path.exists() and not path.is_dir():
-            raise OutputError(f"{path}: a file stands there", "name another -o FOLDER")
-    except OSError as fault:
-        raise OutputError(f"{path}: {fault.strerror}", "name another -o FOLDER") from None
-    if path.resolve() == Path.cwd():  # it would be put in the place of the folder that the shell is in
-        raise OutputError(f"{path}: the folder that you are in", "name one to make with -o FOLDER")
-    if holds:
-        raise OutputError(f"{path}: not an empty folder: it holds {join_names(holds, 3)}", "name another -o FOLDER")
+            raise OutputError(f"{path}: a file of this name exists", "name another -o FOLDER")
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror}", "name another -o FOLDER") from None
+    if path.resolve() == Path.cwd():  # it would replace the shell's current folder
+        raise OutputError(f"{path}: this is the current folder", "name a new one with -o FOLDER")
+    if entries:
+        raise OutputError(f"{path}: not an empty folder: it holds {join_names(entries, 3)}", "name another -o FOLDER")
 
 
 def iterate_with_progress(texts: Iterable[str], what: str, total: int | None) -> Iterator[str]:
-    """The texts, with a bar that counts them."""
+    """Yield the texts and advance a progress bar."""
     with console.show_progress(what, total) as advance:
         for text in texts:
             yield text
             advance()
 
 
-def check_holdout_size(apart: Holdout, corpus: RowSource, held_back: float) -> None:
-    """Raise DataError where there is nothing to train on; say where there is little to report on."""
-    name, all_of_it = format_corpus(corpus), apart.remaining + len(apart.texts)
-    mend = "name more text, or part it otherwise with --document"
-    if all_of_it < (2 if held_back else 1):
-        raise DataError(f"{name}: {'a single document' if all_of_it else 'no text in it'}", mend)
-    if held_back and not apart.remaining:
-        raise DataError(f"{name}: {pluralize(all_of_it, 'document')}, all the same", mend)
-    if held_back and len(apart.texts) < MIN_HOLDOUT_TEXTS:
-        held = pluralize(len(apart.texts), "document")
-        console.print_message(
-            f"only {held} held back: the report says little; more text or a larger --held-back mends it"
-        )
+def check_holdout_size(holdout: Holdout, corpus: RowSource, held_back: float) -> None:
+    """Raise DataError if no training text is left; print a message if the held-out texts are few."""
+    name, total = format_corpus(corpus), holdout.remaining + len(holdout.texts)
+    fix = "name more text, or split it otherwise with --document"
+    if total < (2 if held_back else 1):
+        raise DataError(f"{name}: {'a single document' if total else 'no text in it'}", fix)
+    if held_back and not holdout.remaining:
+        raise DataError(f"{name}: {pluralize(total, 'document')}, all identical", fix)
+    if held_back and len(holdout.texts) < MIN_HOLDOUT_TEXTS:
+        few = pluralize(len(holdout.texts), "document")
+        console.print_message(f"only {few} held out: the report is unreliable; use more text or a larger --held-back")
 
 
 def write_tokenizer_files(tokenizer: Tokenizer, path: Path, max_length: int) -> None:
-    """Write the files that AutoTokenizer reads."""
-    from transformers import PreTrainedTokenizerFast  # takes seconds: a corpus at fault is told first
+    """Write the files that AutoTokenizer loads."""
+    from transformers import PreTrainedTokenizerFast  # slow import: corpus errors come first
 
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=max_length, **SPECIAL_TOKENS).save_pretrained(
         path
@@ -172,34 +170,35 @@ def write_tokenizer_files(tokenizer: Tokenizer, path: Path, max_length: int) -> 
 
 
 def verify_saved_tokenizer(tokenizer: Tokenizer, path: Path, texts: list[str]) -> Any:
-    """What AutoTokenizer makes of the files. Raises InternalError where it cuts up a text in another way."""
+    """Load the saved files with AutoTokenizer. Raises InternalError if it tokenizes a text differently."""
     from llmkit.models.load import load_tokenizer
 
     loaded = load_tokenizer(ModelRef(path.name, str(path), path), required_tokens=("pad", "mask"))
-    for some in batch_texts(texts):
-        ids = [one.ids for one in tokenizer.encode_batch(some)]
-        if tokenize_texts(loaded, some, add_special_tokens=True) != ids:
-            raise InternalError("the saved tokenizer cuts texts up in another way", "report it with the corpus")
+    for batch in batch_texts(texts):
+        ids = [encoding.ids for encoding in tokenizer.encode_batch(batch)]
+        if tokenize_texts(loaded, batch, add_special_tokens=True) != ids:
+            what = "the saved tokenizer does not give the same tokens as the trained one"
+            raise InternalError(what, "report it with the corpus")
     return loaded
 
 
 @contextmanager
 def write_folder_atomically(path: Path) -> Iterator[Path]:
-    """A folder beside `path` that takes its place at the end, or goes without a trace."""
-    made, place = folder.create_missing_folders(path), path.resolve()
-    beside = place.with_name(f".{place.name}.tmp-{os.getpid()}")
+    """Yield a temporary folder that is renamed to `path` at the end, or deleted after an exception."""
+    created, target = folder.create_missing_folders(path), path.resolve()
+    temporary = target.with_name(f".{target.name}.tmp-{os.getpid()}")
     try:
-        beside.mkdir()
-        yield beside
-        for file in beside.iterdir():
+        temporary.mkdir()
+        yield temporary
+        for file in temporary.iterdir():
             with file.open("rb") as stream:
                 os.fsync(stream.fileno())
-        beside.rename(place)  # over an empty folder only: the system sees to it
-    except OSError as fault:
-        if fault.errno == errno.ENOSPC:
-            raise DiskError(f"{path}: no space left", "free some, or name an -o FOLDER on another disk") from fault
-        raise OutputError(f"{path}: {fault.strerror}", "name another -o FOLDER") from fault
+        temporary.rename(target)  # the system allows this only over an empty folder
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskError(f"{path}: no space left", "free some, or name an -o FOLDER on another disk") from error
+        raise OutputError(f"{path}: {error.strerror}", "name another -o FOLDER") from error
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
         if path.is_dir() and not any(path.iterdir()):
-            folder.remove_empty_folders(made)
+            folder.remove_empty_folders(created)

@@ -1,4 +1,4 @@
-"""The tokens of a corpus: tokenized once, kept as memory-mapped arrays, found again by what they were made from."""
+"""Tokenizes a corpus once and caches the tokens as memory-mapped arrays, keyed by texts, tokenizer and options."""
 
 from __future__ import annotations
 
@@ -19,127 +19,125 @@ from llmkit import console
 from llmkit.data.corpus.blocks import SpecialTokens, TokenizedDocuments
 from llmkit.models.tokenizers.word_boundaries import WordBoundaries
 
-TOKENIZE_BATCH_SIZE = 4096  # documents that are tokenized together, on all cores
-TOKEN_CACHE_VERSION = 1  # of what stands in the arrays
+TOKENIZE_BATCH_SIZE = 4096  # documents tokenized in one call, on all cores
+TOKEN_CACHE_VERSION = 1  # of the format of the arrays
 TOKEN_ARRAY_NAMES = ("tokens", "ends", "joined")
 
 
 def detect_frame(tokenizer: PreTrainedTokenizerBase) -> SpecialTokens:
-    """The special tokens that the tokenizer puts before and after a text."""
+    """Return the special tokens that the tokenizer adds before and after a text."""
     special = set(tokenizer.all_special_ids)
     others = (tokenizer.decode([i]) for i in range(len(tokenizer)) if i not in special)
-    # One without an unknown token makes nothing of a letter that it has not.
+    # A tokenizer without an unknown token drops characters that are not in its vocabulary.
     text = next(text for text in chain(["a"], others) if tokenizer.encode(text, add_special_tokens=False))
-    bare, whole = tokenizer.encode(text, add_special_tokens=False), tokenizer.encode(text)
-    at = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
-    return SpecialTokens(tuple(whole[:at]), tuple(whole[at + len(bare) :]))
+    tokens, framed = tokenizer.encode(text, add_special_tokens=False), tokenizer.encode(text)
+    offset = next(i for i in range(len(framed)) if framed[i : i + len(tokens)] == tokens)
+    return SpecialTokens(tuple(framed[:offset]), tuple(framed[offset + len(tokens) :]))
 
 
 def tokenize_corpus(
-    texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, joiner: WordBoundaries | None, key: str
+    texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, word_boundaries: WordBoundaries | None, key: str
 ) -> TokenizedDocuments:
-    """The tokens of the texts, from the cache where the same were tokenized before. `key` says what the texts are.
+    """Tokenize the texts, or load their tokens from the cache. `key` identifies the texts.
 
-    The name of a special token in a text is text. Memory: one batch of documents; the arrays are written to disk as
-    they grow. Where the cache cannot be written they are made in a temporary folder and held in memory.
+    The spelling of a special token in a text is encoded as text. Memory: one batch of documents; the arrays are written
+    to disk batch by batch. If the cache is not writable, they are made in a temporary folder and kept in memory.
     """
     try:
-        folder = get_cache_root() / compute_cache_key(key, tokenizer, joiner)
-        if (found := open_token_arrays(folder, joiner is not None)) is not None:
-            console.print_message(f"tokens: {len(found.tokens):,} from the cache, {folder}")
-            return found
+        folder = get_cache_root() / compute_cache_key(key, tokenizer, word_boundaries)
+        if (tokenized := open_token_arrays(folder, word_boundaries is not None)) is not None:
+            console.print_message(f"tokens: {len(tokenized.tokens):,} from the cache, {folder}")
+            return tokenized
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(mkdtemp(prefix=".", dir=folder.parent))
-    except (OSError, RuntimeError):  # a read-only home, or none, is no reason not to train
+    except (OSError, RuntimeError):  # training must not fail without a writable home folder
         scratch = Path(mkdtemp())
         folder = scratch / "tokens"
     try:
-        made = scratch / "made"
-        made.mkdir()
-        write_token_arrays(texts, tokenizer, joiner, made)
-        found = open_token_arrays(made, joiner is not None)
-        assert found is not None
-        move_into_cache(made, folder, joiner is not None)
+        new_folder = scratch / "made"
+        new_folder.mkdir()
+        write_token_arrays(texts, tokenizer, word_boundaries, new_folder)
+        tokenized = open_token_arrays(new_folder, word_boundaries is not None)
+        assert tokenized is not None
+        move_into_cache(new_folder, folder, word_boundaries is not None)
         if folder.parent == scratch:
-            found = TokenizedDocuments(*(None if part is None else np.array(part) for part in found))  # type: ignore[arg-type]
-        return found
+            tokenized = TokenizedDocuments(*(None if array is None else np.array(array) for array in tokenized))  # type: ignore[arg-type]
+        return tokenized
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def move_into_cache(made: Path, folder: Path, joined: bool) -> None:
-    """Let `folder` be what was made; what is broken there gives way, the same from a faster process stays."""
-    with suppress(OSError):  # it is only a cache, and others write there too
-        if folder.exists() and open_token_arrays(folder, joined) is None:
-            folder.rename(made.with_name("broken"))
-        made.rename(folder)
+def move_into_cache(new_folder: Path, folder: Path, has_continuations: bool) -> None:
+    """Rename the new arrays to `folder`. A damaged folder there is replaced, one from a faster process is kept."""
+    with suppress(OSError):  # only a cache, and other processes write to it too
+        if folder.exists() and open_token_arrays(folder, has_continuations) is None:
+            folder.rename(new_folder.with_name("broken"))
+        new_folder.rename(folder)
 
 
 def get_cache_root() -> Path:
-    """Where tokens are kept. It may be removed at any time. Raises RuntimeError for a user without a home."""
+    """Return the cache folder, which may be deleted at any time. Raises RuntimeError if the user has no home."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "llmkit" / "tokens"
 
 
-def compute_cache_key(key: str, tokenizer: PreTrainedTokenizerBase, joiner: WordBoundaries | None) -> str:
-    """A folder's name that follows from the texts, the tokenizer and what else decides the tokens."""
-    about = [str(TOKEN_CACHE_VERSION), key, tokenizer.backend_tokenizer.to_str(), joiner.name if joiner else ""]
-    return hashlib.sha256("\0".join(about).encode()).hexdigest()[:32]
+def compute_cache_key(key: str, tokenizer: PreTrainedTokenizerBase, word_boundaries: WordBoundaries | None) -> str:
+    """Return a folder name: a hash of everything that determines the tokens."""
+    segmenter = word_boundaries.name if word_boundaries else ""
+    key_parts = [str(TOKEN_CACHE_VERSION), key, tokenizer.backend_tokenizer.to_str(), segmenter]
+    return hashlib.sha256("\0".join(key_parts).encode()).hexdigest()[:32]
 
 
-def open_token_arrays(folder: Path, joined: bool) -> TokenizedDocuments | None:
-    """The arrays of a folder, memory-mapped; None where they are not there, or not whole."""
-    names = TOKEN_ARRAY_NAMES if joined else TOKEN_ARRAY_NAMES[:2]
+def open_token_arrays(folder: Path, has_continuations: bool) -> TokenizedDocuments | None:
+    """Open the arrays of a folder, memory-mapped; None if they are missing or damaged."""
+    names = TOKEN_ARRAY_NAMES if has_continuations else TOKEN_ARRAY_NAMES[:2]
     try:
         arrays = TokenizedDocuments(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in names))
     except (OSError, ValueError, EOFError):
         return None
     count = int(arrays.ends[-1]) if len(arrays.ends) else 0
-    return (
-        arrays
-        if all(len(part) == count for part in (arrays.tokens, arrays.continues_word) if part is not None)
-        else None
-    )
+    per_token = [array for array in (arrays.tokens, arrays.continues_word) if array is not None]
+    return arrays if all(len(array) == count for array in per_token) else None
 
 
 def write_token_arrays(
-    texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, joiner: WordBoundaries | None, folder: Path
+    texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, word_boundaries: WordBoundaries | None, folder: Path
 ) -> None:
-    """Tokenize the texts into raw files, batch by batch, then give each the header that makes it an array."""
+    """Tokenize the texts into raw files, batch by batch, then add the header that makes each an .npy file."""
     width = np.uint16 if len(tokenizer) <= 2**16 else np.uint32
-    types: dict[str, Any] = {"tokens": width, "ends": np.int64} | ({"joined": np.bool_} if joiner else {})
+    types: dict[str, Any] = {"tokens": width, "ends": np.int64} | ({"joined": np.bool_} if word_boundaries else {})
     files = {name: (folder / f"{name}.raw").open("wb") for name in types}
-    counts, at = dict.fromkeys(types, 0), 0
+    counts, offset = dict.fromkeys(types, 0), 0
     try:
-        for ids, sizes, joined in tokenize_batches(texts, tokenizer, joiner, width):
-            ends = at + np.cumsum(sizes)
-            at = int(ends[-1])
-            for name, part in (("tokens", ids), ("ends", ends), ("joined", joined)):
-                if part is not None:
-                    files[name].write(part.tobytes())
-                    counts[name] += len(part)
+        for ids, sizes, continues_word in tokenize_batches(texts, tokenizer, word_boundaries, width):
+            ends = offset + np.cumsum(sizes)
+            offset = int(ends[-1])
+            for name, array in (("tokens", ids), ("ends", ends), ("joined", continues_word)):
+                if array is not None:
+                    files[name].write(array.tobytes())
+                    counts[name] += len(array)
     finally:
         for file in files.values():
             file.close()
     for name, dtype in types.items():
-        with (folder / f"{name}.npy").open("wb") as whole, (folder / f"{name}.raw").open("rb") as raw:
+        with (folder / f"{name}.npy").open("wb") as array_file, (folder / f"{name}.raw").open("rb") as raw:
             header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
-            np.lib.format.write_array_header_2_0(whole, header | {"shape": (counts[name],)})
-            shutil.copyfileobj(raw, whole)
+            np.lib.format.write_array_header_2_0(array_file, header | {"shape": (counts[name],)})
+            shutil.copyfileobj(raw, array_file)
         (folder / f"{name}.raw").unlink()
 
 
 def tokenize_batches(
-    texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, joiner: WordBoundaries | None, width: Any
+    texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, word_boundaries: WordBoundaries | None, width: Any
 ) -> Iterator[tuple[Any, Any, Any]]:
-    """Ids, sizes of the documents, and which tokens continue a word, of a few thousand documents at a time."""
-    backend, rest = tokenizer.backend_tokenizer, iter(texts)
-    was, backend.encode_special_tokens = backend.encode_special_tokens, True
+    """Yield token ids, document lengths and word continuation flags (or None), a few thousand documents at a time."""
+    backend, remaining = tokenizer.backend_tokenizer, iter(texts)
+    previous, backend.encode_special_tokens = backend.encode_special_tokens, True
     try:
-        while part := list(islice(rest, TOKENIZE_BATCH_SIZE)):
-            lists = [one.ids for one in backend.encode_batch_fast(part, add_special_tokens=False)]
+        while documents := list(islice(remaining, TOKENIZE_BATCH_SIZE)):
+            lists = [encoding.ids for encoding in backend.encode_batch_fast(documents, add_special_tokens=False)]
             sizes = np.fromiter(map(len, lists), dtype=np.int64, count=len(lists))
             ids = np.fromiter(chain.from_iterable(lists), dtype=width, count=int(sizes.sum()))
-            yield ids, sizes, None if joiner is None else joiner.mark_continuations(ids, sizes)
+            yield ids, sizes, None if word_boundaries is None else word_boundaries.mark_continuations(ids, sizes)
     finally:
-        backend.encode_special_tokens = was
+        backend.encode_special_tokens = previous

@@ -1,4 +1,4 @@
-"""How many tokens a model can read."""
+"""Maximum input length of a model, in tokens."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from llmkit.errors import ModelError
 from llmkit.models import networks
 from llmkit.models.sources.model_ref import ModelRef
 
-MIN_UNLIMITED_LENGTH = 10**6  # transformers writes 10**30 where a tokenizer names no length
-# Families whose positions are counted from pad_token_id + 1 on: the rows of the table below that are never used.
+MIN_UNLIMITED_LENGTH = 10**6  # transformers writes 10**30 for a tokenizer without a maximum length
+# Families whose positions start at pad_token_id + 1: the rows of the position table before it are never used.
 PAD_OFFSET_FAMILIES = frozenset({
     "camembert", "data2vec-text", "esm", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mpnet",
     "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
 })  # fmt: skip
 
-# Families whose positions are relative: they read any length, whatever their tokenizer was saved with.
+# Families with relative positions: they read any length, whatever maximum their tokenizer was saved with.
 RELATIVE_POSITION_FAMILIES = frozenset({"longt5", "mt5", "switch_transformers", "t5", "umt5"})
 
 
 def check_max_length(
     ref: ModelRef, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> None:
-    """Raise ModelError where the model has fewer positions than `max_length`."""
-    most = get_position_limit(config, tokenizer)
-    if most is not None and max_length > most:
-        raise ModelError(f"{ref.name}: model.max_length {max_length:,} exceeds its {most:,} positions",
-                         f"set model.max_length={most}")  # fmt: skip
+    """Raise ModelError if the model has fewer positions than `max_length`, or `max_length` leaves no room for text."""
+    limit = get_position_limit(config, tokenizer)
+    if limit is not None and max_length > limit:
+        raise ModelError(f"{ref.name}: model.max_length {max_length:,} exceeds its {limit:,} positions",
+                         f"set model.max_length={limit}")  # fmt: skip
     check_min_length(ref, tokenizer, max_length)
 
 
 def check_min_length(ref: ModelRef, tokenizer: PreTrainedTokenizerBase, max_length: int) -> None:
-    """Raise ModelError where the special tokens leave no room for text."""
-    least = tokenizer.num_special_tokens_to_add() + 1
-    if max_length < least:
+    """Raise ModelError if `max_length` has no room for text besides the special tokens."""
+    minimum = tokenizer.num_special_tokens_to_add() + 1
+    if max_length < minimum:
         raise ModelError(
-            f"{ref.name}: model.max_length {max_length} leaves no room for text", f"set it to {least} or more"
+            f"{ref.name}: model.max_length {max_length} leaves no room for text", f"set it to {minimum} or more"
         )
 
 
 def get_default_max_length(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The longest input that a saved model was made for, 512 where it names no limit."""
+    """Get the maximum input length that the model and tokenizer were saved with, in tokens; 512 without a limit."""
     limits = [
         n
         for n in (get_position_limit(config, tokenizer), tokenizer.model_max_length)
@@ -50,20 +50,20 @@ def get_default_max_length(config: PreTrainedConfig, tokenizer: PreTrainedTokeni
 
 
 def get_position_limit(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """How many tokens the model can read at once, None where neither it nor its tokenizer names a limit.
+    """Get the number of tokens that the model can read; None if neither it nor its tokenizer has a limit.
 
-    The model's positions decide: its tokenizer may name the shorter length that an earlier run cut texts at. A network
-    without attention reads texts of any length.
+    The model's positions take precedence: the tokenizer may hold a shorter length to which an earlier run truncated
+    texts. Networks without attention read texts of any length.
     """
     if isinstance(config, networks.NetworkConfig):
         return None
-    text = getattr(config, "encoder", None) or config.get_text_config()
-    if text.model_type in RELATIVE_POSITION_FAMILIES:
+    encoder = getattr(config, "encoder", None) or config.get_text_config()
+    if encoder.model_type in RELATIVE_POSITION_FAMILIES:
         return None
-    positions = getattr(text, "max_encoder_position_embeddings", getattr(text, "max_position_embeddings", None))
-    if isinstance(positions, int) and text.model_type in PAD_OFFSET_FAMILIES:
-        positions -= (text.pad_token_id or 0) + 1
+    positions = getattr(encoder, "max_encoder_position_embeddings", getattr(encoder, "max_position_embeddings", None))
+    if isinstance(positions, int) and encoder.model_type in PAD_OFFSET_FAMILIES:
+        positions -= (encoder.pad_token_id or 0) + 1
     if isinstance(positions, int) and positions > 0:
         return positions
-    named = tokenizer.model_max_length
-    return named if isinstance(named, int) and 0 < named < MIN_UNLIMITED_LENGTH else None
+    saved = tokenizer.model_max_length
+    return saved if isinstance(saved, int) and 0 < saved < MIN_UNLIMITED_LENGTH else None

@@ -1,4 +1,4 @@
-"""The packages that read the words of models without a tokenizer.json: Marian, M2M100, FSMT, older T5 and Pegasus."""
+"""Errors for missing packages of slow tokenizers (no tokenizer.json): Marian, M2M100, FSMT, older T5 and Pegasus."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from llmkit.errors import ModelError
 from llmkit.models.sources.model_ref import ModelRef
 
-# What transformers says where one of them is missing. Without the first two it takes such a file for one of tiktoken.
+# Words in transformers' message about a missing package. Without the first two it mistakes the file for tiktoken's.
 PACKAGE_HINTS = {
     "sentencepiece": ("sentencepiece", "tiktoken"), "protobuf": ("protobuf", "tiktoken"), "sacremoses": ("sacremoses",)
 }  # fmt: skip
@@ -18,41 +18,41 @@ IMPORT_NAMES = {"protobuf": "google.protobuf"}
 
 
 @contextmanager
-def explain_missing_packages(name: ModelRef) -> Iterator[None]:
-    """Turn what is said of a missing package into a sentence that says what to install.
+def explain_missing_packages(ref: ModelRef) -> Iterator[None]:
+    """Turn errors about a missing package into a ModelError that names the package to install.
 
-    Marian's tokenizer only warns without sacremoses, which makes punctuation what it was in its training: other tokens
-    would be read, so that is an error too.
+    Marian's tokenizer only warns if sacremoses is missing, although it normalizes punctuation as in pretraining: the
+    tokens would differ, so this is an error too.
     """
-    with warnings.catch_warnings(record=True) as warned:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             yield
-        except Exception as fault:
-            if package := find_missing_package(str(fault)):
-                raise make_missing_package_error(name, package) from fault
+        except Exception as error:
+            if package := find_missing_package(str(error)):
+                raise make_missing_package_error(ref, package) from error
             raise
-    for one in warned:
-        if package := find_missing_package(str(one.message)):
-            raise make_missing_package_error(name, package)
+    for warning in caught:
+        if package := find_missing_package(str(warning.message)):
+            raise make_missing_package_error(ref, package)
 
 
-def find_missing_package(said: str) -> str | None:
-    """The package that is said to be missing, and is."""
+def find_missing_package(message: str) -> str | None:
+    """Return the missing package that a message mentions, or None."""
     for package, words in PACKAGE_HINTS.items():
-        if any(word in said.lower() for word in words) and not has_module(IMPORT_NAMES.get(package, package)):
+        if any(word in message.lower() for word in words) and not has_module(IMPORT_NAMES.get(package, package)):
             return package
     return None
 
 
 def has_module(module: str) -> bool:
-    """Whether a module is installed."""
+    """Whether a module can be imported."""
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # of the package that it is in
+    except ModuleNotFoundError:  # the parent package is missing
         return False
 
 
-def make_missing_package_error(name: ModelRef, package: str) -> ModelError:
-    """What to say of it."""
-    return ModelError(f"{name.name}: its tokenizer needs the package {package}", "pip install 'llmkit[sentencepiece]'")
+def make_missing_package_error(ref: ModelRef, package: str) -> ModelError:
+    """Return the error for a missing package."""
+    return ModelError(f"{ref.name}: its tokenizer needs the package {package}", "pip install 'llmkit[sentencepiece]'")

@@ -1,4 +1,4 @@
-"""Which tokens continue a word, for masks that hide whole words."""
+"""Finds the tokens that continue a word, for whole-word masking."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from transformers import PreTrainedTokenizerBase
 from llmkit.errors import DataError, MissingInputError, RecipeError
 from llmkit.runs.manifest import hash_text
 
-CONTINUATION_MARK = "##"  # WordPiece: what begins a token that continues a word
-WORD_START_MARKS = ("Ġ", "▁", "Ċ")  # byte-level BPE and SentencePiece: what begins a token that begins one
-# The letters of scripts that part no words: Thai, Lao, Burmese, Khmer, kana, Chinese.
+CONTINUATION_MARK = "##"  # WordPiece: prefix of a token inside a word
+WORD_START_MARKS = ("Ġ", "▁", "Ċ")  # byte-level BPE and SentencePiece: prefixes of the first token of a word
+# Letters of scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Chinese.
 UNSPACED_LETTER = r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
 UNSPACED_TOKEN = re.compile(f"{UNSPACED_LETTER}+")
 
@@ -25,73 +25,76 @@ Segmenter = Callable[[str], Iterable[str]]
 
 
 class WordBoundaries:
-    """Tells of each token whether it belongs to the word before it.
+    """Decides for each token whether it continues the word of the token before it.
 
-    `words`: a file of words, one a line, or `jieba`, for scripts that part no words; without it each of their
-    characters is a word. Raises MissingInputError for no such file, DataError for one that is not UTF-8 or holds no
-    word, RecipeError where jieba is not installed.
+    `word_segmenter`: a file with one word per line, or `jieba`, for scripts without spaces between words; by default
+    each of their characters is a word. Raises MissingInputError if the file does not exist, DataError if it is not
+    UTF-8 or has no words, RecipeError if jieba is not installed.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, words: str | None = None) -> None:
-        spelled = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-        self.token_texts = [token or "" for token in spelled]
-        pieces = any(token.startswith(CONTINUATION_MARK) for token in self.token_texts)
-        spaced = not pieces and any(token.startswith(WORD_START_MARKS) for token in self.token_texts)
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, word_segmenter: str | None = None) -> None:
+        tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        self.token_texts = [token or "" for token in tokens]
+        is_wordpiece = any(token.startswith(CONTINUATION_MARK) for token in self.token_texts)
+        has_start_marks = not is_wordpiece and any(token.startswith(WORD_START_MARKS) for token in self.token_texts)
         special = set(tokenizer.all_special_ids)
-        self.continues = np.array([i not in special and self.is_continuation(token, pieces, spaced)
+        self.continues = np.array([i not in special and self.is_continuation(token, is_wordpiece, has_start_marks)
                                    for i, token in enumerate(self.token_texts)], dtype=bool)  # fmt: skip
         self.unspaced = np.array([bool(UNSPACED_TOKEN.fullmatch(token)) for token in self.token_texts], dtype=bool)
-        self.segment, self.name = load_segmenter(words)
+        self.segment, self.name = load_segmenter(word_segmenter)
 
     @staticmethod
-    def is_continuation(token: str, pieces: bool, spaced: bool) -> bool:
-        """Whether a token of this spelling continues a word."""
-        if pieces:
+    def is_continuation(token: str, is_wordpiece: bool, has_start_marks: bool) -> bool:
+        """Whether a token of this text continues a word."""
+        if is_wordpiece:
             return token.startswith(CONTINUATION_MARK)
-        return spaced and not token.startswith(WORD_START_MARKS) and token[:1].isalnum()
+        return has_start_marks and not token.startswith(WORD_START_MARKS) and token[:1].isalnum()
 
     def mark_continuations(self, ids: NDArray[Any], sizes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """For the tokens [T] of documents end to end: whether each continues the word before it."""
+        """Return flags [T] for the tokens [T] of concatenated documents: whether each continues a word.
+
+        `sizes`: the number of tokens of each document; its first token never continues a word.
+        """
         flags: NDArray[np.bool_] = self.continues[ids]
-        begins = np.cumsum(sizes) - sizes
-        flags[begins[begins < len(flags)]] = False
+        document_starts = np.cumsum(sizes) - sizes
+        flags[document_starts[document_starts < len(flags)]] = False
         if self.segment is not None:
-            self.mark_segments(ids, begins, flags)
+            self.mark_segments(ids, document_starts, flags)
         return flags
 
-    def mark_segments(self, ids: NDArray[Any], begins: NDArray[np.int64], flags: NDArray[np.bool_]) -> None:
-        """Join the tokens of a word of a script without spaces, as the segmenter parts it."""
+    def mark_segments(self, ids: NDArray[Any], document_starts: NDArray[np.int64], flags: NDArray[np.bool_]) -> None:
+        """Set the flags of scripts without spaces, as the segmenter splits their words."""
         assert self.segment is not None
-        alone = self.unspaced[ids]
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], alone, [False]]).astype(np.int8)))
-        borders = set(begins.tolist())
+        unspaced = self.unspaced[ids]
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], unspaced, [False]]).astype(np.int8)))
+        first_tokens = set(document_starts.tolist())
         for start, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
             tokens = [self.token_texts[i] for i in ids[start:end]]
             inside = find_inner_tokens(tokens, list(self.segment("".join(tokens))))
-            for place in inside:
-                if start + place not in borders:
-                    flags[start + place] = True
+            for i in inside:
+                if start + i not in first_tokens:
+                    flags[start + i] = True
 
 
 def find_inner_tokens(tokens: Sequence[str], words: Sequence[str]) -> list[int]:
-    """The places of the tokens that begin where no word does; both spell the same text."""
-    starts, at = set(), 0
+    """Return the indices of tokens that do not start a word; tokens and words spell the same text."""
+    starts, offset = set(), 0
     for word in words:
-        starts.add(at)
-        at += len(word)
-    places, at = [], 0
-    for place, token in enumerate(tokens):
-        if at not in starts:
-            places.append(place)
-        at += len(token)
-    return places
+        starts.add(offset)
+        offset += len(word)
+    indices, offset = [], 0
+    for i, token in enumerate(tokens):
+        if offset not in starts:
+            indices.append(i)
+        offset += len(token)
+    return indices
 
 
-def load_segmenter(words: str | None) -> tuple[Segmenter | None, str]:
-    """What parts a run of characters into words, and a name that follows from what it does."""
-    if words is None:
+def load_segmenter(word_segmenter: str | None) -> tuple[Segmenter | None, str]:
+    """Return the function that splits characters into words, and a name for the cache key."""
+    if word_segmenter is None:
         return None, "tokens"
-    if words == "jieba":
+    if word_segmenter == "jieba":
         if find_spec("jieba") is None:
             raise RecipeError(
                 "mlm.word_segmenter: jieba is not installed", "pip install jieba, or name a file of words"
@@ -100,32 +103,33 @@ def load_segmenter(words: str | None) -> tuple[Segmenter | None, str]:
 
         jieba.setLogLevel(60)
         return jieba.lcut, f"jieba {jieba.__version__}"
-    text = read_word_list(words)
-    known = frozenset(line.split()[0] for line in text.split("\n") if line.strip())
-    if not known:
-        raise DataError(f"mlm.word_segmenter: {words}: no word in it", "write a word a line")
-    longest = max(map(len, known))
-    return (lambda run: segment_longest_match(run, known, longest)), hash_text(text)
+    text = read_word_list(word_segmenter)
+    vocabulary = frozenset(line.split()[0] for line in text.split("\n") if line.strip())
+    if not vocabulary:
+        raise DataError(f"mlm.word_segmenter: {word_segmenter}: no word in it", "write a word a line")
+    longest = max(map(len, vocabulary))
+    return (lambda run: segment_longest_match(run, vocabulary, longest)), hash_text(text)
 
 
-def read_word_list(words: str) -> str:
-    """What the file of words holds."""
+def read_word_list(file: str) -> str:
+    """Read the file with the words."""
     try:
-        return Path(words).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as fault:
-        line = fault.object.count(b"\n", 0, fault.start) + 1
-        mend = "convert it, for example with iconv -t utf-8"
-        raise DataError(f"mlm.word_segmenter: {words}:{line}: not UTF-8", mend) from fault
-    except OSError as fault:
-        mend = "name jieba, or a UTF-8 file with a word a line"
-        raise MissingInputError(f"mlm.word_segmenter: {words}: cannot be read: {fault.strerror}", mend) from fault
+        return Path(file).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        fix = "convert it, for example with iconv -t utf-8"
+        raise DataError(f"mlm.word_segmenter: {file}:{line}: not UTF-8", fix) from error
+    except OSError as error:
+        fix = "name jieba, or a UTF-8 file with a word a line"
+        raise MissingInputError(f"mlm.word_segmenter: {file}: cannot be read: {error.strerror}", fix) from error
 
 
-def segment_longest_match(run: str, known: frozenset[str], longest: int) -> list[str]:
-    """`run` cut from the left into the longest words of `known`, or single characters."""
-    found, at = [], 0
-    while at < len(run):
-        size = next((n for n in range(min(longest, len(run) - at), 1, -1) if run[at : at + n] in known), 1)
-        found.append(run[at : at + size])
-        at += size
-    return found
+def segment_longest_match(run: str, vocabulary: frozenset[str], longest: int) -> list[str]:
+    """Split `run` from the left into the longest words of `vocabulary`, or single characters."""
+    words, offset = [], 0
+    while offset < len(run):
+        sizes = range(min(longest, len(run) - offset), 1, -1)
+        size = next((n for n in sizes if run[offset : offset + n] in vocabulary), 1)
+        words.append(run[offset : offset + size])
+        offset += size
+    return words

@@ -1,1 +1,1 @@
-"""What `llmkit doctor` looks at, each part in a file of its own; `examine` gives every finding."""
+"""Checks of `llmkit doctor`, a file for each part; `check.run_doctor_checks` yields every finding."""

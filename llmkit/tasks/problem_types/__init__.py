@@ -1,4 +1,4 @@
-"""What the answer to a text may be: one class, several labels, or a number. One file a kind; Classify has the rest."""
+"""Problem types of classification: one class, several labels, or a number; one file per type, used by Classify."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class ProblemType:
-    """One kind of answer. `options` is the recipe's `classify:` section."""
+    """A problem type. `options` is the recipe's `classify:` section."""
 
-    name: str  # transformers' word for it
-    section = "classify"  # of the recipe, for messages
+    name: str  # transformers' `problem_type`
+    section = "classify"  # the recipe section that messages name
     metrics: tuple[str, ...]
     known_metrics: tuple[str, ...]
     lower_is_better: tuple[str, ...]
     baselines: tuple[str, ...]
-    cell_types: Sequence[str]  # what a label cell may be
+    cell_types: Sequence[str]  # accepted cell types of the label column
     labels: Sequence[str] = ()
     target_scale: tuple[float, float] | None = None
     needs_calibration = False
@@ -34,68 +34,72 @@ class ProblemType:
         self.options = options
 
     def stratify_by(self, rows: Rows) -> Strata | None:
-        """As `Task.strata`."""
+        """See `Task.stratify_by`."""
         return None
 
     def fit(self, train: Rows, others: Mapping[str, Rows]) -> list[str]:
-        """As `Task.fit`."""
+        """See `Task.fit`."""
         raise NotImplementedError
 
     def load_config(self, config: PreTrainedConfig) -> None:
-        """As `Task.adopt`; the config's problem type is this kind's."""
+        """See `Task.load_config`; the config's problem type is this one."""
         raise NotImplementedError
 
     def config_fields(self) -> dict[str, Any]:
-        """What the model's config must say."""
+        """Return the config fields that the model needs."""
         raise NotImplementedError
 
     def output_bias_init(self) -> list[float] | None:
-        """As `Head.start`."""
+        """See `Head.output_bias_init`."""
         return None
 
     def encode_targets(self, references: Sequence[Any]) -> list[Any]:
-        """What the loss compares with, one a row: a class number, a row of zeros and ones, or a number."""
+        """Convert references to loss targets, one per row: a class index, a row of zeros and ones, or a number."""
         raise NotImplementedError
 
     def to_tensor(self, targets: Sequence[Any]) -> torch.Tensor:
-        """The targets of a batch."""
+        """Convert the targets of a batch to a tensor."""
         raise NotImplementedError
 
     def num_items(self, targets: torch.Tensor) -> float:
-        """As `Task.count`."""
+        """See `Task.num_items`."""
         return float(targets.numel())
 
     def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """As `Task.loss`."""
+        """See `Task.loss`."""
         raise NotImplementedError
 
     def activate(self, logits: torch.Tensor) -> torch.Tensor:
-        """Probabilities [rows, labels], or numbers [rows, 1]."""
+        """Convert logits to probabilities [rows, labels], or to numbers [rows, 1]."""
         raise NotImplementedError
 
     def decode(self, outputs: Sequence[Any]) -> list[Prediction]:
-        """As `Task.decode`."""
+        """See `Task.decode`."""
         raise NotImplementedError
 
-    def calibrate(self, references: Sequence[Any], answers: Sequence[Prediction]) -> Sequence[Prediction]:
-        """As `Task.tune`."""
-        return answers
+    def calibrate(self, references: Sequence[Any], predictions: Sequence[Prediction]) -> Sequence[Prediction]:
+        """See `Task.calibrate`."""
+        return predictions
 
     def references(self, rows: Rows) -> list[Any]:
-        """As `Task.references`."""
+        """See `Task.references`."""
         raise NotImplementedError
 
-    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]) -> dict[str, Score]:
-        """As `Task.score`."""
+    def score(
+        self, names: Sequence[str], references: Sequence[Any], predictions: Sequence[Prediction]
+    ) -> dict[str, Score]:
+        """See `Task.score`."""
         raise NotImplementedError
 
-    def statistic(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]) -> Statistic:
-        """As `Task.statistic`."""
+    def statistic(
+        self, names: Sequence[str], references: Sequence[Any], predictions: Sequence[Prediction]
+    ) -> Statistic:
+        """See `Task.statistic`."""
         raise NotImplementedError
 
 
 def build_output_config(labels: Sequence[str], problem_type: str) -> dict[str, Any]:
-    """The config fields that name a model's outputs."""
+    """Build the config fields that name a model's outputs."""
     return {
         "num_labels": len(labels),
         "id2label": dict(enumerate(labels)),
@@ -105,14 +109,14 @@ def build_output_config(labels: Sequence[str], problem_type: str) -> dict[str, A
 
 
 def to_shortest_floats(row: Any) -> list[float]:
-    """float32 numbers as the shortest decimals that mean them: what is scored is what predictions.jsonl says."""
+    """Convert float32 numbers to their shortest decimals, so that predictions.jsonl holds exactly what is scored."""
     return [float(digits) for digits in row.astype(str)]
 
 
-def stack_probabilities(answers: Sequence[Prediction], labels: Sequence[str]) -> Any:
-    """The answers' probabilities as float64 [rows, labels]; None where an answer has none."""
+def stack_probabilities(predictions: Sequence[Prediction], labels: Sequence[str]) -> Any:
+    """Stack the predictions' probabilities as float64 [rows, labels]; None if a prediction has none."""
     import numpy as np
 
-    if any(one.probabilities is None for one in answers):
+    if any(one.probabilities is None for one in predictions):
         return None
-    return np.array([[one.probabilities[label] for label in labels] for one in answers if one.probabilities])
+    return np.array([[one.probabilities[label] for label in labels] for one in predictions if one.probabilities])

@@ -1,4 +1,4 @@
-"""Any number of labels, also none: each label is said where its probability reaches its threshold."""
+"""The multi-label problem type: a label is predicted if its probability reaches the label's threshold."""
 
 from __future__ import annotations
 
@@ -22,13 +22,11 @@ if TYPE_CHECKING:
     from llmkit.data.rows import Rows
 
 DEFAULT_LABEL_THRESHOLD = 0.5
-MIN_LABEL_ROWS = (
-    5  # rows with and without a label: from fewer its own threshold would be chance, and it takes the common one
-)
+MIN_LABEL_ROWS = 5  # rows with and without a label; with fewer a threshold of its own would be noise
 
 
 class MultiLabel(ProblemType):
-    """Each text has any number of labels."""
+    """Each text has any number of labels, or none."""
 
     name = "multi_label_classification"
     metrics = ("micro_f1", "macro_f1", "subset_accuracy")
@@ -38,7 +36,7 @@ class MultiLabel(ProblemType):
     cell_types = ("a list", "text")
 
     weights: list[float] | None = None
-    label_shares: Sequence[float] = ()  # of the training rows, by label
+    label_shares: Sequence[float] = ()  # share of the training rows that have each label
     thresholds: Sequence[float] = ()
 
     def __init__(self, options: Any) -> None:
@@ -63,44 +61,45 @@ class MultiLabel(ProblemType):
         self.labels = single.collect_set_label_names(sets)
         counts = Counter(label for some in sets for label in some)
         self.weights = self.compute_class_weights(counts, len(sets))
-        self.label_shares = [(counts[label] + DEFAULT_LABEL_THRESHOLD) / (len(sets) + 1) for label in self.labels]
+        self.label_shares = [(counts[label] + 0.5) / (len(sets) + 1) for label in self.labels]
         self.thresholds = self.build_initial_thresholds()
         return notes
 
     def compute_class_weights(self, counts: Mapping[str, int], rows: int) -> list[float] | None:
-        """How much a row with the label counts against one without, by label; None where all count the same."""
-        wanted = self.options.class_weights
-        if wanted == "none":
+        """Return the loss weight of a row with the label, relative to one without, by label; None if all are 1."""
+        requested = self.options.class_weights
+        if requested == "none":
             return None
-        if wanted == "balanced":
+        if requested == "balanced":
             return [(rows - counts[label]) / counts[label] or 1.0 for label in self.labels]
-        return list_class_weights(wanted, self.labels)
+        return list_class_weights(requested, self.labels)
 
     def build_initial_thresholds(self) -> list[float]:
-        """The thresholds before any are tuned."""
-        wanted = self.options.thresholds
-        if not isinstance(wanted, dict):
-            return [wanted if isinstance(wanted, float) else DEFAULT_LABEL_THRESHOLD] * len(self.labels)
-        for label in wanted:
+        """Build the thresholds that apply before calibration."""
+        requested = self.options.thresholds
+        if not isinstance(requested, dict):
+            return [requested if isinstance(requested, float) else DEFAULT_LABEL_THRESHOLD] * len(self.labels)
+        for label in requested:
             if label not in self.labels:
                 what = f"classify.thresholds: no label '{label}' in the training rows"
                 raise DataError(what, suggest_spelling(label, self.labels))
-        return [wanted.get(label, DEFAULT_LABEL_THRESHOLD) for label in self.labels]
+        return [requested.get(label, DEFAULT_LABEL_THRESHOLD) for label in self.labels]
 
     def load_config(self, config: PreTrainedConfig) -> None:
         self.labels = read_label_names(config)
         stored = getattr(config, "thresholds", None)
         stored = [DEFAULT_LABEL_THRESHOLD] * len(self.labels) if stored is None else stored
-        shares = isinstance(stored, list) and all(type(one) in (int, float) and 0 <= one <= 1 for one in stored)
-        if not shares or len(stored) != len(self.labels):
-            raise ModelError("the thresholds in config.json are not one share a label", "mend or remove them")
+        valid = isinstance(stored, list) and all(type(one) in (int, float) and 0 <= one <= 1 for one in stored)
+        if not valid or len(stored) != len(self.labels):
+            what = "the thresholds in config.json are not one number from 0 to 1 per label"
+            raise ModelError(what, "fix or remove them")
         self.thresholds = [float(one) for one in stored]
 
     def config_fields(self) -> dict[str, Any]:
         return build_output_config(self.labels, self.name) | {"thresholds": list(self.thresholds)}
 
     def output_bias_init(self) -> list[float] | None:
-        # From even chances a model of many rare labels spends its first epochs on saying no to all of them.
+        # From probability 0.5 a model of many rare labels spends its first epochs on predicting none of them.
         weights = self.weights or [1.0] * len(self.label_shares)
         return [log(weight * p / (1 - p)) for weight, p in zip(weights, self.label_shares, strict=True)] or None
 
@@ -129,19 +128,18 @@ class MultiLabel(ProblemType):
         return [self.apply_thresholds(dict(zip(self.labels, to_shortest_floats(row), strict=True))) for row in outputs]
 
     def apply_thresholds(self, probabilities: Mapping[str, float]) -> Prediction:
-        """What is said of a row with these probabilities."""
-        lowest = dict(zip(self.labels, self.thresholds, strict=True))
-        return Prediction([label for label, p in probabilities.items() if p >= lowest[label]], probabilities)
+        """Predict the labels whose probability reaches their threshold."""
+        thresholds = dict(zip(self.labels, self.thresholds, strict=True))
+        return Prediction([label for label, p in probabilities.items() if p >= thresholds[label]], probabilities)
 
-    def calibrate(self, references: Sequence[Any], answers: Sequence[Prediction]) -> Sequence[Prediction]:
+    def calibrate(self, references: Sequence[Any], predictions: Sequence[Prediction]) -> Sequence[Prediction]:
         if self.needs_calibration:
             import numpy as np
 
-            truth = np.array(self.encode_targets(references), dtype=bool)
-            self.thresholds = tune_label_thresholds(
-                truth, stack_probabilities(answers, self.labels), self.options.thresholds == "each"
-            )
-        return [self.apply_thresholds(one.probabilities or {}) for one in answers]
+            targets = np.array(self.encode_targets(references), dtype=bool)
+            probabilities = stack_probabilities(predictions, self.labels)
+            self.thresholds = tune_label_thresholds(targets, probabilities, self.options.thresholds == "each")
+        return [self.apply_thresholds(one.probabilities or {}) for one in predictions]
 
     def references(self, rows: Rows) -> list[list[str]]:
         from llmkit.data.labels import cells
@@ -149,61 +147,59 @@ class MultiLabel(ProblemType):
         return [list(dict.fromkeys(some)) for some in cells.parse_label_sets(rows, self.options.separator)]
 
     def note_repeated_labels(self, train: Rows) -> list[str]:
-        """A note where rows have a label twice."""
+        """Return a note if rows have a label twice."""
         from llmkit.data.labels import cells
 
         sets = cells.parse_label_sets(train, self.options.separator)
-        twice = [row for row, some in enumerate(sets) if len(set(some)) < len(some)]
-        return (
-            [
-                f"a label stands twice in {pluralize(len(twice), 'row')} of train ({train.location(twice[0])}): it counts once"
-            ]
-            if twice
-            else []
-        )
+        repeated = [row for row, some in enumerate(sets) if len(set(some)) < len(some)]
+        if not repeated:
+            return []
+        where = f"{pluralize(len(repeated), 'row')} of train ({train.location(repeated[0])})"
+        return [f"a label is repeated in {where}: it counts once"]
 
-    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]) -> dict[str, Score]:
-        said = [one.value for one in answers]
-        return multilabel.score_multilabel(
-            names, references, said, self.labels, stack_probabilities(answers, self.labels)
-        )
+    def score(
+        self, names: Sequence[str], references: Sequence[Any], predictions: Sequence[Prediction]
+    ) -> dict[str, Score]:
+        values = [one.value for one in predictions]
+        probabilities = stack_probabilities(predictions, self.labels)
+        return multilabel.score_multilabel(names, references, values, self.labels, probabilities)
 
     def statistic(
-        self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]
+        self, names: Sequence[str], references: Sequence[Any], predictions: Sequence[Prediction]
     ) -> Callable[[Any], Any]:
-        said = [one.value for one in answers]
-        return multilabel.make_multilabel_statistic(
-            names, references, said, self.labels, stack_probabilities(answers, self.labels)
-        )
+        values = [one.value for one in predictions]
+        probabilities = stack_probabilities(predictions, self.labels)
+        return multilabel.make_multilabel_statistic(names, references, values, self.labels, probabilities)
 
 
-def tune_label_thresholds(truth: Any, probabilities: Any, each: bool) -> list[float]:
-    """The thresholds by label that make F1 on these rows the best; `truth` (bool) and `probabilities` [rows, labels].
+def tune_label_thresholds(targets: Any, probabilities: Any, each: bool) -> list[float]:
+    """Tune thresholds for the best F1; `targets` (bool) and `probabilities` are [rows, labels]. One value per label.
 
-    One for all labels together, or with `each` one of its own for each label with enough rows.
+    The threshold is common to all labels, or with `each` separate for each label with MIN_LABEL_ROWS rows.
     """
-    common = find_best_f1_threshold(truth.ravel(), probabilities.ravel())
+    common = find_best_f1_threshold(targets.ravel(), probabilities.ravel())
     if not each:
-        return [common] * truth.shape[1]
-    enough = (truth.sum(axis=0) >= MIN_LABEL_ROWS) & ((~truth).sum(axis=0) >= MIN_LABEL_ROWS)
+        return [common] * targets.shape[1]
+    enough = (targets.sum(axis=0) >= MIN_LABEL_ROWS) & ((~targets).sum(axis=0) >= MIN_LABEL_ROWS)
     return [
-        find_best_f1_threshold(truth[:, k], probabilities[:, k]) if enough[k] else common for k in range(truth.shape[1])
+        find_best_f1_threshold(targets[:, k], probabilities[:, k]) if enough[k] else common
+        for k in range(targets.shape[1])
     ]
 
 
-def find_best_f1_threshold(truth: Any, probabilities: Any) -> float:
-    """The threshold with the best F1, half way to the next lower probability; of equals the highest. 0.5 without truth.
+def find_best_f1_threshold(targets: Any, probabilities: Any) -> float:
+    """Find the threshold with the best F1; the highest among equals, 0.5 if no target is true.
 
-    Source: every cut between two sorted probabilities is tried, so that the optimum is exact.
+    Exact: every cut between two sorted probabilities is tried. The threshold is the midpoint to the next lower one.
     """
     import numpy as np
 
-    if not truth.any():
+    if not targets.any():
         return DEFAULT_LABEL_THRESHOLD
     order = np.argsort(-probabilities, kind="stable")
-    falling, hits = probabilities[order], np.cumsum(truth[order])
-    last_of_equals = np.append(falling[1:] < falling[:-1], True)
-    f1 = np.where(last_of_equals, 2 * hits / (np.arange(1, len(hits) + 1) + truth.sum()), -1.0)
+    descending, hits = probabilities[order], np.cumsum(targets[order])
+    last_of_equals = np.append(descending[1:] < descending[:-1], True)
+    f1 = np.where(last_of_equals, 2 * hits / (np.arange(1, len(hits) + 1) + targets.sum()), -1.0)
     cut = int(f1.argmax())
-    below = falling[cut + 1] if cut + 1 < len(falling) else 0.0
-    return float((falling[cut] + below) / 2)
+    below = descending[cut + 1] if cut + 1 < len(descending) else 0.0
+    return float((descending[cut] + below) / 2)

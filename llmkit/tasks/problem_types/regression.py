@@ -1,4 +1,4 @@
-"""A number: learned in standard units, answered in the user's."""
+"""The regression problem type: the target is standardized for training, predictions are in the user's units."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from llmkit.data.rows import Rows
 
 
-MIN_SPREAD, MAX_SPREAD = 1e-30, 1e37  # spreads that float32 weights can carry into the last layer
-MIN_RELATIVE_SPREAD = 1e-6  # of the mean: float32 has seven digits, and the answers share them with it
+MIN_SPREAD, MAX_SPREAD = 1e-30, 1e37  # standard deviations that float32 weights of the last layer can represent
+MIN_RELATIVE_SPREAD = 1e-6  # relative to the mean: a float32 prediction has seven digits in all
 
 
 class Regression(ProblemType):
@@ -69,7 +69,7 @@ class Regression(ProblemType):
     def decode(self, outputs: Sequence[Any]) -> list[Prediction]:
         mean, spread = self.target_scale or (0.0, 1.0)
         if any(not math.isfinite(row[0]) for row in outputs):
-            raise InternalError("the model's answers are no numbers", "its weights are damaged: train it again")
+            raise InternalError("the model's predictions are not numbers", "its weights are damaged: train it again")
         return [Prediction(to_shortest_floats(mean + spread * row)[0]) for row in outputs]
 
     def references(self, rows: Rows) -> list[float]:
@@ -77,21 +77,23 @@ class Regression(ProblemType):
 
         return cells.parse_numbers(rows)
 
-    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]) -> dict[str, Score]:
-        return regression.score_regression(names, references, [one.value for one in answers])
+    def score(
+        self, names: Sequence[str], references: Sequence[Any], predictions: Sequence[Prediction]
+    ) -> dict[str, Score]:
+        return regression.score_regression(names, references, [one.value for one in predictions])
 
     def statistic(
-        self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]
+        self, names: Sequence[str], references: Sequence[Any], predictions: Sequence[Prediction]
     ) -> Callable[[Any], Any]:
-        return regression.make_regression_statistic(names, references, [one.value for one in answers])
+        return regression.make_regression_statistic(names, references, [one.value for one in predictions])
 
 
 def check_spread(name: str, numbers: Sequence[float], mean: float, spread: float) -> None:
-    """Raise DataError where a float32 model could not say the numbers of the rows `name`."""
+    """Raise DataError if a float32 model cannot represent the numbers of the rows `name`."""
     what = f"{name}: the numbers {min(numbers):.15g} to {max(numbers):.15g} of train"
     if spread < MIN_SPREAD:
         raise DataError(f"{what} are too small for a model", "write them in another unit")
     if spread > MAX_SPREAD:
         raise DataError(f"{what} are too large for a model", "write them in another unit")
     if spread < MIN_RELATIVE_SPREAD * abs(mean):
-        raise DataError(f"{what} differ by less than a model can tell apart", "subtract one number from all")
+        raise DataError(f"{what} differ by less than a model can distinguish", "subtract one number from all")

@@ -1,8 +1,8 @@
-"""A sentiment: single classes in the order of their words, or a number with a neutral band.
+"""Problem types of sentiment analysis: ordered classes with a tuned threshold or a neutral band, or a score.
 
-Two classes are told apart by cuts of the probability of the positive one. One cut is a threshold. Two are a neutral
-band: below the first a text is negative, from the second on positive, and between them neutral, although the model
-has no such class.
+With two classes, cuts of the positive probability decide. One cut is a threshold. Two cuts are a neutral band: a text
+is negative below the first, positive from the second on, and neutral between them, although the model has no neutral
+class.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ CLASSES_BY_COUNT = {2: (NEGATIVE, POSITIVE), 3: (NEGATIVE, NEUTRAL, POSITIVE), 5
 
 
 class SentimentClasses(SingleLabel):
-    """One of the words for a sentiment. `options` is the recipe's `sentiment:` section."""
+    """Each text has one sentiment class. `options` is the recipe's `sentiment:` section."""
 
     section = "sentiment"
-    cuts: Sequence[float] = ()  # of the probability of the positive one of two classes; none: the likeliest class
-    calibration_note = ""  # what tuning found
-    merged_outputs: Sequence[Sequence[int]] = ()  # the outputs that count as each label, where several may
+    cuts: Sequence[float] = ()  # of the positive probability with two classes; if empty, the most probable class wins
+    calibration_note = ""  # result of calibration
+    merged_outputs: Sequence[Sequence[int]] = ()  # indices of the model outputs that are summed for each label
 
     def __init__(self, options: Any) -> None:
         super().__init__(options)
@@ -52,7 +52,7 @@ class SentimentClasses(SingleLabel):
 
     @property
     def prediction_labels(self) -> Sequence[str]:
-        """The words that an answer may be: with a band neutral too."""
+        """Return the words that can be predicted: with a neutral band also neutral."""
         return [self.labels[0], NEUTRAL, self.labels[1]] if self.has_neutral_band and self.labels else self.labels
 
     def order_labels(self, train: Rows) -> list[str]:
@@ -75,31 +75,31 @@ class SentimentClasses(SingleLabel):
         return notes
 
     def check_requested_classes(self, train: Rows) -> None:
-        """Raise DataError where a class that was asked for has no row."""
+        """Raise DataError if a requested class has no row."""
         missing = [word for word in CLASSES_BY_COUNT.get(self.options.classes, ()) if word not in self.labels]
         if missing:
             what = f"{train.name}: sentiment.classes={self.options.classes}, and no row of train is {missing[0]}"
-            raise DataError(what, "leave it out to learn the classes that there are")
+            raise DataError(what, "leave it out to learn the classes in the data")
 
     def load_config(self, config: PreTrainedConfig) -> None:
-        own = read_label_names(config)
-        words = [look_up_sentiment(label, {}) for label in own]
-        known = None not in words and len(set(words)) == len(words)  # of a model made elsewhere: POSITIVE, 5 stars
-        self.labels = [str(word) for word in words] if known else own
+        names = read_label_names(config)
+        words = [look_up_sentiment(label, {}) for label in names]
+        known = None not in words and len(set(words)) == len(words)  # other tools write POSITIVE, or 5 stars
+        self.labels = [str(word) for word in words] if known else names
         self.cuts = read_stored_cuts(config) or ([EVEN_THRESHOLD] if is_binary_sentiment(self.labels) else [])
         if self.cuts and not is_binary_sentiment(self.labels):
-            raise ModelError("the model's config has a threshold for two classes", "mend its 'sentiment' field")
+            raise ModelError("the model's config has a threshold for two classes", "fix its 'sentiment' field")
         self.has_neutral_band = len(self.cuts) > 1
         self.known_metrics = list_sentiment_metrics(self.has_neutral_band)
 
     def encode_targets(self, references: Sequence[Any]) -> list[Any]:
         position = {label: i for i, label in enumerate(self.labels)}
-        if self.has_neutral_band:  # rows to be judged, never to learn from
+        if self.has_neutral_band:  # neutral rows are scored, never trained on
             position.setdefault(NEUTRAL, -100)
         return [position[label] for label in references]
 
     def merge_strengths(self) -> None:
-        """Answer from now on without `very`: what is very positive counts as positive."""
+        """Predict without `very` from now on: very positive counts as positive, very negative as negative."""
         plain = [SENTIMENT_POLARITY.get(label, label) for label in self.labels]
         self.labels = list(dict.fromkeys(plain))
         self.merged_outputs = [[i for i, word in enumerate(plain) if word == label] for label in self.labels]
@@ -112,67 +112,62 @@ class SentimentClasses(SingleLabel):
         return [self.apply_thresholds(one.probabilities or {}) if self.cuts else one for one in super().decode(outputs)]
 
     def apply_thresholds(self, probabilities: Mapping[str, float]) -> Prediction:
-        """What is said of a row with these probabilities of two classes."""
+        """Predict a class from the probabilities of two classes."""
         negative, positive = sorted(self.labels, key=get_sentiment_rank)
         if probabilities[positive] < self.cuts[0]:
             return Prediction(negative, probabilities)
         return Prediction(positive if probabilities[positive] >= self.cuts[-1] else NEUTRAL, probabilities)
 
     def decision_rule(self) -> str:
-        """As `Task.rule`."""
+        """See `Task.decision_rule`."""
         if not self.cuts or set(self.cuts) == {EVEN_THRESHOLD}:
             return ""
         positive, (low, high) = max(self.labels, key=get_sentiment_rank), (self.cuts[0], self.cuts[-1])
         if len(self.cuts) > 1:
-            return f"{NEUTRAL} from {low:.3f} to {high:.3f} of {positive} (stored with the model)"
-        return f"{positive} from {high:.3f} of {positive}, not from 0.5 (stored with the model)"
+            return f"{NEUTRAL} at a {positive} probability from {low:.3f} to {high:.3f} (stored with the model)"
+        return f"{positive} from a probability of {high:.3f}, not 0.5 (stored with the model)"
 
-    def calibrate(self, references: Sequence[Any], answers: Sequence[Prediction]) -> Sequence[Prediction]:
+    def calibrate(self, references: Sequence[Any], predictions: Sequence[Prediction]) -> Sequence[Prediction]:
         if not self.needs_calibration:
-            return answers
+            return predictions
         import numpy as np
 
         negative, positive = sorted(self.labels, key=get_sentiment_rank)
-        chances = np.array([one.probabilities[positive] for one in answers if one.probabilities])
-        truth = np.array([(negative, NEUTRAL, positive).index(one) - 1 for one in references])
-        wanted = self.options.neutral
-        self.cuts = (
-            [find_sentiment_threshold(truth, chances)]
-            if self.options.threshold == "tuned"
-            else [self.options.threshold]
-        )
-        if wanted == "tuned":
-            self.cuts = find_neutral_band(truth, chances)
+        probabilities = np.array([one.probabilities[positive] for one in predictions if one.probabilities])
+        signs = np.array([(negative, NEUTRAL, positive).index(one) - 1 for one in references])
+        neutral, threshold = self.options.neutral, self.options.threshold
+        self.cuts = [find_sentiment_threshold(signs, probabilities) if threshold == "tuned" else threshold]
+        if neutral == "tuned":
+            self.cuts = find_neutral_band(signs, probabilities)
         elif self.has_neutral_band:
-            self.cuts = find_band_of_share(self.cuts[0], chances, wanted)
-        self.calibration_note = self.describe_calibration(truth, chances)
-        return [self.apply_thresholds(one.probabilities or {}) for one in answers]
+            self.cuts = find_band_of_share(self.cuts[0], probabilities, neutral)
+        self.calibration_note = self.describe_calibration(signs, probabilities)
+        return [self.apply_thresholds(one.probabilities or {}) for one in predictions]
 
-    def describe_calibration(self, truth: Any, chances: Any) -> str:
-        """What the cuts make of the validation rows, in words."""
-        found = assign_classes(chances, self.cuts)
+    def describe_calibration(self, references: Any, probabilities: Any) -> str:
+        """Describe the effect of the cuts on the validation rows; the arguments are those of `thresholds`."""
+        predicted = assign_classes(probabilities, self.cuts)
         if not self.has_neutral_band:
-            before, after = (
-                compute_macro_f1(truth, assign_classes(chances, [EVEN_THRESHOLD])),
-                compute_macro_f1(truth, found),
-            )
-            if not has_enough_rows(truth):
+            if not has_enough_rows(references):
                 return f"validation has fewer than {MIN_CLASS_ROWS} rows of a class: the threshold stays at 0.5"
-            other = "none is better beyond chance" if self.cuts[0] == EVEN_THRESHOLD else f"{before:.3f} at 0.5"
-            return f"threshold {self.cuts[0]:.3f}: macro F1 {after:.3f} on validation, {other}"
+            before = compute_macro_f1(references, assign_classes(probabilities, [EVEN_THRESHOLD]))
+            after = compute_macro_f1(references, predicted)
+            at_even = self.cuts[0] == EVEN_THRESHOLD
+            comparison = "no other is better by a standard error" if at_even else f"{before:.3f} at 0.5"
+            return f"threshold {self.cuts[0]:.3f}: macro F1 {after:.3f} on validation, {comparison}"
         low, high = self.cuts
-        firm = found != 0
-        right = f"{(found == truth)[firm].mean():.1%} of the others right" if firm.any() else "no other"
-        share = f"{1 - firm.mean():.1%} of {pluralize(len(truth), 'validation row')}"
-        return f"neutral from {low:.3f} to {high:.3f} of {POSITIVE}: {share}, {right}"
+        decided = predicted != 0
+        right = f"{(predicted == references)[decided].mean():.1%} of the others right" if decided.any() else "no other"
+        share = f"{1 - decided.mean():.1%} of {pluralize(len(references), 'validation row')}"
+        return f"neutral at a {POSITIVE} probability from {low:.3f} to {high:.3f}: {share}, {right}"
 
     def stored_fields(self) -> dict[str, Any]:
-        """What a model's config keeps beside the names of the classes."""
+        """Return the fields that a model's config stores with the class names."""
         return {"cuts": list(self.cuts)} if self.cuts else {}
 
 
 class SentimentScore(Regression):
-    """A number; with a band each answer also has the word for where it lies."""
+    """Each text has a score; with a neutral band each prediction also has a sentiment word."""
 
     section = "sentiment"
     cuts: Sequence[float] = ()
@@ -187,27 +182,28 @@ class SentimentScore(Regression):
         self.cuts = read_stored_cuts(config)
 
     def decode(self, outputs: Sequence[Any]) -> list[Prediction]:
-        answers = super().decode(outputs)
+        predictions = super().decode(outputs)
         if not self.cuts:
-            return answers
+            return predictions
         low, high = self.cuts
 
         def word(number: float) -> str:
             return NEGATIVE if number < low else POSITIVE if number > high else NEUTRAL
 
-        return [Prediction(one.value, extra={"sentiment": word(one.value)}) for one in answers]
+        return [Prediction(one.value, extra={"sentiment": word(one.value)}) for one in predictions]
 
     def stored_fields(self) -> dict[str, Any]:
-        """What a model's config keeps beside the name of the number."""
+        """Return the fields that a model's config stores with the name of the score."""
         return {"cuts": list(self.cuts)} if self.cuts else {}
 
 
-def list_sentiment_metrics(banded: bool) -> tuple[str, ...]:
-    """With a band neutral has no probability, so that only what is said can be scored."""
-    return single_label.CLASSIFICATION_METRICS if banded else SingleLabel.known_metrics
+def list_sentiment_metrics(has_neutral_band: bool) -> tuple[str, ...]:
+    """List the known metrics; with a neutral band those of predicted classes only, as neutral has no probability."""
+    return single_label.CLASSIFICATION_METRICS if has_neutral_band else SingleLabel.known_metrics
 
 
 def get_sentiment_rank(word: str) -> int:
+    """Return the position of a sentiment word from very negative to very positive."""
     return SENTIMENTS.index(word)
 
 
@@ -217,9 +213,9 @@ def is_binary_sentiment(labels: Sequence[str]) -> bool:
 
 
 def read_stored_cuts(config: PreTrainedConfig) -> list[float]:
-    """The cuts in a saved model's config. Raises ModelError where they are not one or two rising numbers."""
-    about = getattr(config, "sentiment", None) or {}
-    cuts: list[Any] = about.get("cuts", []) if isinstance(about, dict) else [None]
+    """Read the cuts of a saved model's config. Raises ModelError if they are not one or two ascending numbers."""
+    section = getattr(config, "sentiment", None) or {}
+    cuts: list[Any] = section.get("cuts", []) if isinstance(section, dict) else [None]
     if not all(type(one) in (int, float) for one in cuts) or len(cuts) > 2 or list(cuts) != sorted(cuts):
-        raise ModelError("the model's config has cuts that are no rising numbers", "mend its 'sentiment' field")
+        raise ModelError("the cuts in the model's config are not ascending numbers", "fix its 'sentiment' field")
     return [float(one) for one in cuts]

@@ -1,4 +1,4 @@
-"""One class of several."""
+"""The single-label problem type: each text has exactly one class."""
 
 from __future__ import annotations
 
@@ -46,20 +46,20 @@ class SingleLabel(ProblemType):
         return notes
 
     def order_labels(self, train: Rows) -> list[str]:
-        """The classes in the order of the model's outputs."""
+        """Return the classes in the order of the model's outputs."""
         from llmkit.data.labels import single
 
         return single.collect_label_names(train)
 
     def compute_class_weights(self, counts: Mapping[str, int]) -> list[float] | None:
-        """One weight a label, or None where all count the same."""
-        wanted = self.options.class_weights
-        if wanted == "none":
+        """Return one loss weight per label, or None if all are 1."""
+        requested = self.options.class_weights
+        if requested == "none":
             return None
-        if wanted == "balanced":
+        if requested == "balanced":
             total = sum(counts.values())
             return [total / (len(self.labels) * counts[label]) for label in self.labels]
-        return list_class_weights(wanted, self.labels, self.section)
+        return list_class_weights(requested, self.labels, self.section)
 
     def load_config(self, config: PreTrainedConfig) -> None:
         self.labels = read_label_names(config)
@@ -102,67 +102,67 @@ class SingleLabel(ProblemType):
     def references(self, rows: Rows) -> list[str]:
         return rows.texts("label")
 
-    def score(self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]) -> dict[str, Score]:
-        said = [one.value for one in answers]
-        by_class, by_chance = partition_names(names, single_label.CLASSIFICATION_METRICS)
-        scores = single_label.score_classification(by_class, references, said, self.labels) if by_class else {}
-        if by_chance:
-            chances = stack_probabilities(answers, self.labels)
-            scores |= probabilities.score_probabilities(by_chance, references, chances, self.labels)
+    def score(
+        self, names: Sequence[str], references: Sequence[Any], predictions: Sequence[Prediction]
+    ) -> dict[str, Score]:
+        values = [one.value for one in predictions]
+        of_classes, of_probabilities = partition_names(names, single_label.CLASSIFICATION_METRICS)
+        scores = single_label.score_classification(of_classes, references, values, self.labels) if of_classes else {}
+        if of_probabilities:
+            matrix = stack_probabilities(predictions, self.labels)
+            scores |= probabilities.score_probabilities(of_probabilities, references, matrix, self.labels)
         return {name: scores[name] for name in names}
 
     def statistic(
-        self, names: Sequence[str], references: Sequence[Any], answers: Sequence[Prediction]
+        self, names: Sequence[str], references: Sequence[Any], predictions: Sequence[Prediction]
     ) -> Callable[[Any], Any]:
-        by_class, by_chance = partition_names(names, single_label.CLASSIFICATION_METRICS)
-        said = [one.value for one in answers]
+        of_classes, of_probabilities = partition_names(names, single_label.CLASSIFICATION_METRICS)
+        values = [one.value for one in predictions]
         parts = []
-        if by_class:
-            parts.append(
-                (by_class, single_label.make_classification_statistic(by_class, references, said, self.labels))
-            )
-        if by_chance:
-            chances = stack_probabilities(answers, self.labels)
-            parts.append(
-                (by_chance, probabilities.make_probability_statistic(by_chance, references, chances, self.labels))
-            )
+        if of_classes:
+            statistic = single_label.make_classification_statistic(of_classes, references, values, self.labels)
+            parts.append((of_classes, statistic))
+        if of_probabilities:
+            matrix = stack_probabilities(predictions, self.labels)
+            statistic = probabilities.make_probability_statistic(of_probabilities, references, matrix, self.labels)
+            parts.append((of_probabilities, statistic))
         return join_statistics(names, parts)
 
 
 def partition_names(names: Sequence[str], first: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The names that are among `first`, and the others."""
+    """Split names into those in `first` and the others."""
     return [name for name in names if name in first], [name for name in names if name not in first]
 
 
 def join_statistics(
     names: Sequence[str], parts: Sequence[tuple[list[str], Callable[[Any], Any]]]
 ) -> Callable[[Any], Any]:
-    """One statistic of several, its columns in the order of `names`."""
+    """Join several statistics into one, its columns in the order of `names`."""
     import numpy as np
 
     order = [[name for some, _ in parts for name in some].index(name) for name in names]
     return lambda counts: np.concatenate([values(counts) for _, values in parts], axis=1)[:, order]
 
 
-def list_class_weights(wanted: Mapping[str, float], labels: Sequence[str], section: str = "classify") -> list[float]:
-    """One weight a label, 1 where none is given. Raises DataError for a label that is not there."""
-    for label in wanted:
+def list_class_weights(weights: Mapping[str, float], labels: Sequence[str], section: str = "classify") -> list[float]:
+    """List one weight per label, 1 where none is given. Raises DataError for an unknown label."""
+    for label in weights:
         if label not in labels:
             what = f"{section}.class_weights: no class '{label}' in the training rows"
             raise DataError(what, suggest_spelling(label, labels))
-    return [float(wanted.get(label, 1.0)) for label in labels]
+    return [float(weights.get(label, 1.0)) for label in labels]
 
 
 def read_label_names(config: PreTrainedConfig) -> list[str]:
-    """The names of a model's outputs in their order."""
+    """Read the names of a model's outputs, in their order."""
     labels = [str(config.id2label[i]) for i in range(config.num_labels)]
     if len(set(labels)) < len(labels):
-        twice = next(label for label, times in Counter(labels).items() if times > 1)
-        raise ModelError(f"two of the model's classes are called '{twice}'", "give each a name in config.json")
+        repeated = next(label for label, times in Counter(labels).items() if times > 1)
+        raise ModelError(f"two of the model's classes are called '{repeated}'", "give each a name in config.json")
     return labels
 
 
 def check_probabilities(outputs: Sequence[Any]) -> None:
     """Raise InternalError where a probability is NaN or negative."""
     if any(not (row >= 0).all() for row in outputs):
-        raise InternalError("the model's probabilities are no numbers", "its weights are damaged: train it again")
+        raise InternalError("the model's probabilities are not numbers", "its weights are damaged: train it again")

@@ -1,6 +1,7 @@
-"""Where to cut the probabilities of a positive class: one threshold, or a band that is neither side's.
+"""Threshold tuning for a positive and a negative class: one threshold, or the two limits of a neutral band.
 
-Everywhere `chances` [rows] are those probabilities, and `truth` [rows] is -1, 0 or 1: negative, neutral, positive.
+In all functions `probabilities` [rows] are those of the positive class, and `references` [rows] are -1, 0 or 1 for
+negative, neutral and positive.
 """
 
 from __future__ import annotations
@@ -10,83 +11,84 @@ from math import sqrt
 from typing import Any
 
 EVEN_THRESHOLD = 0.5
-MIN_CLASS_ROWS = 20  # rows of each class: with fewer a tuned threshold would be chance, and 0.5 stays
-MAX_BAND_CUTS = 400  # that a band is looked for among; all pairs of them are tried
+MIN_CLASS_ROWS = 20  # rows of each class; with fewer a tuned threshold would be noise, and 0.5 is kept
+MAX_BAND_CUTS = 400  # candidate limits of a neutral band; all pairs of them are tried
 
 
-def assign_classes(chances: Any, cuts: Sequence[float]) -> Any:
-    """-1, 0 or 1 for what is said of each row by the probability of the positive class."""
-    return (chances >= cuts[-1]).astype(int) - (chances < cuts[0])
+def assign_classes(probabilities: Any, cuts: Sequence[float]) -> Any:
+    """Assign -1, 0 or 1 to each row by its probability; one cut leaves no row at 0."""
+    return (probabilities >= cuts[-1]).astype(int) - (probabilities < cuts[0])
 
 
-def has_enough_rows(truth: Any) -> bool:
-    return bool(min((truth == -1).sum(), (truth == 1).sum()) >= MIN_CLASS_ROWS)
+def has_enough_rows(references: Any) -> bool:
+    """Whether both classes have MIN_CLASS_ROWS rows."""
+    return bool(min((references == -1).sum(), (references == 1).sum()) >= MIN_CLASS_ROWS)
 
 
-def compute_macro_f1(truth: Any, found: Any) -> float:
-    """The mean F1 of the classes that occur on either side."""
-    each = [2 * ((truth == one) & (found == one)).sum() / n for one in (-1, 0, 1)
-            if (n := (truth == one).sum() + (found == one).sum())]  # fmt: skip
+def compute_macro_f1(references: Any, predicted: Any) -> float:
+    """Compute the mean F1 of the classes that occur in the references or the predictions."""
+    each = [2 * ((references == one) & (predicted == one)).sum() / n for one in (-1, 0, 1)
+            if (n := (references == one).sum() + (predicted == one).sum())]  # fmt: skip
     return float(sum(each) / len(each))
 
 
-def list_candidate_cuts(chances: Any) -> Any:
-    """0.5 and the middles between neighbouring probabilities, rising."""
+def list_candidate_cuts(probabilities: Any) -> Any:
+    """List 0.5 and the midpoints between neighbouring probabilities, ascending."""
     import numpy as np
 
-    rising = np.unique(chances)
-    return np.unique(np.append((rising[1:] + rising[:-1]) / 2, EVEN_THRESHOLD))
+    ascending = np.unique(probabilities)
+    return np.unique(np.append((ascending[1:] + ascending[:-1]) / 2, EVEN_THRESHOLD))
 
 
-def find_sentiment_threshold(truth: Any, chances: Any) -> float:
-    """The cut nearest to 0.5 whose macro F1 of the two classes is within a standard error of the best.
+def find_sentiment_threshold(references: Any, probabilities: Any) -> float:
+    """Find the threshold nearest to 0.5 whose macro F1 of the two classes is within a standard error of the best.
 
-    The best itself follows the chance of few rows: on SST-2 it was worse on test than 0.5, where this one was not.
-    Neutral rows are left out. 0.5 where a class has fewer than ENOUGH rows.
+    The best threshold itself overfits few rows: on SST-2 it was worse on test than 0.5, and this one was not.
+    Neutral rows are ignored. Returns 0.5 if a class has fewer than MIN_CLASS_ROWS rows.
     Source: the one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984.
     """
     import numpy as np
 
-    if not has_enough_rows(truth):
+    if not has_enough_rows(references):
         return EVEN_THRESHOLD
-    firm = truth != 0
-    truth, chances = truth[firm], chances[firm]
-    cuts = list_candidate_cuts(chances)
-    below = {one: np.searchsorted(np.sort(chances[truth == one]), cuts) for one in (-1, 1)}
-    positives, said = (truth == 1).sum(), below[-1] + below[1]
+    decided = references != 0
+    references, probabilities = references[decided], probabilities[decided]
+    cuts = list_candidate_cuts(probabilities)
+    below = {one: np.searchsorted(np.sort(probabilities[references == one]), cuts) for one in (-1, 1)}
+    positives, predicted = (references == 1).sum(), below[-1] + below[1]
     hits = positives - below[1]
-    f1 = below[-1] / ((truth == -1).sum() + said) + hits / (positives + len(truth) - said)
-    error = sqrt(f1.max() * (1 - f1.max()) / len(truth))
+    f1 = below[-1] / ((references == -1).sum() + predicted) + hits / (positives + len(references) - predicted)
+    error = sqrt(f1.max() * (1 - f1.max()) / len(references))
     good = cuts[f1 >= f1.max() - max(error, 1e-12)]
     return float(good[np.abs(good - EVEN_THRESHOLD).argmin()])
 
 
-def find_neutral_band(truth: Any, chances: Any) -> list[float]:
-    """The two cuts with the best macro F1 of negative, neutral and positive, of equals the narrowest band."""
+def find_neutral_band(references: Any, probabilities: Any) -> list[float]:
+    """Find the two cuts with the best macro F1 of negative, neutral and positive; the narrowest band among equals."""
     import numpy as np
 
-    cuts = list_candidate_cuts(chances)
+    cuts = list_candidate_cuts(probabilities)
     if len(cuts) > MAX_BAND_CUTS:
         cuts = np.unique(
             np.append(np.quantile(cuts, np.linspace(0, 1, MAX_BAND_CUTS - 1), method="nearest"), EVEN_THRESHOLD)
         )
-    below = {one: np.searchsorted(np.sort(chances[truth == one]), cuts) for one in (-1, 0, 1)}
-    total, n = {one: int((truth == one).sum()) for one in (-1, 0, 1)}, sum(below.values())
+    below = {one: np.searchsorted(np.sort(probabilities[references == one]), cuts) for one in (-1, 0, 1)}
+    total, n = {one: int((references == one).sum()) for one in (-1, 0, 1)}, sum(below.values())
     low, high = np.triu_indices(len(cuts))
     f1 = 2 * below[-1][low] / np.maximum(1, total[-1] + n[low])
     f1 += 2 * (below[0][high] - below[0][low]) / np.maximum(1, total[0] + n[high] - n[low])
-    f1 += 2 * (total[1] - below[1][high]) / np.maximum(1, total[1] + len(truth) - n[high])
+    f1 += 2 * (total[1] - below[1][high]) / np.maximum(1, total[1] + len(references) - n[high])
     best = np.flatnonzero(f1 >= f1.max() - 1e-12)
-    at = best[(cuts[high[best]] - cuts[low[best]]).argmin()]
-    return [float(cuts[low[at]]), float(cuts[high[at]])]
+    narrowest = best[(cuts[high[best]] - cuts[low[best]]).argmin()]
+    return [float(cuts[low[narrowest]]), float(cuts[high[narrowest]])]
 
 
-def find_band_of_share(threshold: float, chances: Any, share: float) -> list[float]:
-    """The two cuts, equally far from the threshold, that have this share of the probabilities between them."""
+def find_band_of_share(threshold: float, probabilities: Any, share: float) -> list[float]:
+    """Find the two cuts, at equal distance from the threshold, that contain this share of the probabilities."""
     import numpy as np
 
-    far = np.sort(np.abs(chances - threshold))
-    rows = round(share * len(far))
-    inner = far[rows - 1] if rows else 0.0
-    width = float((inner + far[rows]) / 2) if rows < len(far) else 1.0
+    distances = np.sort(np.abs(probabilities - threshold))
+    rows = round(share * len(distances))
+    inner = distances[rows - 1] if rows else 0.0
+    width = float((inner + distances[rows]) / 2) if rows < len(distances) else 1.0
     return [max(0.0, threshold - width), min(1.0, threshold + width)]

@@ -1,11 +1,11 @@
-"""Texts that provoke every step: pieces of markup, marks that join, broken characters, odd spaces."""
+"""Random texts that trigger every cleaning step: markup, joiners, wrongly decoded characters, unusual spaces."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import strategies as st
 
-PIECES = [
+FRAGMENTS = [
     "<b>", "</b>", "<p>", "</p>", "<br>", "<br/>", "<script>", "</script>", "<!--", "-->", "<td>", "<x-y>", "</x-y>", "<i", ">", "<",
     "<!doctype html>", "<pre>", "&lt;", "&gt;", "&amp;", "&#38;", "&#x200d;", "&nope;", "&", ";", "lt", "b", "'", "’", ".", ",", "#", "\ufe0f",
     "the", "The", "don't", "word", " ", "  ", "\t", "\n", "\n\n\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u00a0", "\u3000", "\u202f",
@@ -16,9 +16,9 @@ PIECES = [
 
 
 def texts() -> st.SearchStrategy[str]:
-    """Pieces of text in any order, and any text."""
+    """Fragments in any order, and arbitrary text."""
     anything = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=5)
-    return st.lists(st.one_of(st.sampled_from(PIECES), anything), max_size=25).map("".join)
+    return st.lists(st.one_of(st.sampled_from(FRAGMENTS), anything), max_size=25).map("".join)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Why a document goes."""
+"""Filters return the reason to drop a document."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from llmkit.data.cleaning.filters import compile_script_pattern, reject_by_lengt
 from llmkit.errors import UsageError
 
 
-def test_a_unit_is_a_word_or_a_character_of_a_script_without_spaces() -> None:
-    assert split_word_units("Don't say 你好, naïve e\u0301a!") == ["Don't", "say", "你", "好", "naïve", "e\u0301a"]
+def test_units_are_words_or_characters_of_unspaced_scripts() -> None:
+    assert split_word_units("Don't use 你好, naïve e\u0301a!") == ["Don't", "use", "你", "好", "naïve", "e\u0301a"]
     assert len(split_word_units("どうもありがとう")) == 8
 
 
 @pytest.mark.parametrize(
-    ("least", "most", "why"),
+    ("minimum", "maximum", "reason"),
     [
         (None, None, None),
         (3, 3, None),
@@ -22,12 +22,12 @@ def test_a_unit_is_a_word_or_a_character_of_a_script_without_spaces() -> None:
         (None, 2, "3 words, more than 2"),
     ],
 )
-def test_length(least: int | None, most: int | None, why: str | None) -> None:
-    assert reject_by_length(3, least, most, "word") == why
+def test_texts_are_rejected_by_length(minimum: int | None, maximum: int | None, reason: str | None) -> None:
+    assert reject_by_length(3, minimum, maximum, "word") == reason
 
 
 @pytest.mark.parametrize(
-    ("text", "scripts", "why"),
+    ("text", "scripts", "reason"),
     [
         ("Hello, Привет", ["latin"], "45 % of the letters are latin"),
         ("Hello, Привет", ["latin", "cyrillic"], None),
@@ -37,20 +37,20 @@ def test_length(least: int | None, most: int | None, why: str | None) -> None:
         ("नमस्ते", ["Devanagari"], None),
     ],
 )
-def test_scripts(text: str, scripts: list[str], why: str | None) -> None:
-    assert reject_by_script(text, scripts, 0.5) == why
+def test_texts_are_rejected_by_script(text: str, scripts: list[str], reason: str | None) -> None:
+    assert reject_by_script(text, scripts, 0.5) == reason
 
 
 @pytest.mark.parametrize(
-    ("script", "mend"),
+    ("script", "fix"),
     [
         ("latn1", "did you mean 'latin'?"),
         ("latin}|.*", "did you mean 'latin'?"),
         ("xyz", "known: arabic, "),
-        ("chinese", "a language's letters are meant: write han"),
+        ("chinese", "it is a language, name its script: han"),
     ],
 )
-def test_a_script_that_is_none(script: str, mend: str) -> None:
+def test_unknown_scripts_are_rejected(script: str, fix: str) -> None:
     with pytest.raises(UsageError) as caught:
         compile_script_pattern((script,))
-    assert str(caught.value).startswith(f"--script {script}: no script has that name; {mend}")
+    assert str(caught.value).startswith(f"--script {script}: no script has that name; {fix}")

@@ -1,4 +1,4 @@
-"""What is HTML becomes text; what is no HTML keeps its every character."""
+"""HTML becomes text, and text that is not HTML keeps every character."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .conftest import texts
         "R&D, AT&T, a&b;c, &nope; ?copy=1&lt=2",
     ],
 )
-def test_what_is_no_html_stays_as_it_is(text: str) -> None:
+def test_text_that_is_not_html_is_unchanged(text: str) -> None:
     assert strip_html(text) == text
 
 
@@ -54,7 +54,7 @@ def test_html_becomes_text(markup: str, text: str) -> None:
     assert strip_html(markup) == text
 
 
-def test_a_page_is_its_title_and_what_a_browser_shows() -> None:
+def test_a_page_becomes_its_title_and_visible_text() -> None:
     page = """<?xml version="1.0"?>
     <!DOCTYPE html>
     <html lang="en"><head><title>Ships</title><meta charset="utf-8"><style>h1 { color: red }</style>
@@ -66,11 +66,11 @@ def test_a_page_is_its_title_and_what_a_browser_shows() -> None:
     assert strip_html(page) == "Ships\nHome | B\nOld ships\nThey sailed\u00a0far — to China."
 
 
-def test_a_deep_page_needs_no_deep_stack() -> None:
+def test_deeply_nested_pages_need_no_recursion() -> None:
     assert strip_html("<div>" * 5000 + "<b>in</b>" + "</div>" * 5000) == "in"
 
 
 @given(texts())
-def test_text_is_text_already(text: str) -> None:
+def test_stripping_html_is_idempotent(text: str) -> None:
     once = strip_html(text)
     assert strip_html(once) == once

@@ -1,4 +1,4 @@
-"""The table of steps and the walk of one document through it."""
+"""The table of steps and its application to one document."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from llmkit.errors import UsageError
 
 from .conftest import texts
 
-LAWS: list[tuple[str, dict[str, Any]]] = [
+SETTINGS: list[tuple[str, dict[str, Any]]] = [
     ("the defaults", {"steps": DEFAULT_STEPS}),
     ("all of them", {"steps": STEP_NAMES, "form": "NFKC", "stop_words": frozenset({"the", "b", "don't"})}),
     *((step.name, {"steps": (step.name,), "stop_words": frozenset({"the", "b", "don't"})}) for step in CHANGE_STEPS),
 ]
 
 
-@pytest.mark.parametrize("told", [told for _, told in LAWS], ids=[name for name, _ in LAWS])
+@pytest.mark.parametrize("options", [options for _, options in SETTINGS], ids=[name for name, _ in SETTINGS])
 @given(texts())
-def test_cleaned_text_is_clean(told: dict[str, Any], text: str) -> None:
-    settings = CleaningSettings(**told)
+def test_changes_are_idempotent(options: dict[str, Any], text: str) -> None:
+    settings = CleaningSettings(**options)
     once, removed = apply_changes(text, settings)
     assert apply_changes(once, settings) == (once, {})
     assert len(text) - len(once) == sum(removed.values())
 
 
-def test_each_step_counts_what_it_took() -> None:
-    done = clean_document("<p>schÃ¶n\u200b</p>  e\u0301", CleaningSettings(steps=DEFAULT_STEPS))
-    assert done.text == "schön\né"
-    assert done.removed == {"html": 7, "broken": 1, "control": 1, "form": 1, "whitespace": 1}
+def test_each_step_counts_the_characters_it_removed() -> None:
+    cleaned = clean_document("<p>schÃ¶n\u200b</p>  e\u0301", CleaningSettings(steps=DEFAULT_STEPS))
+    assert cleaned.text == "schön\né"
+    assert cleaned.removed == {"html": 7, "broken": 1, "control": 1, "form": 1, "whitespace": 1}
 
 
 @pytest.mark.parametrize(
-    ("text", "told", "dropped", "why"),
+    ("text", "options", "dropped", "reason"),
     [
         ("<p> </p>", {"steps": DEFAULT_STEPS}, "empty", "nothing is left"),
         ("one two", {"steps": ("words",), "words": (3, None)}, "words", "2 words, fewer than 3"),
@@ -53,12 +53,14 @@ def test_each_step_counts_what_it_took() -> None:
         ("one two", {"steps": ("words", "chars"), "words": (2, 2), "chars": (7, 7)}, None, ""),
     ],
 )
-def test_why_a_document_goes(text: str, told: dict[str, Any], dropped: str | None, why: str) -> None:
-    done = clean_document(text, CleaningSettings(**told))
-    assert (done.dropped, done.reason) == (dropped, why)
+def test_dropped_documents_have_a_step_and_a_reason(
+    text: str, options: dict[str, Any], dropped: str | None, reason: str
+) -> None:
+    cleaned = clean_document(text, CleaningSettings(**options))
+    assert (cleaned.dropped, cleaned.reason) == (dropped, reason)
 
 
-def test_what_one_step_uncovers_the_others_see() -> None:
+def test_text_uncovered_by_one_step_is_cleaned_by_others() -> None:
     assert clean_document("<\u200bb>bold</b>", CleaningSettings(steps=DEFAULT_STEPS)).text == "bold"
     assert clean_document("＜b＞bold＜/b＞", CleaningSettings(steps=DEFAULT_STEPS, form="NFKC")).text == "bold"
 
@@ -71,21 +73,21 @@ def test_what_one_step_uncovers_the_others_see() -> None:
         (("whitespace", "html"), (), (), (), "html whitespace empty"),
     ],
 )  # fmt: skip
-def test_steps_are_chosen_by_name(
+def test_steps_are_selected_by_name(
     only: Sequence[str], skip: Sequence[str], also: Sequence[str], needed: Sequence[str], steps: str
 ) -> None:
     assert " ".join(choose_steps(only, skip, also, needed)) == steps
 
 
 @pytest.mark.parametrize(
-    ("names", "sentence"),
+    ("names", "message"),
     [
-        ({"skip": ["htm"]}, "--skip htm: no step to switch; did you mean 'html'?"),
-        ({"also": ["words"]}, "--also words: no step to switch; --words says it"),
-        ({"only": ["empty"]}, "--only empty: no step to switch; known: html, broken, control, form, lowercase, punctuation, whitespace, duplicates, near"),
+        ({"skip": ["htm"]}, "--skip htm: not a step that can be switched; did you mean 'html'?"),
+        ({"also": ["words"]}, "--also words: not a step that can be switched; use --words instead"),
+        ({"only": ["empty"]}, "--only empty: not a step that can be switched; known: html, broken, control, form, lowercase, punctuation, whitespace, duplicates, near"),
     ],
 )  # fmt: skip
-def test_a_name_that_is_no_step(names: dict[str, list[str]], sentence: str) -> None:
+def test_unknown_steps_are_rejected(names: dict[str, list[str]], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         choose_steps(names.get("only", ()), names.get("skip", ()), names.get("also", ()), ())
-    assert str(caught.value) == sentence
+    assert str(caught.value) == message

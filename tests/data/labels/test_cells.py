@@ -1,4 +1,4 @@
-"""Several labels a row and numbers: what comes out is what stands in the file, and what cannot is named by its line."""
+"""Label sets and numbers keep the spelling of the file, and invalid cells are reported with their line."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from llmkit.data.readers.read import ReadOptions, read_rows
 from llmkit.data.rows import Rows, build_rows
 from llmkit.errors import DataError, LlmkitError, RecipeError
 
-ODD = [
+UNUSUAL = [
     "a,b",
-    'say "hi"',
+    'write "hi"',
     "two\nlines",
     "👩‍👩‍👧",
     "\u202eאב",
@@ -42,34 +42,34 @@ ODD = [
     " x",
     "e\u0301",
 ]
-OTHER = "map another column with data.columns.label=COLUMN or --label COLUMN"
-few = settings(max_examples=60, deadline=None)
+OTHER_COLUMN = "map another column with data.columns.label=COLUMN or --label COLUMN"
+few_examples = settings(max_examples=60, deadline=None)
 
 
-def cells(*labels: str) -> Rows:
+def make_cells(*labels: str) -> Rows:
     return build_rows({"label": labels}, "a.csv", range(2, len(labels) + 2))
 
 
-def sentence(call, *args, **options) -> str:
+def error_message(call, *args, **options) -> str:
     with pytest.raises(LlmkitError) as caught:
         call(*args, **options)
     return str(caught.value)
 
 
-def read_bytes(ending: str, data: bytes) -> Rows:
+def read_bytes(suffix: str, data: bytes) -> Rows:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "a" + ending)
+        path = Path(folder, "a" + suffix)
         path.write_bytes(data)
         return read_rows(path, options=ReadOptions())
 
 
 def test_a_cell_is_split_at_the_separator():
-    assert parse_label_sets(cells("b|a", "", "a", " ", "01|1|1.0", "NA|null")) == [
+    assert parse_label_sets(make_cells("b|a", "", "a", " ", "01|1|1.0", "NA|null")) == [
         ["b", "a"], [], ["a"], [], ["01", "1", "1.0"], ["NA", "null"],
     ]  # fmt: skip
-    assert parse_label_sets(cells("a, b", "a|c"), separator=", ") == [["a", "b"], ["a|c"]]
-    assert parse_label_sets(cells("a b"), separator=" ") == [["a", "b"]]
-    assert parse_label_sets(cells(" a|b\n")) == [[" a", "b\n"]]
+    assert parse_label_sets(make_cells("a, b", "a|c"), separator=", ") == [["a", "b"], ["a|c"]]
+    assert parse_label_sets(make_cells("a b"), separator=" ") == [["a", "b"]]
+    assert parse_label_sets(make_cells(" a|b\n")) == [[" a", "b\n"]]
 
 
 def test_a_json_list_keeps_spellings(rows_of):
@@ -80,8 +80,8 @@ def test_a_json_list_keeps_spellings(rows_of):
     assert parse_label_sets(rows) == [["b", "1.0", "1e5", "-0", "true", "a|b", " x"], [], ["01", "9007199254740993"]]
 
 
-def test_a_label_that_stands_twice_comes_twice(rows_of):
-    assert parse_label_sets(cells("joy|fear|joy")) == [["joy", "fear", "joy"]]
+def test_a_repeated_label_is_returned_twice(rows_of):
+    assert parse_label_sets(make_cells("joy|fear|joy")) == [["joy", "fear", "joy"]]
     assert parse_label_sets(rows_of("a.jsonl", '{"label": ["1", 1]}\n{"label": ["true", true]}\n')) == [
         ["1", "1"], ["true", "true"],
     ]  # fmt: skip
@@ -90,21 +90,21 @@ def test_a_label_that_stands_twice_comes_twice(rows_of):
 def test_json_text_is_split_too(rows_of):
     rows = rows_of("a.jsonl", '{"label": "a|b"}\n{"label": ""}\n')
     assert parse_label_sets(rows) == [["a", "b"], []]
-    beside_a_list = build_rows({"label": ["a|b"]}, "a.csv", [2]), rows_of("b.jsonl", '{"label": ["x"]}\n')
-    assert [parse_label_sets(part) for part in beside_a_list] == [[["a", "b"]], [["x"]]]
+    mixed = build_rows({"label": ["a|b"]}, "a.csv", [2]), rows_of("b.jsonl", '{"label": ["x"]}\n')
+    assert [parse_label_sets(part) for part in mixed] == [[["a", "b"]], [["x"]]]
 
 
-def test_parquet_lists():
+def test_parquet_lists_are_parsed():
     table = pa.table({"label": pa.array([[1, 10], [], [2]])})
     assert parse_label_sets(convert_table(table, "a.parquet")) == [["1", "10"], [], ["2"]]
     table = pa.table({"label": pa.array([[1.0], [float("nan")]])})
-    assert sentence(parse_label_sets, convert_table(table, "a.parquet")) == (
+    assert error_message(parse_label_sets, convert_table(table, "a.parquet")) == (
         "a.parquet: row 2: 'label' has NaN or an infinity among its labels; write each label as text, a number or a boolean"
     )
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "message"),
     [
         (["a", "a||b"], "a.csv:3: 'label' has an empty label among its labels; write it, or take it out"),
         (["a|"], "a.csv:2: 'label' has an empty label among its labels; write it, or take it out"),
@@ -144,17 +144,17 @@ def test_parquet_lists():
         ),
     ],
 )  # fmt: skip
-def test_cells_that_are_no_labels(labels, said):
-    assert sentence(parse_label_sets, cells(*labels)) == said
+def test_invalid_label_cells_are_rejected(labels, message):
+    assert error_message(parse_label_sets, make_cells(*labels)) == message
 
 
 @pytest.mark.parametrize("label", ["[other]", "[a]|[b]", "[27] ways", "a[0]"])
-def test_brackets_alone_make_no_list(label):
-    assert parse_label_sets(cells(label)) == [label.split("|")]
+def test_brackets_alone_are_not_a_list(label):
+    assert parse_label_sets(make_cells(label)) == [label.split("|")]
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         ('["a", null]', "has null among its labels; write each label as text, a number or a boolean"),
         ('[["a"]]', "has a list among its labels; write each label as text, a number or a boolean"),
@@ -165,40 +165,40 @@ def test_brackets_alone_make_no_list(label):
         ("null", 'is null, not a list of labels; write a list such as ["a", "b"]'),
     ],
 )
-def test_lists_that_hold_no_labels(rows_of, value, said):
-    assert sentence(parse_label_sets, rows_of("a.jsonl", f'{{"label": ["x"]}}\n{{"label": {value}}}\n')) == (
-        f"a.jsonl:2: 'label' {said}"
+def test_lists_with_invalid_labels_are_rejected(rows_of, value, message):
+    assert error_message(parse_label_sets, rows_of("a.jsonl", f'{{"label": ["x"]}}\n{{"label": {value}}}\n')) == (
+        f"a.jsonl:2: 'label' {message}"
     )
 
 
-def test_lists_beside_text_are_refused_by_need(rows_of):
+def test_lists_and_text_in_one_column_are_rejected(rows_of):
     rows = rows_of("a.jsonl", '{"label": ["x"]}\n{"label": "x|y"}\n')
-    assert sentence(apply_column_mapping, rows, {"label": "label"}, kinds={"label": ("a list", "text")}) == (
-        "a.jsonl:2: 'label' is text here, a list at a.jsonl:1; write one kind in all rows"
+    assert error_message(apply_column_mapping, rows, {"label": "label"}, cell_types={"label": ("a list", "text")}) == (
+        "a.jsonl:2: 'label' is text here, a list at a.jsonl:1; write one type in all rows"
     )
 
 
-def test_an_empty_separator():
+def test_an_empty_separator_is_rejected():
     with pytest.raises(RecipeError) as caught:
-        parse_label_sets(cells("a"), separator="")
-    assert str(caught.value) == "classify.separator: empty; write what stands between two labels"
+        parse_label_sets(make_cells("a"), separator="")
+    assert str(caught.value) == "classify.separator: empty; write the text between two labels"
 
 
-ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1) | st.sampled_from(ODD)
-lists = st.lists(ANY.filter(str.strip), unique=True, max_size=4)
-in_cells = st.lists(ANY.map(str.strip).filter(lambda label: label and "|" not in label), unique=True, max_size=4)
+ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1) | st.sampled_from(UNUSUAL)
+label_lists = st.lists(ANY.filter(str.strip), unique=True, max_size=4)
+cell_labels = st.lists(ANY.map(str.strip).filter(lambda label: label and "|" not in label), unique=True, max_size=4)
 
 
-@few
-@given(st.lists(lists, min_size=1), st.booleans(), st.sampled_from([".jsonl", ".json"]))
-def test_json_lists_come_back(sets, ascii_only, ending):
+@few_examples
+@given(st.lists(label_lists, min_size=1), st.booleans(), st.sampled_from([".jsonl", ".json"]))
+def test_json_lists_are_read_back_unchanged(sets, ascii_only, suffix):
     data = "\n".join(json.dumps({"label": labels}, ensure_ascii=ascii_only) for labels in sets)
-    assert parse_label_sets(read_bytes(ending, data.encode())) == sets
+    assert parse_label_sets(read_bytes(suffix, data.encode())) == sets
 
 
-@few
-@given(st.lists(in_cells.filter(lambda labels: not LIST_AS_TEXT.fullmatch("|".join(labels))), min_size=1))
-def test_csv_cells_come_back(sets):
+@few_examples
+@given(st.lists(cell_labels.filter(lambda labels: not LIST_AS_TEXT.fullmatch("|".join(labels))), min_size=1))
+def test_csv_cells_are_read_back_unchanged(sets):
     stream = io.StringIO(newline="")
     csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(
         [("text", "label"), *(("t", "|".join(labels)) for labels in sets)]
@@ -206,20 +206,20 @@ def test_csv_cells_come_back(sets):
     assert parse_label_sets(read_bytes(".csv", stream.getvalue().encode())) == sets
 
 
-@few
+@few_examples
 @given(
-    st.lists(st.text("ab| \t[]'\"", max_size=8) | st.sampled_from(ODD), min_size=1),
+    st.lists(st.text("ab| \t[]'\"", max_size=8) | st.sampled_from(UNUSUAL), min_size=1),
     st.sampled_from(["|", " ", "||", " | "]),
 )
-def test_any_cell_is_labels_or_a_named_mistake(written, separator):
+def test_any_cell_is_parsed_or_rejected_with_its_line(written, separator):
     try:
-        sets = parse_label_sets(cells(*written), separator)
-    except DataError:  # `refuse` names its line; which sentence is the tables' matter
+        sets = parse_label_sets(make_cells(*written), separator)
+    except DataError:  # with the line of the cell; the messages are tested above
         return
     assert [separator.join(labels) for labels in sets] == [cell if cell.strip() else "" for cell in written]
 
 
-def test_rarest():
+def test_the_rarest_label_of_each_row_is_found():
     assert find_rarest_labels([["a", "b"], ["a"], ["b", "c"], [], ["a", "c"], ["b", "a"]]) == [
         "b",
         "a",
@@ -231,41 +231,41 @@ def test_rarest():
     assert find_rarest_labels([["x", "y"], ["y", "x"]]) == ["x", "x"]
 
 
-def test_many_rows():
-    many = cells(*(f"label {i % 50}|{ODD[i % 8]}" for i in range(10_000)))
+def test_many_rows_are_parsed():
+    many = make_cells(*(f"label {i % 50}|{UNUSUAL[i % 8]}" for i in range(10_000)))
     assert len(set(find_rarest_labels(parse_label_sets(many)))) == 50
-    assert sum(parse_numbers(cells(*map(str, range(10_000))))) == 49_995_000
+    assert sum(parse_numbers(make_cells(*map(str, range(10_000))))) == 49_995_000
 
 
 @pytest.mark.parametrize(
     ("cell", "value"),
     [("1", 1.0), ("-1.5", -1.5), ("+2.", 2.0), (".5", 0.5), ("2e-3", 0.002), ("007", 7.0), (" 4.5 ", 4.5), ("-0", 0.0), ("1e-999", 0.0)],
 )  # fmt: skip
-def test_numbers_in_text(cell, value):
-    assert parse_numbers(cells(cell)) == [value]
+def test_numbers_in_text_are_parsed(cell, value):
+    assert parse_numbers(make_cells(cell)) == [value]
 
 
-def test_numbers_in_json_and_parquet(rows_of):
+def test_numbers_in_json_and_parquet_are_parsed(rows_of):
     assert parse_numbers(rows_of("a.jsonl", '{"label": 1.50}\n{"label": -2e1}\n')) == [1.5, -20.0]
     assert parse_numbers(rows_of("b.jsonl", '{"label": "1.50"}\n{"label": 3}\n')) == [1.5, 3.0]
     assert parse_numbers(convert_table(pa.table({"label": [1.5, 2.0]}), "a.parquet")) == [1.5, 2.0]
 
 
-SUCH = f"write a number such as 1.5, or {OTHER}"
+NUMBER_FIX = f"write a number such as 1.5, or {OTHER_COLUMN}"
 
 
 @pytest.mark.parametrize(
-    ("cell", "said"),
+    ("cell", "message"),
     [
-        ("n/a", f"is 'n/a', not a number; {SUCH}"),
-        ("nan", f"is 'nan', not a number; {SUCH}"),
-        ("-inf", f"is '-inf', not a number; {SUCH}"),
-        ("0x1F", f"is '0x1F', not a number; {SUCH}"),
-        ("1_0", f"is '1_0', not a number; {SUCH}"),
-        ("45%", f"is '45%', not a number; {SUCH}"),
-        ("٣", f"is '٣', not a number; {SUCH}"),
-        ("True", f"is 'True', not a number; {SUCH}"),
-        ("x" * 50, f"is '{'x' * 40}...', not a number; {SUCH}"),
+        ("n/a", f"is 'n/a', not a number; {NUMBER_FIX}"),
+        ("nan", f"is 'nan', not a number; {NUMBER_FIX}"),
+        ("-inf", f"is '-inf', not a number; {NUMBER_FIX}"),
+        ("0x1F", f"is '0x1F', not a number; {NUMBER_FIX}"),
+        ("1_0", f"is '1_0', not a number; {NUMBER_FIX}"),
+        ("45%", f"is '45%', not a number; {NUMBER_FIX}"),
+        ("٣", f"is '٣', not a number; {NUMBER_FIX}"),
+        ("True", f"is 'True', not a number; {NUMBER_FIX}"),
+        ("x" * 50, f"is '{'x' * 40}...', not a number; {NUMBER_FIX}"),
         ("", "is empty, not a number; write the number, or leave the row out"),
         (" ", "is empty, not a number; write the number, or leave the row out"),
         ("1,5", "is '1,5', not a number; write 1.5"),
@@ -277,85 +277,85 @@ SUCH = f"write a number such as 1.5, or {OTHER}"
         ("-4e38", "is -4e38, larger than any number that a model computes with; write it in another unit"),
     ],
 )
-def test_cells_that_are_no_numbers(cell, said):
-    assert sentence(parse_numbers, cells("1", cell)) == f"a.csv:3: 'label' {said}"
+def test_text_that_is_not_a_number_is_rejected(cell, message):
+    assert error_message(parse_numbers, make_cells("1", cell)) == f"a.csv:3: 'label' {message}"
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
-        ("true", f"is a boolean, not a number; write a number, or {OTHER}"),
-        ("null", f"is null, not a number; write a number, or {OTHER}"),
-        ("[1]", f"is a list, not a number; write a number, or {OTHER}"),
+        ("true", f"is a boolean, not a number; write a number, or {OTHER_COLUMN}"),
+        ("null", f"is null, not a number; write a number, or {OTHER_COLUMN}"),
+        ("[1]", f"is a list, not a number; write a number, or {OTHER_COLUMN}"),
         ("1e999", "is 1e999, larger than any number that a model computes with; write it in another unit"),
         ('"1,5"', "is '1,5', not a number; write 1.5"),
     ],
 )
-def test_values_that_are_no_numbers(rows_of, value, said):
+def test_json_values_that_are_not_numbers_are_rejected(rows_of, value, message):
     assert (
-        sentence(parse_numbers, rows_of("a.jsonl", f'{{"label": 1}}\n{{"label": {value}}}\n'))
-        == f"a.jsonl:2: 'label' {said}"
+        error_message(parse_numbers, rows_of("a.jsonl", f'{{"label": 1}}\n{{"label": {value}}}\n'))
+        == f"a.jsonl:2: 'label' {message}"
     )
 
 
-def test_nan_and_infinity_in_parquet():
+def test_nan_and_infinity_in_parquet_are_rejected():
     table = pa.table({"label": [1.0, float("nan"), float("inf")]})
-    assert sentence(parse_numbers, convert_table(table, "a.parquet")) == (
-        f"a.parquet: row 2: 'label' is NaN, not a number (the first of 2 bad rows); write a number, or {OTHER}\n"
+    assert error_message(parse_numbers, convert_table(table, "a.parquet")) == (
+        f"a.parquet: row 2: 'label' is NaN, not a number (the first of 2 bad rows); write a number, or {OTHER_COLUMN}\n"
         "  a.parquet: row 2: 'label' is NaN, not a number\n"
         "  a.parquet: row 3: 'label' is 'Infinity', not a number"
     )
 
 
 def test_all_bad_numbers_are_counted():
-    said = sentence(parse_numbers, cells(*["good"] * 7))
-    assert said.startswith(f"a.csv:2: 'label' is 'good', not a number (the first of 7 bad rows); {SUCH}\n")
-    assert said.endswith("\n  ... and 2 more")
+    message = error_message(parse_numbers, make_cells(*["good"] * 7))
+    assert message.startswith(f"a.csv:2: 'label' is 'good', not a number (the first of 7 bad rows); {NUMBER_FIX}\n")
+    assert message.endswith("\n  ... and 2 more")
 
 
-@few
+@few_examples
 @given(st.lists(st.floats(-3e38, 3e38) | st.integers(-(10**20), 10**20), min_size=1))
-def test_numbers_come_back(values):
-    assert parse_numbers(cells(*map(repr, values))) == [float(value) for value in values]
+def test_numbers_are_read_back_unchanged(values):
+    assert parse_numbers(make_cells(*map(repr, values))) == [float(value) for value in values]
     data = "\n".join(json.dumps({"label": value}) for value in values)
     assert parse_numbers(read_bytes(".jsonl", data.encode())) == [float(value) for value in values]
 
 
-@few
+@few_examples
 @given(ANY | st.text("0123456789.,eE+-_ xnaif", max_size=8))
-def test_any_text_is_a_number_or_a_named_mistake(text):
+def test_any_text_is_a_number_or_rejected_with_its_line(text):
     rows = build_rows({"label": [text]}, "a.csv", [2])
     if is_plain_number(text) and abs(float(text)) < 3.4e38:
         assert parse_numbers(rows) == [float(text)]
     else:
-        assert sentence(parse_numbers, rows).startswith("a.csv:2: 'label' is ")
+        assert error_message(parse_numbers, rows).startswith("a.csv:2: 'label' is ")
 
 
-def test_numbers_to_learn_from():
-    train = cells("1", "5", "3")
-    assert check_numbers(train, {"test": cells("-3", "9", "2")}) == []
-    assert check_numbers(train, {"validation": cells("2"), "test": cells("20", "100", "2")}) == [
+def test_numbers_far_outside_the_training_range_are_noted():
+    train = make_cells("1", "5", "3")
+    assert check_numbers(train, {"test": make_cells("-3", "9", "2")}) == []
+    assert check_numbers(train, {"validation": make_cells("2"), "test": make_cells("20", "100", "2")}) == [
         "2 of 3 numbers of test far outside those of train: test has 2 to 100, train 1 to 5"
     ]
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "message"),
     [
-        (["1"], "a.csv: train has 1 row; a regression learns from many"),
+        (["1"], "a.csv: train has 1 row; a regression needs at least 2 rows"),
         (
             ["3", "3.0", "3e0"],
-            f"a.csv: all 3 rows of train have the number 3; a regression needs numbers that differ; {OTHER}",
+            f"a.csv: all 3 rows of train have the number 3; a regression needs numbers that differ; {OTHER_COLUMN}",
         ),
-        (["1", "x"], f"a.csv:3: 'label' is 'x', not a number; {SUCH}"),
+        (["1", "x"], f"a.csv:3: 'label' is 'x', not a number; {NUMBER_FIX}"),
     ],
 )
-def test_numbers_that_nothing_is_learned_from(labels, said):
-    assert sentence(check_numbers, cells(*labels), {}) == said
+def test_training_numbers_without_variation_are_rejected(labels, message):
+    assert error_message(check_numbers, make_cells(*labels), {}) == message
 
 
-def test_a_bad_number_of_another_split_is_refused():
+def test_a_bad_number_of_another_split_is_rejected():
     assert (
-        sentence(check_numbers, cells("1", "2"), {"test": cells("one")})
-        == f"a.csv:2: 'label' is 'one', not a number; {SUCH}"
+        error_message(check_numbers, make_cells("1", "2"), {"test": make_cells("one")})
+        == f"a.csv:2: 'label' is 'one', not a number; {NUMBER_FIX}"
     )

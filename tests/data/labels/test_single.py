@@ -1,3 +1,5 @@
+"""Class labels: their order, errors in single labels and label sets, and notes on unusual ones."""
+
 from __future__ import annotations
 
 import pytest
@@ -13,7 +15,7 @@ from llmkit.data.rows import Rows, build_rows
 from llmkit.errors import DataError
 
 
-def rows(name: str, *labels: str) -> Rows:
+def make_rows(name: str, *labels: str) -> Rows:
     return build_rows({"label": labels}, name, range(2, len(labels) + 2))
 
 
@@ -27,18 +29,18 @@ def rows(name: str, *labels: str) -> Rows:
         (["b", "A", "a,\n</b>", "="], ["=", "A", "a,\n</b>", "b"]),
     ],
 )
-def test_label_names(labels, names):
-    assert collect_label_names(rows("a.csv", *labels)) == names
+def test_label_names_are_sorted_as_numbers_or_text(labels, names):
+    assert collect_label_names(make_rows("a.csv", *labels)) == names
 
 
-def test_nothing_to_say():
-    assert check_single_labels(rows("a.csv", "x", "y", "y", "x"), {"test": rows("t.csv", "y")}) == []
+def test_good_labels_have_no_notes():
+    assert check_single_labels(make_rows("a.csv", "x", "y", "y", "x"), {"test": make_rows("t.csv", "y")}) == []
 
 
 @pytest.mark.parametrize(
-    ("labels", "sentence"),
+    ("labels", "message"),
     [
-        (["x"], "a.csv: train has 1 row; a classifier learns from many"),
+        (["x"], "a.csv: train has 1 row; a classifier needs at least 2 rows"),
         (
             ["x"] * 3,
             (
@@ -48,14 +50,14 @@ def test_nothing_to_say():
         ),
     ],
 )
-def test_one_row_or_one_class(labels, sentence):
+def test_one_row_or_one_class_is_rejected(labels, message):
     with pytest.raises(DataError) as caught:
-        check_single_labels(rows("a.csv", *labels), {})
-    assert str(caught.value) == sentence
+        check_single_labels(make_rows("a.csv", *labels), {})
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
-    ("labels", "sentence"),
+    ("labels", "message"),
     [
         (
             ["spam", "spma", "ham", "spma"],
@@ -70,43 +72,45 @@ def test_one_row_or_one_class(labels, sentence):
         ),
     ],
 )
-def test_a_label_that_train_has_not(labels, sentence):
+def test_labels_unseen_in_train_are_rejected(labels, message):
     with pytest.raises(DataError) as caught:
-        check_single_labels(rows("a.csv", "spam", "ham"), {"test": rows("test.csv", *labels)})
-    assert str(caught.value) == sentence
+        check_single_labels(make_rows("a.csv", "spam", "ham"), {"test": make_rows("test.csv", *labels)})
+    assert str(caught.value) == message
 
 
-def test_labels_that_look_alike_and_classes_of_one_row():
-    assert check_single_labels(rows("a.csv", "Spam", "spam ", "ham", "spam ", "ham"), {}) == [
+def test_similar_and_rare_labels_are_noted():
+    assert check_single_labels(make_rows("a.csv", "Spam", "spam ", "ham", "spam ", "ham"), {}) == [
         "labels 'Spam' (1 row) and 'spam ' (2 rows) differ only by case or space; they are kept apart",
         "1 label with one row only: 'Spam' (a.csv:2)",
     ]
 
 
-def test_a_label_with_line_ends_forges_no_line():
+def test_a_label_with_line_ends_cannot_forge_a_line():
     with pytest.raises(DataError) as caught:
-        check_single_labels(rows("a.csv", "a", "b"), {"test": rows("t.csv", "bad\nok: 0 errors")})
+        check_single_labels(make_rows("a.csv", "a", "b"), {"test": make_rows("t.csv", "bad\nok: 0 errors")})
     assert str(caught.value).splitlines()[0].count("label 'bad\ufffdok: 0 errors' does not occur in train") == 1
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_names_of_rows_with_several_labels():
+def test_names_of_label_sets_are_sorted_like_single_labels():
     assert collect_set_label_names([["10", "2"], [], ["-1", "2"]]) == ["-1", "2", "10"]
     assert collect_set_label_names([["b", "A"], ["a,\n</b>"]]) == ["A", "a,\n</b>", "b"]
 
 
-def of_sets(name: str, *sets: list[str]) -> tuple[list[list[str]], Rows]:
-    return list(sets), rows(name, *("|".join(labels) for labels in sets))
+def make_sets(name: str, *sets: list[str]) -> tuple[list[list[str]], Rows]:
+    return list(sets), make_rows(name, *("|".join(labels) for labels in sets))
 
 
-def test_nothing_to_say_of_several_labels():
-    assert check_label_sets(*of_sets("a.csv", ["x", "y"], ["y"], ["x"]), {"test": of_sets("t.csv", ["y", "x"])}) == []
+def test_good_label_sets_have_no_notes():
+    assert (
+        check_label_sets(*make_sets("a.csv", ["x", "y"], ["y"], ["x"]), {"test": make_sets("t.csv", ["y", "x"])}) == []
+    )
 
 
 @pytest.mark.parametrize(
-    ("sets", "sentence"),
+    ("sets", "message"),
     [
-        ([["x", "y"]], "a.csv: train has 1 row; a classifier learns from many"),
+        ([["x", "y"]], "a.csv: train has 1 row; a classifier needs at least 2 rows"),
         (
             [[], []],
             (
@@ -116,14 +120,14 @@ def test_nothing_to_say_of_several_labels():
         ),
     ],
 )
-def test_one_row_or_no_label(sets, sentence):
+def test_one_row_or_no_label_is_rejected(sets, message):
     with pytest.raises(DataError) as caught:
-        check_label_sets(*of_sets("a.csv", *sets), {})
-    assert str(caught.value) == sentence
+        check_label_sets(*make_sets("a.csv", *sets), {})
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
-    ("sets", "sentence"),
+    ("sets", "message"),
     [
         (
             [["spam"], ["ham", "spma"], [], ["spma"]],
@@ -138,16 +142,16 @@ def test_one_row_or_no_label(sets, sentence):
         ),
     ],
 )
-def test_one_of_several_labels_that_train_has_not(sets, sentence):
+def test_label_sets_unseen_in_train_are_rejected(sets, message):
     with pytest.raises(DataError) as caught:
-        check_label_sets(*of_sets("a.csv", ["spam", "ham"], ["ham"]), {"test": of_sets("t.csv", *sets)})
-    assert str(caught.value) == sentence
+        check_label_sets(*make_sets("a.csv", ["spam", "ham"], ["ham"]), {"test": make_sets("t.csv", *sets)})
+    assert str(caught.value) == message
 
 
-def test_notes_on_several_labels():
-    train = of_sets("a.csv", ["Joy", "fear"], ["joy", "fear"], [], ["fear", "joy"])
+def test_unusual_label_sets_are_noted():
+    train = make_sets("a.csv", ["Joy", "fear"], ["joy", "fear"], [], ["fear", "joy"])
     assert check_label_sets(
-        *train, {"validation": of_sets("v.csv", [], ["joy"], []), "test": of_sets("t.csv", ["joy"])}
+        *train, {"validation": make_sets("v.csv", [], ["joy"], []), "test": make_sets("t.csv", ["joy"])}
     ) == [
         "labels 'Joy' (1 row) and 'joy' (2 rows) differ only by case or space; they are kept apart",
         "1 label with one row only: 'Joy' (a.csv:2)",
@@ -156,42 +160,45 @@ def test_notes_on_several_labels():
     ]
 
 
-def test_one_label_in_all_is_allowed_and_a_label_everywhere_is_said():
-    assert check_label_sets(*of_sets("a.csv", ["x"], [], ["x"]), {}) == [
+def test_one_class_is_allowed_and_a_constant_label_is_noted():
+    assert check_label_sets(*make_sets("a.csv", ["x"], [], ["x"]), {}) == [
         "no row of train has two labels",
         "1 of 3 rows of train without any label",
     ]
-    assert check_label_sets(*of_sets("a.csv", ["x", "y"], ["x"], ["x", "y"]), {}) == [
+    assert check_label_sets(*make_sets("a.csv", ["x", "y"], ["x"], ["x", "y"]), {}) == [
         "every row of train has 'x': no row shows its absence"
     ]
 
 
-def test_labels_that_another_separator_would_split():
-    assert check_label_sets(*of_sets("a.csv", ["x;y"], ["x"], ["z;y"], ["x"], ["x;y"], ["z;y"]), {}) == [
+def test_another_likely_separator_is_noted():
+    assert check_label_sets(*make_sets("a.csv", ["x;y"], ["x"], ["z;y"], ["x"], ["x;y"], ["z;y"]), {}) == [
         "no row of train has two labels, and 4 labels hold ';': classify.separator='\";\"' splits there"
     ]
 
 
-IS_IT = "is it the label? data.columns.label=COLUMN or --label COLUMN names another"
+COLUMN_FIX = "is it the label? data.columns.label=COLUMN or --label COLUMN names another"
 
 
 @pytest.mark.parametrize(
-    ("labels", "mend"),
+    ("labels", "fix"),
     [
-        ([f"text {i}" for i in range(20)], IS_IT),
-        ([f"{i / 7:.3f}" for i in range(20)], f"{IS_IT}; to predict the number itself set classify.kind=regression"),
-        (["n/a", *map(str, range(19))], IS_IT),
+        ([f"text {i}" for i in range(20)], COLUMN_FIX),
+        (
+            [f"{i / 7:.3f}" for i in range(20)],
+            f"{COLUMN_FIX}; to predict the number itself set classify.kind=regression",
+        ),
+        (["n/a", *map(str, range(19))], COLUMN_FIX),
     ],
 )
-def test_a_column_without_classes(labels, mend):
+def test_a_column_without_classes_is_rejected(labels, fix):
     with pytest.raises(DataError) as caught:
-        check_distinct_labels(rows("a.csv", *labels), "label")
-    assert str(caught.value) == f"a.csv: column 'label' holds 20 different labels in 20 rows; {mend}"
+        check_distinct_labels(make_rows("a.csv", *labels), "label")
+    assert str(caught.value) == f"a.csv: column 'label' holds 20 different labels in 20 rows; {fix}"
 
 
-def test_many_combinations_of_few_labels_are_plausible():
+def test_many_combinations_of_few_labels_are_accepted():
     sets = [[str(i % 5), str(5 + i // 5)] for i in range(20)]
-    train = rows("a.csv", *("|".join(labels) for labels in sets))
+    train = make_rows("a.csv", *("|".join(labels) for labels in sets))
     check_distinct_labels(train, "label", sets)
     with pytest.raises(DataError):
         check_distinct_labels(train, "label")

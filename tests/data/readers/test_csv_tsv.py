@@ -1,3 +1,5 @@
+"""Tests of the CSV and TSV reader."""
+
 from __future__ import annotations
 
 import re
@@ -11,12 +13,12 @@ from llmkit.data.readers.decode import ReadOptions
 from llmkit.errors import DataError
 
 QUOTES = "double the quotes inside a quoted cell, or read quotes as plain text with data.quoting=none"
-RETURN = "a carriage return outside quotes that is no line end; quote the cell, or end each line with one LF or CRLF"
+RETURN = "a carriage return outside quotes that is not a line end; quote the cell, or end each line with one LF or CRLF"
 TAB = "'\"\\t\"'"
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "sentence"),
+    ("name", "data", "message"),
     [
         (
             "a.csv",
@@ -76,10 +78,10 @@ TAB = "'\"\\t\"'"
             "a.csv",
             "text,label\ra,b\r\nc\r,d\n",
             (
-                "a.csv:1: a carriage return outside quotes that is no line end (the first of 2 bad rows); "
+                "a.csv:1: a carriage return outside quotes that is not a line end (the first of 2 bad rows); "
                 "quote the cell, or end each line with one LF or CRLF\n"
-                "  a.csv:1: a carriage return outside quotes that is no line end\n"
-                "  a.csv:2: a carriage return outside quotes that is no line end"
+                "  a.csv:1: a carriage return outside quotes that is not a line end\n"
+                "  a.csv:2: a carriage return outside quotes that is not a line end"
             ),
         ),
         (
@@ -106,7 +108,7 @@ TAB = "'\"\\t\"'"
                 f"data.delimiter={TAB}"
             ),
         ),
-        ("a.csv", "text,text\na,b\n", "a.csv:1: column 'text' is there 2 times; give each column a name of its own"),
+        ("a.csv", "text,text\na,b\n", "a.csv:1: column 'text' appears 2 times; give each column a unique name"),
         (
             "a.csv",
             ",text,label\n0,a,b\n",
@@ -119,11 +121,11 @@ TAB = "'\"\\t\"'"
         ("a.csv", "\ntext,label", "a.csv:2: a header and no rows; write the rows below it"),
     ],
 )
-def test_refusals(refusal, name, data, sentence):
-    assert refusal(name, data) == sentence
+def test_malformed_files_are_rejected(refusal, name, data, message):
+    assert refusal(name, data) == message
 
 
-def test_a_delimiter_is_one_character(refusal):
+def test_delimiter_of_several_characters_is_rejected(refusal):
     assert refusal("a.csv", "a;;b\nc;;d\n", delimiter=";;") == (
         f"data.delimiter: ';;' is not one character; write one of data.delimiter=',' data.delimiter=';' data.delimiter={TAB} "
         "data.delimiter='|'"
@@ -131,60 +133,60 @@ def test_a_delimiter_is_one_character(refusal):
 
 
 @pytest.mark.parametrize("delimiter", [";", "|", "\t", "tab"])
-def test_the_named_delimiter_splits(rows_of, delimiter):
+def test_given_delimiter_separates_cells(rows_of, delimiter):
     sign = "\t" if delimiter == "tab" else delimiter
     assert rows_of("a.csv", f"text{sign}label\na,b{sign}c\n", delimiter=delimiter).texts("text") == ["a,b"]
 
 
-def test_a_named_delimiter_keeps_one_column_whole(rows_of):
+def test_given_delimiter_allows_one_column(rows_of):
     assert rows_of("a.csv", "text; really\na;b\n", delimiter=",").texts("text; really") == ["a;b"]
 
 
-def test_texts_and_labels_stay_as_spelled(rows_of):
+def test_cells_are_kept_verbatim(rows_of):
     cells = ["NA", "null", "None", "nan", "", "01", "1e5", "True", " x ", "-", "1.0", "#N/A"]
     rows = rows_of("a.csv", "text,label\n" + "".join(f"{cell},{cell}\n" for cell in cells))
     assert rows.texts("text") == rows.texts("label") == cells
     assert list(rows.records()) == [{"text": cell, "label": cell} for cell in cells]
 
 
-def test_lines_are_physical_lines(rows_of):
+def test_line_numbers_are_physical_lines(rows_of):
     rows = rows_of("a.csv", '\ufefftext,label\r\n"one\r\ntwo\nthree",a\r\n\r\nfour,b\r\n')
     assert rows.texts("text") == ["one\r\ntwo\nthree", "four"]
-    assert [rows.where(row) for row in range(2)] == ["a.csv:2", "a.csv:6"]
+    assert [rows.location(row) for row in range(2)] == ["a.csv:2", "a.csv:6"]
 
 
-def test_tsv_takes_quotes_for_text_unless_told(rows_of):
-    data = 'text\tlabel\n"he said ""hi"""\tb\n'
-    assert rows_of("a.tsv", data).texts("text") == ['"he said ""hi"""']
-    assert rows_of("a.tsv", data, quoting="csv").texts("text") == ['he said "hi"']
+def test_tsv_reads_quotes_as_text_by_default(rows_of):
+    data = 'text\tlabel\n"a ""quoted"" word"\tb\n'
+    assert rows_of("a.tsv", data).texts("text") == ['"a ""quoted"" word"']
+    assert rows_of("a.tsv", data, quoting="csv").texts("text") == ['a "quoted" word']
     assert rows_of("a.csv", 'text,label\n"open,b\n', quoting="none").texts("text") == ['"open']
 
 
-def test_other_line_ends_of_unicode_stay_in_the_text(rows_of):
+def test_unicode_line_separators_are_kept(rows_of):
     odd = "a\u2028b\x85c\x0bd\x0ce\u2029f\x1cg"
     assert rows_of("a.csv", f"text,label\n{odd},x\n").texts("text") == [odd]
     assert rows_of("a.tsv", f"text\tlabel\n{odd}\rh\tx\r\n").texts("text") == [odd + "\rh"]
 
 
-def test_a_blank_line_is_a_row_only_in_a_file_of_one_column(rows_of):
+def test_blank_line_is_a_row_only_in_a_single_column_file(rows_of):
     assert rows_of("a.csv", "text\na\n\nb\n\n\r\n").texts("text") == ["a", "", "b", "", ""]
     assert rows_of("a.tsv", "text\na\n\nb\n\n\r\n").texts("text") == ["a", "", "b", "", ""]
     assert rows_of("a.csv", "text\na").texts("text") == rows_of("a.csv", "text\r\na\r\n").texts("text") == ["a"]
     assert rows_of("b.csv", "text,label\na,b\n\nc,d\n\n").lines.tolist() == [2, 4]
 
 
-def test_a_text_of_ten_megabytes(rows_of):
+def test_cell_of_ten_megabytes_is_read(rows_of):
     long = "很长 long " * 800_000
     assert rows_of("a.csv", f'text,label\n"{long}",x\n').texts("text") == [long]
 
 
 @pytest.mark.parametrize("cell", ["\r", "a\r", "\r\r\n", "a\r\nb\rc\n", '""\r""'])
-def test_a_carriage_return_inside_quotes_stays(rows_of, cell):
+def test_quoted_carriage_return_is_kept(rows_of, cell):
     rows = rows_of("a.csv", f'text,label\r\n"{cell}","{cell}"\r\n')
     assert rows.texts("text") == rows.texts("label") == [cell.replace('""', '"')]
 
 
-def lone_returns(text: str) -> int:
+def count_lone_returns(text: str) -> int:
     return text.count("\r") - text.count("\r\n")
 
 
@@ -193,8 +195,8 @@ def lone_returns(text: str) -> int:
 def test_no_carriage_return_is_lost(text):
     try:
         rows = read_delimited("x,y\n" + text, "a.csv", ",", "csv", ReadOptions())
-    except DataError as fault:  # no other kind: the exit code is 65
-        said = str(fault)
-        assert re.match(r"a\.csv:[0-9]+: .+; .+", said)
+    except DataError as error:  # any other exception is a bug
+        message = str(error)
+        assert re.match(r"a\.csv:[0-9]+: .+; .+", message)
         return
-    assert sum(map(lone_returns, rows.texts("x") + rows.texts("y"))) == lone_returns(text)
+    assert sum(map(count_lone_returns, rows.texts("x") + rows.texts("y"))) == count_lone_returns(text)

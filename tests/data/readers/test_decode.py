@@ -1,3 +1,5 @@
+"""Tests of decompression, decoding and encoding detection."""
+
 from __future__ import annotations
 
 import gzip
@@ -12,11 +14,11 @@ from llmkit.errors import RecipeError
 
 CHINESE = "text,label\n这部电影非常好看,我喜欢\n很好吃,下次还来\n"
 READ_BY = "it looks like {0}: data.encoding={0} reads it"
-NO_NUL = "no text holds one: take it out"
+NO_NUL = "text cannot contain it: take it out"
 
 
 @pytest.mark.parametrize(
-    ("data", "sentence"),
+    ("data", "message"),
     [
         ("text,label\ncafé,1\n".encode("latin-1"), "a.csv:2: byte 0xe9 is not UTF-8; " + READ_BY.format("cp1252")),
         ("text,label\ngood,1\n".encode("utf-16"), "a.csv:1: byte 0xff is not UTF-8; " + READ_BY.format("utf-16")),
@@ -44,11 +46,11 @@ NO_NUL = "no text holds one: take it out"
         ),
     ],
 )
-def test_bytes_that_are_not_utf8_are_refused_with_line_and_likely_encoding(refusal, data, sentence):
-    assert refusal("a.csv", data) == sentence
+def test_non_utf8_error_names_line_and_likely_encoding(refusal, data, message):
+    assert refusal("a.csv", data) == message
 
 
-def test_the_named_encoding_mends_what_the_sentence_says(rows_of):
+def test_suggested_encoding_reads_the_file(rows_of):
     assert rows_of("a.csv", CHINESE.encode("gb18030"), encoding="gb18030").texts("label") == ["我喜欢", "下次还来"]
     assert rows_of("a.csv", CHINESE.encode("utf-16"), encoding="utf-16").texts("label") == ["我喜欢", "下次还来"]
     mixed = "t\ncafé\n".encode() + "café\n".encode("latin-1")
@@ -56,7 +58,7 @@ def test_the_named_encoding_mends_what_the_sentence_says(rows_of):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "sentence"),
+    ("encoding", "message"),
     [
         ("utf-9", "data.encoding: no text encoding is called 'utf-9'; did you mean 'utf-8'?"),
         (
@@ -68,49 +70,52 @@ def test_the_named_encoding_mends_what_the_sentence_says(rows_of):
         ),
         (
             "utf-8,utf-16",
-            "data.encoding: utf-16 cannot stand in a list; its lines cannot be told apart: name it alone",
+            "data.encoding: utf-16 cannot be used in a list; its lines cannot be separated before decoding: use it alone",
         ),
         ("ascii", "a.csv:2: byte 0xc3 is not ascii; it looks like utf-8: data.encoding=utf-8 reads it"),
-        ("ascii,utf-7", "data.encoding: utf-7 cannot stand in a list; its lines cannot be told apart: name it alone"),
+        (
+            "ascii,utf-7",
+            "data.encoding: utf-7 cannot be used in a list; its lines cannot be separated before decoding: use it alone",
+        ),
         ("ascii,ascii", "a.csv:2: bytes that are not ascii,ascii; add the line's encoding"),
     ],
 )
-def test_a_wrong_encoding_is_refused(refusal, encoding, sentence):
-    assert refusal("a.csv", "t\né\n", encoding=encoding) == sentence
+def test_wrong_encoding_is_rejected(refusal, encoding, message):
+    assert refusal("a.csv", "t\né\n", encoding=encoding) == message
 
 
-def test_half_a_surrogate_pair_is_refused(refusal):
-    sentence = "a.csv:2: half a surrogate pair; write the whole character, or take it out"
-    assert refusal("a.csv", b"t\n+2AA-\n", encoding="utf-7") == sentence
+def test_half_a_surrogate_pair_is_rejected(refusal):
+    message = "a.csv:2: half a surrogate pair; write the whole character, or take it out"
+    assert refusal("a.csv", b"t\n+2AA-\n", encoding="utf-7") == message
 
 
-def test_a_byte_order_mark_is_no_text():
+def test_byte_order_mark_is_removed():
     assert decode_text(b"\xef\xbb\xbfabc", "a.txt") == "abc"
     assert decode_text("abc".encode("utf-16"), "a.txt", "utf-16") == "abc"
     assert decode_text("\ufeffabc".encode("utf-16-le"), "a.txt", "utf-16-le") == "abc"
 
 
 @pytest.mark.parametrize("name", ["idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "", "\0"])
-def test_codecs_that_are_no_encodings_of_files_are_unknown(name):
+def test_codecs_other_than_file_encodings_are_rejected(name):
     with pytest.raises(RecipeError):
         decode_text(b"abc", "a.txt", name)
 
 
 @pytest.mark.parametrize(
-    ("written", "encoding"),
+    ("text", "encoding"),
     [
         ("Schöne Grüße aus München, Straße\n", "cp1252"),
-        ("he said \u201chello\u201d to me\n", "cp1252"),
+        ("the word \u201chello\u201d in quotes\n", "cp1252"),
         ("這部電影非常好看，我喜歡\n", "big5"),
         ("とても良い映画でした\n", "shift_jis"),
         ("정말 좋은 영화입니다\n", "euc_kr"),
     ],
 )
-def test_guess_knows_the_common_encodings(written, encoding):
-    assert detect_encoding(written.encode(encoding)) == encoding
+def test_common_encodings_are_detected(text, encoding):
+    assert detect_encoding(text.encode(encoding)) == encoding
 
 
-def packed(*members: str) -> bytes:
+def zip_members(*members: str) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         for member in members:
@@ -118,14 +123,14 @@ def packed(*members: str) -> bytes:
     return stream.getvalue()
 
 
-def test_gz_and_zip_are_unpacked(rows_of):
-    assert rows_of("a.csv.gz", gzip.compress(b"text\na\n")).where(0) == "a.csv.gz:2"
-    assert rows_of("a.zip", packed("a.csv")).texts("label") == ["b"]
-    assert rows_of("a.csv.zip", packed("data", "__MACOSX/._data")).texts("label") == ["b"]
+def test_gz_and_zip_are_decompressed(rows_of):
+    assert rows_of("a.csv.gz", gzip.compress(b"text\na\n")).location(0) == "a.csv.gz:2"
+    assert rows_of("a.zip", zip_members("a.csv")).texts("label") == ["b"]
+    assert rows_of("a.csv.zip", zip_members("data", "__MACOSX/._data")).texts("label") == ["b"]
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "sentence"),
+    ("name", "data", "message"),
     [
         (
             "a.csv.gz",
@@ -139,16 +144,16 @@ def test_gz_and_zip_are_unpacked(rows_of):
         ),
         (
             "a.zip",
-            packed("a.csv", "b.csv"),
+            zip_members("a.csv", "b.csv"),
             "a.zip: 2 files inside: a.csv, b.csv; a zip must hold one file: unpack it and name the file",
         ),
-        ("a.zip", packed(), "a.zip: no file inside; a zip must hold one file: unpack it and name the file"),
+        ("a.zip", zip_members(), "a.zip: no file inside; a zip must hold one file: unpack it and name the file"),
     ],
 )
-def test_archives_that_are_not_one_file_are_refused(refusal, name, data, sentence):
-    assert refusal(name, data) == sentence
+def test_damaged_or_ambiguous_archives_are_rejected(refusal, name, data, message):
+    assert refusal(name, data) == message
 
 
-def test_a_truncated_gz_is_refused(refusal):
+def test_truncated_gz_is_rejected(refusal):
     whole = gzip.compress(b"text\n" + b"abc\n" * 100)
     assert refusal("a.csv.gz", whole[:-9]).startswith("a.csv.gz: not a readable .gz file: ")

@@ -1,3 +1,5 @@
+"""Tests of the reader of Hub and saved data sets."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -13,7 +15,7 @@ from llmkit.errors import DataError, NetworkError
 datasets = pytest.importorskip("datasets")
 
 
-def example() -> Any:
+def example_dataset() -> Any:
     features = datasets.Features(
         text=datasets.Value("string"),
         label=datasets.ClassLabel(names=["bad", "good"]),
@@ -30,25 +32,25 @@ RECORDS = [
 ]
 
 
-def as_python(rows: Rows) -> list[dict[str, Any]]:
+def to_records(rows: Rows) -> list[dict[str, Any]]:
     return [parse_raw_json(record) for record in rows.records()]
 
 
-def test_a_saved_set_gives_names_for_class_numbers():
-    example().save_to_disk("saved")
+def test_saved_data_set_has_class_names_for_ids():
+    example_dataset().save_to_disk("saved")
     rows = read_rows("saved")
-    assert as_python(rows) == RECORDS
+    assert to_records(rows) == RECORDS
     assert rows.location(2) == "saved: row 3"
 
 
-def test_a_saved_selection_keeps_its_order():
-    example().select([1, 0]).save_to_disk("saved")
-    assert as_python(read_rows("saved")) == [RECORDS[1], RECORDS[0]]
+def test_saved_selection_keeps_its_order():
+    example_dataset().select([1, 0]).save_to_disk("saved")
+    assert to_records(read_rows("saved")) == [RECORDS[1], RECORDS[0]]
 
 
-def test_a_saved_set_of_splits_gives_the_one_of_the_role():
-    datasets.DatasetDict(train=example(), test=example().select([2])).save_to_disk("saved")
-    assert as_python(read_rows("saved", split_role="test")) == RECORDS[2:]
+def test_saved_dataset_dict_gives_the_requested_split():
+    datasets.DatasetDict(train=example_dataset(), test=example_dataset().select([2])).save_to_disk("saved")
+    assert to_records(read_rows("saved", split_role="test")) == RECORDS[2:]
     with pytest.raises(DataError) as caught:
         read_rows("saved", split_role="validation")
     assert str(caught.value) == (
@@ -56,45 +58,45 @@ def test_a_saved_set_of_splits_gives_the_one_of_the_role():
     )
 
 
-def test_a_damaged_saved_set_is_refused():
-    example().save_to_disk("saved")
+def test_damaged_saved_data_set_is_rejected():
+    example_dataset().save_to_disk("saved")
     for file in Path("saved").glob("*.arrow"):
         file.write_bytes(b"nonsense")
     with pytest.raises(DataError, match=r"^saved: not a readable datasets folder: .*; save it again$"):
         read_rows("saved")
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[Any]:
-    """Let the Hub give this answer, or raise it; returns the calls."""
+def mock_hub(monkeypatch: pytest.MonkeyPatch, response: Any) -> list[Any]:
+    """Make load_dataset return this response, or raise it; returns its calls."""
     calls: list[Any] = []
 
     def load_dataset(*args: Any, **options: Any) -> Any:
         calls.append((args, options))
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        if isinstance(response, Exception):
+            raise response
+        return response
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    monkeypatch.setattr(hub, "_ask", lambda *_: None)
+    monkeypatch.setattr(hub, "_check_dataset_exists", lambda *_: None)
     return calls
 
 
-def test_a_hub_id_names_owner_config_and_revision(monkeypatch):
-    calls = answering(monkeypatch, example())
+def test_hub_id_has_owner_config_and_revision(monkeypatch):
+    calls = mock_hub(monkeypatch, example_dataset())
     rows = read_rows("owner/name:plain@v1.0", split_role="test")
-    assert as_python(rows) == RECORDS
+    assert to_records(rows) == RECORDS
     assert rows.location(0) == "owner/name:plain@v1.0: row 1"
     assert calls == [(("owner/name",), {"name": "plain", "revision": "v1.0", "split": "test"})]
 
 
 @pytest.mark.parametrize(
-    ("error", "raised", "sentence"),
+    ("error", "raised", "message"),
     [
         (
             ConnectionError("unreachable"),
             NetworkError,
             (
-                "owner/name: no such file, and the Hub did not answer (ConnectionError); check the network, set "
+                "owner/name: no such file, and the Hub did not respond (ConnectionError); check the network, set "
                 "HF_HUB_OFFLINE=1 to use a copy fetched before, or name a local file"
             ),
         ),
@@ -120,17 +122,17 @@ def test_a_hub_id_names_owner_config_and_revision(monkeypatch):
         ),
     ],
 )
-def test_what_the_hub_refuses(monkeypatch, error, raised, sentence):
+def test_hub_errors_are_translated(monkeypatch, error, raised, message):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    answering(monkeypatch, error)
+    mock_hub(monkeypatch, error)
     with pytest.raises(raised) as caught:
         read_rows("owner/name")
-    assert str(caught.value) == sentence
+    assert str(caught.value) == message
 
 
-def test_offline_the_hub_is_not_asked(monkeypatch):
+def test_offline_mode_needs_a_cached_copy(monkeypatch):
     from huggingface_hub import constants
 
     def offline(*_: Any, **__: Any) -> None:

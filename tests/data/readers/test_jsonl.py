@@ -1,3 +1,5 @@
+"""Tests of the JSON reader."""
+
 from __future__ import annotations
 
 import pytest
@@ -8,7 +10,7 @@ LINES = "write one JSON object a line"
 
 
 @pytest.mark.parametrize(
-    ("data", "sentence"),
+    ("data", "message"),
     [
         (
             '{"text": "a" "label": 1}\n{"text": "b"}\n{\n',
@@ -33,11 +35,11 @@ LINES = "write one JSON object a line"
         ('{"text": "a", "m": {"k": 1, "k": 2}}\n', "a.jsonl:1:20: the key 'k' is repeated; keep one of them"),
         (
             '{"text": "a", "v": NaN}\n',
-            "a.jsonl:1:20: NaN is no JSON value; write a number, or leave the key out",
+            "a.jsonl:1:20: NaN is not a JSON value; write a number, or leave the key out",
         ),
         (
             '{"text": "a", "v": [1, -Infinity]}\n',
-            "a.jsonl:1:20: -Infinity is no JSON value; write a number, or leave the key out",
+            "a.jsonl:1:20: -Infinity is not a JSON value; write a number, or leave the key out",
         ),
         (
             '{"text": "\\ud83d"}\n',
@@ -47,7 +49,7 @@ LINES = "write one JSON object a line"
             '{"text": "a", "v": ["\\uDE00"]}\n',
             "a.jsonl:1:20: \\ude00 is half of a surrogate pair; write both halves, or take it out",
         ),
-        ('{"text": "a\\u0000b"}\n', "a.jsonl:1:10: \\u0000 is a NUL character; no text holds one: take it out"),
+        ('{"text": "a\\u0000b"}\n', "a.jsonl:1:10: \\u0000 is a NUL character; text cannot contain it: take it out"),
         ('{"text": "a"} {"text": "b"}\n', f"a.jsonl:1:14: bad JSON: more text after the object; {LINES}"),
         ('{"text": "a\tb"}\n', "a.jsonl:1:12: bad JSON: invalid control character; write valid JSON there"),
         ('{"text": 01}\n', "a.jsonl:1:11: bad JSON: expecting ',' or '}'; write valid JSON there"),
@@ -56,7 +58,7 @@ LINES = "write one JSON object a line"
         ('{"text" "a"}\n', "a.jsonl:1:9: bad JSON: expecting ':'; write valid JSON there"),
         ('{"text": }\n', "a.jsonl:1:10: bad JSON: expecting a value; write valid JSON there"),
         ('{"text": "abc\n', "a.jsonl:1:10: bad JSON: unterminated string; write valid JSON there"),
-        ('{"n": ' + "1" * 5000 + "}\n", "a.jsonl:1:7: a number of too many digits; write it as text, in quotes"),
+        ('{"n": ' + "1" * 5000 + "}\n", "a.jsonl:1:7: a number with too many digits; write it as text, in quotes"),
         ('{"n": ' + "[" * 100_000 + "}\n", "a.jsonl:1:7: lists nested too deeply; write flatter values"),
         (
             '[{"text": "a"},\n {"text": "b"}]\n',
@@ -72,12 +74,12 @@ LINES = "write one JSON object a line"
         ("{}\n", "a.jsonl: every object is empty; write the columns into them"),
     ],
 )
-def test_lines_that_are_refused(refusal, data, sentence):
-    assert refusal("a.jsonl", data) == sentence
+def test_invalid_json_lines_are_rejected(refusal, data, message):
+    assert refusal("a.jsonl", data) == message
 
 
 @pytest.mark.parametrize(
-    ("data", "sentence"),
+    ("data", "message"),
     [
         ("[]", "a.json: an empty array; write the rows into it"),
         (
@@ -94,21 +96,21 @@ def test_lines_that_are_refused(refusal, data, sentence):
         ('{\n "data": []\n}\n', f"a.json:1: one JSON object over several lines; {LINES}"),
     ],
 )
-def test_arrays_that_are_refused(refusal, data, sentence):
-    assert refusal("a.json", data) == sentence
+def test_invalid_json_arrays_are_rejected(refusal, data, message):
+    assert refusal("a.json", data) == message
 
 
 def test_values_keep_their_spelling(rows_of):
-    spelled = ["1e5", "1.0", "-0", "true", "false", "null", '[1.50, "\\u00e9"]', '{"k":  1}']
-    rows = rows_of("a.jsonl", "".join(f'{{"text": "a", "v": {value}}}\n' for value in spelled))
-    assert rows.kinds == {"text": "text", "v": "json"}
-    assert rows.texts("v") == spelled
+    raw_values = ["1e5", "1.0", "-0", "true", "false", "null", '[1.50, "\\u00e9"]', '{"k":  1}']
+    rows = rows_of("a.jsonl", "".join(f'{{"text": "a", "v": {value}}}\n' for value in raw_values))
+    assert rows.formats == {"text": "text", "v": "json"}
+    assert rows.texts("v") == raw_values
     values = [1e5, 1.0, 0, True, False, None, [1.5, "é"], {"k": 1}]
-    assert [record["v"] for record in rows.records()] == spelled
+    assert [record["v"] for record in rows.records()] == raw_values
     assert [parse_raw_json(record)["v"] for record in rows.records()] == values
 
 
-def test_mixed_columns_and_absent_keys_come_back_as_they_were(rows_of):
+def test_mixed_columns_and_absent_keys_are_restored(rows_of):
     rows = rows_of("a.jsonl", '{"a": "x", "b": "é"}\n{"b": 2}\n\n{"a": "y", "c": []}\n')
     records = [parse_raw_json(record) for record in rows.records()]
     assert records == [{"a": "x", "b": "é"}, {"b": 2}, {"a": "y", "c": []}]
@@ -116,15 +118,15 @@ def test_mixed_columns_and_absent_keys_come_back_as_they_were(rows_of):
     assert rows.cells("b") == ['"é"', "2", None]
 
 
-def test_an_array_has_lines_too(rows_of):
+def test_array_elements_have_line_numbers(rows_of):
     rows = rows_of("a.json", '[\n  {"text": "a"},\n  {\n    "text": "b"\n  }, {"text": "c"}\n]\n')
-    assert [rows.where(row) for row in range(3)] == ["a.json:2", "a.json:3", "a.json:5"]
+    assert [rows.location(row) for row in range(3)] == ["a.json:2", "a.json:3", "a.json:5"]
 
 
-def test_a_json_file_may_hold_lines(rows_of):
+def test_json_file_may_contain_json_lines(rows_of):
     assert rows_of("a.json", '{"text": "a"}\n{"text": "b"}\n').texts("text") == ["a", "b"]
 
 
-def test_crlf_byte_order_mark_and_odd_line_ends(rows_of):
+def test_crlf_byte_order_mark_and_unicode_line_separators(rows_of):
     rows = rows_of("a.ndjson", '\ufeff{"text": "a\u2028b\x85c"}\r\n{"text": "\\ud83d\\ude00 \\\\u0000"}\r\n')
     assert rows.texts("text") == ["a\u2028b\x85c", "😀 \\u0000"]

@@ -1,3 +1,5 @@
+"""Tests of the Parquet reader."""
+
 from __future__ import annotations
 
 import datetime
@@ -13,14 +15,14 @@ from llmkit.data.rows import format_json_line, parse_raw_json
 from llmkit.errors import DataError
 
 
-def written(name: str, **columns: object) -> str:
+def write_parquet(name: str, **columns: object) -> str:
     pq.write_table(pa.table(columns), name)
     return name
 
 
-def test_parquet_strings_stay_and_other_values_become_json():
+def test_parquet_strings_are_kept_and_other_values_become_json():
     rows = read_rows(
-        written(
+        write_parquet(
             "a.parquet",
             text=pa.array(["NA", "b"]),
             label=[1, 0],
@@ -38,44 +40,44 @@ def test_parquet_strings_stay_and_other_values_become_json():
     assert rows.location(1) == "a.parquet: row 2"
 
 
-def test_a_file_that_is_not_parquet(refusal):
+def test_non_parquet_file_is_rejected(refusal):
     assert refusal("a.parquet", b"nonsense") == (
         "a.parquet: not a readable Parquet file: Parquet magic bytes not found in footer. Either the file is corrupted "
         "or this is not a parquet file; write it again"
     )
 
 
-def test_bytes_that_are_no_text():
+def test_binary_column_is_rejected():
     with pytest.raises(DataError) as caught:
-        read_rows(written("a.parquet", text=["a"], image=pa.array([b"\xff\xd8"])))
+        read_rows(write_parquet("a.parquet", text=["a"], image=pa.array([b"\xff\xd8"])))
     assert str(caught.value) == (
         "a.parquet: column 'image' holds bytes that are not UTF-8; write it as text, or leave the column out"
     )
 
 
-def test_no_rows():
+def test_empty_table_is_rejected():
     with pytest.raises(DataError) as caught:
-        read_rows(written("a.parquet", text=pa.array([], pa.string())))
+        read_rows(write_parquet("a.parquet", text=pa.array([], pa.string())))
     assert str(caught.value) == "a.parquet: no rows; name a file that has some"
 
 
-def test_a_repeated_column():
+def test_repeated_column_is_rejected():
     table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
     with pytest.raises(DataError) as caught:
         convert_table(table, "a.parquet")
-    assert str(caught.value) == "a.parquet: column 'text' is there 2 times; give each column a name of its own"
+    assert str(caught.value) == "a.parquet: column 'text' appears 2 times; give each column a unique name"
 
 
-def test_a_nul_character():
+def test_nul_character_is_rejected():
     with pytest.raises(DataError) as caught:
-        read_rows(written("a.parquet", text=["a", "b\0"]))
+        read_rows(write_parquet("a.parquet", text=["a", "b\0"]))
     assert str(caught.value) == "a.parquet: row 2: 'text' holds a NUL character; take it out"
 
 
-def test_decimals_and_dates_are_spelled_plainly():
+def test_decimals_and_dates_keep_all_digits():
     utc = datetime.UTC
     rows = read_rows(
-        written(
+        write_parquet(
             "a.parquet",
             price=[Decimal("1.50"), Decimal("-0.05")],
             many=pa.array([Decimal("100"), None], pa.decimal128(38, 0)),
@@ -89,16 +91,16 @@ def test_decimals_and_dates_are_spelled_plainly():
     assert rows.texts("day") == ["2026-01-02", "0001-01-01"]
     assert rows.texts("at") == ["1970-01-01T00:00:00.000000001", "1970-01-01T00:00:01"]
     assert rows.texts("zoned")[0] == "2026-01-02T03:04:05+00:00"
-    assert [name for name, kind in rows.formats.items() if kind == "text"] == ["day", "at", "zoned"]
+    assert [name for name, cell_format in rows.formats.items() if cell_format == "text"] == ["day", "at", "zoned"]
     assert format_json_line(next(rows.records())) == (
         '{"price": 1.50, "many": 100, "day": "2026-01-02", "at": "1970-01-01T00:00:00.000000001", '
         '"zoned": "2026-01-02T03:04:05+00:00", "deep": {"price": 2.0, "days": ["2026-01-02"]}}'
     )
 
 
-def test_numbers_that_json_lacks_are_kept_as_words():
+def test_nan_and_infinity_are_written_as_strings():
     rows = read_rows(
-        written("a.parquet", text=["a", "b"], score=[float("nan"), float("-inf")], deep=[[float("inf")], []])
+        write_parquet("a.parquet", text=["a", "b"], score=[float("nan"), float("-inf")], deep=[[float("inf")], []])
     )
     assert [format_json_line(record) for record in rows.records()] == [
         '{"text": "a", "score": "NaN", "deep": ["Infinity"]}',
@@ -117,9 +119,9 @@ def test_numbers_that_json_lacks_are_kept_as_words():
         (pa.array([1], pa.timestamp("us", tz="Nowhere/X")), "timestamp[us, tz=Nowhere/X]"),
     ],
 )
-def test_a_value_that_has_no_plain_spelling_is_refused(values, shown):
+def test_value_without_text_or_json_form_is_rejected(values, shown):
     with pytest.raises(DataError) as caught:
         convert_table(pa.table({"text": ["a"], "odd": values}), "a.parquet")
     assert str(caught.value) == (
-        f"a.parquet: column 'odd' holds a {shown} that has no plain spelling; write it as text, or leave the column out"
+        f"a.parquet: column 'odd' holds a {shown} that has no text or JSON form; write it as text, or leave the column out"
     )

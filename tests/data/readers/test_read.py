@@ -1,3 +1,5 @@
+"""Tests of reading any kind of source."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,7 +12,7 @@ from llmkit.errors import DataError, MissingInputError
 
 
 @pytest.fixture(autouse=True)
-def files(here: Path) -> None:
+def files(workdir: Path) -> None:
     for name, data in {
         "reviews.csv": "text,label\na,x\n",
         "more.jsonl": '{"label": "y", "text": "b", "id": 7}\n',
@@ -23,14 +25,14 @@ def files(here: Path) -> None:
     Path("nothing").mkdir()
 
 
-def test_a_list_is_joined():
+def test_list_of_sources_is_concatenated():
     rows = read_rows(["reviews.csv", Path("more.jsonl")])
     records = [parse_raw_json(record) for record in rows.records()]
     assert records == [{"text": "a", "label": "x"}, {"label": "y", "text": "b", "id": 7}]
     assert [rows.location(row) for row in range(2)] == ["reviews.csv:2", "more.jsonl:1"]
 
 
-def test_a_mapping_names_the_labels_of_files():
+def test_mapping_gives_labels_of_text_files():
     rows = read_rows({"good": "pos.txt", "bad": ["neg.neg", "pos.txt"]})
     assert rows.texts("text") == ["good", "fine", "bad", "good", "fine"]
     assert rows.texts("label") == ["good", "good", "bad", "bad", "bad"]
@@ -38,7 +40,7 @@ def test_a_mapping_names_the_labels_of_files():
 
 
 @pytest.mark.parametrize(
-    ("source", "sentence"),
+    ("source", "message"),
     [
         ("revews.csv", "revews.csv: no such file; did you mean 'reviews.csv'?"),
         (
@@ -58,29 +60,29 @@ def test_a_mapping_names_the_labels_of_files():
             "x" * 5_000 + ": cannot be read: File name too long; check the name and its permissions",
         ),
         ({"good": "po.txt"}, "po.txt: no such file; did you mean 'pos.txt'?"),
-        ({"good": "sets"}, "sets: a folder, where a file is wanted; name a file"),
+        ({"good": "sets"}, "sets: a folder, but a file is needed; name a file"),
     ],
 )
-def test_missing_files(source_refusal, source, sentence):
-    assert source_refusal(source) == sentence
+def test_missing_files_are_rejected(source_refusal, source, message):
+    assert source_refusal(source) == message
     with pytest.raises(MissingInputError):
         read_rows(source)
 
 
 @pytest.mark.parametrize(
-    ("source", "sentence"),
+    ("source", "message"),
     [
         (
             "sets",
             (
-                "sets: a folder that is no data set (neither class folders of .txt nor save_to_disk): it holds train.csv; "
+                "sets: not a data set folder (neither class folders of .txt nor save_to_disk): it holds train.csv; "
                 "name a file, such as sets/train.csv"
             ),
         ),
         (
             "nothing/",
             (
-                "nothing/: a folder that is no data set (neither class folders of .txt nor save_to_disk): it is empty; "
+                "nothing/: not a data set folder (neither class folders of .txt nor save_to_disk): it is empty; "
                 "name a file of rows"
             ),
         ),
@@ -92,20 +94,20 @@ def test_missing_files(source_refusal, source, sentence):
         (
             {"good": "reviews.csv"},
             (
-                "reviews.csv: the file of label 'good' ends in .csv, where each line is to be one text; name it as data by "
+                "reviews.csv: the file of label 'good' ends in .csv, but must have one text a line; name it as data by "
                 "itself, with a column of labels"
             ),
         ),
         (
             "neg.neg",
             (
-                "neg.neg: the ending '.neg' names no known format; known: .csv .tsv .tab .jsonl .ndjson .json .parquet .txt, "
+                "neg.neg: unknown file extension '.neg'; known: .csv .tsv .tab .jsonl .ndjson .json .parquet .txt, "
                 "also as .gz or .zip"
             ),
         ),
     ],
 )
-def test_sources_of_a_wrong_form(source_refusal, source, sentence):
-    assert source_refusal(source) == sentence
+def test_malformed_sources_are_rejected(source_refusal, source, message):
+    assert source_refusal(source) == message
     with pytest.raises(DataError):
         read_rows(source)

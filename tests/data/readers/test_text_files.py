@@ -1,3 +1,5 @@
+"""Tests of the reader of text files and class folders."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -8,8 +10,8 @@ from llmkit.data.readers.read import ReadOptions, read_rows
 from llmkit.errors import DataError
 
 
-def corpus(**texts: bytes) -> None:
-    """Files named LABEL__NAME, `.txt` added, in the folder `news`."""
+def write_class_files(**texts: bytes) -> None:
+    """Write the text of LABEL__NAME to news/LABEL/NAME.txt."""
     for name, data in texts.items():
         path = Path("news", *name.split("__")).with_suffix(".txt")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -17,7 +19,7 @@ def corpus(**texts: bytes) -> None:
 
 
 def test_class_folders_give_title_body_label_and_path():
-    corpus(tech__b=b"Head\n\nBody\nmore\n", tech__a=b"Only", arts__c=b"H\r\n\r\n\r\nB\r\n")
+    write_class_files(tech__b=b"Head\n\nBody\nmore\n", tech__a=b"Only", arts__c=b"H\r\n\r\n\r\nB\r\n")
     for ignored in ("news/__init__.py", "news/tech/.hidden.txt", "news/tech/notes.md", "news/top.txt"):
         Path(ignored).write_text("ignored")
     for folder in ("news/__pycache__", "news/.git", "news/empty"):
@@ -38,8 +40,8 @@ def test_class_folders_give_title_body_label_and_path():
     assert rows.location(2) == "news/tech/b.txt:1"
 
 
-def test_one_file_in_another_encoding_does_not_decide_for_all():
-    corpus(a__1="£1 café".encode(), a__2="£2 café".encode("cp1252"), a__3=b"plain")
+def test_encoding_fix_for_one_file_reads_all_files():
+    write_class_files(a__1="£1 café".encode(), a__2="£2 café".encode("cp1252"), a__3=b"plain")
     with pytest.raises(DataError) as caught:
         read_rows("news")
     assert str(caught.value) == (
@@ -50,8 +52,8 @@ def test_one_file_in_another_encoding_does_not_decide_for_all():
     assert texts == ["£1 café", "£2 café", "plain"]
 
 
-def test_all_files_in_another_encoding():
-    corpus(a__1="déjà vu".encode("cp1252"), b__2="très bon".encode("cp1252"))
+def test_files_in_one_other_encoding_get_one_fix():
+    write_class_files(a__1="déjà vu".encode("cp1252"), b__2="très bon".encode("cp1252"))
     with pytest.raises(DataError) as caught:
         read_rows("news")
     assert str(caught.value) == (
@@ -67,12 +69,12 @@ def test_lines_of_a_text_file_are_rows(rows_of):
 
 
 @pytest.mark.parametrize(
-    ("data", "sentence"),
+    ("data", "message"),
     [
         ("", "a.txt: an empty file; write rows into it"),
         ("\n \n", "a.txt: no text in it; write one text a line"),
         ("\ufeff", "a.txt: an empty file; write one text a line"),
     ],
 )
-def test_no_text(refusal, data, sentence):
-    assert refusal("a.txt", data) == sentence
+def test_file_without_text_is_rejected(refusal, data, message):
+    assert refusal("a.txt", data) == message

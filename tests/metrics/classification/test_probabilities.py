@@ -1,3 +1,5 @@
+"""Metrics of single-label probabilities equal scikit-learn's, with correct intervals and signatures."""
+
 from __future__ import annotations
 
 import math
@@ -18,8 +20,8 @@ from llmkit.version import __version__
 LABELS = ["business", "arts", "01", "日本", ""]
 
 
-def table(n: int, k: int, rng: np.random.Generator) -> tuple[list[str], Floats]:
-    """References and probabilities, some with ties, some saturated."""
+def draw_table(n: int, k: int, rng: np.random.Generator) -> tuple[list[str], Floats]:
+    """Draw references and probabilities, some with ties, some saturated."""
     true, logits = rng.integers(k, size=n), rng.normal(size=(n, k))
     kind = rng.integers(3)
     if kind == 1:
@@ -30,7 +32,7 @@ def table(n: int, k: int, rng: np.random.Generator) -> tuple[list[str], Floats]:
     return [LABELS[i] for i in true], share / share.sum(axis=1, keepdims=True)
 
 
-def expected(references: list[str], given: Floats, labels: list[str]) -> dict[str, float]:
+def sklearn_scores(references: list[str], given: Floats, labels: list[str]) -> dict[str, float]:
     true = np.array([labels.index(label) for label in references])
     flags = true[:, None] == np.arange(len(labels))
     both = [k for k in range(len(labels)) if 0 < flags[:, k].sum() < len(true)]
@@ -45,24 +47,24 @@ def expected(references: list[str], given: Floats, labels: list[str]) -> dict[st
     }
 
 
-def test_values_on_any_resample_are_sklearns() -> None:
+def test_values_on_any_resample_equal_sklearn() -> None:
     """500 cases, many with labels that do not occur or occur alone."""
     rng = np.random.default_rng(0)
     for _ in range(250):
         k = int(rng.integers(2, 6))
-        references, given = table(int(rng.integers(1, 15)), k, rng)
+        references, given = draw_table(int(rng.integers(1, 15)), k, rng)
         counts = rng.integers(0, 3, size=(2, len(references)))
-        counts[:, 0] += 1  # a resample has rows
+        counts[:, 0] += 1  # a resample has at least one row
         names = PROBABILITY_METRICS[:-1]
         for drawn, found in zip(
             counts, make_probability_statistic(names, references, given, LABELS[:k])(counts * 1.0), strict=True
         ):
             rows = np.repeat(np.arange(len(references)), drawn)
-            oracle = expected([references[i] for i in rows], given[rows], LABELS[:k])
+            oracle = sklearn_scores([references[i] for i in rows], given[rows], LABELS[:k])
             assert dict(zip(names, found, strict=True)) == pytest.approx(oracle, abs=1e-9, nan_ok=True)
 
 
-def test_two_labels_have_sklearns_binary_scores() -> None:
+def test_scores_of_two_labels_equal_sklearn_binary_scores() -> None:
     rng = np.random.default_rng(1)
     references, given = ["no", "yes", "yes", "no", "yes"] * 8, rng.random(40)
     found = score_probabilities(PROBABILITY_METRICS, references, np.stack([1 - given, given], axis=1), ["no", "yes"])
@@ -74,22 +76,22 @@ def test_two_labels_have_sklearns_binary_scores() -> None:
     assert found["average_precision"].value == pytest.approx(np.mean(both), abs=1e-12)
 
 
-def test_a_saturated_probability_ranks_by_the_second_label() -> None:
+def test_saturated_probabilities_are_ranked_by_the_second_label() -> None:
     given = np.array([[1e-17, 1.0], [2e-17, 1.0], [0.5, 0.5]])
     assert score_probabilities(["roc_auc"], ["a", "b", "a"], given, ["a", "b"])["roc_auc"].value == 0.75
 
 
-def test_ece_is_that_of_the_first_top_label() -> None:
+def test_ece_uses_the_first_top_label() -> None:
     given = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8]])
     found = score_probabilities(["ece"], ["a", "a", "a"], given, ["a", "b"])["ece"].value
     assert found == pytest.approx((0.5 + 0.1 + 0.8) / 3)
 
 
-def test_scores_are_inside_their_intervals_and_the_order_of_rows_changes_no_bit() -> None:
+def test_scores_are_in_their_intervals_and_ignore_row_order() -> None:
     rng = np.random.default_rng(2)
     for _ in range(25):
         k = int(rng.integers(1, 6))
-        references, given = table(int(rng.integers(1, 40)), k, rng)
+        references, given = draw_table(int(rng.integers(1, 40)), k, rng)
         order = rng.permutation(len(references))
         found = score_probabilities(PROBABILITY_METRICS, references, given, LABELS[:k])
         shuffled = score_probabilities(PROBABILITY_METRICS, [references[i] for i in order], given[order], LABELS[:k])
@@ -100,15 +102,15 @@ def test_scores_are_inside_their_intervals_and_the_order_of_rows_changes_no_bit(
             assert name in ("brier", "log_loss") or np.isnan(high) or high <= 1
 
 
-def test_one_metric_alone_is_the_same_as_among_others() -> None:
-    references, given = table(60, 3, np.random.default_rng(3))
+def test_one_metric_alone_equals_all_together() -> None:
+    references, given = draw_table(60, 3, np.random.default_rng(3))
     together = score_probabilities(PROBABILITY_METRICS, references, given, LABELS[:3], seed=4)
     assert {
         name: score_probabilities([name], references, given, LABELS[:3], seed=4)[name] for name in PROBABILITY_METRICS
     } == together
 
 
-def test_rows_of_one_label_have_no_ranking() -> None:
+def test_ranking_metrics_of_one_label_are_undefined() -> None:
     for n in (1, 5):
         found = score_probabilities(PROBABILITY_METRICS, ["a"] * n, np.full((n, 2), 0.5), ["a", "b"])
         for name in ("roc_auc", "average_precision"):
@@ -123,7 +125,7 @@ def test_rows_of_one_label_have_no_ranking() -> None:
         assert found["ece"].value == 0.5
 
 
-def test_faultless_probabilities_leave_room_for_the_faults_that_few_rows_cannot_show() -> None:
+def test_perfect_probabilities_of_few_rows_have_wide_intervals() -> None:
     def scores(n: int) -> dict[str, tuple[float, float, float]]:
         found = score_probabilities(PROBABILITY_METRICS, ["a", "b"] * n, np.tile(np.eye(2), (n, 1)), ["a", "b"])
         return {name: (score.low, score.value, score.high) for name, score in found.items()}
@@ -135,8 +137,8 @@ def test_faultless_probabilities_leave_room_for_the_faults_that_few_rows_cannot_
         assert few[name][2] > many[name][2] > many[name][1] == pytest.approx(0, abs=1e-12)
 
 
-def test_signatures_name_metric_variant_interval_and_library() -> None:
-    references, given = table(20, 3, np.random.default_rng(5))
+def test_signatures_have_metric_variant_interval_and_library() -> None:
+    references, given = draw_table(20, 3, np.random.default_rng(5))
     rest = f"interval:bca,2000,seed=7|llmkit {__version__}"
     found = score_probabilities(PROBABILITY_METRICS, references, given, LABELS[:3], seed=7)
     assert {name: score.signature for name, score in found.items()} == {
@@ -148,7 +150,7 @@ def test_signatures_name_metric_variant_interval_and_library() -> None:
     }
 
 
-def test_worse_answers_move_each_score_the_way_that_is_said() -> None:
+def test_worse_predictions_move_scores_in_the_listed_direction() -> None:
     references, good = ["a", "b"] * 10, np.tile([[0.8, 0.2], [0.2, 0.8]], (10, 1))
     better, worse = (
         score_probabilities(PROBABILITY_METRICS, references, given, ["a", "b"]) for given in (good, good[:, ::-1])
@@ -159,13 +161,13 @@ def test_worse_answers_move_each_score_the_way_that_is_said() -> None:
     )
 
 
-def test_faults_of_the_caller_are_no_silent_score() -> None:
+def test_invalid_arguments_raise() -> None:
     given = np.full((1, 2), 0.5)
     with pytest.raises(KeyError, match="auc"):
         score_probabilities(["auc"], ["a"], given, ["a", "b"])
     with pytest.raises(KeyError, match="unseen"):
         score_probabilities(["brier"], ["unseen"], given, ["a", "b"])
-    with pytest.raises(ValueError, match=r"^2 references and 1 answers: one of each a row is needed$"):
+    with pytest.raises(ValueError, match=r"^2 references and 1 predictions: one of each is needed per row$"):
         score_probabilities(["brier"], ["a", "b"], given, ["a", "b"])
-    with pytest.raises(ValueError, match=r"^0 references and 0 answers: one of each a row is needed$"):
+    with pytest.raises(ValueError, match=r"^0 references and 0 predictions: one of each is needed per row$"):
         make_probability_statistic(["brier"], [], given[:0], ["a", "b"])

@@ -1,4 +1,4 @@
-"""ROUGE is rouge_score's, to the last digits."""
+"""ROUGE equals the rouge_score package."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ TYPES = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
 SCORER = RougeScorer(TYPES)
 
 
-def ours(reference: list[list[str]], answer: list[list[str]]) -> list[float]:
-    one, other = ([word for line in text for word in line] for text in (reference, answer))
+def score_ours(reference: list[list[str]], prediction: list[list[str]]) -> list[float]:
+    one, other = ([word for line in text for word in line] for text in (reference, prediction))
     return [
         compute_rouge_n(one, other, 1),
         compute_rouge_n(one, other, 2),
         compute_rouge_l(one, other),
-        compute_rouge_lsum(reference, answer),
+        compute_rouge_lsum(reference, prediction),
     ]
 
 
-def theirs(reference: list[list[str]], answer: list[list[str]]) -> list[float]:
-    one, other = ("\n".join(" ".join(line) for line in text) for text in (reference, answer))
+def score_theirs(reference: list[list[str]], prediction: list[list[str]]) -> list[float]:
+    one, other = ("\n".join(" ".join(line) for line in text) for text in (reference, prediction))
     return [SCORER.score(one, other)[name].fmeasure for name in TYPES]
 
 
-def test_thousands_of_random_texts_score_as_the_package_scores_them() -> None:
-    chance = random.Random(0)
+def test_random_texts_have_the_scores_of_rouge_score() -> None:
+    rng = random.Random(0)
     for _ in range(3000):
-        letters = "abcdefghij"[: chance.randint(1, 10)]
-        pair = [[chance.choices(letters, k=chance.randint(0, 9)) for _ in range(chance.randint(0, 4))] for _ in "ab"]
-        assert ours(*pair) == pytest.approx(theirs(*pair), abs=1e-9)
+        letters = "abcdefghij"[: rng.randint(1, 10)]
+        pair = [[rng.choices(letters, k=rng.randint(0, 9)) for _ in range(rng.randint(0, 4))] for _ in "ab"]
+        assert score_ours(*pair) == pytest.approx(score_theirs(*pair), abs=1e-9)
 
 
 @given(WORDS, WORDS)
-def test_the_common_words_stand_in_both_in_that_order(reference: list[str], answer: list[str]) -> None:
-    found = [reference[i] for i in reversed(find_lcs_positions(reference, answer))]
-    rest = iter(answer)
+def test_lcs_words_occur_in_both_texts_in_order(reference: list[str], prediction: list[str]) -> None:
+    found = [reference[i] for i in reversed(find_lcs_positions(reference, prediction))]
+    rest = iter(prediction)
     assert all(word in rest for word in found)
-    assert len(found) == get_lcs_length(build_lcs_table(reference, answer)[-1], len(answer))
+    assert len(found) == get_lcs_length(build_lcs_table(reference, prediction)[-1], len(prediction))
 
 
 @given(WORDS, WORDS)
-def test_scores_are_shares_and_the_same_text_scores_1(reference: list[str], answer: list[str]) -> None:
-    for score in ours([reference], [answer]):
+def test_scores_are_fractions_and_equal_texts_score_1(reference: list[str], prediction: list[str]) -> None:
+    for score in score_ours([reference], [prediction]):
         assert 0 <= score <= 1
-    assert compute_rouge_l(answer, answer) == bool(answer)
-    assert compute_rouge_lsum([answer, answer], [answer, answer]) == bool(answer)
-    assert compute_rouge_l(reference, answer) == pytest.approx(compute_rouge_l(answer, reference))
+    assert compute_rouge_l(prediction, prediction) == bool(prediction)
+    assert compute_rouge_lsum([prediction, prediction], [prediction, prediction]) == bool(prediction)
+    assert compute_rouge_l(reference, prediction) == pytest.approx(compute_rouge_l(prediction, reference))

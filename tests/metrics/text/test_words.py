@@ -1,4 +1,4 @@
-"""What a word is, by script."""
+"""Metric tokenizers split text by script."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_words_are_runs_of_letters_marks_and_digits_of_any_script() -> None:
     assert make_metric_tokenizer(False).signature == ("tok:words",)
 
 
-def test_in_character_mode_only_scripts_without_spaces_are_cut_into_characters() -> None:
+def test_character_mode_splits_only_scripts_without_spaces() -> None:
     assert list(make_metric_tokenizer(True).tokenize("基于BERT模型的2020年,カタ Test-case")) == [
         *"基于", "bert", *"模型的", "2020", "年", *"カタ", "test", "case",
     ]  # fmt: skip
@@ -33,10 +33,10 @@ def test_in_character_mode_only_scripts_without_spaces_are_cut_into_characters()
 
 
 @pytest.mark.parametrize("text", ["Running cats' U.S. 3.5 naïve", "", "--", "A\nb"])
-def test_english_is_cut_as_rouge_score_cuts_it(text: str) -> None:
-    cutter = make_rouge_tokenizer([["plain english"]], False)
-    assert list(cutter.tokenize(text)) == DefaultTokenizer(use_stemmer=True).tokenize(text)
-    assert cutter.signature == (f"tok:rouge_score {version('rouge_score')}", "stemmer:porter")
+def test_english_is_split_as_by_rouge_score(text: str) -> None:
+    tokenizer = make_rouge_tokenizer([["plain english"]], False)
+    assert list(tokenizer.tokenize(text)) == DefaultTokenizer(use_stemmer=True).tokenize(text)
+    assert tokenizer.signature == (f"tok:rouge_score {version('rouge_score')}", "stemmer:porter")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,6 @@ def test_english_is_cut_as_rouge_score_cuts_it(text: str) -> None:
         ("a" * 50 + "é", True),
     ],
 )
-def test_letters_that_rouge_score_drops_are_noticed(reference: str, other: bool) -> None:
+def test_letters_that_rouge_score_drops_are_detected(reference: str, other: bool) -> None:
     assert has_non_ascii_letters([reference]) is other
     assert (make_rouge_tokenizer([[reference]], False).signature == ("tok:words", "stemmer:none")) is other

@@ -1,4 +1,4 @@
-"""The gradient of a word table, collected in place: dense, and that of torch, step after step."""
+"""The embedding gradient accumulated in place is dense and equals torch's in every step."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from llmkit.models.fast.embedding_grad import install_embedding_gradient, remove
 from llmkit.testing import ENCODER_CONFIGS
 
 
-class Reader(nn.Module):
-    """A table and a weight, with the two methods that a model has."""
+class TinyModel(nn.Module):
+    """A minimal model: an embedding table and a weight."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
@@ -27,37 +27,37 @@ class Reader(nn.Module):
     def get_output_embeddings(self) -> None:
         return None
 
-    def forward(self, words: Tensor) -> Tensor:
-        return (self.table(words) * self.weight).pow(2).sum()
+    def forward(self, ids: Tensor) -> Tensor:
+        return (self.table(ids) * self.weight).pow(2).sum()
 
 
-def word_batches(steps: int) -> list[list[Tensor]]:
-    """Micro-batches of word numbers, padding among them, for each step."""
-    chance = torch.Generator().manual_seed(4)
-    return [[torch.randint(0, 12, (2, 5), generator=chance) + 3 * step for _ in range(2)] for step in range(steps)]
+def make_batches(steps: int) -> list[list[Tensor]]:
+    """Return micro-batches of token ids, including padding, for each step."""
+    generator = torch.Generator().manual_seed(4)
+    return [[torch.randint(0, 12, (2, 5), generator=generator) + 3 * step for _ in range(2)] for step in range(steps)]
 
 
 @pytest.mark.parametrize("to_none", [True, False])
-def test_it_is_torchs_step_after_step(to_none: bool) -> None:
-    plain, ours = Reader(), Reader()
+def test_gradient_equals_torchs_in_every_step(to_none: bool) -> None:
+    plain, ours = TinyModel(), TinyModel()
     install_embedding_gradient(ours)  # type: ignore[arg-type]
     assert "forward" in ours.table.__dict__
-    for batches in word_batches(4):
+    for batches in make_batches(4):
         for model in (plain, ours):
             model.zero_grad(set_to_none=to_none)
-            for words in batches:  # accumulation
-                model(words).backward()
+            for ids in batches:  # gradient accumulation
+                model(ids).backward()
         assert ours.table.weight.grad is not None
         assert torch.equal(ours.table.weight.grad, plain.table.weight.grad)
         assert ours.table.weight.grad[1].tolist() == [0.0] * 4  # padding_idx
-        unread = sorted(set(range(30)) - set(torch.cat(batches).flatten().tolist()))
-        assert not ours.table.weight.grad[unread].any()  # rows of the step before
+        unused = sorted(set(range(30)) - set(torch.cat(batches).flatten().tolist()))
+        assert not ours.table.weight.grad[unused].any()  # rows of the previous step are reset
 
 
-def test_it_is_one_tensor_that_is_made_once() -> None:
-    ours, seen = Reader(), set()
+def test_gradient_buffer_is_allocated_once() -> None:
+    ours, seen = TinyModel(), set()
     install_embedding_gradient(ours)  # type: ignore[arg-type]
-    for batches in word_batches(3):
+    for batches in make_batches(3):
         ours.zero_grad()
         ours(batches[0]).backward()
         assert ours.table.weight.grad is not None
@@ -65,25 +65,25 @@ def test_it_is_one_tensor_that_is_made_once() -> None:
     assert len(seen) == 1
 
 
-def test_a_gradient_that_was_there_is_added_to() -> None:
-    plain, ours = Reader(), Reader()
+def test_existing_gradient_is_added_to() -> None:
+    plain, ours = TinyModel(), TinyModel()
     install_embedding_gradient(ours)  # type: ignore[arg-type]
-    (words,) = word_batches(1)[0][:1]
+    (ids,) = make_batches(1)[0][:1]
     for model in (plain, ours):
         model.table.weight.grad = torch.full((30, 4), 0.5)
-        model(words).backward()
+        model(ids).backward()
     torch.testing.assert_close(ours.table.weight.grad, plain.table.weight.grad)
 
 
 @pytest.mark.parametrize("clip", [0.05, None])
-def test_an_optimizer_with_decay_makes_the_same_weights(clip: float | None) -> None:
-    plain, ours = Reader(), Reader()
+def test_optimizer_updates_are_equal(clip: float | None) -> None:
+    plain, ours = TinyModel(), TinyModel()
     install_embedding_gradient(ours)  # type: ignore[arg-type]
     optimizers = [torch.optim.AdamW(model.parameters(), lr=0.05, weight_decay=0.1) for model in (plain, ours)]
-    for batches in word_batches(5):
+    for batches in make_batches(5):
         for model, optimizer in zip((plain, ours), optimizers, strict=True):
-            for words in batches:
-                model(words).backward()
+            for ids in batches:
+                model(ids).backward()
             if clip is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), clip)
             optimizer.step()
@@ -92,19 +92,19 @@ def test_an_optimizer_with_decay_makes_the_same_weights(clip: float | None) -> N
     torch.testing.assert_close(ours.weight, plain.weight, rtol=0, atol=1e-6)
 
 
-def test_tied_frozen_and_special_tables_are_left_alone() -> None:
+def test_tied_frozen_and_special_tables_are_unchanged() -> None:
     config = AutoConfig.for_model("bert", vocab_size=90, **ENCODER_CONFIGS["bert"])
     tied, frozen = AutoModelForMaskedLM.from_config(config), AutoModelForSequenceClassification.from_config(config)
     frozen.get_input_embeddings().weight.requires_grad_(False)
-    special = [Reader(sparse=True), Reader(max_norm=1.0), Reader(scale_grad_by_freq=True)]
+    special = [TinyModel(sparse=True), TinyModel(max_norm=1.0), TinyModel(scale_grad_by_freq=True)]
     for model in (tied, frozen, *special):
         install_embedding_gradient(model)
         assert "forward" not in model.get_input_embeddings().__dict__
         remove_embedding_gradient(model)  # harmless
 
 
-def test_an_inference_between_two_steps_changes_nothing() -> None:
-    ours = Reader()
+def test_inference_makes_no_gradient() -> None:
+    ours = TinyModel()
     install_embedding_gradient(ours)  # type: ignore[arg-type]
     with torch.inference_mode():
         ours(torch.tensor([[2, 3]]))

@@ -1,4 +1,4 @@
-"""Fresh models by the name of their shape: the sizes that the name says, for the tokenizer and length at hand."""
+"""Models and networks from scratch: sizes by name, for a tokenizer and maximum length."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def tokenizer(own_folder: Path) -> Any:
     return make_tiny_tokenizer(own_folder / "t")
 
 
-def fresh(shape: str, tokenizer: Any, max_length: int = 128, **changes: Any) -> Any:
+def build_model(preset: str, tokenizer: Any, max_length: int = 128, **overrides: Any) -> Any:
     torch.manual_seed(0)
-    head = "AutoModelForSeq2SeqLM" if shape.partition("-")[0] in model_sizes.DECODER_SIZE_FIELDS else HEAD
-    return build_scratch_model(ModelRef(shape, ""), head, changes, tokenizer, max_length, "float32")
+    head = "AutoModelForSeq2SeqLM" if preset.partition("-")[0] in model_sizes.DECODER_SIZE_FIELDS else HEAD
+    return build_scratch_model(ModelRef(preset, ""), head, overrides, tokenizer, max_length, "float32")
 
 
 @pytest.mark.parametrize("size", model_sizes.MODEL_SIZES)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_name_is_a_shape(family: str, size: str, tokenizer: Any) -> None:
+def test_every_preset_has_its_layers_and_width(family: str, size: str, tokenizer: Any) -> None:
     config = build_preset_config(f"{family}-{size}", tokenizer, 128, {})
     layers, width = model_sizes.MODEL_SIZES[size]
     assert (config.num_hidden_layers, config.hidden_size, config.num_attention_heads) == (layers, width, width // 64)
@@ -45,7 +45,7 @@ def test_every_name_is_a_shape(family: str, size: str, tokenizer: Any) -> None:
     assert f"{family}-{size}" in model_sizes.list_presets()
 
 
-def test_small_shapes_are_those_that_were_published(tokenizer: Any) -> None:
+def test_bert_presets_have_the_published_sizes(tokenizer: Any) -> None:
     """Turc et al. 2019: 4.4M, 11.3M, 29.1M, 41.7M and 110.1M parameters with 30,522 words and two segments."""
     sizes = {"tiny": 4.4, "mini": 11.2, "small": 28.8, "medium": 41.4, "base": 109.5}  # without the pooler
     for size, millions in sizes.items():
@@ -58,12 +58,12 @@ def test_small_shapes_are_those_that_were_published(tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_fresh_model_reads_texts_of_its_whole_length(family: str, tokenizer: Any) -> None:
-    loaded = fresh(f"{family}-tiny", tokenizer)
-    assert set(loaded.fresh) == set(loaded.model.state_dict())
-    assert loaded.length == 128  # what the tokenizer says
+def test_a_scratch_model_reads_texts_of_max_length(family: str, tokenizer: Any) -> None:
+    loaded = build_model(f"{family}-tiny", tokenizer)
+    assert set(loaded.new_weights) == set(loaded.model.state_dict())
+    assert loaded.max_length == 128  # of the tokenizer
     tokenizer.model_max_length = 10**30
-    loaded = fresh(f"{family}-tiny", tokenizer, max_length=600)
+    loaded = build_model(f"{family}-tiny", tokenizer, max_length=600)
     ids = torch.full((1, 600), 9)
     with torch.inference_mode():
         both = {"decoder_input_ids": ids} if family in model_sizes.DECODER_SIZE_FIELDS else {}
@@ -71,79 +71,85 @@ def test_a_fresh_model_reads_texts_of_its_whole_length(family: str, tokenizer: A
         assert logits.shape == (1, 600, len(tokenizer))
 
 
-def test_weights_follow_from_the_generator(tokenizer: Any) -> None:
-    one, two = (fresh("bert-tiny", tokenizer).model.state_dict() for _ in range(2))
+def test_weights_depend_on_the_seed_only(tokenizer: Any) -> None:
+    one, two = (build_model("bert-tiny", tokenizer).model.state_dict() for _ in range(2))
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_changes_are_in_the_config(tokenizer: Any) -> None:
-    loaded = fresh("bert-tiny", tokenizer, hidden_dropout_prob=0.0, num_hidden_layers=1)
+def test_overrides_are_in_the_config(tokenizer: Any) -> None:
+    loaded = build_model("bert-tiny", tokenizer, hidden_dropout_prob=0.0, num_hidden_layers=1)
     assert len(loaded.model.bert.encoder.layer) == 1
     assert loaded.model.config.hidden_dropout_prob == 0
 
 
-def test_fewer_positions_than_max_length_are_refused(tokenizer: Any, refused: Callable[..., str]) -> None:
-    assert refused(lambda: fresh("bert-tiny", tokenizer, max_position_embeddings=64)) == (
+def test_fewer_positions_than_max_length_are_refused(tokenizer: Any, error_message: Callable[..., str]) -> None:
+    assert error_message(lambda: build_model("bert-tiny", tokenizer, max_position_embeddings=64)) == (
         "bert-tiny: model.max_length 128 exceeds its 64 positions; set model.max_length=64"
     )
-    assert refused(lambda: fresh("bert-tiny", tokenizer, max_length=2)) == (
+    assert error_message(lambda: build_model("bert-tiny", tokenizer, max_length=2)) == (
         "bert-tiny: model.max_length 2 leaves no room for text; set it to 3 or more"
     )
 
 
-def test_a_change_that_is_no_field_is_refused(tokenizer: Any, refused: Callable[..., str]) -> None:
-    assert refused(lambda: fresh("bert-tiny", tokenizer, hiden_size=64), RecipeError).startswith(
+def test_an_unknown_config_field_is_refused(tokenizer: Any, error_message: Callable[..., str]) -> None:
+    assert error_message(lambda: build_model("bert-tiny", tokenizer, hiden_size=64), RecipeError).startswith(
         "model.config.hiden_size: "
     )
 
 
-def test_a_fresh_encoder_has_the_labels_of_its_task(tokenizer: Any, refused: Callable[..., str]) -> None:
+def test_a_scratch_classifier_has_the_labels_of_its_task(tokenizer: Any, error_message: Callable[..., str]) -> None:
     classifier, labels = "AutoModelForSequenceClassification", {"num_labels": 3}
     name = ModelRef("bert-tiny", "")
     model = build_scratch_model(name, classifier, {}, tokenizer, 128, "float32", task_fields=labels).model
     assert model.classifier.out_features == 3
-    mine = "model.config.num_labels: the task decides it; leave it out"
+    expected = "model.config.num_labels: the task decides it; leave it out"
     assert (
-        refused(lambda: build_scratch_model(name, classifier, labels, tokenizer, 128, "float32"), RecipeError) == mine
+        error_message(lambda: build_scratch_model(name, classifier, labels, tokenizer, 128, "float32"), RecipeError)
+        == expected
     )
 
 
-def network(kind: str, tokenizer: Any, auto_class: str = "AutoModelForSequenceClassification", **changes: Any) -> Any:
+def build_network(
+    kind: str, tokenizer: Any, auto_class: str = "AutoModelForSequenceClassification", **overrides: Any
+) -> Any:
     torch.manual_seed(0)
-    vectors = changes.pop("vectors", None)
+    vectors = overrides.pop("vectors", None)
     name, labels = ModelRef(kind, ""), {"num_labels": 3}
-    return build_scratch_network(name, auto_class, changes, tokenizer, 128, "float32", labels, vectors)
+    return build_scratch_network(name, auto_class, overrides, tokenizer, 128, "float32", labels, vectors)
 
 
 @pytest.mark.parametrize("kind", model_sizes.NETWORK_NAMES)
-def test_a_fresh_network_is_as_large_as_its_vocabulary(kind: str, tokenizer: Any) -> None:
-    loaded = network(kind, tokenizer, embedding_size=9)
+def test_a_network_has_an_embedding_per_token(kind: str, tokenizer: Any) -> None:
+    loaded = build_network(kind, tokenizer, embedding_size=9)
     assert loaded.model.get_input_embeddings().weight.shape == (len(tokenizer), 9)
     assert loaded.model.classifier.out_features == 3
-    assert set(loaded.fresh) == set(loaded.model.state_dict())
+    assert set(loaded.new_weights) == set(loaded.model.state_dict())
     assert isinstance(loaded.model.config, NetworkConfig)
 
 
-def test_words_with_vectors_begin_with_them_and_others_as_widely_spread(tokenizer: Any) -> None:
-    known = np.arange(5, len(tokenizer), 2)
-    values = np.random.default_rng(0).normal(0, 3.0, (len(known), 40)).astype(np.float32)
-    table = network("bag", tokenizer, embedding_size=40, vectors=WordVectors(known, values)).model.network.words.weight
-    assert torch.equal(table[torch.from_numpy(known)], torch.from_numpy(values))
-    drawn = [i for i in range(1, len(tokenizer)) if i not in set(known.tolist())]
-    assert float(table[drawn].detach().std()) == pytest.approx(3.0, rel=0.1)
+def test_word_vectors_and_the_spread_of_other_words(tokenizer: Any) -> None:
+    token_ids = np.arange(5, len(tokenizer), 2)
+    values = np.random.default_rng(0).normal(0, 3.0, (len(token_ids), 40)).astype(np.float32)
+    table = build_network(
+        "bag", tokenizer, embedding_size=40, vectors=WordVectors(token_ids, values)
+    ).model.network.words.weight
+    assert torch.equal(table[torch.from_numpy(token_ids)], torch.from_numpy(values))
+    others = [i for i in range(1, len(tokenizer)) if i not in set(token_ids.tolist())]
+    assert float(table[others].detach().std()) == pytest.approx(3.0, rel=0.1)
     assert not table[0].any()
 
 
-def test_no_vector_found_is_a_plain_fresh_network(tokenizer: Any) -> None:
-    none = WordVectors(np.zeros(0, dtype=np.int64), np.zeros((0, 40), dtype=np.float32))
+def test_vectors_without_known_words_change_nothing(tokenizer: Any) -> None:
+    no_vectors = WordVectors(np.zeros(0, dtype=np.int64), np.zeros((0, 40), dtype=np.float32))
     tables = [
-        network("bag", tokenizer, embedding_size=40, vectors=some).model.network.words.weight for some in (None, none)
+        build_network("bag", tokenizer, embedding_size=40, vectors=some).model.network.words.weight
+        for some in (None, no_vectors)
     ]
     assert torch.equal(*tables)
 
 
 @pytest.mark.parametrize(
-    ("kind", "key", "value", "said"),
+    ("kind", "key", "value", "expected"),
     [
         ("lstm", "hiden_size", 3, "model.config.hiden_size: the config of lstm has no such field; did you mean 'hidden_size'?"),
         ("cnn", "bidirectional", True, "model.config.bidirectional: the config of cnn has no such field; known: chunk_size_feed_forward, dropout, embedding_size, initializer_range, is_encoder_decoder, kernel_sizes, num_filters, pad_token_id, vocab_size"),
@@ -153,21 +159,21 @@ def test_no_vector_found_is_a_plain_fresh_network(tokenizer: Any) -> None:
         ("lstm", "hidden_size", 0, "model.config: hidden_size 0 is out of range; it must be at least 1; write another value for the lstm"),
     ],
 )  # fmt: skip
-def test_what_no_network_can_be_built_with(
-    kind: str, key: str, value: Any, said: str, tokenizer: Any, refused: Callable[..., str]
+def test_invalid_network_config_fields_are_refused(
+    kind: str, key: str, value: Any, expected: str, tokenizer: Any, error_message: Callable[..., str]
 ) -> None:
-    assert refused(lambda: network(kind, tokenizer, **{key: value}), RecipeError) == said
+    assert error_message(lambda: build_network(kind, tokenizer, **{key: value}), RecipeError) == expected
 
 
-def test_networks_classify_and_nothing_else(tokenizer: Any, refused: Callable[..., str]) -> None:
-    assert refused(lambda: network("gru", tokenizer, HEAD)) == (
+def test_networks_support_only_classification(tokenizer: Any, error_message: Callable[..., str]) -> None:
+    assert error_message(lambda: build_network("gru", tokenizer, HEAD)) == (
         "gru: a 'llmkit-recurrent' model cannot do this task (no AutoModelForMaskedLM for it); "
         "name an encoder such as google-bert/bert-base-uncased"
     )
 
 
 @pytest.mark.parametrize(
-    ("name", "mend"),
+    ("name", "fix"),
     [
         ("bert-tinny", "did you mean 'bert-tiny'?"),
         ("modernbert", "did you mean 'modernbert-tiny'?"),
@@ -175,7 +181,8 @@ def test_networks_classify_and_nothing_else(tokenizer: Any, refused: Callable[..
         ("gpt2", f"known: {', '.join(model_sizes.list_presets())}"),
     ],
 )
-def test_an_unknown_shape_is_refused(name: str, mend: str, refused: Callable[..., str]) -> None:
+def test_an_unknown_preset_is_refused(name: str, fix: str, error_message: Callable[..., str]) -> None:
     assert (
-        refused(lambda: model_sizes.check_preset(name), RecipeError) == f"model.from_config: no shape '{name}'; {mend}"
+        error_message(lambda: model_sizes.check_preset(name), RecipeError)
+        == f"model.from_config: no shape '{name}'; {fix}"
     )

@@ -1,4 +1,4 @@
-"""A trained tokenizer's folder: plain, proved, whole or not there."""
+"""The folder of a trained tokenizer loads in transformers, is verified, and is complete or absent."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ def corpus() -> str:
 
 
 @pytest.mark.parametrize("kind", TOKENIZER_BUILDERS)
-def test_the_folder_loads_in_plain_transformers_and_says_what_was_reported(kind: str, corpus: str) -> None:
+def test_folder_loads_in_transformers_with_its_report(kind: str, corpus: str) -> None:
     trained = llmkit.train_tokenizer(corpus, output_dir="a/tok", kind=kind, vocab_size=330, max_length=9)
     loaded = AutoTokenizer.from_pretrained("a/tok")
     assert (len(loaded), loaded.model_max_length) == (330, 9)
     assert [loaded.pad_token, loaded.unk_token, loaded.cls_token, loaded.sep_token, loaded.mask_token] == [
         "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]  # fmt: skip
     lines = Path(corpus).read_text().splitlines()
-    held = hold_out_texts(lambda: lines, 0.05)
-    assert trained.holdout_fertility == measure_fertility(loaded, held.texts, 9)
-    assert trained.training["documents"] == held.remaining == len(lines) - len(held.texts)
+    holdout = hold_out_texts(lambda: lines, 0.05)
+    assert trained.holdout_fertility == measure_fertility(loaded, holdout.texts, 9)
+    assert trained.training["documents"] == holdout.remaining == len(lines) - len(holdout.texts)
     assert json.loads(Path("a/tok/report.json").read_text()) == trained.as_dict()
     assert sorted(path.name for path in Path("a").iterdir()) == ["tok"]
     assert loaded("kato ri", truncation=True, max_length=3)["input_ids"][0] == loaded.cls_token_id
 
 
-def test_what_is_held_back_is_not_learned_from() -> None:
+def test_holdout_texts_are_not_trained_on() -> None:
     lines = make_sentences(600)
-    held = hold_out_texts(lambda: lines, 0.05).texts[0]
-    rare = [line + " ЖЖЖ" * (line == held) for line in lines]  # in one line only, which may move
+    held_out = hold_out_texts(lambda: lines, 0.05).texts[0]
+    rare = [line + " ЖЖЖ" * (line == held_out) for line in lines]  # in one line only, which may change its split
     trained = train_tokenizer(write_lines("c.txt", rare), output_dir="tok", vocab_size=100)
-    unseen = hold_out_texts(lambda: rare, 0.05).contains(held + " ЖЖЖ")
+    unseen = hold_out_texts(lambda: rare, 0.05).contains(held_out + " ЖЖЖ")
     assert (trained.holdout_fertility.unknown_rate > 0) == unseen
     assert ("Ж" in AutoTokenizer.from_pretrained("tok").get_vocab()) != unseen
 
 
-def test_order_packing_and_parts_of_the_corpus_change_nothing(corpus: str) -> None:
+def test_result_is_independent_of_order_compression_and_files(corpus: str) -> None:
     lines = Path(corpus).read_text().splitlines()
     Path("parts").mkdir()
     with gzip.open("parts/b.txt.gz", "wt", encoding="utf-8") as file:
@@ -64,21 +64,21 @@ def test_order_packing_and_parts_of_the_corpus_change_nothing(corpus: str) -> No
         assert Path("one", name).read_bytes() == Path("two", name).read_bytes()
 
 
-def test_an_empty_folder_is_taken_and_little_held_back_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_empty_folder_is_used_and_small_holdout_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     Path("tok").mkdir()
     train_tokenizer(write_lines("c.txt", make_sentences(40)), output_dir="tok", vocab_size=60)
     assert Path("tok/tokenizer.json").is_file()
-    said = capsys.readouterr().err
-    assert "held back: the report says little; more text or a larger --held-back mends it\n" in said
+    stderr = capsys.readouterr().err
+    assert "held out: the report is unreliable; use more text or a larger --held-back\n" in stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "kind", "sentence"),
+    ("kwargs", "kind", "sentence"),
     [
         ({"corpus": "none/c.txt"}, MissingInputError, "none/c.txt: no such file; there is no folder 'none'; check the path"),
-        ({"corpus": "blank.txt"}, DataError, "blank.txt: no text in it; name more text, or part it otherwise with --document"),
-        ({"corpus": "one.txt"}, DataError, "one.txt: a single document; name more text, or part it otherwise with --document"),
-        ({"corpus": "same.txt"}, DataError, "same.txt: 3 documents, all the same; name more text, or part it otherwise with --document"),
+        ({"corpus": "blank.txt"}, DataError, "blank.txt: no text in it; name more text, or split it otherwise with --document"),
+        ({"corpus": "one.txt"}, DataError, "one.txt: a single document; name more text, or split it otherwise with --document"),
+        ({"corpus": "same.txt"}, DataError, "same.txt: 3 documents, all identical; name more text, or split it otherwise with --document"),
         ({"corpus": ["one.txt", "latin.txt"]}, DataError, "latin.txt:2: byte 0xe9 is not UTF-8; "),
         ({"kind": "bert"}, UsageError, "--kind bert: unknown; known: wordpiece, bpe, unigram"),
         ({"kind": "word"}, UsageError, "--kind word: unknown; did you mean 'wordpiece'?"),
@@ -87,18 +87,16 @@ def test_an_empty_folder_is_taken_and_little_held_back_is_said(capsys: pytest.Ca
         ({"vocab_size": 10**9}, UsageError, "--vocab-size 1000000000: out of range; write some thousands"),
         ({"max_length": 2}, UsageError, "--max-length 2: no room for text between [CLS] and [SEP]; write 3 or more"),
         ({"min_frequency": 0}, UsageError, "--min-frequency 0: out of range; write 1 or more"),
-        ({"min_frequency": 2, "kind": "unigram"}, UsageError, "--min-frequency with --kind unigram: it weighs its pieces in another way; leave it out"),
+        ({"min_frequency": 2, "kind": "unigram"}, UsageError, "--min-frequency with --kind unigram: it selects tokens by likelihood, not by frequency; leave it out"),
         ({"held_back": 0.6}, UsageError, "--held-back 0.6: out of range; write a share from 0 to 0.5"),
         ({"held_back": float("nan")}, UsageError, "--held-back nan: out of range; write a share from 0 to 0.5"),
         ({"output_dir": "full"}, OutputError, "full: not an empty folder: it holds a, b, c and 1 more; name another -o FOLDER"),
-        ({"output_dir": "stands"}, OutputError, "stands: a file stands there; name another -o FOLDER"),
-        ({"output_dir": "."}, OutputError, ".: the folder that you are in; name one to make with -o FOLDER"),
+        ({"output_dir": "stands"}, OutputError, "stands: a file of this name exists; name another -o FOLDER"),
+        ({"output_dir": "."}, OutputError, ".: this is the current folder; name a new one with -o FOLDER"),
         ({"output_dir": "stands/tok"}, OutputError, "stands/tok: "),
     ],
 )  # fmt: skip
-def test_a_refusal_is_a_sentence_and_leaves_nothing(
-    words: dict[str, Any], kind: type[LlmkitError], sentence: str
-) -> None:
+def test_error_messages_and_nothing_written(kwargs: dict[str, Any], kind: type[LlmkitError], sentence: str) -> None:
     write_lines("blank.txt", ["", " \t", "\u3000"])
     write_lines("one.txt", ["a line", ""])
     write_lines("same.txt", ["a line"] * 3)
@@ -109,12 +107,12 @@ def test_a_refusal_is_a_sentence_and_leaves_nothing(
         Path("full", name).touch()
     before = sorted(Path().rglob("*"))
     with pytest.raises(kind) as caught:
-        train_tokenizer(**{"corpus": "one.txt", "output_dir": "deep/tok"} | words)
+        train_tokenizer(**{"corpus": "one.txt", "output_dir": "deep/tok"} | kwargs)
     assert str(caught.value).startswith(sentence)
     assert sorted(Path().rglob("*")) == before
 
 
-def test_too_little_text_leaves_nothing_either(corpus: str) -> None:
+def test_too_little_text_writes_nothing(corpus: str) -> None:
     with pytest.raises(
         DataError, match=r"^corpus.txt: enough text for [\d,]+ pieces, not for --vocab-size 9,999; write"
     ):
@@ -123,38 +121,38 @@ def test_too_little_text_leaves_nothing_either(corpus: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "kind"), [(28, DiskError), (13, OutputError)])
-def test_a_fault_while_it_is_written_leaves_nothing(
+def test_failed_write_leaves_nothing(
     number: int, kind: type[LlmkitError], corpus: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(_: Any, path: Path, __: int) -> None:
+    def raise_error(_: Any, path: Path, __: int) -> None:
         (path / "tokenizer.json").touch()
         raise OSError(number, "no")
 
-    monkeypatch.setattr(train, "save", failing)
+    monkeypatch.setattr(train, "write_tokenizer_files", raise_error)
     with pytest.raises(kind):
         train_tokenizer(corpus, output_dir="deep/tok", vocab_size=300)
     assert list(Path().iterdir()) == [Path(corpus)]
 
 
-def test_a_folder_that_reloads_to_other_ids_never_appears(corpus: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = train.write_tokenizer_files
+def test_folder_that_reloads_differently_is_not_created(corpus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_files = train.write_tokenizer_files
 
-    def damaging(tokenizer: Any, path: Path, max_length: int) -> None:
-        right(tokenizer, path, max_length)
+    def write_damaged_files(tokenizer: Any, path: Path, max_length: int) -> None:
+        write_files(tokenizer, path, max_length)
         file = path / "tokenizer.json"
-        about = json.loads(file.read_text())
-        ids = about["model"]["vocab"]
-        about["model"]["vocab"] = {piece: i if i < 5 else len(ids) + 4 - i for piece, i in ids.items()}
-        file.write_text(json.dumps(about))
+        content = json.loads(file.read_text())
+        ids = content["model"]["vocab"]
+        content["model"]["vocab"] = {piece: i if i < 5 else len(ids) + 4 - i for piece, i in ids.items()}
+        file.write_text(json.dumps(content))
 
-    monkeypatch.setattr(train, "save", damaging)
-    with pytest.raises(InternalError, match="the saved tokenizer cuts texts up in another way"):
+    monkeypatch.setattr(train, "write_tokenizer_files", write_damaged_files)
+    with pytest.raises(InternalError, match="the saved tokenizer does not give the same tokens as the trained one"):
         train_tokenizer(corpus, output_dir="tok", vocab_size=300)
     assert list(Path().iterdir()) == [Path(corpus)]
 
 
-def test_three_sentences_may_all_be_learned_from(capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_without_a_holdout(capsys: pytest.CaptureFixture[str]) -> None:
     Path("three.txt").write_text("我喜欢看电影。\n我喜欢听音乐。\n我喜欢阅读。\n", encoding="utf-8")
     trained = train_tokenizer("three.txt", output_dir="tok", vocab_size=17, held_back=0)
     assert trained.training["documents"] == 3
-    assert "nothing is held back: the report is on texts that it was trained on" in capsys.readouterr().err
+    assert "no documents are held out: the report is on the training texts" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""What a tokenizer learns: as many pieces as asked for, the same each time, or a sentence that says why not."""
+"""Trained vocabularies have the requested size and are reproducible; impossible sizes raise an error."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from llmkit.models.tokenizer_training.trainers import collect_alphabet, stabiliz
 from llmkit.testing import make_sentences
 
 FREQUENCY = {"wordpiece": 2, "bpe": 2, "unigram": None}
-IN_A_PROCESS = """
+SCRIPT = """
 import sys
-from llmkit.models.pieces import learned
-from llmkit.testing import sentences
-kind = sys.argv[1]
-made = learned(kind, lambda _: iter(sentences(chinese=True) + sentences()), 350, False, 2, "corpus")
-print(made.to_str())
+from llmkit.models.tokenizer_training.trainers import train_vocabulary
+from llmkit.testing import make_sentences
+texts = make_sentences(chinese=True) + make_sentences()
+tokenizer = train_vocabulary(sys.argv[1], lambda _: iter(texts), 350, False, 2, "corpus")
+print(tokenizer.to_str())
 """
 
 
@@ -29,110 +29,110 @@ def texts(_: str) -> Iterator[str]:
     return iter(make_sentences() + make_sentences(chinese=True))
 
 
-def refusal(kind: str, size: int, frequency: int | None = None) -> str:
+def get_error(kind: str, size: int, frequency: int | None = None) -> str:
     with pytest.raises(DataError) as caught:
         train_vocabulary(kind, texts, size, False, frequency, "corpus.txt")
     return str(caught.value)
 
 
 @pytest.mark.parametrize("kind", TOKENIZER_BUILDERS)
-def test_there_are_as_many_pieces_as_asked_for(kind: str) -> None:
-    made = train_vocabulary(kind, texts, 330, False, FREQUENCY[kind], "corpus")
-    assert made.get_vocab_size() == 330
-    assert sorted(made.get_vocab().values()) == list(range(330))
+def test_vocabulary_has_the_requested_size(kind: str) -> None:
+    tokenizer = train_vocabulary(kind, texts, 330, False, FREQUENCY[kind], "corpus")
+    assert tokenizer.get_vocab_size() == 330
+    assert sorted(tokenizer.get_vocab().values()) == list(range(330))
 
 
 @pytest.mark.parametrize("kind", TOKENIZER_BUILDERS)
-def test_two_processes_learn_the_same(kind: str) -> None:
-    made = [
-        subprocess.run([sys.executable, "-c", IN_A_PROCESS, kind], capture_output=True, text=True, check=True).stdout
+def test_training_is_reproducible_across_processes(kind: str) -> None:
+    outputs = [
+        subprocess.run([sys.executable, "-c", SCRIPT, kind], capture_output=True, text=True, check=True).stdout
         for _ in range(2)
     ]
-    assert made[0] == made[1]
+    assert outputs[0] == outputs[1]
 
 
-def test_the_order_of_the_texts_changes_nothing() -> None:
-    there = train_vocabulary("wordpiece", texts, 300, False, 2, "corpus")
-    back = train_vocabulary("wordpiece", lambda what: reversed(list(texts(what))), 300, False, 2, "corpus")
-    assert there.to_str() == back.to_str()
+def test_order_of_texts_is_irrelevant() -> None:
+    forward = train_vocabulary("wordpiece", texts, 300, False, 2, "corpus")
+    backward = train_vocabulary("wordpiece", lambda what: reversed(list(texts(what))), 300, False, 2, "corpus")
+    assert forward.to_str() == backward.to_str()
 
 
-def test_only_the_special_tokens_are_special() -> None:
-    made = train_vocabulary("wordpiece", texts, 300, False, 2, "corpus")
-    assert list(made.get_added_tokens_decoder()) == [0, 1, 2, 3, 4]
-    assert json.loads(made.to_str())["model"]["type"] == "WordPiece"
+def test_only_special_tokens_are_added_tokens() -> None:
+    tokenizer = train_vocabulary("wordpiece", texts, 300, False, 2, "corpus")
+    assert list(tokenizer.get_added_tokens_decoder()) == [0, 1, 2, 3, 4]
+    assert json.loads(tokenizer.to_str())["model"]["type"] == "WordPiece"
 
 
-def test_the_alphabet_knows_letters_that_begin_a_word_from_others() -> None:
+def test_alphabet_separates_word_initial_characters() -> None:
     assert collect_alphabet("wordpiece", False, iter(["ab 天地"])) == ["##b", "a", "b", "地", "天"]
     assert collect_alphabet("wordpiece", True, iter(["Ab"])) == ["##b", "a", "b"]
     assert collect_alphabet("unigram", False, iter(["ab 天地"])) == ["a", "b", "▁", "地", "天"]
 
 
-def test_a_vocabulary_that_the_text_does_not_fill_is_refused_with_what_it_fills() -> None:
-    said = refusal("bpe", 50_000, 2)
-    made = int(said.split("write --vocab-size ")[1].split()[0])
-    assert said == (
-        f"corpus.txt: enough text for {made:,} pieces, not for --vocab-size 50,000; "
-        f"write --vocab-size {made} or less, lower --min-frequency, or name more text"
+def test_too_large_vocabulary_names_the_possible_size() -> None:
+    message = get_error("bpe", 50_000, 2)
+    size = int(message.split("write --vocab-size ")[1].split()[0])
+    assert message == (
+        f"corpus.txt: enough text for {size:,} pieces, not for --vocab-size 50,000; "
+        f"write --vocab-size {size} or less, lower --min-frequency, or name more text"
     )
-    assert train_vocabulary("bpe", texts, made, False, 2, "corpus").get_vocab_size() == made
+    assert train_vocabulary("bpe", texts, size, False, 2, "corpus").get_vocab_size() == size
 
 
-def test_where_each_character_is_a_word_there_is_one_size_only() -> None:
-    def said(size: int) -> str:
+def test_single_character_words_allow_one_size_only() -> None:
+    def get_message(size: int) -> str:
         with pytest.raises(DataError) as caught:
             train_vocabulary("wordpiece", lambda _: iter(["天地玄黄", "宇宙洪荒"] * 9), size, False, 2, "c")
         return str(caught.value)
 
-    assert said(20) == (
+    assert get_message(20) == (
         "c: enough text for 13 pieces, not for --vocab-size 20; write --vocab-size 13, or name more text"
     )
-    assert said(12).startswith("c: --vocab-size 12 leaves no room for its 8 characters and 5 special tokens; ")
+    assert get_message(12).startswith("c: --vocab-size 12 leaves no room for its 8 characters and 5 special tokens; ")
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
-def test_what_a_refusal_says_can_be_made_can_be_made(kind: str) -> None:
-    said = refusal(kind, 50_000, FREQUENCY[kind])
-    made = int(said.split("write --vocab-size ")[1].split()[0])
-    assert train_vocabulary(kind, texts, made, False, FREQUENCY[kind], "corpus").get_vocab_size() == made
+def test_suggested_size_is_possible(kind: str) -> None:
+    message = get_error(kind, 50_000, FREQUENCY[kind])
+    size = int(message.split("write --vocab-size ")[1].split()[0])
+    assert train_vocabulary(kind, texts, size, False, FREQUENCY[kind], "corpus").get_vocab_size() == size
 
 
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
-def test_a_vocabulary_without_room_for_the_characters_is_refused_with_the_least(kind: str) -> None:
-    letters = len(collect_alphabet(kind, False, texts("")))
-    least = letters + 5 + (kind == "unigram")
-    assert refusal(kind, least - 1) == (
-        f"corpus.txt: --vocab-size {least - 1} leaves no room for its {letters} characters and 5 special tokens; "
-        f"write --vocab-size {least} or more, or --kind bpe, which spells characters in bytes"
+def test_too_small_vocabulary_names_the_smallest_size(kind: str) -> None:
+    alphabet_size = len(collect_alphabet(kind, False, texts("")))
+    smallest = alphabet_size + 5 + (kind == "unigram")
+    assert get_error(kind, smallest - 1) == (
+        f"corpus.txt: --vocab-size {smallest - 1} leaves no room for its {alphabet_size} characters and 5 special tokens; "
+        f"write --vocab-size {smallest} or more, or --kind bpe, which encodes characters as bytes"
     )
-    assert train_vocabulary(kind, texts, least, False, FREQUENCY[kind], "corpus").get_vocab_size() == least
+    assert train_vocabulary(kind, texts, smallest, False, FREQUENCY[kind], "corpus").get_vocab_size() == smallest
 
 
-def test_so_is_one_without_room_for_the_bytes() -> None:
-    assert refusal("bpe", 260) == (
+def test_bpe_vocabulary_without_room_for_bytes() -> None:
+    assert get_error("bpe", 260) == (
         "--vocab-size 260: no room for 256 bytes and 5 special tokens; write --vocab-size 261 or more"
     )
     assert train_vocabulary("bpe", texts, 261, False, 2, "corpus").get_vocab_size() == 261
 
 
-def test_a_fault_while_the_texts_are_read_comes_through() -> None:
-    def broken(_: str) -> Iterator[str]:
+def test_reading_errors_are_propagated() -> None:
+    def read_broken_file(_: str) -> Iterator[str]:
         yield "a text"
-        raise DataError("corpus.txt:2: byte 0xe9 is not UTF-8", "mend")
+        raise DataError("corpus.txt:2: byte 0xe9 is not UTF-8", "convert it")
 
-    with pytest.raises(DataError, match=r"^corpus\.txt:2: byte 0xe9 is not UTF-8; mend$"):
-        train_vocabulary("wordpiece", broken, 300, False, 2, "corpus.txt")
-
-
-def test_unigram_learns_frequent_words_that_no_longer_word_begins_with() -> None:
-    corpus = [f"{name} had told {other}" for name in ("Ann", "Bob", "Cy") for other in ("Dan", "Eve", "Flo")] * 30
-    made = train_vocabulary("unigram", lambda _: iter(corpus), 30, False, None, "corpus")
-    assert made.encode("Ann had told Dan", add_special_tokens=False).tokens == ["▁Ann", "▁had", "▁told", "▁Dan"]
-    assert "\uffff" not in made.get_vocab()
+    with pytest.raises(DataError, match=r"^corpus\.txt:2: byte 0xe9 is not UTF-8; convert it$"):
+        train_vocabulary("wordpiece", read_broken_file, 300, False, 2, "corpus.txt")
 
 
-def test_characters_that_no_word_needs_take_their_scores_in_their_order() -> None:
+def test_unigram_learns_words_that_are_no_prefix_of_others() -> None:
+    corpus = [f"{name} had seen {other}" for name in ("Ann", "Bob", "Cy") for other in ("Dan", "Eve", "Flo")] * 30
+    tokenizer = train_vocabulary("unigram", lambda _: iter(corpus), 30, False, None, "corpus")
+    assert tokenizer.encode("Ann had seen Dan", add_special_tokens=False).tokens == ["▁Ann", "▁had", "▁seen", "▁Dan"]
+    assert "\uffff" not in tokenizer.get_vocab()
+
+
+def test_rare_characters_get_scores_in_character_order() -> None:
     scores = {"ab": -12.0, "c": -3.0, "x": -8.9998, "z": -8.9999, "y": -9.0, "w": -9.0, "v": -8.99986}
     assert stabilize_rare_scores(scores) == {
         "ab": -12.0, "c": -3.0, "w": -8.9998, "x": -8.9999, "y": -9.0, "z": -9.0, "v": -8.99986

@@ -1,4 +1,4 @@
-"""Tokens as a user would write them."""
+"""Readable token texts stay distinct."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 from llmkit.models.tokenizers.detokenize import key_by_text
 
 
-class Alike:
-    """A tokenizer that writes two of its tokens alike, as byte-level ones do."""
+class AmbiguousTokenizer:
+    """A tokenizer with two tokens of equal text, as in byte-level BPE."""
 
     def decode(self, tokens: list[int]) -> str:
         return [" the", "the", " "][tokens[0]]
@@ -17,6 +17,6 @@ class Alike:
         return ["Ġthe", "the", "Ġ"][token]
 
 
-def test_tokens_that_are_written_alike_keep_their_own_chances() -> None:
-    made: Any = Alike()
-    assert key_by_text(made, [(1, 0.5), (0, 0.25), (2, 0.125)]) == {"the": 0.5, "Ġthe": 0.25, "Ġ": 0.125}
+def test_tokens_of_equal_text_keep_their_probabilities() -> None:
+    tokenizer: Any = AmbiguousTokenizer()
+    assert key_by_text(tokenizer, [(1, 0.5), (0, 0.25), (2, 0.125)]) == {"the": 0.5, "Ġthe": 0.25, "Ġ": 0.125}

@@ -1,4 +1,4 @@
-"""The Hub, proxies, tokens and variables: what is said of them, and what never is."""
+"""Tests of the findings about the Hub, proxies, tokens and variables; no secret is printed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ NOT_NEEDED = "; a run whose model and data are local does not need it"
 
 
 @pytest.fixture(autouse=True)
-def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No variable but PATH and HOME, no proxy, no token, and a Hub that may be asked."""
+def clear_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable but PATH and HOME, no proxy, no token, and online mode."""
     for name in list(os.environ):
         if name not in ("PATH", "HOME", "PYTEST_CURRENT_TEST"):
             monkeypatch.delenv(name)
@@ -31,29 +31,31 @@ def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
 
 
-def answering(monkeypatch: pytest.MonkeyPatch, answer: int | Exception) -> None:
-    def ask(_: str) -> int:
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+def patch_hub(monkeypatch: pytest.MonkeyPatch, response: int | Exception) -> None:
+    """Let the Hub respond with this status, or the request fail with this error."""
 
-    monkeypatch.setattr(environment, "ask", ask)
+    def respond(_: str) -> int:
+        if isinstance(response, Exception):
+            raise response
+        return response
+
+    monkeypatch.setattr(environment, "fetch_http_status", respond)
 
 
 @pytest.mark.parametrize(
-    ("answer", "status", "detail"),
+    ("response", "status", "detail"),
     [
-        (200, "ok", f"{HUB} answers"),
-        (401, "ok", f"{HUB} answers"),
-        (503, "note", f"{HUB} answers with HTTP status 503{NOT_NEEDED}"),
-        (407, "note", f"{HUB} answers with HTTP status 407{NOT_NEEDED}"),
-        (OSError("no\nroute"), "note", f"{HUB} does not answer (OSError: no){NOT_NEEDED}"),
+        (200, "ok", f"{HUB} responds"),
+        (401, "ok", f"{HUB} responds"),
+        (503, "note", f"{HUB} responds with HTTP status 503{NOT_NEEDED}"),
+        (407, "note", f"{HUB} responds with HTTP status 407{NOT_NEEDED}"),
+        (OSError("no\nroute"), "note", f"{HUB} does not respond (OSError: no){NOT_NEEDED}"),
     ],
 )
-def test_the_hub_answers_or_not(
-    answer: int | Exception, status: str, detail: str, monkeypatch: pytest.MonkeyPatch
+def test_the_hub_responds_or_not(
+    response: int | Exception, status: str, detail: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answering(monkeypatch, answer)
+    patch_hub(monkeypatch, response)
     found, proxy, token = environment.check_hub()
     assert (found.status, found.detail) == (status, detail)
     assert found.fix == ("" if status == "ok" else environment.OFFLINE_FIX)
@@ -61,46 +63,46 @@ def test_the_hub_answers_or_not(
     assert token == Finding("Hub token", "ok", "none: public models and data only")
 
 
-def test_the_real_client_is_asked_once_with_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
+def test_one_request_is_sent_with_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[Any] = []
 
     class Client:
         def head(self, url: str, **more: Any) -> Any:
-            asked.append((url, more))
-            return type("Answer", (), {"status_code": 200})
+            requests.append((url, more))
+            return type("Response", (), {"status_code": 200})
 
     monkeypatch.setattr("huggingface_hub.get_session", lambda: Client())
     assert next(environment.check_hub()).status == "ok"
-    assert asked == [(HUB, {"timeout": 3.0})]
+    assert requests == [(HUB, {"timeout": 3.0})]
 
 
-def test_a_name_server_that_keeps_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_name_server_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     leave = threading.Event()
-    monkeypatch.setattr(environment, "ask", lambda _: 200 if leave.wait(30) else 500)
-    monkeypatch.setattr(environment, "SECONDS", 0.05)
-    assert environment.find_hub_failure(HUB, secret=False) == "did not answer in 0.05 seconds"
+    monkeypatch.setattr(environment, "fetch_http_status", lambda _: 200 if leave.wait(30) else 500)
+    monkeypatch.setattr(environment, "HUB_TIMEOUT", 0.05)
+    assert environment.find_hub_failure(HUB, secret=False) == "did not respond in 0.05 seconds"
     leave.set()
 
 
 @pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
-def test_offline_the_hub_is_not_asked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_no_request_is_sent(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "1")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    answering(monkeypatch, AssertionError("asked"))
-    detail = f"not asked: {name} is set, so only the cache and local folders count"
+    patch_hub(monkeypatch, AssertionError("a request was sent"))
+    detail = f"not checked: {name} is set, so only the cache and local folders are used"
     assert next(environment.check_hub()) == Finding("Hub", "note", detail, f"unset {name} to fetch from the Hub")
     assert environment.check_environment() == [Finding("environment", "ok", "no variable is set that changes runs")]
 
 
 @pytest.mark.parametrize("proxy", ["http://me:s3cret@proxy.corp:3128", "http://me:s3/cret@proxy.corp:3128"])
-def test_no_password_and_no_token_is_said(proxy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_password_and_no_token_is_printed(proxy: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("https_proxy", proxy)
     monkeypatch.setattr(constants, "ENDPOINT", "https://me:s3cret@mirror.corp")
     monkeypatch.setenv("HF_TOKEN", "hf_s3cretsecret")
-    answering(monkeypatch, ValueError(f"cannot use {proxy}: Invalid port: 's3'"))
+    patch_hub(monkeypatch, ValueError(f"cannot use {proxy}: Invalid port: 's3'"))
     found = list(environment.check_hub())
     assert [one.detail for one in found] == [
-        f"mirror.corp does not answer (ValueError){NOT_NEEDED}",
+        f"mirror.corp does not respond (ValueError){NOT_NEEDED}",
         "proxy.corp:3128 (from the environment or the system)",
         "set in HF_TOKEN",
     ]
@@ -120,7 +122,7 @@ def test_no_password_and_no_token_is_said(proxy: str, monkeypatch: pytest.Monkey
         ({"LOCAL_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2", "PMI_SIZE": "2", "MASTER_ADDR": "x"}, Finding("environment", "fault", "PMI_SIZE=2, OMPI_COMM_WORLD_SIZE=2: a command takes itself for one of several processes, and waits for the others", "unset PMI_SIZE OMPI_COMM_WORLD_SIZE")),
         ({"CUDA_VISIBLE_DEVICES": ""}, Finding("environment", "note", "CUDA_VISIBLE_DEVICES=: hides every GPU", "unset it, if that is not meant")),
         ({"CUDA_VISIBLE_DEVICES": "2,3"}, Finding("environment", "note", "CUDA_VISIBLE_DEVICES=2,3: torch sees these GPUs only", "unset it, if that is not meant")),
-        ({"ACCELERATE_USE_FSDP": "secret", "ACCELERATE_X": "1"}, Finding("environment", "note", "ACCELERATE_USE_FSDP, ACCELERATE_X: left by Accelerate; llmkit hides it from the Trainer, so the recipe alone counts", "")),
+        ({"ACCELERATE_USE_FSDP": "secret", "ACCELERATE_X": "1"}, Finding("environment", "note", "ACCELERATE_USE_FSDP, ACCELERATE_X: left by Accelerate; llmkit hides it from the Trainer, so that only the recipe applies", "")),
         ({"TRANSFORMERS_CACHE": "x"}, Finding("environment", "note", "TRANSFORMERS_CACHE: transformers does not read it any more", "set HF_HOME instead")),
         ({"TRANSFORMERS_VERBOSITY": "x"}, Finding("environment", "note", "TRANSFORMERS_VERBOSITY: read by transformers, not by llmkit", "unset it if you did not mean to set it")),
         ({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "-1", "TRANSFORMERS_OFFLINE": "1"}, Finding("environment", "ok", "no variable is set that changes runs")),
@@ -133,9 +135,7 @@ def test_variables_that_change_runs(variables: dict[str, str], found: Finding, m
 
 
 @pytest.mark.parametrize("name", WORLD_SIZE_VARIABLES)
-def test_a_run_refuses_a_number_of_processes_alone_that_is_called_a_fault(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fault_is_reported_exactly_where_a_run_is_rejected(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for size in ("", "0", "1", "2", " 4 "):
         monkeypatch.setenv(name, size)
         assert bool(environment.check_launcher_variables(os.environ)) == (size in ("2", " 4 "))

@@ -1,4 +1,4 @@
-"""Cores and memory as a container's control groups limit them, in both versions of the kernel's files."""
+"""Tests of cores and memory limited by a container's control groups, in both versions of the kernel's files."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ GIB = 2**30
 @pytest.fixture
 def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in place of /proc (as `proc`) and /sys/fs/cgroup (as `groups`), on a machine of 8 cores and 16 GiB."""
-    monkeypatch.setattr(machine, "PROC", tmp_path / "proc")
-    monkeypatch.setattr(machine, "GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(machine, "PROC_FOLDER", tmp_path / "proc")
+    monkeypatch.setattr(machine, "CGROUP_FOLDER", tmp_path / "groups")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     memory = type("Memory", (), {"available": 12 * GIB, "total": 16 * GIB})
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     return tmp_path
 
 
-def write(kernel: Path, files: dict[str, str]) -> None:
+def write_files(kernel: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         (kernel / name).parent.mkdir(parents=True, exist_ok=True)
         (kernel / name).write_text(text, encoding="utf-8")
 
 
-def test_without_groups_the_affinity_and_the_system_count(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_groups_affinity_and_system_limits_apply(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert machine.count_usable_cores() == 8
     assert machine.measure_memory() == (12 * GIB, 16 * GIB)
     monkeypatch.delattr(os, "sched_getaffinity")
@@ -48,8 +48,8 @@ def test_without_groups_the_affinity_and_the_system_count(kernel: Path, monkeypa
         ({"proc/self/cgroup": "1:cpu:/\n", "groups/cpu/cpu.cfs_quota_us": "-1\n", "groups/cpu/cpu.cfs_period_us": "100000\n"}, 8),
     ],
 )  # fmt: skip
-def test_a_quota_of_any_group_above_binds(kernel: Path, files: dict[str, str], cores: float) -> None:
-    write(kernel, files)
+def test_the_quota_of_any_parent_group_applies(kernel: Path, files: dict[str, str], cores: float) -> None:
+    write_files(kernel, files)
     assert machine.count_usable_cores() == cores
 
 
@@ -61,14 +61,14 @@ def test_a_quota_of_any_group_above_binds(kernel: Path, files: dict[str, str], c
         ({"memory.max": str(GIB), "memory.current": str(2 * GIB)}, (0, GIB)),
     ],
 )  # fmt: skip
-def test_memory_is_what_the_group_leaves(kernel: Path, files: dict[str, str], memory: tuple[int, int]) -> None:
-    write(kernel, {"proc/self/cgroup": "0::/a\n"} | {f"groups/a/{name}": text for name, text in files.items()})
+def test_memory_is_limited_by_the_group(kernel: Path, files: dict[str, str], memory: tuple[int, int]) -> None:
+    write_files(kernel, {"proc/self/cgroup": "0::/a\n"} | {f"groups/a/{name}": text for name, text in files.items()})
     assert machine.measure_memory() == memory
 
 
-def test_memory_in_the_older_files(kernel: Path) -> None:
+def test_memory_limits_of_cgroup_version_1(kernel: Path) -> None:
     stat = f"inactive_file 1\ntotal_inactive_file {GIB}\n"
-    write(kernel, {
+    write_files(kernel, {
         "proc/self/cgroup": "4:memory:/deep/er\n0::/\n",
         "groups/memory/memory.limit_in_bytes": str(2**63),
         "groups/memory/deep/memory.limit_in_bytes": str(8 * GIB),
@@ -82,7 +82,7 @@ def test_the_processor_has_a_name(kernel: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("platform.processor", lambda: "")
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert machine.get_cpu_name() == "aarch64"
-    write(
+    write_files(
         kernel,
         {"proc/cpuinfo": "processor\t: 0\nmodel name\t: A CPU @ 2 GHz\nprocessor\t: 1\nmodel name\t: A CPU @ 2 GHz\n"},
     )

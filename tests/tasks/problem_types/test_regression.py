@@ -1,4 +1,4 @@
-"""A number: standard units while learning, the user's in every answer, and what no model can learn is refused."""
+"""Tests of the regression problem type: standardized targets, predictions in the user's units, and bad numbers."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def fitted(cells: Sequence[Any] = NUMBERS, column: str = "label") -> Regression:
 
 
 @pytest.mark.parametrize("column", ["stars", "好", "a=b/c", "<b>", "two words"])
-def test_mean_and_spread_are_learned_and_the_column_names_the_output(column: str) -> None:
+def test_fit_stores_mean_deviation_and_column_name(column: str) -> None:
     kind = fitted(column=column)
     assert kind.target_scale == pytest.approx((statistics.fmean(NUMBERS), statistics.pstdev(NUMBERS)), rel=1e-12)
     assert kind.config_fields() == {
@@ -54,13 +54,13 @@ def test_mean_and_spread_are_learned_and_the_column_names_the_output(column: str
     assert kind.labels == ()
 
 
-def test_cells_of_text_are_numbers_too() -> None:
+def test_text_cells_are_parsed_as_numbers() -> None:
     kind = fitted(["1", " 2.5", "-3e0"])
     assert kind.references(rows(["1", " 2.5", "-3e0"])) == [1.0, 2.5, -3.0]
     assert kind.stratify_by(rows(["1"])) is None
 
 
-def test_the_summed_loss_over_the_count_is_torchs_mean_in_standard_units() -> None:
+def test_summed_loss_over_num_items_is_the_standardized_mse() -> None:
     kind = fitted()
     targets = kind.to_tensor(kind.encode_targets(NUMBERS))
     assert float(targets.mean()) == pytest.approx(0, abs=1e-6)
@@ -75,7 +75,7 @@ def test_the_summed_loss_over_the_count_is_torchs_mean_in_standard_units() -> No
     shape=st.lists(st.floats(-3, 3), min_size=2, max_size=20),
 )  # fmt: skip
 @settings(max_examples=200, deadline=None)
-def test_targets_decode_to_the_numbers_whatever_their_size(middle: float, spread: float, shape: list[float]) -> None:
+def test_targets_decode_to_the_numbers_at_any_scale(middle: float, spread: float, shape: list[float]) -> None:
     assume(max(shape) - min(shape) > 0.1)
     numbers = [middle + spread * one for one in shape]
     assume(spread > 1e-5 * max(map(abs, numbers)))
@@ -83,49 +83,49 @@ def test_targets_decode_to_the_numbers_whatever_their_size(middle: float, spread
     outputs = list(np.array(kind.encode_targets(numbers), dtype=np.float32)[:, None])
     decoded = [one.value for one in kind.decode(outputs)]
     assert decoded == pytest.approx(numbers, rel=1e-5, abs=2e-2 * spread)
-    assert [one.as_dict() for one in kind.decode(outputs)] == [{"answer": one} for one in decoded]
+    assert [one.as_dict() for one in kind.decode(outputs)] == [{"prediction": one} for one in decoded]
 
 
 @pytest.mark.parametrize(
     ("cells", "sentence"),
     [
         ([2.5, 2.5, 2.5], "r.jsonl: all 3 rows of train have the number 2.5; a regression needs numbers that differ; map another column with data.columns.label=COLUMN or --label COLUMN"),
-        ([2.5], "r.jsonl: train has 1 row; a regression learns from many"),
-        ([1e9, 1e9 + 1, 1e9 + 2], "r.jsonl: the numbers 1000000000 to 1000000002 of train differ by less than a model can tell apart; subtract one number from all"),
+        ([2.5], "r.jsonl: train has 1 row; a regression needs at least 2 rows"),
+        ([1e9, 1e9 + 1, 1e9 + 2], "r.jsonl: the numbers 1000000000 to 1000000002 of train differ by less than a model can distinguish; subtract one number from all"),
         ([1e-200, 2e-200], "r.jsonl: the numbers 1e-200 to 2e-200 of train are too small for a model; write them in another unit"),
         ([-3e38, 3e38], "r.jsonl: the numbers -3e+38 to 3e+38 of train are too large for a model; write them in another unit"),
         ([1.0, "much"], "r.jsonl:2: 'label' is 'much', not a number; write a number such as 1.5, or map another column with data.columns.label=COLUMN or --label COLUMN"),
     ],
 )  # fmt: skip
-def test_numbers_that_no_model_learns_are_refused(cells: list[Any], sentence: str) -> None:
+def test_numbers_that_cannot_be_learned_are_an_error(cells: list[Any], sentence: str) -> None:
     with pytest.raises(DataError) as caught:
         fitted(cells)
     assert str(caught.value) == sentence
 
 
-def test_numbers_far_outside_are_noted() -> None:
+def test_numbers_far_from_train_are_noted() -> None:
     notes = regression().fit(rows([1.0, 2.0]), {"test": rows([1.5, 9.0])})
     assert notes == ["1 of 2 numbers of test far outside those of train: test has 1.5 to 9, train 1 to 2"]
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
-def test_answers_that_are_no_numbers_are_no_answer(wrong: float) -> None:
+def test_non_finite_predictions_are_an_error(wrong: float) -> None:
     with pytest.raises(InternalError) as fault:
         fitted().decode([np.array([0.5], dtype=np.float32), np.array([wrong], dtype=np.float32)])
-    assert str(fault.value) == "the model's answers are no numbers; its weights are damaged: train it again"
+    assert str(fault.value) == "the model's predictions are not numbers; its weights are damaged: train it again"
 
 
 def test_scores_and_their_statistic() -> None:
     kind = fitted()
-    answers = [Prediction(number + 1) for number in NUMBERS]
-    scores = kind.score(["rmse", "mae", "pearson"], NUMBERS, answers)
+    predictions = [Prediction(number + 1) for number in NUMBERS]
+    scores = kind.score(["rmse", "mae", "pearson"], NUMBERS, predictions)
     assert [scores[name].value for name in ("rmse", "mae", "pearson")] == pytest.approx([1, 1, 1])
-    assert kind.statistic(["mae", "rmse"], NUMBERS, answers)(np.ones((1, 5)))[0].tolist() == pytest.approx([1, 1])
+    assert kind.statistic(["mae", "rmse"], NUMBERS, predictions)(np.ones((1, 5)))[0].tolist() == pytest.approx([1, 1])
     assert (kind.lower_is_better, kind.baselines) == (("mae", "rmse"), ("mean", "tfidf"))
 
 
 @pytest.mark.parametrize("problem_type", [None, "regression"])
-def test_a_saved_model_answers_in_its_own_units(problem_type: str | None) -> None:
+def test_a_saved_model_predicts_in_its_own_units(problem_type: str | None) -> None:
     task = Classify()
     task.load_config(AutoConfig.for_model("bert", id2label={0: "stars"}, problem_type=problem_type))
     assert isinstance(task.problem_type, Regression)
@@ -140,7 +140,7 @@ def test_a_saved_model_answers_in_its_own_units(problem_type: str | None) -> Non
     assert task.head().config["problem_type"] == "regression"
 
 
-def test_a_model_fitted_before_takes_the_units_of_the_new_rows() -> None:
+def test_loading_a_config_resets_the_target_scale() -> None:
     task = Classify(ClassifyOptions(kind="regression"))
     task.fit(rows(NUMBERS), {})
     assert task.head().target_scale == task.problem_type.target_scale

@@ -1,4 +1,4 @@
-"""One class: what test_classify.py leaves to its kind, and the options that go together with none of the others."""
+"""Tests of the single-label problem type that are not in test_classify.py, and of conflicting options."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmkit.tasks.base import Prediction
 from llmkit.tasks.classify import Classify, ClassifyOptions
 from llmkit.tasks.problem_types.single import SingleLabel
 
-CELLS = "counts only beside kind: multi; leave it out"
+CELLS = "applies only with kind: multi; leave it out"
 NO_CLASSES = "a number has no classes; leave it out"
 THRESHOLDS = "must be common, each, a share from 0 to 1, or a mapping label: share"
 
@@ -44,11 +44,11 @@ def rows(labels: list[str]) -> Rows:
         (["kind=many"], ["kind: 'many' is not one of single, multi, regression"]),
     ],
 )  # fmt: skip
-def test_options_that_do_not_go_together(keys: list[str], sentences: list[str]) -> None:
+def test_conflicting_options_are_reported(keys: list[str], sentences: list[str]) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe(None, [f"classify.{key}" for key in keys], task="classify")
-    said = [line.removeprefix("error: ") for line in str(caught.value).splitlines()]
-    assert said == [f"command line: classify.{sentence}" for sentence in sentences]
+    messages = [line.removeprefix("error: ") for line in str(caught.value).splitlines()]
+    assert messages == [f"command line: classify.{sentence}" for sentence in sentences]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_options_that_do_not_go_together(keys: list[str], sentences: list[str]) 
         ["kind=regression", "thresholds=common", "separator='|'", "class_weights=none", "label_smoothing=0"],
     ],
 )
-def test_options_at_their_defaults_and_those_of_the_kind_are_taken(keys: list[str]) -> None:
+def test_default_options_and_those_of_the_problem_type_are_valid(keys: list[str]) -> None:
     options = load_recipe(None, [f"classify.{key}" for key in keys], task="classify").options
     assert f"kind={options.kind}" == keys[0]
 
@@ -71,48 +71,48 @@ def test_options_at_their_defaults_and_those_of_the_kind_are_taken(keys: list[st
         (["classify.kind=regression", "eval.baselines=[majority]"], "eval.baselines: unknown baseline 'majority'; known: mean, tfidf"),
     ],
 )  # fmt: skip
-def test_metrics_and_baselines_are_those_of_the_kind(keys: list[str], sentence: str) -> None:
+def test_metrics_and_baselines_depend_on_the_problem_type(keys: list[str], sentence: str) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe(None, keys, task="classify")
     assert str(caught.value) == f"command line: {sentence}"
 
 
-def test_probabilities_are_spelled_as_float32_means_them() -> None:
+def test_probabilities_are_the_shortest_decimals_of_float32() -> None:
     task = Classify()
     task.fit(rows(["a", "b"]), {})
-    (answer,) = task.decode([np.array([0.1, 0.9], dtype=np.float32)], [])
-    assert answer == Prediction("b", {"a": 0.1, "b": 0.9})
+    (prediction,) = task.decode([np.array([0.1, 0.9], dtype=np.float32)], [])
+    assert prediction == Prediction("b", {"a": 0.1, "b": 0.9})
 
 
-def test_metrics_of_classes_and_of_chances_come_in_the_order_asked_for() -> None:
+def test_metrics_are_returned_in_the_requested_order() -> None:
     task = Classify()
     task.fit(rows(["a", "b", "c", "a"]), {})
-    answers = [Prediction("a", {"a": 0.5, "b": 0.25, "c": 0.25}), Prediction("c", {"a": 0.25, "b": 0.25, "c": 0.5})]
+    predictions = [Prediction("a", {"a": 0.5, "b": 0.25, "c": 0.25}), Prediction("c", {"a": 0.25, "b": 0.25, "c": 0.5})]
     names = ["log_loss", "accuracy", "brier"]
-    scores = task.score(names, ["a", "b"], answers)
+    scores = task.score(names, ["a", "b"], predictions)
     assert list(scores) == names
     assert [scores[name].value for name in names] == pytest.approx([-np.log([0.5, 0.25]).mean(), 0.5, 0.625])
-    values = task.statistic(names, ["a", "b"], answers)(np.ones((1, 2)))[0]
+    values = task.statistic(names, ["a", "b"], predictions)(np.ones((1, 2)))[0]
     assert values.tolist() == pytest.approx([scores[name].value for name in names])
     assert SingleLabel.known_metrics == single_label.CLASSIFICATION_METRICS + probabilities.PROBABILITY_METRICS
 
 
 @pytest.mark.parametrize("problem_type", [None, "single_label_classification"])
-def test_a_foreign_model_of_several_outputs_says_one_class(problem_type: str | None) -> None:
+def test_a_model_of_several_outputs_is_single_label_by_default(problem_type: str | None) -> None:
     task = Classify()
     task.load_config(AutoConfig.for_model("bert", num_labels=3, problem_type=problem_type))
     assert isinstance(task.problem_type, SingleLabel)
     assert task.labels == ["LABEL_0", "LABEL_1", "LABEL_2"]
 
 
-def test_a_class_of_the_users_own_keeps_what_it_says_itself() -> None:
+def test_a_subclass_keeps_its_own_metrics_and_baselines() -> None:
     class Mine(Classify):
         metrics = ("mcc",)
         baselines = ("majority",)
 
-    def said(kind: Any) -> Any:
+    def attributes(kind: Any) -> Any:
         task = Mine(ClassifyOptions(kind=kind))
         return task.metrics, task.baselines, task.known_metrics
 
-    assert said("single") == (("mcc",), ("majority",), SingleLabel.known_metrics)
-    assert said("regression")[0] == ("mcc",)
+    assert attributes("single") == (("mcc",), ("majority",), SingleLabel.known_metrics)
+    assert attributes("regression")[0] == ("mcc",)
