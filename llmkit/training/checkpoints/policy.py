@@ -32,4 +32,4 @@ def verify_or_quarantine(path: Path) -> None:
     except checkpoint.DamagedCheckpointError as error:
         moved = checkpoint.quarantine_checkpoint(path)
         what = f"{path}: damaged: {error}; set aside as {moved.name}"
-        raise DiskError(what, "give the same command again: it resumes from an earlier checkpoint") from None
+        raise DiskError(what, "repeat the same command: it resumes from an earlier checkpoint") from None
