@@ -1,7 +1,7 @@
-"""Accuracy over seeds, llmkit against the stock dynamic-padding script: python benchmarks/accuracy.py FOLDER.
+"""Compares the accuracy over seeds of llmkit and a stock dynamic-padding script: python benchmarks/accuracy.py FOLDER.
 
 FOLDER holds train, validation and test .jsonl with `text` and `label`. MiniLM, 2 epochs, rate 1e-4, 32 examples a step,
-warm-up and decay as llmkit's defaults on all sides; the epoch with the best validation accuracy is judged on test. The
+warm-up and decay as llmkit's defaults on all sides; the epoch with the best validation accuracy is scored on test. The
 stock script pads to the longest of a batch, in float32; llmkit runs as shipped, with train.fast_path=off, and in
 float32.
 """
@@ -36,7 +36,7 @@ EPOCHS, RATE, ROWS, LENGTH = 2, 1e-4, 32, 128
 
 
 def train_llmkit(folder: Path, seed: int, out: str, *more: str) -> float:
-    """Test accuracy of an llmkit run."""
+    """Train with llmkit and return the test accuracy."""
     keys = [f"train.learning_rate={RATE}", f"train.seed={seed}", "eval.baselines=[]", *more]
     files = {split: str(folder / f"{split}.jsonl") for split in ("train", "validation", "test")}
     run = llmkit.train(
@@ -47,20 +47,20 @@ def train_llmkit(folder: Path, seed: int, out: str, *more: str) -> float:
 
 
 def train_without_fast_path(folder: Path, seed: int, out: str) -> float:
-    """The same with padded batches, all of them computed."""
+    """Train with padded batches and return the test accuracy."""
     return train_llmkit(folder, seed, out, "train.fast_path=off")
 
 
 def train_fp32(folder: Path, seed: int, out: str) -> float:
-    """The same with shortcuts, in float32 as the stock script is."""
+    """Train in float32, like the stock script, and return the test accuracy."""
     return train_llmkit(folder, seed, out, "train.precision=fp32")
 
 
 def train_stock(folder: Path, seed: int, out: str) -> float:
-    """Test accuracy of the script that people copy."""
+    """Train with the stock script that people copy and return the test accuracy."""
     set_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(resolve_model(PACKAGED_MODEL).id)
-    tokenizer.backend_tokenizer.no_padding()  # the file of this model pads to 128 whatever is asked
+    tokenizer.backend_tokenizer.no_padding()  # the tokenizer file of this model always pads to 128
     rows = {split: read_rows(str(folder / f"{split}.jsonl")) for split in ("train", "validation", "test")}
     labels = sorted(set(rows["train"].texts("label")))
 
@@ -89,30 +89,30 @@ def train_stock(folder: Path, seed: int, out: str) -> float:
 
 
 def main() -> None:
-    """Print one row a side."""
-    words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("folder", type=Path)
-    words.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2])
-    given = words.parse_args()
+    """Print one row per side."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 1, 2])
+    args = parser.parse_args()
     sides: dict[str, Callable[[Path, int, str], float]] = {
         "llmkit": train_llmkit,
         "llmkit, train.fast_path=off": train_without_fast_path,
         "llmkit, train.precision=fp32": train_fp32,
         "stock, dynamic padding, fp32": train_stock,
     }
-    found: dict[str, list[float]] = {side: [] for side in sides}
-    for seed in given.seeds:
+    results: dict[str, list[float]] = {side: [] for side in sides}
+    for seed in args.seeds:
         for side, train in sides.items():
             with TemporaryDirectory() as out:
-                found[side].append(train(given.folder, seed, out))
-            print(f"seed {seed}, {side}: {found[side][-1]:.4f}", file=sys.stderr, flush=True)
-    seeds = " | ".join(f"seed {seed}" for seed in given.seeds)
-    print(f"| side | {seeds} | mean |\n|---|{'---|' * (len(given.seeds) + 1)}")
-    for side, values in found.items():
+                results[side].append(train(args.folder, seed, out))
+            print(f"seed {seed}, {side}: {results[side][-1]:.4f}", file=sys.stderr, flush=True)
+    seeds = " | ".join(f"seed {seed}" for seed in args.seeds)
+    print(f"| side | {seeds} | mean |\n|---|{'---|' * (len(args.seeds) + 1)}")
+    for side, values in results.items():
         print(f"| {side} | {' | '.join(f'{v:.3f}' for v in values)} | {statistics.mean(values):.3f} |")
-    if len(given.seeds) > 1:
-        theirs = found.pop("stock, dynamic padding, fp32")
-        for side, values in found.items():
+    if len(args.seeds) > 1:
+        theirs = results.pop("stock, dynamic padding, fp32")
+        for side, values in results.items():
             gap = statistics.mean(values) - statistics.mean(theirs)
             noise = (statistics.variance(values) / len(values) + statistics.variance(theirs) / len(theirs)) ** 0.5
             print(f"\n{side}: {gap:+.4f} against stock, standard error over the seeds {noise:.4f}")

@@ -1,9 +1,9 @@
-"""Tokens a second on one and on two processes here, and what to expect of 8 and 64 GPUs: python benchmarks/scaling.py.
+"""Measures tokens per second on one and two processes, and predicts 8 and 64 GPUs: python benchmarks/scaling.py.
 
-MiniLM on the BBC headlines (both from packages), --rows a step, one thread a process, the sides in turns. The formula
-of docs/scaling.md is held against them, with the seconds of a step on one process and those that two take to sum as
-many bytes as there are of gradient. What is predicted for GPUs follows from counts (multiplications a token, bytes of
-gradient, how evenly steps divide) and its assumptions about them; nothing of it was run on several.
+MiniLM on the BBC headlines (both from packages), --rows per step, one thread per process, the sides in turns. The
+results are compared with the formula of docs/scaling.md, with the measured seconds of a step on one process and of an
+all-reduce of the gradient over two. The prediction for GPUs follows from counts (multiplications per token, bytes of
+gradient, balance of the steps) and the assumptions in `Cluster`; it was not measured on several GPUs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ KEYS = ("train.eval_strategy=no", "train.save_strategy=no", "train.precision=fp3
 
 @dataclass(frozen=True)
 class Model:
-    """What a token costs, and what is sent in a step."""
+    """Size of a model: weights in computation and in the gradient."""
 
     name: str
     body: float  # weights that each token is multiplied with
@@ -44,7 +44,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Assumptions: what a GPU computes, and what travels between GPUs, on one machine and between machines."""
+    """Assumptions on a cluster: computing rate of a GPU, bandwidth within and between machines, and latency."""
 
     flops: float = 0.3 * 989e12  # 30 % of an H100's bf16 peak, without sparsity
     inside: float = 300e9  # bytes a second of one GPU's ring over NVLink
@@ -57,7 +57,7 @@ MODELS = (Model("MiniLM, 6 x 384", 10.6e6, 22.7e6), Model("BERT base, 12 x 768",
 
 
 def estimate_step_seconds(model: Model, tokens: float, gpus: int, uneven: float, on: Cluster) -> tuple[float, float]:
-    """Of one step: computing, and reducing the gradient over all GPUs (ring all-reduce in fp32)."""
+    """Estimate the seconds of one step for computing and for reducing the gradient (ring all-reduce in fp32)."""
     computing = 6 * model.body * tokens / gpus * uneven / on.flops
     if gpus == 1:
         return computing, 0.0
@@ -66,20 +66,20 @@ def estimate_step_seconds(model: Model, tokens: float, gpus: int, uneven: float,
 
 
 def estimate_efficiency(model: Model, tokens: float, gpus: int, uneven: float, on: Cluster) -> tuple[float, float]:
-    """One GPU's seconds / all seconds of all GPUs, at least and at most."""
+    """Estimate the minimum and maximum efficiency: seconds of one GPU / total seconds of all GPUs."""
     least, most = bound_efficiency(*estimate_step_seconds(model, tokens, gpus, uneven, on))
     return least / uneven, most / uneven
 
 
 def bound_efficiency(computing: float, sending: float) -> tuple[float, float]:
-    """Efficiency by the seconds of a step in each process: where nothing of the sending is hidden, and where the
-    backward pass (two thirds of the computing) hides what it can."""
+    """Return the efficiency without any overlap of communication, and with the most that the backward pass (two thirds
+    of the computing) can overlap."""
     hidden = max(0.0, sending - computing * 2 / 3)
     return computing / (computing + sending), computing / (computing + hidden)
 
 
 def time_all_reduce(size: int) -> float:
-    """Median seconds in which two processes here sum `size` bytes."""
+    """Return the median seconds of an all-reduce of `size` bytes over two processes here."""
     command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, "--sum", str(size)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     done = subprocess.run([sys.executable, *command], check=True, capture_output=True, text=True, env=environment)
@@ -87,24 +87,24 @@ def time_all_reduce(size: int) -> float:
 
 
 def run_all_reduce(size: int) -> None:
-    """One of the processes of `summing`; the first prints the median of ten."""
+    """Run one process of `time_all_reduce`; the main process prints the median of ten."""
     import torch
     import torch.distributed as dist
 
     dist.init_process_group("gloo")
-    numbers, found = torch.ones(size // 4), []
+    numbers, results = torch.ones(size // 4), []
     for _ in range(12):
         dist.barrier()
-        began = time.perf_counter()
+        start = time.perf_counter()
         dist.all_reduce(numbers)
-        found.append(time.perf_counter() - began)
+        results.append(time.perf_counter() - start)
     if dist.get_rank() == 0:
-        print(statistics.median(found[2:]))
+        print(statistics.median(results[2:]))
     dist.destroy_process_group()
 
 
 def load_token_lengths() -> list[int]:
-    """Tokens of each training row."""
+    """Return the number of tokens of each training row."""
     recipe = load_recipe(RECIPE, [f"model.name={PACKAGED_MODEL}"])
     task = Classify(recipe.options)  # type: ignore[arg-type]
     splits = read_splits(recipe.data, task)
@@ -116,21 +116,21 @@ def load_token_lengths() -> list[int]:
 
 
 def measure_imbalance(sizes: Sequence[int], rows: int, gpus: int) -> float:
-    """The mean over steps of the largest part's tokens / the mean part's. Rows repeat where the file has too few."""
+    """Return the mean over steps of (tokens of the largest part / mean tokens). Rows repeat if the file has too few."""
     many = np.resize(np.asarray(sizes), max(len(sizes), 4 * rows))
-    found = []
+    results = []
     for step in list(StepSampler(len(many), rows, 0))[:20]:
         sums = [sum(many[step[i]] for i in part) for part in partition_balanced([int(many[row]) for row in step], gpus)]
-        found.append(max(sums) / (sum(sums) / gpus))
-    return statistics.mean(found)
+        results.append(max(sums) / (sum(sums) / gpus))
+    return statistics.mean(results)
 
 
 def measure_rate(processes: int, steps: int, rows: int) -> float:
-    """Tokens a second of a run here, as its log says."""
+    """Run llmkit and return the tokens per second from its log."""
     with TemporaryDirectory() as folder:
-        words = [RECIPE, *KEYS, f"train.max_steps={steps}", f"train.per_device_train_batch_size={rows}",
+        args = [RECIPE, *KEYS, f"train.max_steps={steps}", f"train.per_device_train_batch_size={rows}",
                  "--model", PACKAGED_MODEL, "-o", f"{folder}/run", "--processes", str(processes)]  # fmt: skip
-        command = [sys.executable, "-m", "llmkit", "train", *words]
+        command = [sys.executable, "-m", "llmkit", "train", *args]
         subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         events = [json.loads(line) for line in (Path(folder) / "run" / "log.jsonl").read_text().splitlines()]
     return next(float(event["train_tokens_per_second"]) for event in events if "train_tokens_per_second" in event)
@@ -142,24 +142,23 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--sum", type=int, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.sum:
-        run_all_reduce(given.sum)
+    args = parser.parse_args()
+    if args.sum:
+        run_all_reduce(args.sum)
         return
     rates: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(given.rounds):
+    for _ in range(args.rounds):
         for processes in (1, 2):
-            rates[processes].append(measure_rate(processes, given.steps, given.rows))
+            rates[processes].append(measure_rate(processes, args.steps, args.rows))
     print("\n| processes here | tokens a second, median | lowest, highest | efficiency |\n|---|---|---|---|")
-    for processes, found in rates.items():
-        of_one = statistics.median(found) / statistics.median(rates[1]) / processes
-        print(
-            f"| {processes} | {statistics.median(found):,.0f} | {min(found):,.0f}, {max(found):,.0f} | {of_one:.0%} |"
-        )
+    for processes, results in rates.items():
+        median = statistics.median(results)
+        of_one = median / statistics.median(rates[1]) / processes
+        print(f"| {processes} | {median:,.0f} | {min(results):,.0f}, {max(results):,.0f} | {of_one:.0%} |")
     sizes, on, minilm = load_token_lengths(), Cluster(), MODELS[0]
-    alone = given.rows * statistics.mean(sizes) / statistics.median(rates[1])
+    alone = args.rows * statistics.mean(sizes) / statistics.median(rates[1])
     sending = time_all_reduce(int(4 * minilm.all))
-    least, most = bound_efficiency(alone / 2 * measure_imbalance(sizes, given.rows, 2), sending)
+    least, most = bound_efficiency(alone / 2 * measure_imbalance(sizes, args.rows, 2), sending)
     print(
         f"\nA step takes {alone:.3f} s on one process, and two sum {4 * minilm.all / 1e6:.0f} MB in {sending:.3f} s: ",
         end="",

@@ -1,4 +1,4 @@
-"""CPU seconds of `llmkit --help` beside `python -c "import typer"`, in turns: python benchmarks/startup.py."""
+"""Compares CPU seconds of `llmkit --help` and `python -c "import typer"`, in turns: python benchmarks/startup.py."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIDES = {
 
 
 def cpu_seconds(command: list[str]) -> float:
-    """User and system time of one process."""
+    """Return user and system time of one process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, capture_output=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

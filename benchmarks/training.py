@@ -1,10 +1,10 @@
-"""CPU time of training, llmkit against three stock Trainer scripts: python benchmarks/training.py SST2_TRAIN.jsonl.
+"""Compares CPU time of training with llmkit and three stock Trainer scripts: python benchmarks/training.py SST2.jsonl.
 
-MiniLM, 32 examples a step, max_length 128, 2 threads. The sides take turns, each in a process of its own, so that none
-meets the warm caches of another. Only `train()` is timed: no reading, no evaluation, no saving. The stock scripts are
-what people write: padding to 128 in float32 (the default of run_glue), dynamic padding in float32, and the best that
-stock flags give (group_by_length, bf16, dynamic padding). llmkit's sides start as the command line starts.
-With --profile: where llmkit's time goes, and what share of this machine's own matrix-product peak it reaches.
+MiniLM, 32 examples per step, max_length 128, 2 threads. The sides take turns, each in its own process, so that no side
+gets the warm caches of another. Only `train()` is timed: no reading, no evaluation, no saving. The stock scripts are
+typical: padding to 128 in float32 (the default of run_glue), dynamic padding in float32, and the best that stock flags
+give (group_by_length, bf16, dynamic padding). llmkit's sides start like the command line.
+With --profile: the distribution of llmkit's time, and its share of this machine's own matrix-product peak.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from llmkit.training.setup import model as starting
 
 ROWS = 32
 LENGTH = 128
-# Rows a round: as few for the slow sides as a steady mean allows; the fast ones see all that the file has, to this.
+# Maximum rows per round: as few for the slow sides as a stable mean allows.
 SIDES = {
     "stock: padded to 128, fp32": 640,
     "stock: dynamic padding, fp32": 1280,
@@ -50,7 +50,7 @@ SIDES = {
 
 
 def build_stock_trainer(loaded: LoadedModel, features: Sequence[dict[str, Any]], folder: str, side: str) -> Trainer:
-    """A Trainer as a copied script builds it."""
+    """Build a Trainer as a copied script does."""
     flags: dict[str, Any] = {}
     collator = DataCollatorWithPadding(loaded.tokenizer)
     if "128" in side:
@@ -68,12 +68,12 @@ def build_stock_trainer(loaded: LoadedModel, features: Sequence[dict[str, Any]],
 
 
 def drop_length(collator: Any) -> Callable[[Any], Any]:
-    """The collator, blind to the column that only the sampler reads."""
+    """Wrap the collator to drop the column that only the sampler reads."""
     return lambda rows: collator([{k: v for k, v in row.items() if k != "length"} for row in rows])
 
 
 def build_llmkit_trainer(file: str, rows: Sequence[int], folder: str, side: str) -> Any:
-    """llmkit's trainer on these rows, built as a run builds it."""
+    """Build llmkit's trainer on these rows as a run does."""
     keys = ["data.split.validation=0", "data.split.test=0", "train.num_train_epochs=1", "train.learning_rate=1e-4",
             f"train.precision={'fp32' if 'fp32' in side else 'bf16'}",
             f"train.fast_path={'off' if 'off' in side else 'auto'}"]  # fmt: skip
@@ -88,21 +88,21 @@ def build_llmkit_trainer(file: str, rows: Sequence[int], folder: str, side: str)
 
 
 def measure_cpu_seconds(work: Callable[[], object]) -> float:
-    """CPU seconds of the process."""
+    """Return the CPU seconds of the process."""
     start = time.process_time()
     work()
     return time.process_time() - start
 
 
 def peak(dtype: torch.dtype) -> float:
-    """Multiply-add operations a CPU second of the best of ten large matrix products, times two, in GFLOP."""
+    """Return GFLOP per CPU second of the best of ten large matrix products."""
     left, right = torch.randn(2048, 2048, dtype=dtype), torch.randn(2048, 2048, dtype=dtype)
     best = min(measure_cpu_seconds(lambda: left @ right) for _ in range(10))
     return 2 * 2048**3 / best / 1e9
 
 
 def show_profile(new: Callable[[], Any], precision: torch.dtype) -> None:
-    """Where the time goes, by kind of operation, and the share of the peak. Each training has a trainer of its own."""
+    """Print the time by type of operation, and the share of the peak. Each training has its own trainer."""
     new().train()  # builds the kernels
     trainer = new()
     seconds = measure_cpu_seconds(trainer.train)
@@ -124,7 +124,7 @@ def show_profile(new: Callable[[], Any], precision: torch.dtype) -> None:
     }
     spent = dict.fromkeys([*kinds, "all else"], 0.0)
     for event in seen.key_averages():
-        kind = next((k for k, words in kinds.items() if any(word in event.key for word in words)), "all else")
+        kind = next((k for k, names in kinds.items() if any(name in event.key for name in names)), "all else")
         spent[kind] += event.self_cpu_time_total
     total = sum(spent.values())
     print("\n| kind of work | share of the time |\n|---|---|")
@@ -138,7 +138,7 @@ def show_profile(new: Callable[[], Any], precision: torch.dtype) -> None:
 
 
 def measure_side(file: str, side: str) -> float:
-    """CPU ms an example of one side, in this process."""
+    """Return CPU ms per example of one side, in this process."""
     torch.set_num_threads(2)
     with TemporaryDirectory() as folder:
         recipe = load_recipe(None, ["data.split.validation=0", "data.split.test=0"], task="classify", train=file)
@@ -158,7 +158,7 @@ def measure_side(file: str, side: str) -> float:
 
 
 def measure_in_subprocess(file: str, side: str) -> float:
-    """CPU ms an example of one side, in a process of its own with the environment that its users have."""
+    """Return CPU ms per example of one side, in its own process with its users' environment."""
     environment = dict(os.environ)
     if side.startswith("llmkit"):
         environment.setdefault("GOMP_SPINCOUNT", "5000")  # as llmkit/cli does
@@ -168,24 +168,24 @@ def measure_in_subprocess(file: str, side: str) -> float:
 
 
 def main() -> None:
-    """Print one row a side, then the ratios."""
-    words = argparse.ArgumentParser(description=__doc__)
-    words.add_argument("file")
-    words.add_argument("--rounds", type=int, default=3)
-    words.add_argument("--profile", action="store_true")
-    words.add_argument("--side", choices=SIDES, help="only this side, in this process")
-    given = words.parse_args()
-    if given.side:
-        print(measure_side(given.file, given.side))
+    """Print one row per side, then the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--side", choices=SIDES, help="only this side, in this process")
+    args = parser.parse_args()
+    if args.side:
+        print(measure_side(args.file, args.side))
         return
-    if given.profile:
+    if args.profile:
         with TemporaryDirectory() as folder:
-            show_profile(lambda: build_llmkit_trainer(given.file, range(1600), folder, "bf16"), torch.bfloat16)
+            show_profile(lambda: build_llmkit_trainer(args.file, range(1600), folder, "bf16"), torch.bfloat16)
         return
     spent: dict[str, list[float]] = {side: [] for side in SIDES}
-    for turn in range(given.rounds):
+    for turn in range(args.rounds):
         for side, times in spent.items():
-            times.append(measure_in_subprocess(given.file, side))
+            times.append(measure_in_subprocess(args.file, side))
             print(f"{turn + 1} {side}: {times[-1]:.2f}", file=sys.stderr, flush=True)
     cost = {side: statistics.median(times) for side, times in spent.items()}
     shipped = cost["llmkit, as shipped (bf16)"]

@@ -54,7 +54,7 @@ def test_named_definition_exists(file: str, name: str) -> None:
     assert name in list_definitions(ROOT / file)
 
 
-def test_page_answers_at_least_twenty_questions() -> None:
+def test_page_has_at_least_twenty_questions() -> None:
     rows = [line for line in read_section("Where is it decided?").splitlines() if line.startswith("| ")][1:]
     assert len(DECISION.findall(PAGE)) == len(rows) >= 20
 

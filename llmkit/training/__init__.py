@@ -1,1 +1,1 @@
-"""Learning: one run from recipe to sealed folder, on the Hugging Face Trainer."""
+"""Training: runs a recipe from input files to a sealed run folder, on the Hugging Face Trainer."""

@@ -1,4 +1,4 @@
-"""The recipe's `train:` section as TrainingArguments."""
+"""Builds TrainingArguments from the recipe's `train:` section."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmkit.runs import distributed
 from llmkit.schema import Recipe, TrainSection
 from llmkit.training.processes import strategies
 
-# Keys that the trainer of ours reads itself, or that are spelled otherwise in TrainingArguments.
+# Keys that StepTrainer reads itself, or that have another name in TrainingArguments.
 OWN_KEYS = frozenset(
     {
         "batch_size",
@@ -27,35 +27,35 @@ OWN_KEYS = frozenset(
         "hf",
     }
 )
-MAX_MICRO_BATCH_ROWS = 32  # rows that go through a device at once where only batch_size is named
+MAX_MICRO_BATCH_ROWS = 32  # rows of a micro-batch if the recipe sets only batch_size
 
 
 def get_rows_per_step(train: TrainSection) -> int:
-    """How many rows one optimizer step sees."""
+    """Return the number of rows of one optimizer step."""
     return train.batch_size or train.per_device_train_batch_size * train.gradient_accumulation_steps
 
 
 def get_micro_batch_rows(train: TrainSection) -> int:
-    """How many rows of max_length fit on the device at once."""
+    """Return the number of rows of max_length that fit on the device in one forward pass."""
     return min(train.batch_size, MAX_MICRO_BATCH_ROWS) if train.batch_size else train.per_device_train_batch_size
 
 
 def build_training_arguments(
     recipe: Recipe, folder: Path, precision: str, first_metric: str, higher_is_better: bool = True
 ) -> TrainingArguments:
-    """What the Trainer is told. Accumulation is 1: our trainer cuts a step itself, by length.
+    """Build the TrainingArguments. Gradient accumulation is 1: StepTrainer splits a step into micro-batches itself.
 
-    Raises RecipeError where TrainingArguments refuses a value under `train.hf`.
+    Raises RecipeError if TrainingArguments rejects a value under `train.hf`.
     """
     train = recipe.train
-    choose = train.eval_strategy != "no" and train.save_strategy != "no"
-    known = {field.name for field in dataclasses.fields(TrainingArguments)}
-    named = {key: value for key, value in train if key not in OWN_KEYS and value is not None}
-    if missing := sorted(named.keys() - known):
+    keep_best = train.eval_strategy != "no" and train.save_strategy != "no"
+    fields = {field.name for field in dataclasses.fields(TrainingArguments)}
+    values = {key: value for key, value in train if key not in OWN_KEYS and value is not None}
+    if missing := sorted(values.keys() - fields):
         raise RecipeError(
             f"the installed transformers has no {', '.join(missing)}", "install a version that pyproject names"
         )
-    ours: dict[str, Any] = {
+    fixed: dict[str, Any] = {
         "output_dir": str(folder / "checkpoints"),
         "per_device_train_batch_size": get_rows_per_step(train),
         "per_device_eval_batch_size": recipe.eval.batch_size,
@@ -63,23 +63,23 @@ def build_training_arguments(
         "bf16": precision == "bf16",
         "fp16": precision == "fp16",
         "use_cpu": not (torch.cuda.is_available() or torch.backends.mps.is_available()),
-        "load_best_model_at_end": choose,
-        "metric_for_best_model": first_metric if choose else None,
-        "greater_is_better": higher_is_better if choose else None,
+        "load_best_model_at_end": keep_best,
+        "metric_for_best_model": first_metric if keep_best else None,
+        "greater_is_better": higher_is_better if keep_best else None,
         "disable_tqdm": True,
-        "logging_nan_inf_filter": False,  # it hides a NaN loss and lets the optimizer step on it
+        "logging_nan_inf_filter": False,  # the filter hides a NaN loss and lets the optimizer step on it
         "remove_unused_columns": False,
         "average_tokens_across_devices": False,
     }
     if train.max_steps < 0:
-        named.pop("max_steps", None)
+        values.pop("max_steps", None)
     if distributed.world_size() > 1:
-        ours |= strategies.build_strategy_arguments(train.strategy)
+        fixed |= strategies.build_strategy_arguments(train.strategy)
         if not distributed.is_main_process():
-            ours["report_to"] = "none"
+            fixed["report_to"] = "none"
     try:
-        arguments = TrainingArguments(**{"report_to": "none"} | named | dict(train.hf) | ours)
-    except (TypeError, ValueError) as fault:
-        raise RecipeError(f"train.hf: {' '.join(str(fault).split())}", "mend the value") from fault
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # one process drives one device; DataParallel would cut our steps again
+        arguments = TrainingArguments(**{"report_to": "none"} | values | dict(train.hf) | fixed)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"train.hf: {' '.join(str(error).split())}", "fix the value") from error
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # one process uses one device; DataParallel would split the steps again
     return arguments

@@ -1,4 +1,4 @@
-"""The learning of a run: a trainer that is known to start, and the weights of its best checkpoint."""
+"""Builds the trainer and trains to the weights of the best checkpoint; library errors become recipe errors."""
 
 from __future__ import annotations
 
@@ -29,28 +29,31 @@ from llmkit.training.progress.throughput import ThroughputMeter
 from llmkit.training.progress.trackers import TensorBoardFolderCallback
 from llmkit.training.trainer import StepTrainer
 
-ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # Accelerate's words for a precision
-# What the library raises for values that only it can judge.
+ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # Accelerate's names
+# Errors that transformers raises for values that only it can check.
 LIBRARY_ERRORS = (ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError)
 
 
 def build_trainer(
     recipe: Recipe, task: Task, loaded: LoadedModel, splits: Splits, encoded: dict[str, EncodedRows], folder: RunFolder
 ) -> StepTrainer:
-    """The trainer, with optimizer and schedule tried: what they refuse is a RecipeError before anything is written."""
-    names, (judged, features) = choose_metrics(recipe, task), select_validation_rows(recipe, splits, encoded)
-    if judged is None:
-        saving = "epoch" if recipe.train.save_strategy == "best" else recipe.train.save_strategy  # nothing is the best
-        quiet = {"eval_strategy": "no", "eval_steps": None, "save_strategy": saving}
-        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=quiet)})
+    """Build the trainer, and create optimizer and schedule once: a value that they reject is a RecipeError before
+    anything is written."""
+    names, (rows, features) = choose_metrics(recipe, task), select_validation_rows(recipe, splits, encoded)
+    if rows is None:
+        # Without validation no checkpoint is the best.
+        saving = "epoch" if recipe.train.save_strategy == "best" else recipe.train.save_strategy
+        no_evaluation = {"eval_strategy": "no", "eval_steps": None, "save_strategy": saving}
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=no_evaluation)})
     with translate_library_errors(), hide_launcher_settings():
         arguments = build_training_arguments(
             recipe, folder.path, recipe.train.precision, names[0], names[0] not in task.lower_is_better
         )
-        arguments.run_name = arguments.run_name and console.redact_secrets(arguments.run_name)  # trackers send it away
-        boards = [TensorBoardFolderCallback(folder / "tensorboard")] if "tensorboard" in arguments.report_to else []
+        arguments.run_name = arguments.run_name and console.redact_secrets(arguments.run_name)  # trackers upload it
+        use_tensorboard = "tensorboard" in arguments.report_to
+        tensorboard = [TensorBoardFolderCallback(folder / "tensorboard")] if use_tensorboard else []
         meter = ThroughputMeter()
-        journals = [ProgressCallback(folder / "log.jsonl", meter)] if distributed.is_main_process() else []
+        progress = [ProgressCallback(folder / "log.jsonl", meter)] if distributed.is_main_process() else []
         patience = recipe.eval.early_stopping_patience
         stopping = [EarlyStoppingCallback(patience)] if patience and arguments.load_best_model_at_end else []
         trainer = StepTrainer(
@@ -60,7 +63,7 @@ def build_trainer(
             tokenizer=loaded.tokenizer,
             train=encoded["train"].features,
             validation=features,
-            references=task.references(judged) if judged is not None else [],
+            references=task.references(rows) if rows is not None else [],
             metrics=names,
             micro_batch_rows=get_micro_batch_rows(recipe.train),
             max_length=recipe.model.max_length,
@@ -70,12 +73,12 @@ def build_trainer(
             strategy=recipe.train.strategy,
             meter=meter,
             stream=build_feature_stream(recipe, task, loaded, splits),
-            callbacks=[*boards, *journals, *stopping],
+            callbacks=[*tensorboard, *progress, *stopping],
         )
-        trainer.pop_callback(TensorBoardCallback)  # the first: the library's own
+        trainer.pop_callback(TensorBoardCallback)  # the first one: the library's own
         trainer.remove_callback(PrinterCallback)
         trainer.create_optimizer_and_scheduler(num_training_steps=1)
-        trainer.lr_scheduler = None  # only tried: the real one knows the number of steps
+        trainer.lr_scheduler = None  # only a test: the real one needs the number of steps
     if trainer.args.world_size != distributed.world_size():
         what = f"{distributed.world_size()} processes became {trainer.args.world_size} in Accelerate"
         raise InternalError(what, "report this as a bug")
@@ -88,22 +91,22 @@ def build_trainer(
 def select_validation_rows(
     recipe: Recipe, splits: Splits, encoded: dict[str, EncodedRows]
 ) -> tuple[Rows | None, Sequence[Feature]]:
-    """The validation rows that are scored while training, and their features; None where there are none."""
-    rows, most = splits.holdout.get("validation"), recipe.eval.max_validation_rows
+    """Return the validation rows that are scored during training, and their features; None without validation rows."""
+    rows, limit = splits.holdout.get("validation"), recipe.eval.max_validation_rows
     if rows is None:
         return None, []
     features, row = encoded["validation"].features, encoded["validation"].row_of
-    if most is None or most >= len(rows):
+    if limit is None or limit >= len(rows):
         return rows, features
-    chosen = sorted(permute_rows(len(rows), recipe.train.seed, 0)[:most].tolist())
-    place = {number: at for at, number in enumerate(chosen)}
-    kept = [one if "row" not in one else one | {"row": place[row(at)]}
-            for at, one in enumerate(features) if row(at) in place]  # fmt: skip
-    return rows.take(chosen), kept
+    chosen = sorted(permute_rows(len(rows), recipe.train.seed, 0)[:limit].tolist())
+    new_index = {number: at for at, number in enumerate(chosen)}
+    selected = [one if "row" not in one else one | {"row": new_index[row(at)]}
+            for at, one in enumerate(features) if row(at) in new_index]  # fmt: skip
+    return rows.take(chosen), selected
 
 
 def build_row_locator(splits: Splits, encoded: EncodedRows) -> Callable[[int], str]:
-    """What names the place of a feature in the data."""
+    """Return a function from a feature's index to its location in the data."""
     if splits.stream is not None:
         return "block {} of the stream".format
     return lambda feature: splits.train.location(encoded.row_of(feature))
@@ -112,7 +115,7 @@ def build_row_locator(splits: Splits, encoded: EncodedRows) -> Callable[[int], s
 def build_feature_stream(
     recipe: Recipe, task: Task, loaded: LoadedModel, splits: Splits
 ) -> Callable[[], Iterator[Feature]] | None:
-    """What gives all features to train on, from the first document on; None where they are in memory."""
+    """Return a function that iterates over all training features of a stream; None if they are in memory."""
     read = splits.stream
     if read is None:
         return None
@@ -121,35 +124,35 @@ def build_feature_stream(
 
 
 def fit(trainer: StepTrainer, folder: RunFolder, policy: CheckpointPolicy, has_hf_keys: bool) -> None:
-    """Train the trainer's model in place, from the keeper's checkpoint on; it ends with the weights of the best one.
+    """Train the trainer's model in place, from the policy's checkpoint if it has one, and load the best weights.
 
-    Raises RecipeError for keys that were `passed_through` to the library and that only the first step refuses, and
-    OutputError where the run is to end before the checkpoint's step: then the folder is given up again.
+    Raises RecipeError for keys of `train.hf` that transformers rejects only in the first step (`has_hf_keys`), and
+    OutputError if the run would end before the resumed step; in both cases the folder is rolled back.
     """
     names = trainer.args.report_to
     trainer.enable_checkpoints(policy)
-    faults = (Exception,) if names else LIBRARY_ERRORS  # a tracker raises what it likes
+    caught = (Exception,) if names else LIBRARY_ERRORS  # a tracker may raise anything
     done = policy.resumed_checkpoint.step if policy.resumed_checkpoint else 0
     try:
-        asking = trackers.disable_stdin() if names else nullcontext()
-        with hide_launcher_settings(), asking, policy.stop.defer(), distributed.report_lost_rank():
+        no_prompts = trackers.disable_stdin() if names else nullcontext()
+        with hide_launcher_settings(), no_prompts, policy.stop.defer(), distributed.report_lost_rank():
             trainer.train()
     except OutputError:
         if distributed.is_main_process():
             folder.roll_back()
         raise
-    except faults as fault:
-        if isinstance(fault, LlmkitError) or trainer.state.global_step > done or not has_hf_keys:
+    except caught as error:
+        if isinstance(error, LlmkitError) or trainer.state.global_step > done or not has_hf_keys:
             raise
-        if done and not names:  # the library has taken these keys before
+        if done and not names:  # transformers accepted these keys before
             raise
         if distributed.is_main_process():
             folder.roll_back()
         raise (
-            build_library_error(fault)
-            if isinstance(fault, LIBRARY_ERRORS)
-            else trackers.build_tracker_error(names, fault)
-        ) from fault
+            build_library_error(error)
+            if isinstance(error, LIBRARY_ERRORS)
+            else trackers.build_tracker_error(names, error)
+        ) from error
     finally:
         trainer.close_callbacks()
     if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint is None:
@@ -158,27 +161,27 @@ def fit(trainer: StepTrainer, folder: RunFolder, policy: CheckpointPolicy, has_h
 
 @contextmanager
 def translate_library_errors() -> Iterator[None]:
-    """Turn what the library refuses into a RecipeError."""
+    """Re-raise errors of transformers as RecipeError."""
     try:
         yield
     except LlmkitError:
         raise
-    except LIBRARY_ERRORS as fault:
-        raise build_library_error(fault) from fault
+    except LIBRARY_ERRORS as error:
+        raise build_library_error(error) from error
 
 
-def build_library_error(fault: BaseException) -> RecipeError:
-    """The library's refusal as a mistake in `train:`."""
-    said = " ".join((str(fault) or type(fault).__name__).split())[:300]
+def build_library_error(error: BaseException) -> RecipeError:
+    """Build the RecipeError for a value under `train:` that transformers rejected."""
+    message = " ".join((str(error) or type(error).__name__).split())[:300]
     return RecipeError(
-        f"train: refused by transformers: {type(fault).__name__}: {said}", "mend it under train or train.hf"
+        f"train: refused by transformers: {type(error).__name__}: {message}", "fix it under train or train.hf"
     )
 
 
 @contextmanager
 def hide_launcher_settings() -> Iterator[None]:
-    """Hide from the Trainer what an old launcher left in the environment: it must not change the recipe."""
-    marks = LAUNCHER_VARIABLES if distributed.world_size() == 1 else ()  # of several processes they are true
+    """Remove a launcher's leftover environment variables inside the block: they must not change the recipe."""
+    marks = LAUNCHER_VARIABLES if distributed.world_size() == 1 else ()  # with several processes they are correct
     left = [key for key in os.environ if key.startswith("ACCELERATE_") or key in marks]
     hidden = {key: os.environ.pop(key) for key in left}
     try:

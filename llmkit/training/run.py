@@ -1,4 +1,4 @@
-"""One run, top to bottom: read, load, train, judge, save, prove, seal."""
+"""Training run from start to end: read, load, train, save, verify, score, seal."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from llmkit.training.checkpoints import provenance
 from llmkit.training.checkpoints import resume as resume_run
 from llmkit.training.processes import signals
 from llmkit.training.setup import features as setup_features
-from llmkit.training.setup import model as starting
+from llmkit.training.setup import model as setup_model
 from llmkit.training.setup.prepared import PreparedRun
 
 if TYPE_CHECKING:
@@ -47,16 +47,16 @@ RUN_OUTPUTS = ("recipe.yaml", "model", "metrics.json", "predictions.jsonl", "log
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder and what metrics.json says."""
+    """A finished run: its folder and its report."""
 
     path: Path
-    report: Report | None  # None where no rows were held back, or where it was finished before
+    report: Report | None  # None without test and validation rows, or if the run was finished before
 
     def scores(self) -> dict[str, Any]:
-        """What metrics.json says; empty where no rows were held back."""
+        """Return the content of metrics.json; empty without test and validation rows."""
         path = self.path / "metrics.json"
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        return found
+        scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return scores
 
 
 def train(
@@ -65,52 +65,55 @@ def train(
     task: str | None = None,
     resume: str | Path | None = None,
     allow_change: Collection[str] = (),
-    **words: Any,
+    **flags: Any,
 ) -> Run:
-    """Train what a recipe describes and return the finished run.
+    """Train a recipe and return the finished run.
 
-    `recipe` is a file, the name of a shipped recipe, or none; `overrides` are KEY=VALUE texts and `words` the flags
-    of the command line (model, train, validation, test, text, label, epochs, output_dir). Where the output folder holds
-    this run, unfinished, it goes on from its newest checkpoint that is whole; `resume` names a run folder or one
-    checkpoint, and alone it stands for the whole command. `allow_change` names keys that may differ from before.
+    `recipe` is a file, the name of a shipped recipe, or None; `overrides` are KEY=VALUE texts and `flags` the flags of
+    the command line (model, train, validation, test, text, label, epochs, output_dir). If the output folder contains
+    this run unfinished, it resumes from its newest valid checkpoint; `resume` names a run folder or a checkpoint and
+    needs no other argument. `allow_change` names recipe keys that may differ from those of the unfinished run.
 
-    Raises an LlmkitError for whatever is wrong; a refused run leaves nothing behind. SIGTERM, SIGUSR1 and SIGHUP end it
-    with Stopped, Ctrl-C with KeyboardInterrupt, after a checkpoint of the step that they come in.
+    Raises an LlmkitError for a mistake in the input; a rejected run leaves no files. SIGTERM, SIGUSR1 and SIGHUP end
+    the run with RunInterrupted, Ctrl-C with KeyboardInterrupt, after a checkpoint of the current step.
     """
     distributed.join_processes()
     with signals.handle_signals() as stop:
-        asked, step = resolve_recipe_and_step(recipe, overrides, task, resume, words)
+        requested, step = resolve_recipe_and_step(recipe, overrides, task, resume, flags)
         try:
-            start = prepare_run(asked, allow_change)
+            prepared = prepare_run(requested, allow_change)
         except folders.RunFinishedError:
-            path = Path(asked.output_dir or "").expanduser()
+            path = Path(requested.output_dir or "").expanduser()
             resume_run.check_data_unchanged(path)
-            shutil.rmtree(path / folders.CHECKPOINTS_FOLDER, ignore_errors=True)  # it was killed as it removed them
+            # The checkpoints are still there if the run was killed while it removed them.
+            shutil.rmtree(path / folders.CHECKPOINTS_FOLDER, ignore_errors=True)
             console.print_message(f"{path}: this run is finished; nothing was left to do")
             return Run(path, None)
-        with open_folder_on_main(start) as folder, distributed.report_lost_rank():
+        with open_folder_on_main(prepared) as folder, distributed.report_lost_rank():
             try:
-                return train_prepared_run(start, folder, stop, step)
+                return train_prepared_run(prepared, folder, stop, step)
             finally:
-                if (
-                    distributed.is_main_process() and not (folder / "run.json").exists()
-                ):  # the Trainer has made it already
+                # The Trainer creates the checkpoints folder before run.json exists.
+                if distributed.is_main_process() and not (folder / "run.json").exists():
                     shutil.rmtree(folder / folders.CHECKPOINTS_FOLDER, ignore_errors=True)
                 if folder.started and not manifest.read_manifest(folder.path)["sealed"]:
                     console.print_message(resume_run.format_resume_hint(folder.path))
-                if stop.committed:  # the first process has said what there is to say
+                if stop.committed:  # exit after the main process has printed its messages
                     distributed.barrier("left")
 
 
 @contextmanager
-def open_folder_on_main(start: PreparedRun) -> Iterator[RunFolder]:
-    """The run folder. Of several processes the first makes and locks it; all must see it, and the others only read."""
-    with start.open_folder() if distributed.is_main_process() else nullcontext(RunFolder(start.path)) as mine:
+def open_folder_on_main(prepared: PreparedRun) -> Iterator[RunFolder]:
+    """Open the run folder: the main process creates and locks it, the other ranks only read it.
+
+    Raises OutputError if a rank does not see the folder.
+    """
+    with prepared.open_folder() if distributed.is_main_process() else nullcontext(RunFolder(prepared.path)) as mine:
         path = distributed.broadcast(mine.path)
         folder = mine if distributed.is_main_process() else RunFolder(path)
-        blind = [rank for rank, seen in enumerate(distributed.all_gather(folder.path.is_dir())) if not seen]
-        if blind:
-            what = f"{folder.path}: rank {blind[0]} of {distributed.world_size()} does not see it"
+        missing = [rank for rank, seen in enumerate(distributed.all_gather(folder.path.is_dir())) if not seen]
+        if missing:
+            what = f"{folder.path}: rank {missing[0]} of {distributed.world_size()} does not see it"
             raise OutputError(what, "name an --output-dir on a disk that all machines share")
         yield folder
 
@@ -120,59 +123,60 @@ def resolve_recipe_and_step(
     overrides: Sequence[str],
     task: str | None,
     resume: str | Path | None,
-    words: dict[str, Any],
+    flags: dict[str, Any],
 ) -> tuple[Recipe, int | None]:
-    """The recipe that the arguments of `train` describe, and the step where they name a checkpoint."""
+    """Return the recipe that the arguments of `train` describe, and the step if they name a checkpoint."""
     if resume is None:
-        return resolve_recipe(recipe, overrides, task, words), None
+        return resolve_recipe(recipe, overrides, task, flags), None
     path, step = resume_run.parse_resume_path(resume)
-    if recipe is None and not overrides and not any(value is not None for value in words.values()):
+    if recipe is None and not overrides and not any(value is not None for value in flags.values()):
         return resume_run.load_run_recipe(path), step
-    asked = resolve_recipe(recipe, overrides, task, words)
-    resume_run.check_output_dir_matches(path, asked.output_dir)
-    return asked.model_copy(update={"output_dir": str(path)}), step
+    requested = resolve_recipe(recipe, overrides, task, flags)
+    resume_run.check_output_dir_matches(path, requested.output_dir)
+    return requested.model_copy(update={"output_dir": str(path)}), step
 
 
 def resolve_recipe(
-    recipe: str | Path | Recipe | None, overrides: Sequence[str], task: str | None, words: dict[str, Any]
+    recipe: str | Path | Recipe | None, overrides: Sequence[str], task: str | None, flags: dict[str, Any]
 ) -> Recipe:
-    """The recipe that the arguments of `train` describe."""
+    """Return the recipe that the arguments of `train` describe."""
     if isinstance(recipe, Recipe):
-        if overrides or task or words:
-            raise UsageError("a Recipe object and changes to it together", "give the changes to load_recipe")
+        if overrides or task or flags:
+            raise UsageError("a Recipe object cannot be combined with overrides", "pass the overrides to load_recipe")
         return recipe
-    words = {word: os.fspath(value) if isinstance(value, os.PathLike) else value for word, value in words.items()}
-    return load_recipe(recipe, overrides, task=task, **words)
+    flags = {word: os.fspath(value) if isinstance(value, os.PathLike) else value for word, value in flags.items()}
+    return load_recipe(recipe, overrides, task=task, **flags)
 
 
 def prepare_run(recipe: Recipe, allow_change: Collection[str] = ()) -> PreparedRun:
-    """All that can be checked without a model; says what there is to say about the rows."""
+    """Make every check that needs no model, read the rows, and print notes on them."""
     connect_processes(recipe)
     task = tasks.load_task(recipe.task)(recipe.options)
     report_to.check_trackers(recipe.train.hf.get("report_to", "none"))
-    recipe, model = starting.choose_model(recipe, task)
-    starting.resolve_tokenizer_ref(recipe, model)  # that it is there
+    recipe, model = setup_model.choose_model(recipe, task)
+    setup_model.resolve_tokenizer_ref(recipe, model)  # raises an error if it is missing
     check_metric_scripts(choose_metrics(recipe, task))
     if recipe.data.streaming:
         stream.check_streaming(recipe.data, task.is_corpus, recipe.train.max_steps, recipe.train.dataloader_num_workers)
-    asked = RequestedRecipe(manifest.hash_text(dump_recipe(recipe)), get_recipe_values(recipe), tuple(allow_change))
+    requested = RequestedRecipe(manifest.hash_text(dump_recipe(recipe)), get_recipe_values(recipe), tuple(allow_change))
     name = f"{task.name}-{get_source_name(recipe.data)}"
-    path = distributed.on_main(lambda: folders.choose_run_folder(recipe.output_dir, name, asked))
+    path = distributed.on_main(lambda: folders.choose_run_folder(recipe.output_dir, name, requested))
     splits = read_splits(recipe.data, task)
     for text in splits.notes + task.fit(splits.train, splits.holdout):
         console.print_message(text)
-    return PreparedRun(recipe, task, model, splits, name, path, asked)
+    return PreparedRun(recipe, task, model, splits, name, path, requested)
 
 
-def train_prepared_run(start: PreparedRun, folder: RunFolder, stop: StopRequest, step: int | None = None) -> Run:
-    """The story of a run in an open folder, from checked rows to the seal."""
+def train_prepared_run(prepared: PreparedRun, folder: RunFolder, stop: StopRequest, step: int | None = None) -> Run:
+    """Run all stages in an open folder, from the checked rows to the sealed run."""
     from llmkit.training.fit import build_trainer, fit
     from llmkit.training.save import estimate_disk_bytes, save_on_main
 
-    task, splits = start.task, start.splits
-    known = distributed.on_main(lambda: provenance.check_provenance(start, folder.path))
-    recipe, loaded = starting.load_run_model(start.recipe, task, start.model, splits.train)
-    with distributed.main_process_first() if task.is_corpus else nullcontext():  # it leaves the tokens in the cache
+    task, splits = prepared.task, prepared.splits
+    inputs = distributed.on_main(lambda: provenance.check_provenance(prepared, folder.path))
+    recipe, loaded = setup_model.load_run_model(prepared.recipe, task, prepared.model, splits.train)
+    # The main process fills the token cache of a corpus for the others.
+    with distributed.main_process_first() if task.is_corpus else nullcontext():
         encoded = setup_features.encode_splits(recipe, task, loaded, splits)
     setup_features.init_output_head(task, loaded)
     recipe, precision = setup_features.resolve_settings(recipe, splits, loaded)
@@ -181,7 +185,7 @@ def train_prepared_run(start: PreparedRun, folder: RunFolder, stop: StopRequest,
     trainer = build_trainer(recipe, task, loaded, splits, encoded, folder)
     console.print_message(trainer.fast_path.describe())
     about, resumed = distributed.on_main(
-        lambda: provenance.write_run_record(recipe, start, folder, known, precision, step)
+        lambda: provenance.write_run_record(recipe, prepared, folder, inputs, precision, step)
     )
     fit(
         trainer,
@@ -198,13 +202,13 @@ def train_prepared_run(start: PreparedRun, folder: RunFolder, stop: StopRequest,
 
 
 def finish_run(folder: RunFolder) -> None:
-    """Seal the run; its checkpoints go."""
+    """Seal the run and remove its checkpoints."""
     manifest.seal_manifest(folder.path, RUN_OUTPUTS)
     shutil.rmtree(folder / folders.CHECKPOINTS_FOLDER, ignore_errors=True)
 
 
 def connect_processes(recipe: Recipe) -> None:
-    """Let the processes that a launcher has started work together. Raises RecipeError where the machine cannot."""
+    """Connect the processes that a launcher has started. Raises RecipeError if the strategy does not work here."""
     if distributed.world_size() == 1 and recipe.train.strategy == "ddp":
         return
     from llmkit.models.device import get_device
@@ -223,7 +227,7 @@ def connect_processes(recipe: Recipe) -> None:
 def calibrate_task(
     recipe: Recipe, task: Task, loaded: LoadedModel, splits: Splits, encoded: dict[str, EncodedRows]
 ) -> None:
-    """Let the task learn from the validation rows, by the weights that were kept, what its answers need."""
+    """Let the task calibrate its decision rule on the validation rows with the final weights."""
     from llmkit.inference.batched import predict_batches
 
     if not task.needs_calibration:
@@ -231,13 +235,15 @@ def calibrate_task(
     if "validation" not in splits.holdout:
         console.print_message("no validation rows: thresholds are not tuned")
         return
-    # Weights held in bf16 answer as `llmkit predict` will: widened to fp32.
+    # bf16 weights predict as in `llmkit predict`: converted to fp32.
     model = loaded.model if recipe.model.dtype == "float32" else copy.deepcopy(loaded.model).float()
     features = encoded["validation"].features
-    answers = predict_batches(task, model, loaded.tokenizer, features, recipe.eval.batch_size, recipe.eval.precision)
-    task.calibrate(task.references(splits.holdout["validation"]), answers)
-    if said := task.calibration_note():
-        console.print_message(said)
+    predictions = predict_batches(
+        task, model, loaded.tokenizer, features, recipe.eval.batch_size, recipe.eval.precision
+    )
+    task.calibrate(task.references(splits.holdout["validation"]), predictions)
+    if note := task.calibration_note():
+        console.print_message(note)
 
 
 def score_and_write(
@@ -249,7 +255,7 @@ def score_and_write(
     encoded: dict[str, EncodedRows],
     folder: RunFolder,
 ) -> Report | None:
-    """Score the saved model on test (else validation) beside the baselines, and write both files of it."""
+    """Score the saved model and the baselines on test (else validation), and write the report and the predictions."""
     from llmkit.inference.batched import predict_batches
 
     if not splits.holdout:
@@ -258,14 +264,16 @@ def score_and_write(
     split, rows = splits.scored_split()
     features = encoded[split].features
     with console.show_progress(f"scoring {split}", len(rows)) as advance:
-        answers = predict_batches(
+        predictions = predict_batches(
             task, model, loaded.tokenizer, features, recipe.eval.batch_size, recipe.eval.precision, advance
         )
     if not distributed.is_main_process():
         return None
-    held = baselines.predict_baselines(task, choose_baselines(recipe, task), splits.train, rows)
+    baseline_predictions = baselines.predict_baselines(task, choose_baselines(recipe, task), splits.train, rows)
     references, names = task.references(rows), choose_metrics(recipe, task)
-    report = score_report(task, names, split, references, answers, held, by_label=recipe.eval.per_label)
+    report = score_report(
+        task, names, split, references, predictions, baseline_predictions, by_label=recipe.eval.per_label
+    )
     warn_of_rare_labels(task, references)
-    write_report(folder.path, report, rows, references, answers)
+    write_report(folder.path, report, rows, references, predictions)
     return report

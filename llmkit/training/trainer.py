@@ -1,9 +1,8 @@
-"""The Trainer with one change of mechanics and none of mathematics: a step is cut into micro-batches by length.
+"""A Trainer that splits each optimizer step into micro-batches by length, with the same loss and gradient.
 
-Stock Trainer adds up the means of micro-batches and leaves the division to models that mostly do not divide
-(https://github.com/huggingface/transformers/issues/37766). Here a dataloader item is a whole optimizer
-step; its loss is the sum over the step's rows divided by the step's count, however the step is cut, and however many
-processes divide it among them.
+The stock Trainer sums the means of micro-batches and leaves the division to models, most of which do not divide
+(https://github.com/huggingface/transformers/issues/37766). Here a dataloader item is a whole optimizer step; its loss
+is the sum over the step's rows divided by the step's item count, for any split into micro-batches and ranks.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ from llmkit.training.progress.callback import ProgressCallback
 from llmkit.training.progress.throughput import ThroughputMeter, Totals
 from llmkit.training.progress.trackers import TensorBoardFolderCallback
 
-SAMPLED_FEATURES = 64  # features on which shortcuts are tried
+SAMPLED_FEATURES = 64  # features on which the fast path is tested
 
 
 @contextmanager
 def disable_autocast(model: PreTrainedModel) -> Iterator[None]:
-    """The model without the autocast that Accelerate puts around its forward: scores are fp32 by default."""
+    """Remove Accelerate's autocast from the model's forward inside the block: scores are fp32 by default."""
     wrapped = model.__dict__.pop("forward", None)
     try:
         yield
@@ -50,17 +49,17 @@ def disable_autocast(model: PreTrainedModel) -> Iterator[None]:
             model.__dict__["forward"] = wrapped
 
 
-def build_log_fields(some: Totals, whole: Totals, padding: float) -> dict[str, float]:
-    """What a training event of log.jsonl and of every tracker says beside the loss."""
+def build_log_fields(window: Totals, run: Totals, padding: float) -> dict[str, float]:
+    """Return the fields of a training event, besides the loss, for log.jsonl and every tracker."""
     return {
-        "tokens_per_second": round(some.tokens_per_second, 1),
+        "tokens_per_second": round(window.tokens_per_second, 1),
         "padding": round(padding, 4),
-        "tokens_seen": whole.tokens,
+        "tokens_seen": run.tokens,
     }
 
 
 class StepTrainer(ResumableTrainer):
-    """Trains `task` on whole steps and judges with the task's own metrics."""
+    """Trains `task` on whole optimizer steps and evaluates with the task's own metrics."""
 
     def __init__(
         self,
@@ -90,44 +89,45 @@ class StepTrainer(ResumableTrainer):
             eval_dataset=list(validation),
             callbacks=list(callbacks),
         )
-        self.meter, self.stream = meter or ThroughputMeter(), stream  # with a stream `train` is a sample of it
+        self.meter, self.stream = meter or ThroughputMeter(), stream  # for a stream `train` is a sample of it
         self.task, self.tokenizer, self.references = task, tokenizer, references
         self.metrics, self.eval_precision, self.locate_row = metrics, eval_precision, locate_row
-        self.shared = strategy in strategies.SHARDED_STRATEGIES
+        self.sharded = strategy in strategies.SHARDED_STRATEGIES
         self.strategy, collate = strategy, task.collator(tokenizer)
         self.steps = StepSampler(len(train), args.per_device_train_batch_size, args.seed)
-        some = [
-            piece
+        sample = [
+            feature
             for i in range(min(SAMPLED_FEATURES, len(train)))
-            for piece in task.augment(train[i], (args.seed, 0, i))
+            for feature in task.augment(train[i], (args.seed, 0, i))
         ]
-        self.fast_path = build_fast_path(model, args, fast_path, some, collate, task.head().positions)
-        longest = int(pad_lengths([max_length, task.max_target_length]).sum())
+        self.fast_path = build_fast_path(model, args, fast_path, sample, collate, task.head().positions)
+        total_length = int(pad_lengths([max_length, task.max_target_length]).sum())
         self.step_collator = StepCollator(
-            task, collate, self.fast_path, args.seed, micro_batch_rows, longest, get_pass_overhead(model, args)
+            task, collate, self.fast_path, args.seed, micro_batch_rows, total_length, get_pass_overhead(model, args)
         )
 
     def train(self) -> Any:
-        """The Trainer's own training, with the shortcuts installed meanwhile."""
+        """Train as the Trainer does, with the fast path installed."""
         self.fast_path.install()
         self.meter.reset()
         if not distributed.is_main_process():
-            torch.manual_seed(self.args.seed + distributed.rank())  # dropout of its own; the weights are drawn already
+            # Each rank has its own dropout; the weights are initialized already.
+            torch.manual_seed(self.args.seed + distributed.rank())
         try:
             return super().train(resume_from_checkpoint=self.resume_path())
         finally:
             self.fast_path.remove()
-            # The autocast that Accelerate put around it goes, and the mark by which it would put none a second time.
+            # Remove Accelerate's autocast, and the flag that would keep it from being added in a second training.
             for name in ("forward", "_is_accelerate_prepared"):
                 self.model.__dict__.pop(name, None)
 
-    def _prepare_for_training(self, *args: Any, **words: Any) -> Any:
-        model, loader = super()._prepare_for_training(*args, **words)
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        model, loader = super()._prepare_for_training(*args, **kwargs)
         strategies.check_strategy_wrapper(model, self.strategy, distributed.world_size())
         return model, loader
 
     def get_total_train_batch_size(self, args: TrainingArguments) -> int:
-        return args.per_device_train_batch_size  # of a whole step: stock multiplies by the processes
+        return args.per_device_train_batch_size  # of a whole step: the stock Trainer multiplies by the world size
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         args, dataset = self.args, self.train_dataset
@@ -138,16 +138,16 @@ class StepTrainer(ResumableTrainer):
             if self.checkpoint_policy is not None:
                 self.stream_steps.skip(self.data_position.epoch, self.data_position.step)
             return build_stream_loader(self.stream_steps)
-        lasting = args.dataloader_persistent_workers and args.dataloader_num_workers > 0
+        persistent = args.dataloader_persistent_workers and args.dataloader_num_workers > 0
         return StepLoader(
             dataset,
             batch_sampler=EpochBatchSampler(self.steps),
             collate_fn=self.step_collator.collate_step,
             num_workers=args.dataloader_num_workers,
             pin_memory=args.device.type == "cuda",
-            persistent_workers=lasting,
-            # A loader draws a seed whenever it starts its processes: a run that goes on starts them once more.
-            generator=torch.Generator().manual_seed(args.seed) if lasting else None,
+            persistent_workers=persistent,
+            # A dataloader draws a seed when it starts its workers, which a resumed run does once more.
+            generator=torch.Generator().manual_seed(args.seed) if persistent else None,
             prefetch_factor=args.dataloader_prefetch_factor,
             worker_init_fn=ignore_signals_in_worker,
         )
@@ -157,95 +157,96 @@ class StepTrainer(ResumableTrainer):
             self.stream_steps.set_epoch(epoch)
 
     def load_features(self, rows: Sequence[int], epoch: int = 0) -> list[IndexedFeature]:
-        """The features of these numbers as a loader gives them."""
+        """Return the features with these indices as the dataloader yields them."""
         return [self.train_dataset[epoch, row] for row in rows]
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:  # noqa: ARG002
-        """Forward and backward over one step. Returns its loss, sum / count over all processes, detached."""
+        """Run forward and backward over one step. Returns its loss, sum / item count over all ranks, detached."""
         model.train()
         self.current_step = inputs
-        count, tokens, through = distributed.all_sum([inputs["count"], inputs["tokens"], inputs["padded"]])
+        count, tokens, sent = distributed.all_sum([inputs["count"], inputs["tokens"], inputs["padded"]])
         passes = self.list_passes(inputs)
         total = torch.zeros((), device=self.args.device)
         for number, (batch, weight) in enumerate(passes, start=1):
             try:
                 with self.sync_on_last(model, last=number == len(passes)):
                     total += self.backward(model, self._prepare_inputs(batch), count, weight)
-            except (RuntimeError, MemoryError) as fault:
-                if not is_out_of_memory(fault):
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
                     raise
                 shape = " x ".join(map(str, batch["input_ids"].shape))
                 raise OutOfMemoryError(
                     f"step {self.state.global_step + 1}: a batch of {shape} tokens does not fit into memory",
                     "lower train.per_device_train_batch_size or model.max_length",
-                ) from fault
+                ) from error
         if distributed.world_size() > 1:
-            whole, stop = distributed.all_sum([float(total), float(self.is_stop_requested())])
-            total, self.stopping = total.new_tensor(whole), stop > 0
+            summed, stop = distributed.all_sum([float(total), float(self.is_stop_requested())])
+            total, self.stop_agreed = total.new_tensor(summed), stop > 0
         if not torch.isfinite(total):
             self.raise_non_finite("loss", float(total))
-        self.meter.record_step(len(inputs["rows"]), int(tokens), int(through), float(total))
+        self.meter.record_step(len(inputs["rows"]), int(tokens), int(sent), float(total))
         return total
 
     def list_passes(self, inputs: dict[str, Any]) -> list[tuple[dict[str, torch.Tensor], float]]:
-        """The micro-batches of this process, each with its weight. Where weights lie in shares, every process goes as
-        often through the model: one with fewer batches repeats its first, for nothing."""
-        found = list(zip(inputs["batches"], inputs["weights"], strict=True))
-        if self.shared:
-            found += [(inputs["batches"][0], 0.0)] * (int(distributed.all_max(len(found))) - len(found))
-        return found
+        """Return this rank's micro-batches with their loss weights. With sharded weights all ranks must run the same
+        number of forward passes: ranks with fewer micro-batches repeat their first one with weight 0."""
+        passes = list(zip(inputs["batches"], inputs["weights"], strict=True))
+        if self.sharded:
+            passes += [(inputs["batches"][0], 0.0)] * (int(distributed.all_max(len(passes))) - len(passes))
+        return passes
 
     @contextmanager
     def sync_on_last(self, model: Any, last: bool) -> Iterator[None]:
-        """A pass whose gradient stays with this process, until the `last` one: then those of the step are averaged."""
+        """Average the gradients over the ranks only in the `last` pass of a step; before that they stay local."""
         if distributed.world_size() == 1:
             yield
             return
-        self.accelerator.gradient_state._set_sync_gradients(last)  # what DeepSpeed goes by
+        self.accelerator.gradient_state._set_sync_gradients(last)  # DeepSpeed reads this flag
         with distributed.report_lost_rank(), nullcontext() if last else self.accelerator.no_sync(model):
             yield
 
     def backward(self, model: Any, batch: dict[str, torch.Tensor], count: float, weight: float = 1.0) -> torch.Tensor:
-        """Add the gradient of one micro-batch; returns its share of the step's loss."""
+        """Add the gradient of one micro-batch and return its contribution to the step's loss."""
         with self.compute_loss_context_manager():
             loss = self.compute_loss(model, batch) * weight / count
-        # Gradients are averaged over the processes, and the step's is their sum.
+        # DDP averages gradients over the ranks, and the step's gradient is their sum.
         self.accelerator.backward(loss * distributed.world_size())
         return loss.detach()
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> Any:
-        """The task's summed loss."""
-        # The task's loss is given the padded batch, whatever the model reads of it.
+        """Return the task's summed loss."""
+        # The task's loss gets the padded batch even if the model reads an unpadded one.
         outputs = model(**self.fast_path.transform_batch(inputs, self.task.inputs(self.model, inputs)))
         loss = self.task.loss(outputs, inputs)
         return (loss, outputs) if return_outputs else loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        # Under fp16 the loss scaler meets infinite gradients by design and skips the step.
+        # Under fp16 infinite gradients are expected: the loss scaler skips the step.
         if not self.args.fp16 and not torch.isfinite(torch.as_tensor(norm)):
             self.raise_non_finite("gradient norm", float(norm))
         return norm
 
     def raise_non_finite(self, what: str, value: float) -> None:
-        """Raise InternalError before the weights change."""
+        """Raise InternalError for a loss or gradient norm that is not finite, before the weights change."""
         rows = self.current_step["rows"]
-        some = ", ".join(self.locate_row(row) for row in sorted(rows)[:5]) + (", ..." if len(rows) > 5 else "")
+        names = ", ".join(self.locate_row(row) for row in sorted(rows)[:5]) + (", ..." if len(rows) > 5 else "")
         raise InternalError(
             f"step {self.state.global_step + 1}: the {what} is {value} (learning rate {self._get_learning_rate():.3g}, "
-            f"rows {some})",
+            f"rows {names})",
             "lower train.learning_rate, or train in fp32 with train.precision=fp32",
         )
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log `logs`, in training with what the meter counted; a value that is no finite number is left out."""
+        """Log the values, in training with the throughput; values that are not finite are left out."""
         if "loss" in logs:
             logs = logs | build_log_fields(
                 self.meter.recent_totals(), self.meter.run_totals(), self.meter.pop_padding()
             )
         elif "train_runtime" in logs:
-            whole = build_log_fields(self.meter.run_totals(), self.meter.run_totals(), self.meter.run_totals().padding)
-            logs = self.with_resumed_time(logs) | {f"train_{name}": value for name, value in whole.items()}
+            totals = self.meter.run_totals()
+            fields = build_log_fields(totals, totals, totals.padding)
+            logs = self.with_resumed_time(logs) | {f"train_{name}": value for name, value in fields.items()}
             logs.pop("total_flos", None)  # not counted
         super().log({name: value for name, value in logs.items() if math.isfinite(value)}, start_time)
 
@@ -253,17 +254,17 @@ class StepTrainer(ResumableTrainer):
         return 0  # the stock estimate reads one flat batch
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Score the validation rows with the task's own metrics: `eval_NAME` for each."""
-        showing = console.show_progress("validation", len(self.references))
-        with self.meter.pause(), showing as bar, self.fast_path.disable(), disable_autocast(self.model):
+        """Score the validation rows with the task's own metrics, as `eval_NAME` for each."""
+        progress = console.show_progress("validation", len(self.references))
+        with self.meter.pause(), progress as advance_bar, self.fast_path.disable(), disable_autocast(self.model):
 
             def advance(rows: int) -> None:
-                bar(rows)
+                advance_bar(rows)
                 self.raise_if_stop_requested()
 
-            # Weights held in bf16 are scored as `llmkit eval` scores them: widened to fp32.
+            # bf16 weights are scored as by `llmkit eval`: converted to fp32.
             model = self.model if self.model.dtype == torch.float32 else copy.deepcopy(self.model).float()
-            raw = predict_batches(
+            uncalibrated = predict_batches(
                 self.task,
                 model,
                 self.tokenizer,
@@ -271,14 +272,14 @@ class StepTrainer(ResumableTrainer):
                 self.args.eval_batch_size,
                 self.eval_precision,
                 advance,
-                distributed=not self.shared,
+                distributed=not self.sharded,
             )
-            answers = self.task.calibrate(self.references, raw)
-            scores = score_predictions(self.task, self.metrics, self.references, answers, intervals=False)
+            predictions = self.task.calibrate(self.references, uncalibrated)
+            scores = score_predictions(self.task, self.metrics, self.references, predictions, intervals=False)
         values = {f"eval_{name}": score.value for name, score in scores.items()}
         self.log(dict(values))
         first = find_score(scores, self.metrics[0]).value
-        # Nothing is better than NaN, and NaN better than nothing.
+        # NaN counts as the worst value: any score is better, and a NaN in the first evaluation is still stored.
         worst = -math.inf if self.args.greater_is_better else math.inf
         values[f"eval_{self.metrics[0]}"] = worst if math.isnan(first) else first
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, values)
@@ -286,13 +287,13 @@ class StepTrainer(ResumableTrainer):
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         better: bool = super()._determine_best_metric(metrics, trial)
-        # Stock Trainer forgets a best step that falls between two saves.
+        # The stock Trainer loses a best step that falls between two saves.
         if better and self.args.save_strategy != "no":
             self.control.should_save = True
         return better
 
     def close_callbacks(self) -> None:
-        """Take the progress bar away and close what trackers of ours hold, however training ended."""
+        """Close the progress bar and llmkit's tracker files, however training ended."""
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, (ProgressCallback, TensorBoardFolderCallback)):
                 callback.close()

@@ -53,7 +53,11 @@ def test_a_column_has_two_flags() -> None:
     [
         ([], 64, "Missing argument 'CORPUS...'"),
         (["in.txt"], 64, "Missing option '--output-dir' / '-o'"),
-        (["in.txt", "-o", "out", "--skip", "htm"], 64, "--skip htm: not a step that can be switched; did you mean 'html'?"),
+        (
+            ["in.txt", "-o", "out", "--skip", "htm"],
+            64,
+            "--skip htm: not a step that can be switched; did you mean 'html'?",
+        ),
         (["in.txt", "-o", "out", "--document", "page"], 64, "--document page: unknown; known: line, block, file"),
         (["none.txt", "-o", "out"], 66, "none.txt: no such file; did you mean 'in.txt'?"),
         (

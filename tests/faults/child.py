@@ -1,5 +1,4 @@
-"""A command in a process of its own, forked from one that has imported everything, has worked on nothing and has no
-thread; and the events in it at which a fault can be put."""
+"""Runs a command in a child forked from a single-threaded process, and hooks its events to inject faults."""
 
 from __future__ import annotations
 
@@ -26,20 +25,20 @@ from llmkit.training import save
 from llmkit.training.setup import features
 from llmkit.training.trainer import StepTrainer
 
-FORKABLE = {"jemalloc_bg_thd"}  # pyarrow's allocator takes its locks before a fork and starts the thread again after it
-TIMEOUT_SECONDS = 300  # seconds: a child that takes more hangs
+FORKABLE = {"jemalloc_bg_thd"}  # pyarrow's allocator takes its locks before a fork and restarts its thread after it
+TIMEOUT_SECONDS = 300  # a child that takes longer hangs
 STAGES: dict[str, tuple[Any, str]] = {
-    "tokenizing": (features, "encode"),
+    "tokenizing": (features, "encode_splits"),
     "training": (StepTrainer, "training_step"),
-    "evaluating": (StepTrainer, "leave_evaluation"),  # as each batch is scored
-    "proving": (save, "save_and_prove"),
-    "judging": (runs, "judge_and_write"),
+    "evaluating": (StepTrainer, "raise_if_stop_requested"),  # as each batch is scored
+    "verifying": (save, "save_and_verify"),
+    "scoring": (runs, "score_and_write"),
 }
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something that a run does, the n-th of all: a call of STAGES, or a change on the disk (saving, else writing)."""
+    """The n-th event of a run: a call of STAGES, or a change on the disk (stage "saving" or "writing")."""
 
     number: int
     stage: str
@@ -51,7 +50,7 @@ EventHook = Callable[[Event, Path], None]
 
 @dataclass(frozen=True)
 class ChildResult:
-    """How a child ended: its exit code (negative: the signal), what stderr said, and the CPU seconds it had."""
+    """Result of a child: its exit code (negative: the signal), stderr, and CPU seconds."""
 
     code: int
     stderr: str
@@ -59,22 +58,22 @@ class ChildResult:
 
 
 def run(
-    words: list[str], folder: Path, err: Path, strike: EventHook | None = None, kill_at: float | None = None
+    args: list[str], folder: Path, err: Path, hook: EventHook | None = None, kill_at: float | None = None
 ) -> ChildResult:
-    """`llmkit WORDS` in `folder`. `strike` is called at each event; at `kill_at` CPU seconds comes SIGKILL."""
+    """Run `llmkit ARGS` in `folder`. `hook` is called at each event; after `kill_at` CPU seconds it gets SIGKILL."""
 
     def command() -> int:
-        if strike is not None:
-            hook_events(strike)
-        return cli.run_command_line(words)
+        if hook is not None:
+            hook_events(hook)
+        return cli.run_command_line(args)
 
     return wait_for_child(fork_child(command, folder, err), err, kill_at)
 
 
-def fork_child(work: Callable[[], int], folder: Path, err: Path) -> int:
-    """The number of a child that does this work in `folder`, and ends with what it returns."""
+def fork_child(function: Callable[[], int], folder: Path, err: Path) -> int:
+    """Fork a child that runs `function` in `folder` and exits with its result; return the process id."""
     threads = [(one / "comm").read_text().strip() for one in Path("/proc/self/task").iterdir()]
-    assert not {*threads[1:]} - FORKABLE, f"a process with threads cannot be forked soundly: {threads}"
+    assert not {*threads[1:]} - FORKABLE, f"a process with threads cannot be forked safely: {threads}"
     child = os.fork()
     if child:
         return child
@@ -86,7 +85,7 @@ def fork_child(work: Callable[[], int], folder: Path, err: Path) -> int:
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        code = work()
+        code = function()
     except BaseException:
         traceback.print_exc()
     finally:
@@ -94,80 +93,77 @@ def fork_child(work: Callable[[], int], folder: Path, err: Path) -> int:
 
 
 def wait_for_child(child: int, err: Path, kill_at: float | None = None) -> ChildResult:
-    """Wait for a child, and kill it when its time has come. Its CPU time is what counts: other work on the machine
-    does not move the moment."""
-    clock, end = (
-        (~child << 3) | 2,
-        time.monotonic() + TIMEOUT_SECONDS,
-    )  # CPUCLOCK_SCHED of the process, as in clock_getres(2)
+    """Wait for a child, and kill it after `kill_at` seconds of its CPU time, which does not depend on other load."""
+    clock = (~child << 3) | 2  # CPUCLOCK_SCHED of the process, see clock_getres(2)
+    end = time.monotonic() + TIMEOUT_SECONDS
     while True:
-        found, status, used = os.wait4(child, os.WNOHANG)
-        if found:
-            said = err.read_text("utf-8", "replace")
-            return ChildResult(os.waitstatus_to_exitcode(status), said, used.ru_utime + used.ru_stime)
-        late = kill_at is not None and time.clock_gettime(clock) >= kill_at
-        if late or time.monotonic() > end:
+        pid, status, usage = os.wait4(child, os.WNOHANG)
+        if pid:
+            stderr = err.read_text("utf-8", "replace")
+            return ChildResult(os.waitstatus_to_exitcode(status), stderr, usage.ru_utime + usage.ru_stime)
+        is_due = kill_at is not None and time.clock_gettime(clock) >= kill_at
+        if is_due or time.monotonic() > end:
             os.kill(child, signal.SIGKILL)
         time.sleep(0.002 if kill_at is not None else 0.01)
 
 
-def hook_events(strike: EventHook) -> None:
-    """Call `strike` at each event of the run in this process."""
+def hook_events(hook: EventHook) -> None:
+    """Call `hook` at each event of the run in this process."""
     numbers = count(1)
 
-    def happened(stage: str, what: str, path: Path) -> None:
-        strike(Event(next(numbers), stage, what), path)
+    def call_hook(stage: str, what: str, path: Path) -> None:
+        hook(Event(next(numbers), stage, what), path)
 
-    def telling(function: Callable[..., Any], stage: str) -> Callable[..., Any]:
-        def told(*args: Any, **words: Any) -> Any:
-            happened(stage, "", Path())
-            return function(*args, **words)
+    def wrap_with_hook(wrapped: Callable[..., Any], stage: str) -> Callable[..., Any]:
+        def hooked(*args: Any, **kwargs: Any) -> Any:
+            call_hook(stage, "", Path())
+            return wrapped(*args, **kwargs)
 
-        return told
+        return hooked
 
-    def before(what: str, path: Path) -> None:
-        happened("saving" if "checkpoints" in path.parts else "writing", f"{what} {path.name}", path)
+    def before_disk_change(what: str, path: Path) -> None:
+        call_hook("saving" if "checkpoints" in path.parts else "writing", f"{what} {path.name}", path)
 
     for stage, (owner, name) in STAGES.items():
-        setattr(owner, name, telling(getattr(owner, name), stage))
-    durable.before_disk_change = before
+        setattr(owner, name, wrap_with_hook(getattr(owner, name), stage))
+    durable.before_disk_change = before_disk_change
 
 
-def record_run(words: list[str], folder: Path, err: Path) -> tuple[ChildResult, list[Event]]:
-    """A run that nothing happens to, and its events. What it has imported is imported here, for the next."""
-    seen: list[Event] = []
+def record_run(args: list[str], folder: Path, err: Path) -> tuple[ChildResult, list[Event]]:
+    """Make a run without faults and return its events; its imports are loaded here too, for the next children."""
+    events: list[Event] = []
 
     def command() -> int:
-        hook_events(lambda event, _: seen.append(event))
-        code = cli.run_command_line(words)
-        record = {"events": [[one.number, one.stage, one.what] for one in seen], "modules": list(sys.modules)}
+        hook_events(lambda event, _: events.append(event))
+        code = cli.run_command_line(args)
+        record = {"events": [[one.number, one.stage, one.what] for one in events], "modules": list(sys.modules)}
         Path("record.json").write_text(json.dumps(record), encoding="utf-8")
         return code
 
-    done = wait_for_child(fork_child(command, folder, err), err)
-    if done.code:
-        raise SystemExit(f"the unbroken run `llmkit {' '.join(words)}` ended with {done.code}:\n{done.stderr}")
+    result = wait_for_child(fork_child(command, folder, err), err)
+    if result.code:
+        raise SystemExit(f"the reference run `llmkit {' '.join(args)}` ended with {result.code}:\n{result.stderr}")
     record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
     preload(record["modules"])
-    return done, [Event(*one) for one in record["events"]]
+    return result, [Event(*one) for one in record["events"]]
 
 
 def preload(modules: list[str]) -> None:
-    """Import them all, and let collections pass over them: a child then shares their memory."""
+    """Import all modules and exclude them from garbage collection, so that children share their memory."""
     for name in modules:
-        with suppress(Exception):  # some exist only while the program runs
+        with suppress(Exception):  # some modules exist only while the program runs
             importlib.import_module(name)
     gc.collect()
     gc.freeze()
 
 
-def run_in_child(work: Callable[[], object], folder: Path) -> None:
-    """Let a child write files into `folder`: to write a tokenizer would start its threads here."""
+def run_in_child(function: Callable[[], object], folder: Path) -> None:
+    """Let a child write files into `folder`: writing a tokenizer here would start its threads."""
     err = folder / "err"
-    done = wait_for_child(fork_child(partial(return_zero, work), folder, err), err)
-    assert done.code == 0, done.stderr
+    result = wait_for_child(fork_child(partial(return_zero, function), folder, err), err)
+    assert result.code == 0, result.stderr
 
 
-def return_zero(work: Callable[[], object]) -> int:
-    work()
+def return_zero(function: Callable[[], object]) -> int:
+    function()
     return 0

@@ -88,7 +88,7 @@ def test_any_micro_batch_size_gives_the_same_step(kind: str, tmp_path: Path) -> 
     for name, sizes in MICRO_BATCHES.items():
         trainer = make_trainer(kind, tmp_path / name, *sizes, rows)
         assert trainer.fast_path.describe() == (
-            "shortcuts: none (a network without attention has no use for them); batches are padded"
+            "fast path: off (a network without attention does not need it); batches are padded"
         )
         trainer.train()
         torch.testing.assert_close(flatten_weights(trainer.model), flatten_weights(plain.model), rtol=0, atol=1e-6)

@@ -1,4 +1,4 @@
-"""Changes of the model's own config: honoured, refused, or said, before anything is written."""
+"""Tests overrides of the model's config: applied, rejected or printed before anything is written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from llmkit import cli
 from llmkit.testing import make_reviews, make_tiny_model, write_jsonl
 
-WORDS = [
+COMMAND = [
     "finetune-classify",
     "--train",
     "r.jsonl",
@@ -29,30 +29,32 @@ def data() -> None:
 @pytest.mark.parametrize(
     "key", ["num_labels=3", "problem_type=regression", "id2label={0: a}", "return_dict=false", "dtype=bfloat16"]
 )
-def test_what_the_task_decides_is_refused(tiny: str, key: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run_command_line([*WORDS, "--model", tiny, f"model.config.{key}"]) == 78
+def test_config_keys_set_by_the_task_are_rejected(tiny: str, key: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run_command_line([*COMMAND, "--model", tiny, f"model.config.{key}"]) == 78
     assert f"error: model.config.{key.partition('=')[0]}: " in capsys.readouterr().err
     assert not Path("run").exists()
 
 
 @pytest.mark.parametrize("key", ["vocab_size=10", "max_position_embeddings=8", "hidden_size=16"])
-def test_what_breaks_the_weights_shapes_is_refused(tiny: str, key: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run_command_line([*WORDS, "--model", tiny, f"model.config.{key}"]) in (65, 78)
+def test_config_keys_that_change_weight_shapes_are_rejected(
+    tiny: str, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run_command_line([*COMMAND, "--model", tiny, f"model.config.{key}"]) in (65, 78)
     assert "internal error in llmkit" not in capsys.readouterr().err
     assert not Path("run").exists()
 
 
-def test_layers_that_are_left_out_are_said(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run_command_line([*WORDS, "--model", tiny, "model.config.num_hidden_layers=1"]) == 0
-    assert "; left out of the files: " in capsys.readouterr().err
+def test_dropped_layers_are_printed(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run_command_line([*COMMAND, "--model", tiny, "model.config.num_hidden_layers=1"]) == 0
+    assert "; dropped from the files: " in capsys.readouterr().err
 
 
-def test_labels_of_another_name_get_a_fresh_head(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_label_names_get_a_new_head(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_jsonl("r.jsonl", make_reviews(30, labels=("zneg", "apos")))
-    assert cli.run_command_line([*WORDS, "--model", str(finished)]) == 0
-    assert "; fresh: classifier\n" in capsys.readouterr().err
+    assert cli.run_command_line([*COMMAND, "--model", str(finished)]) == 0
+    assert "; newly initialized: classifier\n" in capsys.readouterr().err
 
 
-def test_a_model_family_that_needs_a_pad_token_in_its_config_gets_it(tiny: str) -> None:
+def test_pad_token_is_set_in_config_if_needed(tiny: str) -> None:
     folder = make_tiny_model("electra", "electra")
-    assert cli.run_command_line([*WORDS, "--model", folder]) == 0
+    assert cli.run_command_line([*COMMAND, "--model", folder]) == 0

@@ -1,4 +1,4 @@
-"""Masked-language modelling through the real trainer: one gradient however a step is cut, one mask whoever draws it."""
+"""Tests masked language modeling in the real trainer: same gradient for any split of a step, same masks in any worker."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from llmkit.training.trainer import StepTrainer
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 RATE = 0.5
 LENGTH = 48
-CUTS = [(8, 1), (4, 2), (2, 4)]
+SPLITS = [(8, 1), (4, 2), (2, 4)]
 FIXED = ["eval_strategy=no", "save_strategy=no", "optim=sgd", f"learning_rate={RATE}", "lr_scheduler_type=constant",
          "warmup_steps=0", "weight_decay=0", "max_grad_norm=0"]  # fmt: skip
 
@@ -35,10 +35,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return make_tiny_model(folder, auto_class="AutoModelForMaskedLM", texts=make_sentences(), **NO_DROPOUT)
 
 
-def trainer_of(
-    model: str, folder: Path, *keys: str, texts: int = 40, rows: str = "blocks", shortcuts: str = "auto"
+def build_mlm_trainer(
+    model: str, folder: Path, *keys: str, texts: int = 40, rows: str = "blocks", fast_path: str = "auto"
 ) -> Any:
-    """The real trainer on made-up sentences, not started."""
+    """Build the real trainer on generated sentences."""
     recipe = load_recipe(None, ["train.num_train_epochs=1", *(f"train.{key}" for key in [*FIXED, *keys])], task="mlm")
     train = build_rows({"text": make_sentences(texts)}, "c.txt", range(1, texts + 1)).with_column_mapping(
         {"text": "text"}
@@ -57,133 +57,141 @@ def trainer_of(
         metrics=["loss"],
         micro_batch_rows=get_micro_batch_rows(recipe.train),
         max_length=LENGTH,
-        fast_path=shortcuts,
+        fast_path=fast_path,
     )
 
 
-def flat(model: Any) -> torch.Tensor:
+def flatten_weights(model: Any) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in model.parameters()])
 
 
-def trained(*args: Any, **words: Any) -> torch.Tensor:
-    """The weights after an epoch."""
-    trainer = trainer_of(*args, **words)
+def train_weights(*args: Any, **options: Any) -> torch.Tensor:
+    """Return the weights after an epoch."""
+    trainer = build_mlm_trainer(*args, **options)
     trainer.train()
-    return flat(trainer.model)
+    return flatten_weights(trainer.model)
 
 
-def plain(model: str, trainer: Any) -> torch.Tensor:
-    """The weights after one step of plain autograd on the masks that the trainer draws: the mean over all of them."""
-    fresh = AutoModelForMaskedLM.from_pretrained(model).train()
-    drawn = [
-        one for i, block in enumerate(trainer.train_dataset.features) for one in trainer.task.drawn(block, (42, 0, i))
+def autograd_weights(model: str, trainer: Any) -> torch.Tensor:
+    """Return the weights after one step of plain autograd on the trainer's masks, by the mean over all of them."""
+    reference = AutoModelForMaskedLM.from_pretrained(model).train()
+    augmented = [
+        value
+        for i, block in enumerate(trainer.train_dataset.features)
+        for value in trainer.task.augment(block, (42, 0, i))
     ]
     total, count = torch.zeros(()), 0
-    for piece in drawn:  # one document a row: none sees another, none is padded
-        labels = torch.as_tensor(np.asarray(piece["labels"]))
-        logits = fresh(torch.as_tensor(np.asarray(piece["input_ids"]))[None]).logits[0]
+    for document in augmented:  # one document per row: no attention between documents, no padding
+        labels = torch.as_tensor(np.asarray(document["labels"]))
+        logits = reference(torch.as_tensor(np.asarray(document["input_ids"]))[None]).logits[0]
         total = total + cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="sum")
         count += int((labels != IGNORE_INDEX).sum())
     (total / count).backward()
     with torch.no_grad():
-        for weight in fresh.parameters():
+        for weight in reference.parameters():
             if weight.grad is not None:
                 weight -= RATE * weight.grad
-    return flat(fresh)
+    return flatten_weights(reference)
 
 
 @pytest.mark.parametrize("rows", ["blocks", "documents"])
-@pytest.mark.parametrize("shortcuts", ["auto", "off"])
-def test_a_step_is_the_plain_gradient_however_it_is_cut(model: str, tmp_path: Path, rows: str, shortcuts: str) -> None:
-    """Packed, padded or alone, in 8x1, 4x2 or 2x4: the same update."""
+@pytest.mark.parametrize("fast_path", ["auto", "off"])
+def test_step_gradient_equals_plain_autograd_for_any_split(
+    model: str, tmp_path: Path, rows: str, fast_path: str
+) -> None:
+    """Unpadded, padded or alone, in 8x1, 4x2 or 2x4: the same update."""
     texts = 7 if rows == "documents" else 12
-    found = []
-    for batch, accumulation in CUTS:
+    results = []
+    for batch, accumulation in SPLITS:
         keys = [f"per_device_train_batch_size={batch}", f"gradient_accumulation_steps={accumulation}"]
-        trainer = trainer_of(model, tmp_path / f"{batch}", *keys, texts=texts, rows=rows, shortcuts=shortcuts)
+        trainer = build_mlm_trainer(model, tmp_path / f"{batch}", *keys, texts=texts, rows=rows, fast_path=fast_path)
         assert 1 < len(trainer.train_dataset) <= 8  # one step
-        assert (trainer.shortcuts.packing is None) == (shortcuts == "off")
-        expected = plain(model, trainer)
+        assert (trainer.fast_path.padding_free is None) == (fast_path == "off")
+        expected = autograd_weights(model, trainer)
         trainer.train()
         assert trainer.state.global_step == 1
-        found.append(flat(trainer.model))
-    before = flat(AutoModelForMaskedLM.from_pretrained(model))
+        results.append(flatten_weights(trainer.model))
+    before = flatten_weights(AutoModelForMaskedLM.from_pretrained(model))
     assert float((expected - before).abs().max()) > 1e-3
-    for one in found:
-        torch.testing.assert_close(one, expected, rtol=0, atol=1e-6)
+    for value in results:
+        torch.testing.assert_close(value, expected, rtol=0, atol=1e-6)
 
 
-def test_documents_in_a_block_do_not_see_each_other(model: str, tmp_path: Path) -> None:
-    """With the same tokens hidden the update is that of the documents by themselves."""
+def test_documents_in_a_block_do_not_attend_to_each_other(model: str, tmp_path: Path) -> None:
+    """With the same masked tokens the update equals that of separate documents."""
     updates = []
     for rows in ("blocks", "documents"):
-        trainer = trainer_of(model, tmp_path / rows, "per_device_train_batch_size=64", texts=12, rows=rows)
-        trainer.task.drawn = lambda feature, key: every_second(feature)
+        trainer = build_mlm_trainer(model, tmp_path / rows, "per_device_train_batch_size=64", texts=12, rows=rows)
+        trainer.task.augment = lambda feature, key: mask_every_second(feature)
         trainer.train()
-        updates.append(flat(trainer.model))
+        updates.append(flatten_weights(trainer.model))
     torch.testing.assert_close(updates[0], updates[1], rtol=0, atol=1e-6)
 
 
-def every_second(block: Any) -> list[dict[str, Any]]:
-    """The documents of a block with every second token hidden, whatever the key."""
+def mask_every_second(block: Any) -> list[dict[str, Any]]:
+    """Return the documents of a block with every second token masked."""
     pieces = np.split(block["input_ids"], np.cumsum(block["sizes"])[:-1])
-    found = []
+    documents = []
     for ids in pieces:
-        asked = np.arange(len(ids)) % 2 == 1
-        asked[-1] = False
-        found.append({"input_ids": np.where(asked, 4, ids), "labels": np.where(asked, ids, IGNORE_INDEX)})
-    return found
+        masked = np.arange(len(ids)) % 2 == 1
+        masked[-1] = False
+        documents.append({"input_ids": np.where(masked, 4, ids), "labels": np.where(masked, ids, IGNORE_INDEX)})
+    return documents
 
 
 @pytest.mark.parametrize("more", [[], ["hf.dataloader_persistent_workers=true"]])
-def test_workers_never_change_the_masks(model: str, tmp_path: Path, more: list[str]) -> None:
+def test_workers_do_not_change_the_masks(model: str, tmp_path: Path, more: list[str]) -> None:
     keys = ["per_device_train_batch_size=2", "num_train_epochs=3"]
-    alone = trained(model, tmp_path / "alone", *keys)
-    assert torch.equal(trained(model, tmp_path / "two", *keys, "dataloader_num_workers=2", *more), alone)
+    alone = train_weights(model, tmp_path / "alone", *keys)
+    assert torch.equal(train_weights(model, tmp_path / "two", *keys, "dataloader_num_workers=2", *more), alone)
 
 
-def labels_of(trainer: Any, items: list[Any]) -> list[list[int]]:
-    """The labelled tokens of the step that the loader makes of these items, document by document, in any order."""
+def collect_labels(trainer: Any, items: list[Any]) -> list[list[int]]:
+    """Return the labeled tokens of the step that the dataloader collates from these items, per document, sorted."""
     return sorted(
-        row[row != IGNORE_INDEX].tolist() for batch in trainer.cutter.cut(items)["batches"] for row in batch["labels"]
+        row[row != IGNORE_INDEX].tolist()
+        for batch in trainer.step_collator.collate_step(items)["batches"]
+        for row in batch["labels"]
     )
 
 
-def test_masks_of_an_epoch_do_not_depend_on_the_order_or_the_company(model: str, tmp_path: Path) -> None:
-    trainer = trainer_of(model, tmp_path, "per_device_train_batch_size=4")
+def test_masks_do_not_depend_on_row_order_or_batch(model: str, tmp_path: Path) -> None:
+    trainer = build_mlm_trainer(model, tmp_path, "per_device_train_batch_size=4")
     rows = list(range(len(trainer.train_dataset)))
-    together = labels_of(trainer, trainer.items(rows, 1))
-    assert labels_of(trainer, trainer.items(rows[::-1], 1)) == together
-    alone = [one for row in rows for one in labels_of(trainer, trainer.items([row], 1))]
+    together = collect_labels(trainer, trainer.load_features(rows, 1))
+    assert collect_labels(trainer, trainer.load_features(rows[::-1], 1)) == together
+    alone = [value for row in rows for value in collect_labels(trainer, trainer.load_features([row], 1))]
     assert sorted(alone) == together
 
 
-def test_another_epoch_and_another_seed_draw_other_masks(model: str, tmp_path: Path) -> None:
-    trainer = trainer_of(model, tmp_path / "a", "per_device_train_batch_size=4")
-    other = trainer_of(model, tmp_path / "b", "per_device_train_batch_size=4", "seed=7")
+def test_other_epoch_or_seed_gives_other_masks(model: str, tmp_path: Path) -> None:
+    trainer = build_mlm_trainer(model, tmp_path / "a", "per_device_train_batch_size=4")
+    other = build_mlm_trainer(model, tmp_path / "b", "per_device_train_batch_size=4", "seed=7")
     rows = list(range(len(trainer.train_dataset)))
-    drawn = [labels_of(trainer, trainer.items(rows, epoch)) for epoch in (0, 1, 2)]
-    drawn.append(labels_of(other, other.items(rows, 0)))
-    assert all(one != two for i, one in enumerate(drawn) for two in drawn[:i])
+    label_sets = [collect_labels(trainer, trainer.load_features(rows, epoch)) for epoch in (0, 1, 2)]
+    label_sets.append(collect_labels(other, other.load_features(rows, 0)))
+    assert all(one != two for i, one in enumerate(label_sets) for two in label_sets[:i])
 
 
-def test_the_loader_asks_for_each_epoch_in_turn(model: str, tmp_path: Path) -> None:
-    trainer = trainer_of(model, tmp_path, "per_device_train_batch_size=4")
+def test_dataloader_uses_each_epoch_in_turn(model: str, tmp_path: Path) -> None:
+    trainer = build_mlm_trainer(model, tmp_path, "per_device_train_batch_size=4")
     rows = list(range(len(trainer.train_dataset)))
     loader = trainer.get_train_dataloader()
     for epoch in (0, 1):
         loader.set_epoch(epoch)
-        seen = sorted(
+        labels = sorted(
             row[row != IGNORE_INDEX].tolist() for step in loader for b in step["batches"] for row in b["labels"]
         )
-        assert seen == labels_of(trainer, trainer.items(rows, epoch))
+        assert labels == collect_labels(trainer, trainer.load_features(rows, epoch))
 
 
-def test_a_step_divides_by_the_tokens_that_are_hidden_in_it(model: str, tmp_path: Path) -> None:
-    trainer = trainer_of(model, tmp_path, "per_device_train_batch_size=4")
-    step = trainer.cutter.cut(trainer.items([0, 1, 2]))
+def test_step_loss_is_divided_by_its_masked_tokens(model: str, tmp_path: Path) -> None:
+    trainer = build_mlm_trainer(model, tmp_path, "per_device_train_batch_size=4")
+    step = trainer.step_collator.collate_step(trainer.load_features([0, 1, 2]))
     assert step["count"] == sum(int((batch["labels"] != IGNORE_INDEX).sum()) for batch in step["batches"])
     tokenizer = AutoTokenizer.from_pretrained(model)
     special = {tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id}
-    hidden = [one for batch in step["batches"] for one in batch["labels"][batch["labels"] != IGNORE_INDEX].tolist()]
-    assert not special & set(hidden)
+    labeled = [
+        value for batch in step["batches"] for value in batch["labels"][batch["labels"] != IGNORE_INDEX].tolist()
+    ]
+    assert not special & set(labeled)

@@ -1,4 +1,4 @@
-"""A whole run in this process: what it leaves behind, what it refuses, and that what is saved is what was measured."""
+"""Tests a full run in this process: its files, its errors, and that the saved model is the scored one."""
 
 from __future__ import annotations
 
@@ -31,29 +31,29 @@ def train(model: str, data: str, *more: str, out: str = "run") -> Any:
     return llmkit.train(None, *FAST, *more, task="classify", model=model, train=data, output_dir=out)
 
 
-def lines(path: Path) -> list[dict[str, Any]]:
+def read_events(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_the_run_folder_holds_what_the_design_names_and_no_pickle(finished: Path) -> None:
+def test_run_folder_contains_the_documented_files_and_no_pickle(finished: Path) -> None:
     names = {path.name for path in finished.iterdir()}
     assert names == {"recipe.yaml", "run.json", "model", "metrics.json", "predictions.jsonl", "log.jsonl"}
     assert {path.name for path in (finished / "model").iterdir()} == {
         "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
-    about = json.loads((finished / "run.json").read_text(encoding="utf-8"))
-    assert about["sealed"]
-    assert about["rows"] == {"train": 48, "validation": 6, "test": 6}
-    assert [one["name"] for one in about["data"]] == ["reviews.jsonl"]
-    assert set(about["outputs"]) == {
+    manifest = json.loads((finished / "run.json").read_text(encoding="utf-8"))
+    assert manifest["sealed"]
+    assert manifest["rows"] == {"train": 48, "validation": 6, "test": 6}
+    assert [one["name"] for one in manifest["data"]] == ["reviews.jsonl"]
+    assert set(manifest["outputs"]) == {
         path.relative_to(finished).as_posix()
         for path in finished.rglob("*")
         if path.is_file() and path.name != "run.json"
     }
-    assert about["precision"] == {"train": "fp32", "eval": "fp32"}
+    assert manifest["precision"] == {"train": "fp32", "eval": "fp32"}
 
 
-def test_a_tiny_model_learns(finished: Path) -> None:
+def test_tiny_model_learns(finished: Path) -> None:
     metrics = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["metrics"]["accuracy"]["value"] == 1.0
     assert metrics["baselines"]["majority"]["accuracy"]["value"] == 0.5
@@ -62,23 +62,23 @@ def test_a_tiny_model_learns(finished: Path) -> None:
 
 
 def test_scores_computed_from_predictions_equal_those_in_metrics(finished: Path) -> None:
-    rows = lines(finished / "predictions.jsonl")
+    rows = read_events(finished / "predictions.jsonl")
     metrics = json.loads((finished / "metrics.json").read_text(encoding="utf-8"))
-    again = score_classification(
-        list(metrics["metrics"]), [r["reference"] for r in rows], [r["answer"] for r in rows], metrics["labels"]
+    repeated = score_classification(
+        list(metrics["metrics"]), [r["reference"] for r in rows], [r["prediction"] for r in rows], metrics["labels"]
     )
-    assert {name: score.as_dict() for name, score in again.items()} == metrics["metrics"]
+    assert {name: score.as_dict() for name, score in repeated.items()} == metrics["metrics"]
     assert metrics["n"] == len(rows)
     for row in rows:
-        assert row["answer"] == max(row["probabilities"], key=row["probabilities"].get)
+        assert row["prediction"] == max(row["probabilities"], key=row["probabilities"].get)
         assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-6)
         assert row["label"] == row["reference"]
 
 
-def test_plain_transformers_gives_the_answers_that_were_measured(finished: Path) -> None:
+def test_plain_transformers_gives_the_scored_predictions(finished: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(finished / "model")
     tokenizer = AutoTokenizer.from_pretrained(finished / "model")
-    rows = lines(finished / "predictions.jsonl")
+    rows = read_events(finished / "predictions.jsonl")
     assert model.config.id2label == {0: "bad", 1: "good"}
     assert model.config.label2id == {"bad": 0, "good": 1}
     assert tokenizer.model_max_length == 128
@@ -89,44 +89,48 @@ def test_plain_transformers_gives_the_answers_that_were_measured(finished: Path)
         assert [row["probabilities"]["bad"], row["probabilities"]["good"]] == pytest.approx(values, abs=1e-5)
 
 
-def test_the_resolved_recipe_repeats_the_run(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resolved_recipe_repeats_the_run(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(finished.parent)
-    again = llmkit.train(finished / "recipe.yaml", output_dir=str(tmp_path / "again"))
-    assert (again.path / "predictions.jsonl").read_bytes() == (finished / "predictions.jsonl").read_bytes()
-    assert (again.path / "model/model.safetensors").read_bytes() == (finished / "model/model.safetensors").read_bytes()
+    repeated = llmkit.train(finished / "recipe.yaml", output_dir=str(tmp_path / "again"))
+    assert (repeated.path / "predictions.jsonl").read_bytes() == (finished / "predictions.jsonl").read_bytes()
+    assert (repeated.path / "model/model.safetensors").read_bytes() == (
+        finished / "model/model.safetensors"
+    ).read_bytes()
 
 
-def test_the_best_checkpoint_is_the_one_that_is_kept(tiny: str, data: str) -> None:
+def test_best_checkpoint_is_kept(tiny: str, data: str) -> None:
     run = train(tiny, data, "train.num_train_epochs=5", "train.learning_rate=2e-2", "data.split.test=0")
-    scores = [event["eval_accuracy"] for event in lines(run.path / "log.jsonl") if "eval_accuracy" in event]
+    scores = [event["eval_accuracy"] for event in read_events(run.path / "log.jsonl") if "eval_accuracy" in event]
     assert len(scores) == 5
     assert run.report.split == "validation"
     assert run.report.metrics["accuracy"].value == max(scores)
 
 
-def test_early_stopping_ends_a_run_that_no_longer_gets_better(tiny: str, data: str) -> None:
+def test_early_stopping_ends_a_run_without_improvement(tiny: str, data: str) -> None:
     run = train(tiny, data, "train.num_train_epochs=30", "train.learning_rate=1e-9", "eval.early_stopping_patience=2")
-    assert len([e for e in lines(run.path / "log.jsonl") if "eval_accuracy" in e]) == 3
+    assert len([e for e in read_events(run.path / "log.jsonl") if "eval_accuracy" in e]) == 3
     assert not (run.path / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("keys", [("train.eval_strategy=no",), ("train.save_strategy=no",), ("train.save_strategy=best",),
                                   ("train.eval_strategy=steps", "train.eval_steps=2", "train.save_strategy=steps", "train.save_steps=2")])  # fmt: skip
-def test_every_strategy_ends_in_a_sealed_run(tiny: str, data: str, keys: tuple[str, ...]) -> None:
+def test_every_save_and_eval_strategy_ends_in_a_sealed_run(tiny: str, data: str, keys: tuple[str, ...]) -> None:
     run = train(tiny, data, "train.num_train_epochs=1", *keys)
     assert json.loads((run.path / "run.json").read_text(encoding="utf-8"))["sealed"]
 
 
-def test_no_rows_held_back_still_makes_a_model(tiny: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_without_validation_and_test_rows_saves_a_model(
+    tiny: str, data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = train(tiny, data, "train.num_train_epochs=1", "data.split.validation=0", "data.split.test=0")
     assert run.report is None
     assert not (run.path / "metrics.json").exists()
-    said = capsys.readouterr().err
-    assert "no validation rows: the last weights are kept\n" in said
-    assert "neither test nor validation rows: nothing was scored\n" in said
+    messages = capsys.readouterr().err
+    assert "no validation rows: the last weights are kept\n" in messages
+    assert "neither test nor validation rows: nothing was scored\n" in messages
 
 
-def test_named_splits_are_used_and_mapped_by_name(tiny: str, data: str) -> None:
+def test_given_splits_are_used_with_their_column_names(tiny: str, data: str) -> None:
     write_jsonl("test.jsonl", make_reviews(20, seed=9)[::-1])
     run = llmkit.train(
         None, *FAST, task="classify", model=tiny, train=data, validation="test.jsonl", test="test.jsonl", epochs=10.0,
@@ -140,7 +144,7 @@ def test_named_splits_are_used_and_mapped_by_name(tiny: str, data: str) -> None:
     assert run.report.metrics["accuracy"].value > 0.9
 
 
-def test_precision_columns_and_threads_stand_in_the_resolved_recipe(finished: Path) -> None:
+def test_resolved_recipe_has_precision_columns_and_threads(finished: Path) -> None:
     text = (finished / "recipe.yaml").read_text(encoding="utf-8")
     assert text.startswith("# llmkit train ")
     assert "# precision: fp32 (hidden size 32 is below 256), scores in fp32; " in text
@@ -151,10 +155,10 @@ def test_precision_columns_and_threads_stand_in_the_resolved_recipe(finished: Pa
 
 
 @pytest.mark.parametrize("precision", ["bf16"])
-def test_validation_is_scored_in_fp32_also_when_training_is_not(tiny: str, data: str, precision: str) -> None:
-    """The last evaluation of a bf16 run equals the fp32 score of the weights that it saved."""
+def test_validation_of_bf16_training_is_scored_in_fp32(tiny: str, data: str, precision: str) -> None:
+    """The last evaluation of a bf16 run equals the fp32 score of its saved weights."""
     run = train(tiny, data, "train.precision=bf16", "train.num_train_epochs=1", "data.split.test=0")
-    logged = [e for e in lines(run.path / "log.jsonl") if "eval_accuracy" in e][-1]
+    logged = [e for e in read_events(run.path / "log.jsonl") if "eval_accuracy" in e][-1]
     assert run.report.metrics["accuracy"].value == logged["eval_accuracy"]
     assert json.loads((run.path / "run.json").read_text(encoding="utf-8"))["precision"] == {
         "train": "bf16",
@@ -162,7 +166,7 @@ def test_validation_is_scored_in_fp32_also_when_training_is_not(tiny: str, data:
     }
 
 
-def test_own_forward_takes_the_autocast_away_and_puts_it_back(tiny: str) -> None:
+def test_disable_autocast_removes_and_restores_it(tiny: str) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(tiny)
     wrapped = torch.autocast("cpu", torch.bfloat16)(model.forward)
     model.forward = wrapped
@@ -171,56 +175,56 @@ def test_own_forward_takes_the_autocast_away_and_puts_it_back(tiny: str) -> None
     assert model.forward is wrapped
 
 
-def refused(kind: type[LlmkitError], sentence: str, act: Callable[[], Any]) -> None:
+def check_error(error_type: type[LlmkitError], message: str, command: Callable[[], Any]) -> None:
     before = sorted(Path().rglob("*"))
-    with pytest.raises(kind) as fault:
-        act()
-    assert str(fault.value) == sentence
+    with pytest.raises(error_type) as caught:
+        command()
+    assert str(caught.value) == message
     assert sorted(Path().rglob("*")) == before
 
 
-def test_a_refused_run_leaves_nothing_behind(tiny: str, data: str) -> None:
-    refused(
+def test_rejected_run_leaves_no_files(tiny: str, data: str) -> None:
+    check_error(
         DataError,
         "reviews.jsonl: no column 'sentence'; columns: text, label; map it with data.columns.text=COLUMN or --text COLUMN",
         lambda: train(tiny, data, "data.columns.text=sentence", out="runs/deep/x"),
     )
-    refused(
+    check_error(
         LlmkitError,
         f"{tiny}: model.max_length 4,000 exceeds its 130 positions; set model.max_length=130",
         lambda: train(tiny, data, "model.max_length=4000", out="runs/deep/x"),
     )
-    refused(
+    check_error(
         RecipeError,
         "data.train: missing; name the training rows with --train FILE",
         lambda: llmkit.train(task="classify", model=tiny),
     )
-    refused(
+    check_error(
         DataError,
         "classify.class_weights: no class 'god' in the training rows; did you mean 'good'?",
         lambda: train(tiny, data, "classify.class_weights={god: 2.0}"),
     )
 
 
-def test_a_finished_run_is_never_overwritten(tiny: str, data: str) -> None:
+def test_finished_run_is_never_overwritten(tiny: str, data: str) -> None:
     train(tiny, data, "train.max_steps=1", "train.eval_strategy=no", out="runs/x")
-    refused(
+    check_error(
         OutputError,
         "runs/x: holds a finished run; name another --output-dir, or remove the folder",
         lambda: train(tiny, data, "train.max_steps=2", "train.eval_strategy=no", out="runs/x"),
     )
 
 
-def test_the_same_run_unfinished_starts_again_and_another_one_is_refused(
+def test_unfinished_run_starts_again_and_another_is_rejected(
     tiny: str, data: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = ("train.max_steps=2", "train.eval_strategy=no")
     with monkeypatch.context() as patch:
-        patch.setattr("llmkit.training.fit.learn", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("llmkit.training.fit.fit", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             train(tiny, data, *keys)
     assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["sealed"] is None
-    refused(
+    check_error(
         OutputError,
         "run: holds an unfinished run that was started with other settings; repeat the command that started it, or name "
         "another --output-dir\n"
@@ -234,50 +238,48 @@ def test_the_same_run_unfinished_starts_again_and_another_one_is_refused(
     assert not Path("run/.lock").exists()
 
 
-def test_a_loss_that_is_no_number_stops_the_run_before_weights_are_saved(tiny: str, data: str) -> None:
-    with pytest.raises(InternalError) as fault:
+def test_nan_loss_stops_the_run_before_weights_are_saved(tiny: str, data: str) -> None:
+    with pytest.raises(InternalError) as caught:
         train(
             tiny, data, "train.learning_rate=1e30", "train.warmup_steps=0", "train.max_grad_norm=0", "train.optim=sgd"
         )
-    sentence = str(fault.value)
-    assert sentence.startswith("step 2: the ")
-    assert " is nan (learning rate " in sentence or " is inf (learning rate " in sentence
-    assert "rows reviews.jsonl:" in sentence
-    assert sentence.endswith("; lower train.learning_rate, or train in fp32 with train.precision=fp32")
+    message = str(caught.value)
+    assert message.startswith("step 2: the ")
+    assert " is nan (learning rate " in message or " is inf (learning rate " in message
+    assert "rows reviews.jsonl:" in message
+    assert message.endswith("; lower train.learning_rate, or train in fp32 with train.precision=fp32")
     assert not list(Path("run").rglob("*.safetensors"))
 
 
 @pytest.mark.parametrize("name", WORLD_SIZE_VARIABLES)
-def test_a_launcher_that_is_not_known_is_refused(
-    tiny: str, data: str, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unknown_launcher_is_rejected(tiny: str, data: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "2")
-    without = " without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT" if name == "WORLD_SIZE" else ""
-    refused(
+    missing = " without RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT" if name == "WORLD_SIZE" else ""
+    check_error(
         UsageError,
-        f"started as several processes ({name}=2){without}; "
+        f"started as several processes ({name}=2){missing}; "
         f"start it with --processes, torchrun or srun, or unset {name}",
         lambda: train(tiny, data),
     )
 
 
-def test_a_model_that_was_fine_tuned_before_is_trained_further(
-    finished: Path, data: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fine_tuned_model_can_be_trained_further(finished: Path, data: str, capsys: pytest.CaptureFixture[str]) -> None:
     train(str(finished), data, "train.max_steps=1", "train.eval_strategy=no")
-    assert "fresh" not in capsys.readouterr().err
+    assert "newly initialized" not in capsys.readouterr().err
     three = write_jsonl(
         "three.jsonl", [row | {"label": row["label"] if i % 3 else "so-so"} for i, row in enumerate(make_reviews(60))]
     )
     train(str(finished), three, "train.max_steps=1", "train.eval_strategy=no", out="three")
-    assert "; fresh: classifier\n" in capsys.readouterr().err
+    assert "; newly initialized: classifier\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("label", ["bad", 1.5])
-def test_what_another_kind_of_run_has_tuned_is_not_handed_on(label: Any) -> None:
+def test_calibration_of_another_problem_type_is_not_inherited(label: Any) -> None:
     names = {"id2label": {0: "war", 1: "peace"}, "label2id": {"war": 0, "peace": 1}, "thresholds": [0.25, 0.75]}
-    kind = "multi_label_classification"
-    model = make_tiny_model("multi", auto_class="AutoModelForSequenceClassification", problem_type=kind, **names)
+    problem_type = "multi_label_classification"
+    model = make_tiny_model(
+        "multi", auto_class="AutoModelForSequenceClassification", problem_type=problem_type, **names
+    )
     rows = [
         {"text": row["text"], "label": row["label"] if label == "bad" else label + i}
         for i, row in enumerate(make_reviews(60))
@@ -292,54 +294,52 @@ def test_what_another_kind_of_run_has_tuned_is_not_handed_on(label: Any) -> None
     assert llmkit.predict(run.path, ["a film"])
 
 
-def test_the_share_of_texts_that_max_length_cuts_is_said(
-    tiny: str, data: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_share_of_truncated_texts_is_printed(tiny: str, data: str, capsys: pytest.CaptureFixture[str]) -> None:
     train(tiny, data, "model.max_length=8", "train.max_steps=1", "train.eval_strategy=no")
-    said = capsys.readouterr().err
-    cut = sum(len(AutoTokenizer.from_pretrained(tiny)(row["text"])["input_ids"]) > 8 for row in make_reviews(60))
-    assert f"max_length 8 cuts {cut} of 60 texts ({cut / 60:.1%})\n" in said
+    messages = capsys.readouterr().err
+    truncated = sum(len(AutoTokenizer.from_pretrained(tiny)(row["text"])["input_ids"]) > 8 for row in make_reviews(60))
+    assert f"max_length 8 truncates {truncated} of 60 texts ({truncated / 60:.1%})\n" in messages
 
 
-def test_a_default_max_length_shrinks_to_the_model_and_says_so(data: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_default_max_length_is_reduced_to_the_model_and_printed(data: str, capsys: pytest.CaptureFixture[str]) -> None:
     small = make_tiny_model("small", max_position_embeddings=32)
     train(small, data, "train.max_steps=1", "train.eval_strategy=no")
-    assert "max_length: 32, as long as the model can read\n" in capsys.readouterr().err
+    assert "max_length: 32, the maximum of the model\n" in capsys.readouterr().err
     assert AutoTokenizer.from_pretrained("run/model").model_max_length == 32
 
 
-def test_no_token_reaches_the_run_folder(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_access_token_reaches_the_run_folder(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_SecretSecretSecret")
     monkeypatch.setattr("sys.argv", ["llmkit", "--token=hf_SecretSecretSecret"])
     train(tiny, data, "train.max_steps=1", "train.eval_strategy=no", "train.hf.run_name=https://me:SecretSecret@host/x")
     assert not [path for path in Path("run").rglob("*") if path.is_file() and b"SecretSecret" in path.read_bytes()]
 
 
-def test_a_full_disk_is_a_sentence(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(what: str, path: Path) -> None:
+def test_full_disk_is_a_disk_error(tiny: str, data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail_to_sync(what: str, path: Path) -> None:
         if what == "sync" and "checkpoints" in path.parts:
             raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr("llmkit.runs.durable.before_disk_change", full)
-    with pytest.raises(LlmkitError) as fault:
+    monkeypatch.setattr("llmkit.runs.durable.before_disk_change", fail_to_sync)
+    with pytest.raises(LlmkitError) as caught:
         train(tiny, data)
-    said = str(fault.value)
-    assert said.startswith("run/checkpoints/checkpoint-6: No space left on device (")
-    assert said.endswith(" MiB free); free some space and repeat the same command: it starts again")
-    assert fault.value.exit_code == 74
+    messages = str(caught.value)
+    assert messages.startswith("run/checkpoints/checkpoint-6: No space left on device (")
+    assert messages.endswith(" MiB free); free some space and repeat the same command: it starts again")
+    assert caught.value.exit_code == 74
     assert not list(Path("run/checkpoints").iterdir())
 
 
-LABELS = ["naïve", "a=b", "c/d", "<b>x</b>", "../up", 'say "hi", ok', "two\nlines", "喜欢", "مرحبا", "🙂"]
+LABELS = ["naïve", "a=b", "c/d", "<b>x</b>", "../up", 'call "hi", ok', "two\nlines", "喜欢", "مرحبا", "🙂"]
 
 
-def test_labels_are_never_paths_or_markup_and_come_back_as_they_are(tiny: str) -> None:
+def test_unusual_labels_are_returned_unchanged(tiny: str) -> None:
     rows = [{"text": f"text {i} {'great' if i % 2 else 'dull'}", "label": LABELS[i % len(LABELS)]} for i in range(60)]
     run = train(
         tiny, write_jsonl("odd.jsonl", rows), "train.max_steps=2", "train.eval_strategy=no", "eval.baselines=[majority]"
     )
     metrics = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["labels"] == sorted(LABELS)
-    assert {row["reference"] for row in lines(run.path / "predictions.jsonl")} <= set(LABELS)
-    again = AutoModelForSequenceClassification.from_pretrained(run.path / "model")
-    assert list(again.config.id2label.values()) == sorted(LABELS)
+    assert {row["reference"] for row in read_events(run.path / "predictions.jsonl")} <= set(LABELS)
+    repeated = AutoModelForSequenceClassification.from_pretrained(run.path / "model")
+    assert list(repeated.config.id2label.values()) == sorted(LABELS)

@@ -1,4 +1,4 @@
-"""A trainer that is used again: what one training puts around the model, the next one finds as new."""
+"""Tests that a trainer can be used repeatedly: each training wraps the model anew."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from llmkit.training.trainer import StepTrainer
 KEYS = ["train.max_steps=2", "train.eval_strategy=no", "train.save_strategy=no"]
 
 
-@pytest.mark.parametrize("shortcuts", ["auto", "off"])
-def test_every_training_of_a_bf16_trainer_is_under_autocast(tiny: str, tmp_path: Path, shortcuts: str) -> None:
-    made = make_reviews(20)
-    columns = {name: [row[name] for row in made] for name in ("text", "label")}
+@pytest.mark.parametrize("fast_path", ["auto", "off"])
+def test_repeated_bf16_training_uses_autocast(tiny: str, tmp_path: Path, fast_path: str) -> None:
+    reviews = make_reviews(20)
+    columns = {name: [row[name] for row in reviews] for name in ("text", "label")}
     rows = build_rows(columns, "rows", range(20), row_numbered=True).with_column_mapping(
         {"text": "text", "label": "label"}
     )
@@ -40,13 +40,13 @@ def test_every_training_of_a_bf16_trainer_is_under_autocast(tiny: str, tmp_path:
         metrics=["accuracy"],
         micro_batch_rows=8,
         max_length=32,
-        fast_path=shortcuts,
+        fast_path=fast_path,
     )
-    under: list[bool] = []
-    loaded.model.classifier.register_forward_pre_hook(lambda *_: under.append(torch.is_autocast_enabled("cpu")))
+    autocast: list[bool] = []
+    loaded.model.classifier.register_forward_pre_hook(lambda *_: autocast.append(torch.is_autocast_enabled("cpu")))
     for times in (1, 2):
         trainer.train()
-        assert under == [True] * len(under)
-        assert len(under) >= 2 * times
+        assert autocast == [True] * len(autocast)
+        assert len(autocast) >= 2 * times
     loaded.model(**trainer.step_collator.collate(trainer.train_dataset.features[:2]))
-    assert under[-1] is False
+    assert autocast[-1] is False

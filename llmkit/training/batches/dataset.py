@@ -1,4 +1,4 @@
-"""What a loader hands to the trainer: features that know their number and their epoch."""
+"""Dataset and batch sampler whose features carry their index and epoch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmkit.tasks.base import Feature
 
 
 class IndexedFeature(NamedTuple):
-    """A feature, its number, and the epoch that asks for it: all that chance may follow from, and what names it."""
+    """A feature with its index and epoch: the only inputs to per-example randomness, and its identity in errors."""
 
     epoch: int
     feature_index: int
@@ -20,7 +20,7 @@ class IndexedFeature(NamedTuple):
 
 
 class IndexedDataset(Dataset[IndexedFeature]):
-    """Features with their numbers, so that a bad step can name its rows."""
+    """Features with their indices, so that an error in a step can name its rows."""
 
     def __init__(self, features: Sequence[Feature]) -> None:
         self.features = features
@@ -33,13 +33,13 @@ class IndexedDataset(Dataset[IndexedFeature]):
 
 
 class EpochBatchSampler(Sampler[list[tuple[int, int]]]):
-    """The steps of an epoch, each feature's number with the epoch: loader processes outlive epochs."""
+    """Yields each step as (epoch, index) pairs: dataloader workers outlive epochs, so each index carries its epoch."""
 
     def __init__(self, steps: StepSampler) -> None:
         self.steps, self.epoch = steps, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that comes next."""
+        """Set the epoch of the next iteration."""
         self.epoch = epoch
         self.steps.set_epoch(epoch)
 

@@ -1,4 +1,7 @@
-"""What makes a step cheaper and changes nothing that it computes: installed while the Trainer learns, and only then."""
+"""Fast path of training: padding-free batches and a sparse head, with the same loss and gradient as plain training.
+
+It is installed in the model during training only.
+"""
 
 from __future__ import annotations
 
@@ -17,36 +20,36 @@ from llmkit.models.fast.sparse_head import SparseHead, has_positionwise_head
 from llmkit.models.networks import NetworkConfig
 from llmkit.tasks.base import Batch, Feature
 
-LENGTH_CUT_REASON = "steps are cut by source and target length (same gradient); an encoder-decoder has no others"
-PROBE_FEATURES = 64  # features among which a long and a short one are looked for
+LENGTH_CUT_REASON = "steps are split by source and target length (same gradient), as for every encoder-decoder"
+PROBE_FEATURES = 64  # features from which a long and a short one are chosen
 
 
 @dataclass
 class FastPath:
-    """The shortcuts of one model: none where neither `packing` nor `sparse` is there."""
+    """The fast path of one model: padding-free batches, a sparse head, or neither, for the given reason."""
 
     model: PreTrainedModel
     padding_free: PaddingFree | None
     reason: str = ""
-    sparse_head: SparseHead | None = None  # where there is no packing, which does the same and more
-    in_place_embedding_grad: bool = True  # whether the embedding's gradient is collected in place
+    sparse_head: SparseHead | None = None  # only without padding-free batches, which include it
+    in_place_embedding_grad: bool = True  # whether the embedding gradient is accumulated in place
     installed: bool = False
 
     def describe(self) -> str:
-        """One line for the user."""
-        off = "(same gradient; train.fast_path=off)"
+        """Return the line that names the optimizations in use, or why there are none."""
+        off = "(same gradient; train.fast_path=off disables it)"
         if self.padding_free is not None:
-            last = ", the last layer only where it is read" if self.padding_free.last_layer is not None else ""
-            head = ", the head only where a label is" if self.padding_free.positions == "labels" else ""
-            return f"shortcuts: texts without padding{last}{head} {off}"
+            last = ", last layer only at positions that are read" if self.padding_free.last_layer is not None else ""
+            head = ", head only at labeled positions" if self.padding_free.positions == "labels" else ""
+            return f"fast path: padding-free batches{last}{head} {off}"
         if self.sparse_head is not None:
-            return f"shortcuts: the head only where a label is {off}; batches are padded ({self.reason})"
+            return f"fast path: head only at labeled positions {off}; batches are padded ({self.reason})"
         if self.reason == LENGTH_CUT_REASON:
-            return f"shortcuts: {LENGTH_CUT_REASON}"
-        return f"shortcuts: none ({self.reason}); batches are padded"
+            return f"fast path: {LENGTH_CUT_REASON}"
+        return f"fast path: off ({self.reason}); batches are padded"
 
     def install(self) -> None:
-        """Begin."""
+        """Install the optimizations in the model."""
         if self.padding_free is not None:
             self.padding_free.install()
             if self.in_place_embedding_grad:
@@ -57,7 +60,7 @@ class FastPath:
         self.installed = True
 
     def remove(self) -> None:
-        """Make the model what it was."""
+        """Restore the plain model."""
         if self.padding_free is not None:
             self.padding_free.remove()
             remove_embedding_gradient(self.model)
@@ -68,7 +71,7 @@ class FastPath:
 
     @contextmanager
     def disable(self) -> Iterator[None]:
-        """The plain model for a while."""
+        """Restore the plain model inside the block."""
         was_installed = self.installed
         self.remove()
         try:
@@ -78,7 +81,7 @@ class FastPath:
                 self.install()
 
     def transform_batch(self, padded: Batch, plain: Batch) -> dict[str, Any]:
-        """What the model reads of a batch that would read `plain` of it without shortcuts."""
+        """Return the model inputs for a padded batch; `plain` are its inputs without the fast path."""
         if self.padding_free is not None:
             return self.padding_free.pack(padded)
         if self.sparse_head is not None:
@@ -86,42 +89,42 @@ class FastPath:
         return plain
 
     def count_sent_tokens(self, padded: Batch) -> int:
-        """The tokens of the batch that go through the model."""
+        """Return the number of tokens of the batch that go through the model."""
         return padded["input_ids"].numel() if self.padding_free is None else self.padding_free.count_tokens(padded)
 
 
 def build_fast_path(
     model: PreTrainedModel,
     args: TrainingArguments,
-    wanted: str,
+    mode: str,
     features: Sequence[Feature],
     collate: Callable[[Sequence[Feature]], Batch],
-    reads: Literal["first", "labels", "all"] = "first",
+    positions: Literal["first", "labels", "all"] = "first",
 ) -> FastPath:
-    """The shortcuts that this model, machine and recipe allow; tried on two of the features."""
+    """Build the fast path that this model, device and recipe allow, after a test on two of the features."""
     by_length = sorted(features[:PROBE_FEATURES], key=lambda feature: -len(feature["input_ids"]))
     probe = collate([by_length[0], by_length[-1]])
-    if reads == "labels":  # of every token: a drawn mask may hide one alone, which nothing can be compared with
+    if positions == "labels":  # label every token: a random mask may select a single one, too few to compare
         probe["labels"] = probe["input_ids"].masked_fill(~probe["attention_mask"].bool(), IGNORE_INDEX)
     why = ""
-    if wanted == "off":
+    if mode == "off":
         why = "train.fast_path=off"
-    elif reads == "all":
+    elif positions == "all":
         why = LENGTH_CUT_REASON
     elif isinstance(model.config, NetworkConfig):
-        why = "a network without attention has no use for them"
+        why = "a network without attention does not need it"
     elif args.device.type != "cpu":
         why = f"not tested on {args.device.type}"
     elif args.gradient_checkpointing:
-        why = "beside gradient checkpointing"
-    if reads != "all" and not why:
-        packing, why = try_padding_free(model, probe, reads)
-        if packing is not None:
-            # Several processes average the gradients that torch made, and this one it does not see.
-            return FastPath(model, packing, in_place_embedding_grad=args.world_size == 1)
+        why = "not used with gradient checkpointing"
+    if positions != "all" and not why:
+        padding_free, why = try_padding_free(model, probe, positions)
+        if padding_free is not None:
+            # DDP averages the gradients that torch computes; it does not see the one that is accumulated in place.
+            return FastPath(model, padding_free, in_place_embedding_grad=args.world_size == 1)
     if (
-        reads == "labels"
-        and wanted != "off"
+        positions == "labels"
+        and mode != "off"
         and has_positionwise_head(model, {k: v.to(model.device) for k, v in probe.items()})
     ):
         return FastPath(model, None, why, SparseHead(model))

@@ -1,4 +1,4 @@
-"""How a step is cut: divided among the processes, and each part into micro-batches by length."""
+"""Collates optimizer steps: divides the rows among the ranks, and each rank's rows into micro-batches by length."""
 
 from __future__ import annotations
 
@@ -17,27 +17,28 @@ from llmkit.tasks.base import Batch, Feature, Task
 from llmkit.training.batches.dataset import IndexedFeature
 from llmkit.training.batches.fast_path import FastPath
 
-# What one more pass costs, in tokens: on a CPU it touches the gradients of all weights again (benchmarks/passes.py:
-# 50 to 63 in fp32, 182 to 198 in bf16). A GPU idles on a pass of few tokens; its values are guesses, not measured.
+# Cost of one more forward and backward pass, in tokens: on a CPU it touches the gradients of all weights again
+# (benchmarks/passes.py: 50 to 63 in fp32, 182 to 198 in bf16). The values for GPUs, which idle on a pass of few
+# tokens, are guesses, not measured.
 PASS_OVERHEAD = {
     "cpu": {"fp32": 56, "bf16": 192},
     "cuda": {"fp32": 4096, "bf16": 8192, "fp16": 8192},
     "mps": {"fp32": 1024},
 }
-# A recurrent network takes a pass for each word of the longest text, however many texts there are; packed padding costs
-# nothing. On SST-2 a step of an LSTM takes a quarter fewer CPU seconds than with the numbers above.
+# A recurrent network runs one pass per word of the longest text, however many texts there are; packed sequences make
+# padding free. On SST-2 a step of an LSTM takes a quarter fewer CPU seconds than with the numbers above.
 NETWORK_PASS_OVERHEAD = 400
 ROWS_MULTIPLE = 8
 
 
 def get_pass_overhead(model: PreTrainedModel, args: TrainingArguments) -> int:
-    """What one more pass through this model costs, in tokens."""
-    found = PASS_OVERHEAD[args.device.type]["bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"]
-    return max(found, NETWORK_PASS_OVERHEAD) if isinstance(model.config, NetworkConfig) else found
+    """Return the cost of one more pass through this model, in tokens."""
+    overhead = PASS_OVERHEAD[args.device.type]["bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"]
+    return max(overhead, NETWORK_PASS_OVERHEAD) if isinstance(model.config, NetworkConfig) else overhead
 
 
 class StepLoader(DataLoader[Any]):
-    """A dataloader whose items are steps; the Trainer tells it which epoch begins."""
+    """A DataLoader that yields whole steps; the Trainer calls `set_epoch` at the start of each epoch."""
 
     def set_epoch(self, epoch: int) -> None:
         self.batch_sampler.set_epoch(epoch)
@@ -45,7 +46,7 @@ class StepLoader(DataLoader[Any]):
 
 @dataclass(frozen=True)
 class StepCollator:
-    """Cuts steps for a model that takes `rows_at_once` rows of `longest` tokens."""
+    """Collates steps for a model that can process `micro_batch_rows` rows of `max_length` tokens in one pass."""
 
     task: Task
     collate: Callable[[Sequence[Feature]], Batch]
@@ -56,22 +57,22 @@ class StepCollator:
     pass_overhead: int
 
     def collate_step(self, items: Sequence[IndexedFeature]) -> dict[str, Any]:
-        """This process's part of a step: its micro-batches, what their summed loss counts for, and their tokens; and
-        the numbers of all features of the step. A process without a part has one batch that counts for nothing."""
-        part = partition_balanced([sum(self.task.lengths(item.feature)) for item in items], distributed.world_size())[
-            distributed.rank()
-        ]
+        """Return this rank's micro-batches of a step with their loss weights, item count and token counts, and the
+        indices of all features of the step. A rank without rows gets one micro-batch with weight 0."""
+        row_lengths = [sum(self.task.lengths(item.feature)) for item in items]
+        part = partition_balanced(row_lengths, distributed.world_size())[distributed.rank()]
         mine = items if distributed.world_size() == 1 else [items[i] for i in part] or items[:1]
-        pieces = [
-            piece for epoch, number, feature in mine for piece in self.task.augment(feature, (self.seed, epoch, number))
+        augmented = [
+            one for epoch, index, feature in mine for one in self.task.augment(feature, (self.seed, epoch, index))
         ]
-        lengths = [self.task.lengths(piece) for piece in pieces]
-        most = self.micro_batch_rows * self.max_length
+        lengths = [self.task.lengths(one) for one in augmented]
+        max_tokens = self.micro_batch_rows * self.max_length
         if self.fast_path.padding_free is not None:
-            groups = group_unpadded([sum(one) for one in lengths], most)
+            groups = group_unpadded([sum(one) for one in lengths], max_tokens)
         else:
-            groups = group_micro_batches(lengths, most, self.pass_overhead, min(ROWS_MULTIPLE, self.micro_batch_rows))
-        batches = [self.collate([pieces[i] for i in group]) for group in groups]
+            multiple = min(ROWS_MULTIPLE, self.micro_batch_rows)
+            groups = group_micro_batches(lengths, max_tokens, self.pass_overhead, multiple)
+        batches = [self.collate([augmented[i] for i in group]) for group in groups]
         weight = float(bool(part))
         return {
             "batches": batches,
@@ -83,5 +84,5 @@ class StepCollator:
         }
 
     def count_sent_tokens(self, batch: dict[str, torch.Tensor]) -> int:
-        """The tokens of a batch that go through the model, of source and target."""
+        """Return the number of source and target tokens of a batch that go through the model."""
         return self.fast_path.count_sent_tokens(batch) + (batch["labels"].numel() if self.task.max_target_length else 0)

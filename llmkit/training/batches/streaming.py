@@ -1,4 +1,4 @@
-"""Steps from a stream of features: shuffled within a window, so that memory holds a window and no more."""
+"""Streaming dataset of optimizer steps: shuffles features within a window, so that memory holds one window only."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from llmkit.data.batching import permute_rows
 from llmkit.tasks.base import Feature
 from llmkit.training.batches.dataset import IndexedFeature
 
-SHUFFLE_WINDOW = 4096  # features that are in memory
+SHUFFLE_WINDOW = 4096  # features in memory
 
 
 class StreamSteps(IterableDataset[dict[str, Any]]):
-    """The steps of an epoch: what `cut` makes of so many features in the order of the windows.
+    """The steps of an epoch: `collate` is called on each `rows_per_step` features, shuffled within windows.
 
-    The order follows from (seed, epoch, number of the window) alone.
+    The order depends only on seed, epoch and window index.
     """
 
     def __init__(
@@ -33,32 +33,32 @@ class StreamSteps(IterableDataset[dict[str, Any]]):
         self.window, self.epoch, self.skipped_steps = max(window, rows_per_step), 0, (0, 0)
 
     def skip(self, epoch: int, steps: int) -> None:
-        """Give nothing for the first `steps` of an epoch: a run that goes on has taken them, and throws them away."""
+        """Yield empty steps for the first `steps` of an epoch: a resumed run has trained on them and discards them."""
         self.skipped_steps = epoch, steps
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next."""
+        """Set the epoch whose order the next iteration uses."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        held: list[IndexedFeature] = []
-        numbered = (IndexedFeature(self.epoch, number, feature) for number, feature in enumerate(self.features()))
+        buffer: list[IndexedFeature] = []
+        indexed = (IndexedFeature(self.epoch, index, feature) for index, feature in enumerate(self.features()))
         epoch, skipped = self.skipped_steps
-        left = skipped if epoch == self.epoch else 0
+        to_skip = skipped if epoch == self.epoch else 0
         for window in count():
-            some = list(islice(numbered, self.window))
-            # Another number than that of any plain epoch: a seed of three parts draws on its own.
-            shuffled = permute_rows(len(some), self.seed, self.epoch, window)
-            held += [some[i] for i in shuffled.tolist()]
-            last = len(some) < self.window
-            while len(held) >= self.rows_per_step or (last and held):
-                yield {} if left > 0 else self.collate(held[: self.rows_per_step])
-                left -= 1
-                del held[: self.rows_per_step]
+            chunk = list(islice(indexed, self.window))
+            # The seed has three parts (seed, epoch, window), so it never equals the seed of an epoch in memory.
+            shuffled = permute_rows(len(chunk), self.seed, self.epoch, window)
+            buffer += [chunk[i] for i in shuffled.tolist()]
+            last = len(chunk) < self.window
+            while len(buffer) >= self.rows_per_step or (last and buffer):
+                yield {} if to_skip > 0 else self.collate(buffer[: self.rows_per_step])
+                to_skip -= 1
+                del buffer[: self.rows_per_step]
             if last:
                 return
 
 
 def build_stream_loader(steps: StreamSteps) -> DataLoader[Any]:
-    """A dataloader whose items are steps."""
+    """Return a DataLoader that yields whole steps."""
     return DataLoader(steps, batch_size=None)

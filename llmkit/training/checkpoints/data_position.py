@@ -1,4 +1,4 @@
-"""Where in the rows a run is: what must be known to take the next step as if nothing had happened."""
+"""Position of a run in its training data, which a resumed run needs to continue with the right step."""
 
 from __future__ import annotations
 
@@ -9,25 +9,30 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 class DataPosition(TrainerCallback):
-    """So many steps into an epoch. `over`: the epoch was ended before its last step, because training was.
+    """Counts epochs and steps within the epoch. `epoch_cut_short`: training ended before the epoch's last step.
 
-    The order of rows, and all that is drawn for them, follow from the numbers of epoch and row: no generator of data
-    has a state to keep.
+    The row order and all per-row randomness are functions of epoch and row index, so no data generator has state.
     """
 
-    def __init__(self, ready: Callable[[], None], set_epoch: Callable[[int], None], begin: Callable[[], None]) -> None:
-        self.restore_rng_state, self.set_epoch, self.restore_progress = ready, set_epoch, begin
+    def __init__(
+        self,
+        restore_rng_state: Callable[[], None],
+        set_epoch: Callable[[int], None],
+        restore_progress: Callable[[], None],
+    ) -> None:
+        self.restore_rng_state, self.set_epoch = restore_rng_state, set_epoch
+        self.restore_progress = restore_progress
         self.epoch = self.step = 0
-        self.steps_per_epoch = 0  # steps; of a stream, whose end nobody knows, more than there are
+        self.steps_per_epoch = 0  # for a stream of unknown length larger than the real number
         self.epoch_cut_short = False
 
     def state_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        return {"epoch": self.epoch, "step": self.step, "over": self.epoch_cut_short}
+        """Return the position as JSON values."""
+        return {"epoch": self.epoch, "step": self.step, "epoch_cut_short": self.epoch_cut_short}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Be where `state` says."""
-        self.epoch, self.step, self.epoch_cut_short = state["epoch"], state["step"], state["over"]
+        """Restore the position."""
+        self.epoch, self.step, self.epoch_cut_short = state["epoch"], state["step"], state["epoch_cut_short"]
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.restore_progress()

@@ -1,4 +1,4 @@
-"""What a run's checkpoints are of and where they go, and whether one is still what was written."""
+"""Checkpoint policy of a run: folder, manifest fields, number to keep, and the checkpoint to resume from."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from llmkit.training.processes.signals import StopRequest
 
 @dataclass
 class CheckpointPolicy:
-    """Where the checkpoints of a run go, what they are of, how many stay, and the one to go on from."""
+    """Where a run saves its checkpoints, what their manifests record, how many are kept, and where it resumes."""
 
     root: Path
-    manifest_fields: Mapping[str, Any]  # for each manifest: the run's id, processes, fingerprints
+    manifest_fields: Mapping[str, Any]  # in each manifest: the run's id, world size, recipe fingerprint
     save_total_limit: int
     stop: StopRequest
     resumed_checkpoint: Checkpoint | None = None
@@ -26,10 +26,10 @@ class CheckpointPolicy:
 
 
 def verify_or_quarantine(path: Path) -> None:
-    """Raise DiskError where the checkpoint at `path` is not what was written."""
+    """Verify the checkpoint at `path`; if it is damaged, quarantine it and raise DiskError."""
     try:
         checkpoint.verify_checkpoint(path)
-    except checkpoint.DamagedCheckpointError as why:
-        aside = checkpoint.quarantine_checkpoint(path)
-        what = f"{path}: damaged: {why}; set aside as {aside.name}"
-        raise DiskError(what, "give the same command again: it goes on before it") from None
+    except checkpoint.DamagedCheckpointError as error:
+        moved = checkpoint.quarantine_checkpoint(path)
+        what = f"{path}: damaged: {error}; set aside as {moved.name}"
+        raise DiskError(what, "give the same command again: it resumes from an earlier checkpoint") from None

@@ -1,4 +1,4 @@
-"""What run.json says of a run, from its beginning on, and where its checkpoints go."""
+"""Builds run.json when a run starts or resumes, and creates the checkpoint policy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmkit.runs.folder import CHECKPOINTS_FOLDER, RunFolder
 from llmkit.runs.recipe_diff import RecipeDiff
 from llmkit.schema import Recipe
 from llmkit.training.checkpoints import resume
-from llmkit.training.setup import model as starting
+from llmkit.training.setup import model as setup_model
 
 if TYPE_CHECKING:
     from llmkit.training.checkpoints.policy import CheckpointPolicy
@@ -25,30 +25,32 @@ if TYPE_CHECKING:
 
 
 class Provenance(NamedTuple):
-    """What a run starts from, and in what it is allowed to differ from the unfinished one in its folder."""
+    """Inputs of a run as in run.json, and the allowed changes against the unfinished run in its folder."""
 
     facts: dict[str, Any]
     allowed_changes: RecipeDiff
 
 
-def check_provenance(start: PreparedRun, path: Path) -> Provenance:
-    """Both, before a model loads. Raises OutputError where the folder holds a run of something else."""
-    facts = collect_provenance(start)
-    return Provenance(facts, resume.compare_with_unfinished_run(path, start.requested, facts))
+def check_provenance(prepared: PreparedRun, path: Path) -> Provenance:
+    """Collect the provenance before a model loads. Raises OutputError if the folder holds a different run."""
+    facts = collect_provenance(prepared)
+    return Provenance(facts, resume.compare_with_unfinished_run(path, prepared.requested, facts))
 
 
-def collect_provenance(start: PreparedRun) -> dict[str, Any]:
-    """What run.json says of the rows, the files and the recipe that a run starts from."""
-    recipe, name, splits = start.recipe, start.model, start.splits
+def collect_provenance(prepared: PreparedRun) -> dict[str, Any]:
+    """Collect the run.json fields on the rows, files and recipe that a run starts from."""
+    recipe, name, splits = prepared.recipe, prepared.model, prepared.splits
     task_file = Path(recipe.task) if recipe.task.endswith(".py") else None
     model_hashes = None if name.folder is None else manifest.hash_tree(name.folder, name.folder)
-    words = starting.resolve_tokenizer_ref(recipe, name)
-    word_hashes = None if words is name or words.folder is None else manifest.hash_tree(words.folder, words.folder)
+    tokenizer_ref = setup_model.resolve_tokenizer_ref(recipe, name)
+    tokenizer_hashes = None
+    if tokenizer_ref is not name and tokenizer_ref.folder is not None:
+        tokenizer_hashes = manifest.hash_tree(tokenizer_ref.folder, tokenizer_ref.folder)
     facts = {
-        "recipe_sha256": start.requested.fingerprint,
-        "recipe": dict(start.requested.keys),
+        "recipe_sha256": prepared.requested.fingerprint,
+        "recipe": dict(prepared.requested.keys),
         "given": get_given_values(recipe),
-        "task": start.task.name,
+        "task": prepared.task.name,
         "task_file": task_file and {"path": str(task_file), "sha256": manifest.hash_file(task_file)},
         "seeds": {"train": recipe.train.seed, "split": recipe.data.split.seed},
         "rows": {"train": len(splits.train)} | {split: len(rows) for split, rows in splits.holdout.items()},
@@ -61,58 +63,60 @@ def collect_provenance(start: PreparedRun) -> dict[str, Any]:
 
         facts["model"] = {**facts["model"], "base": adapter_folder.read_base_record(name)}  # type: ignore[dict-item]
     if recipe.model.encoder is not None:
-        both = [(one.name, one.folder) for one in starting.resolve_encoder_decoder(recipe)]
-        parts = {given: manifest.hash_tree(place, place) if place else None for given, place in both}
+        refs = [(one.name, one.folder) for one in setup_model.resolve_encoder_decoder(recipe)]
+        parts = {given: manifest.hash_tree(path, path) if path else None for given, path in refs}
         facts["model"] = {"name": name.name, "revision": recipe.model.revision, "files": None, "parts": parts}
-    elif words is not name:
-        facts["tokenizer"] = {"name": words.name, "files": word_hashes}
+    elif tokenizer_ref is not name:
+        facts["tokenizer"] = {"name": tokenizer_ref.name, "files": tokenizer_hashes}
     if (given := recipe.model.word_vectors) is not None:
         facts["vectors"] = {"name": given, "sha256": manifest.hash_file(word_vectors.locate_word_vectors(given))}
     return facts
 
 
 def write_run_record(
-    recipe: Recipe, start: PreparedRun, folder: RunFolder, known: Provenance, said: str, step: int | None
+    recipe: Recipe, prepared: PreparedRun, folder: RunFolder, inputs: Provenance, precision: str, step: int | None
 ) -> tuple[dict[str, Any], Checkpoint | None]:
-    """Write recipe.yaml and the unsealed run.json, from where on the folder is kept. Gives what the manifests of its
-    checkpoints say, and the checkpoint that the run goes on from: its run.json then says that it went on.
+    """Write recipe.yaml and the unsealed run.json; from then on the folder is kept if the run fails.
+
+    Returns the manifest fields of the run's checkpoints, and the checkpoint to resume from, which run.json records.
     """
     from llmkit.models.device import describe_hardware
 
-    text = dump_recipe(recipe, [f"llmkit train {shlex.quote(str(folder / 'recipe.yaml'))} repeats this run", said])
+    text = dump_recipe(recipe, [f"llmkit train {shlex.quote(str(folder / 'recipe.yaml'))} repeats this run", precision])
     facts = {
-        **known.facts,
+        **inputs.facts,
         "precision": {"train": recipe.train.precision, "eval": recipe.eval.precision},
         "hardware": describe_hardware(),
     }
     folder.remember_files()
-    found = resume.find_resume_checkpoint(folder.path, step, recipe.train.strategy)
-    if found is None:
+    resumed = resume.find_resume_checkpoint(folder.path, step, recipe.train.strategy)
+    if resumed is None:
         checkpoint.clear_checkpoints(folder / CHECKPOINTS_FOLDER)
         (folder / "log.jsonl").unlink(missing_ok=True)
-        manifest.begin_manifest(folder.path, text, facts)  # first: a folder with a recipe alone would be nobody's
+        # First, because a folder with only a recipe would not be recognized as a run.
+        manifest.begin_manifest(folder.path, text, facts)
     else:
-        then = manifest.read_manifest(folder.path)
-        precise = recipe_diff.diff_recipes(
-            {"train.precision": then["precision"].get("train")}, {"train.precision": recipe.train.precision}
+        previous = manifest.read_manifest(folder.path)
+        precision_diff = recipe_diff.diff_recipes(
+            {"train.precision": previous["precision"].get("train")}, {"train.precision": recipe.train.precision}
         )
-        recipe_diff.check_recipe_diff(folder.path, precise, start.requested.allowed)
-        resume.report_library_changes(then, manifest.collect_versions())
-        manifest.record_resume(folder.path, found.step, facts, [*known.allowed_changes, *precise])
+        recipe_diff.check_recipe_diff(folder.path, precision_diff, prepared.requested.allowed)
+        resume.report_library_changes(previous, manifest.collect_versions())
+        manifest.record_resume(folder.path, resumed.step, facts, [*inputs.allowed_changes, *precision_diff])
     folder.started = True
     manifest.write_text_file(folder / "recipe.yaml", console.redact_secrets(text))
-    about = {
+    fields = {
         "run": manifest.read_manifest(folder.path)["id"],
         "processes": distributed.world_size(),
-        "recipe": start.requested.fingerprint,
+        "recipe": prepared.requested.fingerprint,
     }
-    return about, found
+    return fields, resumed
 
 
 def build_checkpoint_policy(
-    recipe: Recipe, folder: RunFolder, about: Mapping[str, Any], stop: StopRequest, resumed: Checkpoint | None
+    recipe: Recipe, folder: RunFolder, fields: Mapping[str, Any], stop: StopRequest, resumed: Checkpoint | None
 ) -> CheckpointPolicy:
-    """What keeps the run's checkpoints."""
+    """Build the checkpoint policy of a run."""
     from llmkit.training.checkpoints.policy import CheckpointPolicy
 
-    return CheckpointPolicy(folder / CHECKPOINTS_FOLDER, about, recipe.train.save_total_limit, stop, resumed)
+    return CheckpointPolicy(folder / CHECKPOINTS_FOLDER, fields, recipe.train.save_total_limit, stop, resumed)

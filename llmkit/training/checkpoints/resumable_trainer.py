@@ -1,7 +1,7 @@
-"""A Trainer that can be ended at any moment and goes on as if it had not been: the same weights, bit for bit on a CPU.
+"""A Trainer that can be interrupted at any step and resumed with the same weights, bit for bit on a CPU.
 
-The stock Trainer resumes by pickles that nobody has hashed, loses a pending evaluation, and trains one step more where
-nothing is left to train. Here each checkpoint says where in the rows it was and what of its last step is still to do.
+The stock Trainer resumes from unverified pickles, loses a pending evaluation, and trains one extra step when training
+is already complete. Here each checkpoint records its position in the data and the actions still pending for its step.
 """
 
 from __future__ import annotations
@@ -38,29 +38,29 @@ CHECKPOINT_WEIGHTS, STATE_TENSORS, STATE_JSON, TRAINER_STATE_JSON = (
 
 
 class EvaluationInterruptedError(Exception):
-    """An evaluation was left because a signal came."""
+    """Raised inside an evaluation that a signal interrupts."""
 
 
 class ResumableTrainer(Trainer):
-    """Saves and takes up again by llmkit's own commit protocol, where it has a `keeper`; else it saves nothing.
+    """Saves and resumes by llmkit's own checkpoint protocol if it has a `checkpoint_policy`; else it saves nothing.
 
-    Of several processes all take part in a checkpoint and the first writes it.
+    All ranks take part in saving a checkpoint; the main process writes it.
     """
 
     meter: ThroughputMeter
     control: TrainerControl
     checkpoint_policy: CheckpointPolicy | None = None
-    sharded = False  # whether each process has only a share of the weights
-    unsharded_model: PreTrainedModel | None = None  # then: the model as it was, to put whole weights into
-    stop_agreed = False  # whether a signal came to any of several processes, as they agreed on in this step
+    sharded = False  # whether the weights are sharded over the ranks
+    unsharded_model: PreTrainedModel | None = None  # if sharded: copy of the model into which full weights are loaded
+    stop_agreed = False  # whether any rank has received a signal, as of this step
 
     def enable_checkpoints(self, policy: CheckpointPolicy) -> None:
-        """Commit to `keeper` from here on, and go on from its checkpoint where it has one."""
+        """Save checkpoints by this policy, and resume from its checkpoint if it has one."""
         self.checkpoint_policy = policy
         self.unsharded_model = copy.deepcopy(self.model).cpu() if self.sharded else None
         self.data_position = DataPosition(self.restore_rng_state, self.set_stream_epoch, self.restore_progress)
         self.add_callback(self.data_position)
-        self.resume_state: dict[str, Any] | None = None  # the state that is still to be put back
+        self.resume_state: dict[str, Any] | None = None  # the checkpoint's state until it is restored
         self.rng_state: dict[str, Any] | None = None
         self.resumed_seconds = 0.0
         if policy.resumed_checkpoint is not None:
@@ -68,79 +68,77 @@ class ResumableTrainer(Trainer):
             self.resume_state = states.unflatten_state(
                 json.loads((policy.resumed_checkpoint.path / STATE_JSON).read_text("utf-8")), tensors
             )
-            by_rank = dict(enumerate(self.resume_state["chance"]))
-            self.rng_state = by_rank.get(distributed.rank())  # there may be more processes than there were
-            self.data_position.load_state_dict(self.resume_state["place"])
+            by_rank = dict(enumerate(self.resume_state["rng_state"]))
+            self.rng_state = by_rank.get(distributed.rank())  # there may be more ranks than at saving
+            self.data_position.load_state_dict(self.resume_state["data_position"])
 
     def resume_path(self) -> str | None:
-        """What `Trainer.train` is told to resume from."""
-        return (
-            None
-            if self.checkpoint_policy is None or self.checkpoint_policy.resumed_checkpoint is None
-            else str(self.checkpoint_policy.resumed_checkpoint.path)
-        )
+        """The checkpoint path for `Trainer.train`, or None for a new run."""
+        if self.checkpoint_policy is None or self.checkpoint_policy.resumed_checkpoint is None:
+            return None
+        return str(self.checkpoint_policy.resumed_checkpoint.path)
 
     # Saving
 
     def save_checkpoint(self, pending: dict[str, Any] | None = None) -> None:
-        """A checkpoint of this step. `pending`: what is left to do of the step before the next one begins."""
+        """Save a checkpoint of this step. `pending` are the actions to finish before the next step begins."""
         if self.checkpoint_policy is None:
             return
         with self.meter.pause(), distributed.report_lost_rank():
             weights, state = sharded.collect_weights(self, self.sharded), self.build_training_state(pending)
-            self.last_checkpoint = made = distributed.on_main(lambda: self.write_checkpoint(weights, state))
+            self.last_checkpoint = saved = distributed.on_main(lambda: self.write_checkpoint(weights, state))
         if not self.checkpoint_policy.size_reported:
             self.checkpoint_policy.size_reported = True
-            size = f"{made.size_bytes / 2**20:,.1f} MiB"
+            size = f"{saved.size_bytes / 2**20:,.1f} MiB"
             console.print_message(
-                f"checkpoint at step {made.step:,}: {size} in {console.format_duration(made.manifest['seconds'])}"
+                f"checkpoint at step {saved.step:,}: {size} in {console.format_duration(saved.manifest['seconds'])}"
             )
 
     def write_checkpoint(self, weights: states.Tensors, state: dict[str, Any]) -> Checkpoint:
-        """The checkpoint of this step, on the disk, and only those beside it that are still wanted."""
+        """Write the checkpoint of this step and prune those that are no longer needed. Runs on the main process."""
         assert self.checkpoint_policy is not None
         tensors: states.Tensors = {}
-        plain = states.flatten_state(state, "state", tensors)
+        state_json = states.flatten_state(state, "state", tensors)
         best = self.state.best_global_step
         about = dict(self.checkpoint_policy.manifest_fields) | {
             "rows": self.meter.step_totals.rows,
             "needs": [best] if best else [],
         }
-        made = checkpoint_files.commit_checkpoint(self.checkpoint_policy.root, self.state.global_step, about, {
+        saved = checkpoint_files.commit_checkpoint(self.checkpoint_policy.root, self.state.global_step, about, {
             CHECKPOINT_WEIGHTS: lambda path: states.write_tensors(weights, path),
             STATE_TENSORS: lambda path: states.write_tensors(tensors, path),
-            STATE_JSON: lambda path: states.write_state_json(plain, path),
+            STATE_JSON: lambda path: states.write_state_json(state_json, path),
             TRAINER_STATE_JSON: lambda path: path.write_text(json.dumps(dataclasses.asdict(self.state)), "utf-8"),
         })  # fmt: skip
         checkpoint_files.prune_checkpoints(
             self.checkpoint_policy.root, {self.state.global_step, best or 0}, self.checkpoint_policy.save_total_limit
         )
-        return made
+        return saved
 
     def build_training_state(self, pending: dict[str, Any] | None) -> dict[str, Any]:
-        """Everything beside weights and the Trainer's own JSON."""
-        journal, scaler = self.find_progress_callback(), self.accelerator.scaler
+        """Build the training state besides the weights and the Trainer's own JSON."""
+        progress, scaler = self.find_progress_callback(), self.accelerator.scaler
         return {
-            "place": self.data_position.state_dict(),
+            "data_position": self.data_position.state_dict(),
             "pending": pending,
             "stopped_early": self.control.should_training_stop and self.state.global_step < self.state.max_steps,
             "loss": [float(self._tr_loss), self._total_loss_scalar, self._globalstep_last_logged],
             "optimizer": sharded.collect_optimizer_state(self, self.sharded),
-            "schedule": self.lr_scheduler.state_dict(),
+            "lr_scheduler": self.lr_scheduler.state_dict(),
             "scaler": scaler.state_dict() if scaler is not None else None,
-            "chance": distributed.all_gather(states.get_rng_state() if self.rng_state is None else self.rng_state),
+            "rng_state": distributed.all_gather(states.get_rng_state() if self.rng_state is None else self.rng_state),
             "callbacks": {type(one).__name__: one.state()["attributes"] for one in self.list_stateful_callbacks()},
-            "meter": self.meter.state_dict(),
-            "journal": journal.state_dict() if journal else None,
+            "throughput": self.meter.state_dict(),
+            "progress": progress.state_dict() if progress else None,
             "seconds": self.resumed_seconds + time.monotonic() - self.started_at,
         }
 
     def find_progress_callback(self) -> ProgressCallback | None:
-        """The callback that writes log.jsonl."""
+        """Return the callback that writes log.jsonl."""
         return next((one for one in self.callback_handler.callbacks if isinstance(one, ProgressCallback)), None)
 
     def list_stateful_callbacks(self) -> list[Any]:
-        """The callbacks that count something, such as evaluations without a better score."""
+        """Return the callbacks with state to save, such as that of early stopping."""
         handlers = self.callback_handler.callbacks
         return [one for one in handlers if isinstance(one, ExportableState) and not isinstance(one, TrainerControl)]
 
@@ -148,8 +146,8 @@ class ResumableTrainer(Trainer):
         self.save_checkpoint()
 
     def _finalize_training(self, trial: Any, num_train_samples: Any, start_time: float) -> Any:
-        self.save_checkpoint()  # whatever is left of the run now, nothing is trained again
-        if self.checkpoint_policy is not None and self.state.best_global_step:  # the library asks whether there is one
+        self.save_checkpoint()  # if the run stops after training, no step is repeated
+        if self.checkpoint_policy is not None and self.state.best_global_step:  # transformers reads this path
             self.state.best_model_checkpoint = str(
                 checkpoint_files.get_checkpoint_path(self.checkpoint_policy.root, self.state.best_global_step)
             )
@@ -158,11 +156,11 @@ class ResumableTrainer(Trainer):
     def _load_best_model(self) -> None:
         path = Path(self.state.best_model_checkpoint)
         distributed.on_main(lambda: verify_or_quarantine(path))
-        if not self.sharded:  # else `whole` reads it
+        if not self.sharded:  # else `get_full_model` reads it
             sharded.restore_weights(self, path / CHECKPOINT_WEIGHTS, sharded=False)
 
     def get_full_model(self) -> PreTrainedModel:
-        """The trained model with all its weights: the trainer's own, or of the checkpoint where they lie in shares."""
+        """Return the trained model with full weights; if they are sharded, they are read from the checkpoint."""
         if self.unsharded_model is None:
             return self.model
         assert self.checkpoint_policy is not None
@@ -172,10 +170,10 @@ class ResumableTrainer(Trainer):
         )
         return self.unsharded_model.to(self.args.device)
 
-    # Leaving
+    # Stopping
 
     def stop_after_checkpoint(self, pending: dict[str, Any] | None = None) -> None:
-        """Commit, and end the run as the signal asked, all processes alike."""
+        """Save a checkpoint, then end the run on all ranks with the exception of the received signal."""
         assert self.checkpoint_policy is not None
         stop = self.checkpoint_policy.stop
         self.save_checkpoint(pending)
@@ -184,20 +182,20 @@ class ResumableTrainer(Trainer):
         raise stop.build_exception()
 
     def is_stop_requested(self) -> bool:
-        """Whether a signal came to this process."""
+        """Whether this process has received a signal."""
         return self.checkpoint_policy is not None and self.checkpoint_policy.stop.received is not None
 
     def should_stop(self) -> bool:
-        """Whether a signal came: to this process, or to any of several as they agreed on."""
+        """Whether to stop: this process has received a signal, or any rank has as of this step."""
         return self.stop_agreed if distributed.world_size() > 1 else self.is_stop_requested()
 
     def build_pending_actions(self, **values: Any) -> dict[str, Any]:
-        """What the Trainer would do now, had no signal come."""
+        """Return the actions that the Trainer would take now without the signal."""
         flags = {name: getattr(self.control, name) for name in ("should_log", "should_evaluate", "should_save")}
         return flags | {name: None if value is None else float(value) for name, value in values.items()}
 
     def raise_if_stop_requested(self) -> None:
-        """Raise LeftError where a signal came: the evaluation is made again when the run goes on."""
+        """Raise EvaluationInterruptedError if any rank has received a signal; a resumed run repeats the evaluation."""
         if self.checkpoint_policy is not None and distributed.any_rank(self.is_stop_requested()):
             raise EvaluationInterruptedError
 
@@ -217,7 +215,7 @@ class ResumableTrainer(Trainer):
         if self.should_stop():
             self.stop_after_checkpoint()
 
-    # Going on. The methods stand in the order in which the Trainer calls them.
+    # Resuming. The methods are in the order in which the Trainer calls them.
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ARG002
         sharded.restore_weights(self, Path(resume_from_checkpoint) / CHECKPOINT_WEIGHTS, self.sharded)
@@ -226,32 +224,32 @@ class ResumableTrainer(Trainer):
         self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, resume_from_checkpoint: Any,
         trial: Any,
     ) -> tuple[int, int]:  # fmt: skip
-        begun: tuple[int, int] = super()._init_training_state(
+        progress: tuple[int, int] = super()._init_training_state(
             max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
         )
         if self.checkpoint_policy is None:
-            return begun
+            return progress
         self.data_position.steps_per_epoch = num_update_steps_per_epoch
         if self.resume_state is None:
-            return begun
+            return progress
         if self.state.global_step > max_steps:
             raise self.build_early_end_error(max_steps)
-        self.state.compute_steps(self.args, max_steps)  # the recipe's, where it was allowed to change
+        self.state.compute_steps(self.args, max_steps)  # by the recipe's values, which may have been allowed to change
         return self.data_position.epoch, self.data_position.step
 
     def build_early_end_error(self, last: int) -> OutputError:
-        """Why a run that was allowed another end cannot have one at the step `last`."""
+        """Build the error for a changed end of training, at step `last`, that lies before the resumed step."""
         assert self.checkpoint_policy is not None
         key = "max_steps" if self.args.max_steps > 0 else "num_train_epochs"
-        what = f"train.{key}={getattr(self.args, key)} ends it at step {last:,}"
-        done = f"step {self.state.global_step:,} is done"
-        mend = "allow it a later end, or name another --output-dir"
-        return OutputError(f"{self.checkpoint_policy.root.parent}: {what}, and {done}", mend)
+        what = f"train.{key}={getattr(self.args, key)} ends training at step {last:,}"
+        done = f"step {self.state.global_step:,} is already done"
+        fix = "choose a later end, or name another --output-dir"
+        return OutputError(f"{self.checkpoint_policy.root.parent}: {what}, but {done}", fix)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None and self.resume_state is not None:
             sharded.restore_optimizer(self, self.resume_state["optimizer"], self.sharded)
-            states.load_lr_scheduler_state(self.lr_scheduler, self.resume_state["schedule"])
+            states.load_lr_scheduler_state(self.lr_scheduler, self.resume_state["lr_scheduler"])
 
     def _load_scaler(self, checkpoint: str | None) -> None:
         if (
@@ -263,27 +261,26 @@ class ResumableTrainer(Trainer):
             self.accelerator.scaler.load_state_dict(self.resume_state["scaler"])
 
     def restore_progress(self) -> None:
-        """When all is ready for the first step: sums, counters, the log, and what was left to do of the last step."""
+        """Restore loss sums, counters and the log before the first step, and finish the pending actions."""
         self.started_at = time.monotonic()
-        held, self.resume_state = self.resume_state, None
-        if held is None:
+        state, self.resume_state = self.resume_state, None
+        if state is None:
             return
         assert self.checkpoint_policy is not None
-        if (
-            resumed := self.checkpoint_policy.resumed_checkpoint
-        ) is not None:  # not before: until here the command may still be refused
+        # Only now, because until here the command may still fail.
+        if (resumed := self.checkpoint_policy.resumed_checkpoint) is not None:
             distributed.on_main(lambda: checkpoint_files.remove_later_checkpoints(resumed))
-        loss, self._total_loss_scalar, self._globalstep_last_logged = held["loss"]
+        loss, self._total_loss_scalar, self._globalstep_last_logged = state["loss"]
         self._tr_loss = torch.tensor(loss, device=self.args.device)
-        self._initial_global_step, self.resumed_seconds = 0, held["seconds"]
+        self._initial_global_step, self.resumed_seconds = 0, state["seconds"]
         for one in self.list_stateful_callbacks():
-            for name, value in held["callbacks"].get(type(one).__name__, {}).items():
+            for name, value in state["callbacks"].get(type(one).__name__, {}).items():
                 setattr(one, name, value)
-        self.meter.load_state_dict(held["meter"])
-        if (journal := self.find_progress_callback()) and held["journal"]:
-            journal.load_state_dict(held["journal"], self.state)
-        self.control.should_training_stop = held["stopped_early"] or self.state.global_step >= self.state.max_steps
-        if pending := held["pending"]:
+        self.meter.load_state_dict(state["throughput"])
+        if (progress := self.find_progress_callback()) and state["progress"]:
+            progress.load_state_dict(state["progress"], self.state)
+        self.control.should_training_stop = state["stopped_early"] or self.state.global_step >= self.state.max_steps
+        if pending := state["pending"]:
             for name in ("should_log", "should_evaluate", "should_save"):
                 setattr(self.control, name, pending[name])
             self.finish_step(pending.get("grad_norm"), pending.get("learning_rate"))
@@ -294,36 +291,36 @@ class ResumableTrainer(Trainer):
             self._tr_loss, grad_norm, self.model, None, self.state.epoch, None, time.time(), learning_rate
         )
 
-    def _run_epoch(self, **words: Any) -> None:
-        # Only a run that goes on can come here with nothing left to train.
+    def _run_epoch(self, **kwargs: Any) -> None:
+        # Only a resumed run can get here with no step left to train.
         if self.checkpoint_policy is not None and self.control.should_training_stop:
             if self.data_position.step and not self.data_position.epoch_cut_short:
                 self.control = self.callback_handler.on_epoch_end(self.args, self.state, self.control)
                 self.finish_step()
             return
-        super()._run_epoch(**words)
+        super()._run_epoch(**kwargs)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:  # noqa: ARG002
-        # At the start of an epoch its loader draws a seed; in the middle of one it has drawn it.
+        # At the start of an epoch the dataloader still draws its seed; within an epoch it has drawn it already.
         if not self.data_position.step:
             self.restore_rng_state()
 
     def restore_rng_state(self) -> None:
-        """Let the generators go on from where they were; once."""
+        """Restore the random states of the checkpoint; later calls do nothing."""
         if self.rng_state is not None:
             states.restore_rng_state(self.rng_state)
             self.rng_state = None
 
     def set_stream_epoch(self, epoch: int) -> None:
-        """Tell a stream, which the Trainer does not, which epoch begins."""
+        """Set the epoch of a streaming dataset, which the Trainer does not do."""
 
     def with_resumed_time(self, logs: dict[str, float]) -> dict[str, float]:
-        """The last event of the log, with the seconds before the run was ended in it."""
+        """Return the last log event with the training time before the run was resumed added."""
         if self.checkpoint_policy is None:
             return logs
         seconds = logs["train_runtime"]
         share = seconds / (seconds + self.resumed_seconds) if self.resumed_seconds else 1.0
         rates = {name: round(value * share, 3) for name, value in logs.items() if name.endswith("_per_second")}
-        made = self.last_checkpoint if hasattr(self, "last_commit") else self.checkpoint_policy.resumed_checkpoint
-        cost = {"checkpoint_bytes": made.size_bytes, "checkpoint_seconds": made.manifest["seconds"]} if made else {}
+        saved = self.last_checkpoint if hasattr(self, "last_checkpoint") else self.checkpoint_policy.resumed_checkpoint
+        cost = {"checkpoint_bytes": saved.size_bytes, "checkpoint_seconds": saved.manifest["seconds"]} if saved else {}
         return logs | rates | {"train_runtime": round(seconds + self.resumed_seconds, 4)} | cost

@@ -1,4 +1,4 @@
-"""Taking up a run again: which one, whether what is asked is still the same, and from which checkpoint."""
+"""Resuming a run: finds the run, compares the requested recipe with it, and chooses the checkpoint."""
 
 from __future__ import annotations
 
@@ -22,37 +22,38 @@ from llmkit.training.processes import strategies
 
 
 def parse_resume_path(resume: str | Path) -> tuple[Path, int | None]:
-    """The run folder that `--resume` names, and the step where it names a checkpoint of it.
+    """Return the run folder that `--resume` names, and the step if it names a checkpoint.
 
-    Raises MissingInputError where it names neither.
+    Raises MissingInputError if it names neither.
     """
     path = Path(resume).expanduser()
     step = checkpoint.CHECKPOINT_NAME.fullmatch(path.resolve().name)
     run = path.resolve().parent.parent if step else path
     if not path.exists() or not (run / "run.json").is_file():
-        raise MissingInputError(f"--resume {path}: no run", "name a run folder, or a checkpoint in its checkpoints/")
+        what = f"--resume {path}: not a run folder or checkpoint"
+        raise MissingInputError(what, "name a run folder, or a checkpoint in its checkpoints/")
     return (Path(os.path.relpath(run)) if step else path, int(step[1]) if step else None)
 
 
 def load_run_recipe(run: Path) -> Recipe:
-    """The recipe of an earlier run's command. Raises OutputError where the run has not kept it."""
-    about = manifest.read_manifest(run)
-    if "given" not in about:
-        raise OutputError(f"{run}: was begun by an older llmkit", "give the command that began it, with -o")
-    if find_task_file_problem(run, name := about["given"].get("task"), about.get("task_file")):
-        what = f"{run}: its task file {name} lies in it, or is gone or changed"
-        raise RecipeError(what, "read it, then give the command that began the run, with -o")
-    return build_recipe(about["given"], str(run / "run.json"), output_dir=str(run))
+    """Load the recipe of an earlier run's command. Raises OutputError if the run has not recorded it."""
+    record = manifest.read_manifest(run)
+    if "given" not in record:
+        raise OutputError(f"{run}: was started by an older llmkit", "give the command that started it, with -o")
+    if find_task_file_problem(run, name := record["given"].get("task"), record.get("task_file")):
+        what = f"{run}: its task file {name} is inside the run folder, missing or changed"
+        raise RecipeError(what, "read it, then give the command that started the run, with -o")
+    return build_recipe(record["given"], str(run / "run.json"), output_dir=str(run))
 
 
 def check_output_dir_matches(run: Path, output_dir: str | None) -> None:
-    """Raise UsageError where another folder is named beside the run to go on with."""
+    """Raise UsageError if `--output-dir` names another folder than the run to resume."""
     if output_dir is not None and run.resolve() != Path(output_dir).expanduser().resolve():
         raise UsageError(f"--resume {run} and --output-dir {output_dir} name two runs", "leave one out")
 
 
 def check_data_unchanged(path: Path) -> None:
-    """Raise OutputError where a file that a finished run has read is another one now."""
+    """Raise OutputError if a data file of a finished run has changed since."""
     for one in manifest.read_manifest(path).get("data", []):
         file = resolve_path(one["name"])
         if file.is_file() and manifest.hash_file(file) != one["sha256"]:
@@ -60,40 +61,42 @@ def check_data_unchanged(path: Path) -> None:
             raise OutputError(why, "name another --output-dir, or remove the folder")
 
 
-def compare_with_unfinished_run(path: Path, asked: RequestedRecipe, facts: Mapping[str, Any]) -> RecipeDiff:
-    """What is allowed to differ from the unfinished run at `path`. Raises OutputError with a table of what is not.
+def compare_with_unfinished_run(path: Path, requested: RequestedRecipe, facts: Mapping[str, Any]) -> RecipeDiff:
+    """Return the allowed differences from the unfinished run at `path`. Raises OutputError with a table of the others.
 
-    `facts` are those of its manifest: files and their hashes. A folder without a run differs in nothing.
+    `facts` are the run.json fields of the new run, with files and their hashes. A folder without a run has no
+    differences.
     """
     if not (path / "run.json").exists():
         return []
-    about = manifest.read_manifest(path)
-    now = manifest.redact_nested_secrets(dict(asked.keys))
-    found = recipe_diff.diff_recipes(about["recipe"], now) if "recipe" in about else []
-    found += recipe_diff.diff_recipes(
-        list_file_hashes(about), list_file_hashes(manifest.redact_nested_secrets(dict(facts)))
+    record = manifest.read_manifest(path)
+    now = manifest.redact_nested_secrets(dict(requested.keys))
+    differences = recipe_diff.diff_recipes(record["recipe"], now) if "recipe" in record else []
+    differences += recipe_diff.diff_recipes(
+        list_file_hashes(record), list_file_hashes(manifest.redact_nested_secrets(dict(facts)))
     )
-    recipe_diff.check_recipe_diff(path, found, asked.allowed)
-    return found
+    recipe_diff.check_recipe_diff(path, differences, requested.allowed)
+    return differences
 
 
 def list_file_hashes(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run is made of beside its recipe, by a name for the table."""
-    found = {f"data {one['name']}": one["sha256"] for one in facts["data"]}
+    """Return the inputs of a run besides its recipe: file hashes and revisions, by their name in the table."""
+    inputs = {f"data {one['name']}": one["sha256"] for one in facts["data"]}
     model, tokenizer, vectors = (facts.get(what) or {} for what in ("model", "tokenizer", "vectors"))
     parts = {given: {"files": files} for given, files in (model.get("parts") or {}).items()}
     base = {"files": (model.get("base") or {}).get("weights")}
-    for what, about in {"model": model, "base": base, "tokenizer": tokenizer, **parts}.items():
-        found |= {f"{what} revision": about.get("revision")}
-        found |= {f"{what} {name}": sha for name, sha in (about.get("files") or {}).items()}
-    found |= {"vectors": vectors.get("sha256")}
-    return found | {"task file": (facts.get("task_file") or {}).get("sha256"), "processes": facts.get("processes", 1)}
+    for what, record in {"model": model, "base": base, "tokenizer": tokenizer, **parts}.items():
+        inputs |= {f"{what} revision": record.get("revision")}
+        inputs |= {f"{what} {name}": sha for name, sha in (record.get("files") or {}).items()}
+    inputs |= {"word vectors": vectors.get("sha256")}
+    return inputs | {"task file": (facts.get("task_file") or {}).get("sha256"), "processes": facts.get("processes", 1)}
 
 
 def find_resume_checkpoint(path: Path, step: int | None, strategy: str = "ddp") -> Checkpoint | None:
-    """The checkpoint that the run at `path` goes on from, that of `step` or the newest; None where it begins.
+    """Find the checkpoint to resume from, that of `step` or the newest; None if the run starts from its first step.
 
-    It is said, and what is to be removed for it; nothing is yet. Raises OutputError where that of `step` is not whole.
+    Prints the choice and the checkpoints to be removed; nothing is removed yet. Raises OutputError if the checkpoint
+    of `step` is not valid.
     """
     if not (path / "run.json").exists():
         return None
@@ -102,34 +105,35 @@ def find_resume_checkpoint(path: Path, step: int | None, strategy: str = "ddp") 
         why = f"{strategy} keeps its optimizer in a form that llmkit does not save"
         console.print_message(f"{path}: the run there did not finish; it starts again from its first step: {why}")
         return None
-    found = checkpoint.find_newest_checkpoint(root, manifest.read_manifest(path).get("id", ""), step)
-    if found is None and step is not None:
-        mend = f"--resume {shlex.quote(str(path))} takes another"
-        raise OutputError(f"{checkpoint.get_checkpoint_path(root, step)}: cannot be gone on from", mend)
-    there = checkpoint.list_checkpoint_steps(root)
-    if found is None:
-        others = "; the checkpoints that are not taken are removed" if there else ""
+    resumed = checkpoint.find_newest_checkpoint(root, manifest.read_manifest(path).get("id", ""), step)
+    if resumed is None and step is not None:
+        fix = f"--resume {shlex.quote(str(path))} chooses another"
+        raise OutputError(f"{checkpoint.get_checkpoint_path(root, step)}: cannot be resumed from", fix)
+    steps = checkpoint.list_checkpoint_steps(root)
+    if resumed is None:
+        others = "; its unusable checkpoints are removed" if steps else ""
         console.print_message(f"{path}: the run there did not finish; it starts again from its first step{others}")
         return None
-    which = "the newest checkpoint that is whole" if step is None else "the checkpoint that is named"
-    others = "; later ones are removed" if there[0] > found.step else ""
-    console.print_message(f"{path}: goes on after step {found.step:,}, {which}{others}")
-    return found
+    which = "the newest valid checkpoint" if step is None else "the named checkpoint"
+    others = "; later ones are removed" if steps[0] > resumed.step else ""
+    console.print_message(f"{path}: resumes after step {resumed.step:,}, {which}{others}")
+    return resumed
 
 
-def report_library_changes(then: Mapping[str, Any], now: Mapping[str, str]) -> None:
-    """Say where libraries are others than when the run began: the weights may differ in their last bits."""
-    found = recipe_diff.diff_recipes(then["versions"], dict(now))
-    if found:
-        said = ", ".join(f"{name} {new} (then {old})" for name, old, new in found)
-        console.print_message(f"goes on with {said}: the last bits may differ from an unbroken run's")
+def report_library_changes(previous: Mapping[str, Any], now: Mapping[str, str]) -> None:
+    """Print which library versions have changed since the run began: the weights may differ in their last bits."""
+    changes = recipe_diff.diff_recipes(previous["versions"], dict(now))
+    if changes:
+        versions = ", ".join(f"{name} {new} (then {old})" for name, old, new in changes)
+        why = "the weights may differ in their last bits from those of an uninterrupted run"
+        console.print_message(f"resumes with {versions}: {why}")
 
 
 def format_resume_hint(path: Path) -> str:
-    """What to say of a run that was ended before its end."""
+    """Return the message on an interrupted run: its last checkpoint and the command that resumes it."""
     done = next(iter(checkpoint.list_checkpoint_steps(path / CHECKPOINTS_FOLDER)), None)
-    several = f" --processes {distributed.world_size()}" if distributed.world_size() > 1 else ""
-    again = f"`llmkit train --resume {shlex.quote(str(path))}{several}`"
+    processes = f" --processes {distributed.world_size()}" if distributed.world_size() > 1 else ""
+    command = f"`llmkit train --resume {shlex.quote(str(path))}{processes}`"
     if done is None:
-        return f"{path}: unfinished, no checkpoint yet; {again} starts it again"
-    return f"{path}: unfinished, committed up to step {done:,}; {again} goes on"
+        return f"{path}: unfinished, no checkpoint yet; {command} starts it again"
+    return f"{path}: unfinished, saved up to step {done:,}; {command} resumes it"

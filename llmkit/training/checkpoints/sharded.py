@@ -1,7 +1,7 @@
-"""Weights and the optimizer's state for a checkpoint, whole, however they lie: in each process, or in shares of all.
+"""Gathers and restores full model weights and optimizer state, whether they are replicated or sharded.
 
-FSDP's and DeepSpeed's own checkpoints hold pickles. Here every process takes part in gathering whole tensors, the first
-one writes them, and each takes its share of what is read again.
+FSDP's and DeepSpeed's own checkpoints hold pickles. Here all ranks gather full tensors, the main process writes them,
+and each rank loads its shard of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from llmkit.training.checkpoints import state_dict as states
 
 
 def collect_weights(trainer: Trainer, sharded: bool) -> states.Tensors:
-    """What training changes; in the first process at least."""
+    """Return the trained weights and buffers, on the main process at least."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if not sharded:
         return states.select_checkpoint_weights(model)
@@ -28,7 +28,7 @@ def collect_weights(trainer: Trainer, sharded: bool) -> states.Tensors:
 
 
 def restore_weights(trainer: Trainer, path: Path, sharded: bool) -> None:
-    """Give every process the weights of a file, or its share of them."""
+    """Load the weights of a file on every rank, or each rank's shard of them."""
     if sharded:
         scatter_weights(trainer.model, states.read_tensors(path))
     else:
@@ -36,7 +36,7 @@ def restore_weights(trainer: Trainer, path: Path, sharded: bool) -> None:
 
 
 def collect_optimizer_state(trainer: Trainer, sharded: bool) -> dict[str, Any] | None:
-    """The optimizer's state; in the first process at least. None for DeepSpeed's, which only a pickle could hold."""
+    """Return the optimizer state, on the main process at least; None for DeepSpeed's, which needs a pickle."""
     if trainer.is_deepspeed_enabled:
         return None
     return (
@@ -47,7 +47,7 @@ def collect_optimizer_state(trainer: Trainer, sharded: bool) -> dict[str, Any] |
 
 
 def restore_optimizer(trainer: Trainer, state: dict[str, Any], sharded: bool) -> None:
-    """Give every process the optimizer's state, or its share of it."""
+    """Load the optimizer state on every rank, or each rank's shard of it."""
     if sharded:
         scatter_optimizer_state(trainer.model, trainer.optimizer, state)
     else:
@@ -55,7 +55,7 @@ def restore_optimizer(trainer: Trainer, state: dict[str, Any], sharded: bool) ->
 
 
 def gather_weights(model: nn.Module) -> states.Tensors:
-    """What `states.kept` gives of the whole model, in the first process; nothing in the others."""
+    """Gather the full trained weights and buffers on the main process; the other ranks get an empty dict."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     names = states.list_checkpoint_weights(model)
@@ -64,16 +64,16 @@ def gather_weights(model: nn.Module) -> states.Tensors:
 
 
 def scatter_weights(model: nn.Module, tensors: states.Tensors) -> None:
-    """Give each process its share of what `gathered_weights` gave in the first."""
+    """Shard the weights that `gather_weights` returned on the main process over all ranks."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
-    # Frozen weights are not among them: not strict.
+    # Not strict, because frozen weights are not in the checkpoint.
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True, strict=False)
     set_model_state_dict(model, dict(tensors), options=options)
 
 
 def gather_optimizer_state(model: nn.Module, optimizer: Any) -> dict[str, Any]:
-    """The whole state by the names of the weights, in the first process."""
+    """Return the full optimizer state by weight name, on the main process."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -81,7 +81,7 @@ def gather_optimizer_state(model: nn.Module, optimizer: Any) -> dict[str, Any]:
 
 
 def scatter_optimizer_state(model: nn.Module, optimizer: Any, state: dict[str, Any]) -> None:
-    """Give each process its share of what `gathered_optimizer` gave in the first."""
+    """Shard the state that `gather_optimizer_state` returned on the main process over all ranks."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)

@@ -1,4 +1,4 @@
-"""What a run would lose with its process: optimizer, schedule, generators of chance. As tensors and JSON, no pickle."""
+"""Training state as tensors and JSON, without pickle: optimizer, learning rate schedule, random states."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Tensors = dict[str, Tensor]
 
 
 def flatten_state(value: Any, name: str, tensors: Tensors) -> Any:
-    """`value` as JSON; its tensors go into `tensors` by the name of their place. Raises TypeError for other things."""
+    """Convert `value` to JSON values; its tensors are added to `tensors` by their path. Raises TypeError otherwise."""
     if isinstance(value, (Tensor, np.ndarray)):
         tensors[name] = torch.as_tensor(value).detach()
         return {"$tensor" if isinstance(value, Tensor) else "$array": name}
@@ -46,7 +46,7 @@ def flatten_state(value: Any, name: str, tensors: Tensors) -> Any:
 
 
 def unflatten_state(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """What `packed` was given."""
+    """Invert `flatten_state`."""
     if isinstance(value, list):
         return [unflatten_state(one, tensors) for one in value]
     if not isinstance(value, dict):
@@ -66,84 +66,84 @@ def unflatten_state(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def write_tensors(tensors: Tensors, path: Path) -> None:
-    """Write tensors to a file; those that share memory are written each."""
+    """Write tensors to a safetensors file; tensors that share memory are copied first."""
     seen: set[int] = set()
-    apart = {}
+    separate = {}
     for name, tensor in tensors.items():
         shared = tensor.untyped_storage().data_ptr() in seen or not tensor.is_contiguous()
         seen.add(tensor.untyped_storage().data_ptr())
-        apart[name] = tensor.contiguous().clone() if shared else tensor
-    save_file(apart, path)
+        separate[name] = tensor.contiguous().clone() if shared else tensor
+    save_file(separate, path)
 
 
 def read_tensors(path: Path) -> Tensors:
-    """The tensors of a file, on the CPU."""
-    found: Tensors = load_file(path)
-    return found
+    """Read the tensors of a safetensors file, on the CPU."""
+    tensors: Tensors = load_file(path)
+    return tensors
 
 
 def write_state_json(value: Any, path: Path) -> None:
-    """Write what `packed` gave."""
+    """Write the JSON values of `flatten_state`."""
     path.write_text(json.dumps(value, allow_nan=False), encoding="utf-8")
 
 
 def get_rng_state() -> dict[str, Any]:
-    """The state of every generator that this process may draw from in training."""
-    found = {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()}
+    """Return the state of every random generator that training may use in this process."""
+    state = {"torch": torch.get_rng_state(), "numpy": np.random.get_state(), "python": random.getstate()}
     if torch.cuda.is_available():
-        found["cuda"] = torch.cuda.get_rng_state()  # of the one device that it drives
+        state["cuda"] = torch.cuda.get_rng_state()  # of this process's one device
     if torch.backends.mps.is_available():
-        found["mps"] = torch.mps.get_rng_state()
-    return found
+        state["mps"] = torch.mps.get_rng_state()
+    return state
 
 
-def restore_rng_state(found: Mapping[str, Any]) -> None:
-    """Let every generator go on from there; a device that is not here any more is left out."""
-    torch.set_rng_state(found["torch"])
-    np.random.set_state(found["numpy"])
-    random.setstate(found["python"])
-    if torch.cuda.is_available() and "cuda" in found:
-        torch.cuda.set_rng_state(found["cuda"])
-    if torch.backends.mps.is_available() and "mps" in found:
-        torch.mps.set_rng_state(found["mps"])
+def restore_rng_state(state: Mapping[str, Any]) -> None:
+    """Restore the random states; those of a device that is no longer present are skipped."""
+    torch.set_rng_state(state["torch"])
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])
+    if torch.cuda.is_available() and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])
+    if torch.backends.mps.is_available() and "mps" in state:
+        torch.mps.set_rng_state(state["mps"])
 
 
 def list_checkpoint_weights(model: nn.Module) -> set[str]:
-    """The names of the weights and buffers that training may change. Tied weights have one."""
+    """Return the names of the weights and buffers that training may change; tied weights have one name."""
     trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
     return trained | {name for name, _ in model.named_buffers()}
 
 
 def select_checkpoint_weights(model: nn.Module) -> Tensors:
-    """The weights and buffers that a checkpoint holds."""
+    """Return the weights and buffers to save in a checkpoint."""
     names = list_checkpoint_weights(model)
     return {name: tensor for name, tensor in model.state_dict().items() if name in names}
 
 
 def load_checkpoint_weights(model: nn.Module, path: Path) -> None:
-    """Give the model the weights of a file that `kept` made, in place."""
-    saved, held = read_tensors(path), select_checkpoint_weights(model)
-    if saved.keys() != held.keys():
-        odd = sorted(saved.keys() ^ held.keys())
-        raise InternalError(f"{path}: its weights are not the model's ({', '.join(odd[:5])})", "report this as a bug")
+    """Load the weights and buffers of a checkpoint file into the model, in place."""
+    saved, current = read_tensors(path), select_checkpoint_weights(model)
+    if saved.keys() != current.keys():
+        names = sorted(saved.keys() ^ current.keys())
+        raise InternalError(f"{path}: its weights are not the model's ({', '.join(names[:5])})", "report this as a bug")
     with torch.no_grad():
-        for name, tensor in held.items():
+        for name, tensor in current.items():
             tensor.copy_(saved[name])
 
 
 def get_optimizer_state(optimizer: Any) -> dict[str, Any]:
-    """The optimizer's state. Raises RecipeError where it keeps something that only a pickle could hold."""
+    """Return the optimizer's state dict. Raises RecipeError if saving it needs a pickle."""
     state: dict[str, Any] = optimizer.state_dict()
     try:
         flatten_state(state, "optimizer", {})
-    except TypeError as fault:
-        what = f"train.optim: its state cannot be saved without a pickle ({fault})"
-        raise RecipeError(what, "name another, such as adamw_torch_fused") from fault
+    except TypeError as error:
+        what = f"train.optim: its state cannot be saved without a pickle ({error})"
+        raise RecipeError(what, "name another, such as adamw_torch_fused") from error
     return state
 
 
 def load_optimizer_state(optimizer: Any, state: dict[str, Any]) -> None:
-    """Give the optimizer its state. The learning rate that it was made with stays."""
+    """Load the optimizer's state dict. Its configured learning rate stays."""
     inner = unwrap_optimizer(optimizer)
     with keep_initial_rates(inner):
         optimizer.load_state_dict(state)
@@ -151,29 +151,29 @@ def load_optimizer_state(optimizer: Any, state: dict[str, Any]) -> None:
         for weight, number in zip(group["params"], saved["params"], strict=True):
             for name, value in state["state"].get(number, {}).items():
                 if isinstance(value, Tensor) and inner.state[weight][name].dtype != value.dtype:
-                    # torch casts to the weight's type: an optimizer that keeps more digits would lose them
+                    # torch casts the state to the weight's dtype: an optimizer with a wider dtype would lose digits
                     inner.state[weight][name] = value.to(weight.device)
 
 
 def unwrap_optimizer(optimizer: Any) -> Any:
-    """The optimizer without what Accelerate has put around it."""
+    """Return the optimizer without Accelerate's wrapper."""
     return getattr(optimizer, "optimizer", optimizer)
 
 
 @contextmanager
 def keep_initial_rates(optimizer: Any) -> Iterator[None]:
-    """A while in which the optimizer is given its state; its rates are then scaled to what it was made with: a run may
-    go on at another one."""
-    made_with = [group.get("initial_lr") for group in optimizer.param_groups]
+    """Load the optimizer state inside the block; its learning rates are then rescaled to the configured ones, because
+    a resumed run may use another rate."""
+    configured = [group.get("initial_lr") for group in optimizer.param_groups]
     yield
-    for group, rate in zip(optimizer.param_groups, made_with, strict=True):
+    for group, rate in zip(optimizer.param_groups, configured, strict=True):
         before = group.get("initial_lr")
         if rate is not None and before and rate != before:
             group["initial_lr"], group["lr"] = rate, group["lr"] * rate / before
 
 
 def load_lr_scheduler_state(schedule: Any, state: dict[str, Any]) -> None:
-    """Let the schedule go on from its step, at the rates of its optimizer."""
+    """Load the schedule's step, and take the learning rates from its optimizer."""
     schedule.load_state_dict(state)
     if hasattr(schedule, "base_lrs"):
         groups = schedule.optimizer.param_groups

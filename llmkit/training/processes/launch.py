@@ -1,6 +1,6 @@
-"""Starting the processes of a run: this command again, once for each, by torchrun on CPUs and by Accelerate on GPUs.
+"""Launches the processes of a run: the same command once per process, by torchrun on CPUs and Accelerate on GPUs.
 
-`accelerate launch --cpu` starts one process whatever it is asked for, and says nothing: on CPUs it is never used.
+`accelerate launch --cpu` silently starts a single process whatever number is requested, so CPUs use torchrun.
 """
 
 from __future__ import annotations
@@ -24,102 +24,96 @@ from llmkit.runs import distributed, launch_env
 from llmkit.runs.launch_env import ProcessGrid
 from llmkit.schema import Recipe
 from llmkit.training.processes import strategies
-from llmkit.training.setup import model as starting
+from llmkit.training.setup import model as setup_model
 
-FORWARDED_SIGNALS = (
-    "SIGTERM",
-    "SIGINT",
-    "SIGHUP",
-    "SIGQUIT",
-    "SIGUSR1",
-)  # what every process hears when the launcher does
-SHUTDOWN_SECONDS = 300  # seconds that a process has to save after a signal, before it is killed
-STOPPED_EXIT_CODE, KILLED_EXIT_CODE = (
-    75,
-    70,
-)  # exit codes: by a signal to the launcher, and of a process that was killed
+# The launcher forwards these signals to every process.
+FORWARDED_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1")
+SHUTDOWN_SECONDS = 300  # a process has this long to save after a signal before it is killed
+# Exit codes of a job whose launcher received a signal, and of one with a killed process.
+STOPPED_EXIT_CODE, KILLED_EXIT_CODE = 75, 70
 
 
-def launch_processes(recipe: Recipe, places: ProcessGrid, flags: Sequence[str] = ()) -> int:
-    """The exit code of the run that this starts on all processes; `flags` are those of the command beside the recipe.
+def launch_processes(recipe: Recipe, grid: ProcessGrid, flags: Sequence[str] = ()) -> int:
+    """Launch the run on all processes and return its exit code; `flags` are the command's flags besides the recipe.
 
-    Raises what is wrong with the recipe or the machine before anything starts.
+    Raises an LlmkitError for mistakes in the recipe or for the machine before any process starts.
     """
     from llmkit.models.device import get_device
 
-    on = get_device().type
-    check_launch(recipe, places, on)
-    recipe, _ = starting.choose_model(recipe, tasks.load_task(recipe.task)(recipe.options))
+    device = get_device().type
+    check_launch(recipe, grid, device)
+    recipe, _ = setup_model.choose_model(recipe, tasks.load_task(recipe.task)(recipe.options))
     with TemporaryDirectory(prefix="llmkit-launch-") as scratch:
-        resolved, shown = Path(scratch) / "recipe.yaml", Path(scratch) / "shown.json"
+        resolved, error_file = Path(scratch) / "recipe.yaml", Path(scratch) / "error.json"
         resolved.write_text(dump_given_keys(recipe), encoding="utf-8")
-        words = ["-m", "llmkit", "train", str(resolved), *flags]
-        with export_launch_environment(places, on, shown), silence_launcher_logs():
-            return run_launcher(build_launcher(recipe.train.strategy, places, on, words), places, shown)
+        command = ["-m", "llmkit", "train", str(resolved), *flags]
+        with export_launch_environment(grid, device, error_file), silence_launcher_logs():
+            return run_launcher(build_launcher(recipe.train.strategy, grid, device, command), grid, error_file)
 
 
-def check_launch(recipe: Recipe, places: ProcessGrid, on: str) -> None:
-    """Raise RecipeError or UsageError where this machine cannot carry so many processes, or not by this strategy."""
-    strategies.check_strategy(recipe.train.strategy, on, places.world_size)
-    if on == "mps":
-        raise UsageError(f"--processes {places.processes}: one process drives the GPU of a Mac", "leave it out")
-    if on == "cuda":
+def check_launch(recipe: Recipe, grid: ProcessGrid, device: str) -> None:
+    """Raise RecipeError or UsageError if this machine cannot run that number of processes, or not by this strategy."""
+    strategies.check_strategy(recipe.train.strategy, device, grid.world_size)
+    if device == "mps":
+        raise UsageError(f"--processes {grid.processes}: a Mac's GPU is used by one process", "leave it out")
+    if device == "cuda":
         import torch
 
-        there = torch.cuda.device_count()
-        if places.processes > there:
-            what = f"--processes {places.processes}: this machine has {there} GPU{'s' if there > 1 else ''}"
-            raise UsageError(what, "one process drives one GPU")
+        available = torch.cuda.device_count()
+        if grid.processes > available:
+            what = f"--processes {grid.processes}: this machine has {available} GPU{'s' if available > 1 else ''}"
+            raise UsageError(what, "start one process per GPU")
 
 
-def build_launcher(strategy: str, places: ProcessGrid, on: str, words: Sequence[str]) -> Callable[[], None]:
-    """What starts the processes and returns when all are done; it raises where one fails."""
-    if on == "cpu":
+def build_launcher(strategy: str, grid: ProcessGrid, device: str, args: Sequence[str]) -> Callable[[], None]:
+    """Return a function that starts the processes and waits for them; it raises if one fails."""
+    if device == "cpu":
         from torch.distributed import run
 
-        arguments = run.get_args_parser().parse_args([*build_torchrun_args(places), *words])
+        arguments = run.get_args_parser().parse_args([*build_torchrun_args(grid), *args])
         return lambda: run.run(arguments)
     from accelerate.commands.launch import launch_command, launch_command_parser
 
     profile = catalog.get_recipes_folder() / "profiles" / f"{strategy}.yaml"
-    chosen = launch_command_parser().parse_args([*build_accelerate_args(places, profile), *words])
-    return lambda: launch_command(chosen)
+    parsed = launch_command_parser().parse_args([*build_accelerate_args(grid, profile), *args])
+    return lambda: launch_command(parsed)
 
 
-def build_torchrun_args(places: ProcessGrid) -> list[str]:
-    """The words of torchrun."""
+def build_torchrun_args(grid: ProcessGrid) -> list[str]:
+    """Build the arguments of torchrun."""
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    heard = [name for name in FORWARDED_SIGNALS if name != "SIGHUP" or not nohup]
-    words = [f"--nproc-per-node={places.processes}", f"--signals-to-handle={','.join(heard)}"]
-    if places.machines == 1:
-        return [*words, "--standalone", "--local-addr=127.0.0.1"]
-    host, port = places.resolve_main_address()
-    return [*words, f"--nnodes={places.machines}", f"--node-rank={places.machine_rank}", f"--master-addr={host}",
+    signals = [name for name in FORWARDED_SIGNALS if name != "SIGHUP" or not nohup]
+    args = [f"--nproc-per-node={grid.processes}", f"--signals-to-handle={','.join(signals)}"]
+    if grid.machines == 1:
+        return [*args, "--standalone", "--local-addr=127.0.0.1"]
+    host, port = grid.resolve_main_address()
+    return [*args, f"--nnodes={grid.machines}", f"--node-rank={grid.machine_rank}", f"--master-addr={host}",
             f"--master-port={port}"]  # fmt: skip
 
 
-def build_accelerate_args(places: ProcessGrid, profile: Path) -> list[str]:
-    """The words of `accelerate launch`. Precision is llmkit's to choose, and the profile is not the user's default."""
-    host, port = places.resolve_main_address()
-    return ["--config_file", str(profile), "--num_processes", str(places.world_size),
-            "--num_machines", str(places.machines), "--machine_rank", str(places.machine_rank),
-            "--main_process_ip", host, "--main_process_port", str(port if places.machines > 1 else 0),
+def build_accelerate_args(grid: ProcessGrid, profile: Path) -> list[str]:
+    """Build the arguments of `accelerate launch`. llmkit sets the precision itself and passes its own profile, so the
+    user's default config has no effect."""
+    host, port = grid.resolve_main_address()
+    return ["--config_file", str(profile), "--num_processes", str(grid.world_size),
+            "--num_machines", str(grid.machines), "--machine_rank", str(grid.machine_rank),
+            "--main_process_ip", host, "--main_process_port", str(port if grid.machines > 1 else 0),
             "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
 
 
 @contextmanager
-def export_launch_environment(places: ProcessGrid, on: str, shown: Path) -> Iterator[None]:
-    """The environment with what the processes are to know, for a while; what the user has set there stays."""
+def export_launch_environment(grid: ProcessGrid, device: str, error_file: Path) -> Iterator[None]:
+    """Set the environment variables of the processes inside the block; variables that the user has set stay."""
     cores = os.cpu_count() or 1
     new = {
-        distributed.PROCESSES_VARIABLE: str(places.world_size),
+        distributed.PROCESSES_VARIABLE: str(grid.world_size),
         launch_env.COMMAND_VARIABLE: json.dumps(sys.argv),
-        distributed.ERROR_FILE_VARIABLE: str(shown),
+        distributed.ERROR_FILE_VARIABLE: str(error_file),
     }
     defaults = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(SHUTDOWN_SECONDS)}
-    if on == "cpu":
-        defaults["OMP_NUM_THREADS"] = str(max(1, cores // places.processes))
-    if places.machines == 1 and sys.platform == "linux":
+    if device == "cpu":
+        defaults["OMP_NUM_THREADS"] = str(max(1, cores // grid.processes))
+    if grid.machines == 1 and sys.platform == "linux":
         defaults["GLOO_SOCKET_IFNAME"] = "lo"
     new |= {name: value for name, value in defaults.items() if name not in os.environ}
     old = {name: os.environ.get(name) for name in new}
@@ -136,7 +130,7 @@ def export_launch_environment(places: ProcessGrid, on: str, shown: Path) -> Iter
 
 @contextmanager
 def silence_launcher_logs() -> Iterator[None]:
-    """No log lines of the launcher: what they say, llmkit says in a sentence."""
+    """Disable the launcher's log lines inside the block: llmkit prints one error message instead."""
     logging.disable(logging.CRITICAL)
     try:
         yield
@@ -144,39 +138,41 @@ def silence_launcher_logs() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def run_launcher(run: Callable[[], None], places: ProcessGrid, shown: Path) -> int:
-    """Start and wait; the exit code of the process that failed, whose error stands on the terminal once."""
+def run_launcher(run: Callable[[], None], grid: ProcessGrid, error_file: Path) -> int:
+    """Run the launcher to its end and return the exit code; the error of a failed process is printed once."""
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     try:
         run()
     except SignalException as stop:
-        note = read_error_note(shown)
+        note = read_error_note(error_file)
         if note and note["code"] not in distributed.SIGNAL_EXIT_CODES:
             return int(note["code"])
         return report_signal_exit(
             f"stopped by {signal.Signals(stop.sigval).name}", 130 if stop.sigval == signal.SIGINT else STOPPED_EXIT_CODE
         )
-    except ChildFailedError as fault:
-        return report_failed_processes(
-            {rank: one.exitcode for rank, one in fault.failures.items()}, places.world_size, read_error_note(shown)
-        )
+    except ChildFailedError as error:
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        return report_failed_processes(codes, grid.world_size, read_error_note(error_file))
     return 0
 
 
 def report_signal_exit(what: str, code: int) -> int:
-    """The exit code of a job that a signal has ended, which is said; of Ctrl-C the command line says it itself."""
+    """Print that a signal ended the job and return its exit code; for Ctrl-C the command line prints it."""
     if code != 130:
         console.print_error(what)
     return code
 
 
 def report_failed_processes(codes: Mapping[int, int], size: int, note: Mapping[str, Any] | None) -> int:
-    """The exit code of a job by those of its failed processes and what one of them noted; says what is still unsaid."""
+    """Return the job's exit code from the failed ranks' codes and the recorded error, which is printed if it was not.
+
+    `codes` maps ranks to exit codes; `note` is the error that a rank recorded, or None.
+    """
     if note and note["code"] not in distributed.SIGNAL_EXIT_CODES:
         return int(note["code"])
-    # The launcher sends SIGTERM to those that are left when one is gone, and SIGKILL to those that do not leave.
+    # When a process dies, the launcher sends SIGTERM to the others, and SIGKILL to those that do not exit.
     gone = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
     if note and not (gone and note["sentence"] == f"stopped by {signal.SIGTERM.name}"):
         return report_signal_exit(note["sentence"], int(note["code"]))
@@ -185,18 +181,18 @@ def report_failed_processes(codes: Mapping[int, int], size: int, note: Mapping[s
     return codes[rank] if codes[rank] > 0 else KILLED_EXIT_CODE
 
 
-def read_error_note(shown: Path) -> dict[str, Any] | None:
-    """What the first process that ended with an error has noted, None where none did."""
-    if not shown.exists():
+def read_error_note(error_file: Path) -> dict[str, Any] | None:
+    """Read the error recorded by the first process that failed, or None if there is none."""
+    if not error_file.exists():
         return None
-    found: dict[str, Any] = json.loads(shown.read_text(encoding="utf-8"))
-    return found
+    note: dict[str, Any] = json.loads(error_file.read_text(encoding="utf-8"))
+    return note
 
 
 def describe_failed_rank(rank: int, size: int, code: int) -> str:
-    """What to say of a process that said nothing itself."""
+    """Return the error message for a rank that printed none itself."""
     if code >= 0:
-        return f"rank {rank} of {size}: left with code {code} and said nothing; run it with --debug"
+        return f"rank {rank} of {size}: exited with code {code} without an error message; run it with --debug"
     name = signal.Signals(-code).name
-    what = f"rank {rank} of {size}: killed ({name})"
-    return f"{what}; --resume goes on with the run" + (", perhaps memory was short" if code == -signal.SIGKILL else "")
+    cause = f"{name}, perhaps out of memory" if code == -signal.SIGKILL else name
+    return f"rank {rank} of {size}: killed ({cause}); --resume continues the run"

@@ -1,4 +1,4 @@
-"""A batch script for Slurm that runs a recipe: to read, to change, and to hand to `sbatch`."""
+"""Generates a Slurm batch script that runs a recipe with `sbatch`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from llmkit.errors import UsageError
 
-WARNING_SECONDS = 120  # seconds before the time limit in which a run saves and leaves
+WARNING_SECONDS = 120  # before the time limit Slurm sends a signal, upon which the run saves and exits
 TIME_LIMIT_PATTERN = re.compile(r"\d+|(\d+-)?\d{1,2}(:\d{2}){1,2}|\d+-\d{1,2}|\d+:\d{2}")
 
 
 @dataclass(frozen=True)
 class SlurmResources:
-    """What is asked of Slurm."""
+    """Resources to request from Slurm."""
 
     machines: int = 1
     processes: int = 1  # on each machine
@@ -25,11 +25,13 @@ class SlurmResources:
     gpus: bool = True
 
 
-def build_slurm_script(words: Sequence[str], cluster: SlurmResources, name: str) -> str:
-    """The batch script that runs `llmkit train` with these words on the cluster. Raises UsageError for what Slurm
-    would refuse. No word is read by the shell: each is quoted."""
+def build_slurm_script(args: Sequence[str], cluster: SlurmResources, name: str) -> str:
+    """Build the batch script that runs `llmkit train` with these arguments, each quoted for the shell.
+
+    Raises UsageError for resources that Slurm would reject.
+    """
     check_slurm_resources(cluster)
-    asked = {
+    options = {
         "job-name": re.sub(r"[^\w.-]+", "-", name).strip("-") or "llmkit",
         "nodes": cluster.machines,
         "ntasks-per-node": 1,
@@ -38,19 +40,19 @@ def build_slurm_script(words: Sequence[str], cluster: SlurmResources, name: str)
         "time": cluster.time,
         "partition": cluster.partition,
         "signal": f"USR1@{WARNING_SECONDS}",
-        "open-mode": "append",  # the log of the job goes on when it runs again
+        "open-mode": "append",  # a requeued job appends to its log
         "output": "%x-%j.log",
     }
-    lines = [f"#SBATCH --{key}={value}" for key, value in asked.items() if value is not None] + ["#SBATCH --requeue"]
-    command = ["llmkit", "train", *words, "--processes", str(cluster.processes)]
-    several = ["--machines", "$SLURM_NNODES", "--rank", "$SLURM_NODEID", "--main-address", "$LLMKIT_MAIN"]
-    inner = shlex.join(command) + (f" {' '.join(several)}" if cluster.machines > 1 else "")
+    lines = [f"#SBATCH --{key}={value}" for key, value in options.items() if value is not None] + ["#SBATCH --requeue"]
+    command = ["llmkit", "train", *args, "--processes", str(cluster.processes)]
+    machine_args = ["--machines", "$SLURM_NNODES", "--rank", "$SLURM_NODEID", "--main-address", "$LLMKIT_MAIN"]
+    inner = shlex.join(command) + (f" {' '.join(machine_args)}" if cluster.machines > 1 else "")
     return "\n".join([
         "#!/bin/bash",
         *lines,
         "",
-        "# One task a machine; each starts its own processes. At the time limit all save the same step and leave with",
-        "# 75: the job then goes back into the queue, and continues.",
+        "# One task per machine; each starts its own processes. At the time limit all processes save the same step and",
+        "# exit with code 75: the job is then requeued and resumes.",
         "set -u",
         *(['LLMKIT_MAIN="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1):29500"', "export LLMKIT_MAIN"]
           if cluster.machines > 1 else []),
@@ -63,11 +65,11 @@ def build_slurm_script(words: Sequence[str], cluster: SlurmResources, name: str)
 
 
 def check_slurm_resources(cluster: SlurmResources) -> None:
-    """Raise UsageError for what is no number of machines, no time limit, or no partition's name."""
+    """Raise UsageError for an invalid number of machines, time limit or partition name."""
     for what, number in (("machines", cluster.machines), ("processes", cluster.processes), ("cpus", cluster.cpus)):
         if number < 1:
             raise UsageError(f"--{what} {number}: at least 1")
     if not TIME_LIMIT_PATTERN.fullmatch(cluster.time):
-        raise UsageError(f"--time {cluster.time}: no time limit of Slurm", "write HH:MM:SS, D-HH:MM:SS or minutes")
+        raise UsageError(f"--time {cluster.time}: not a Slurm time limit", "write HH:MM:SS, D-HH:MM:SS or minutes")
     if cluster.partition is not None and not re.fullmatch(r"[\w.,-]+", cluster.partition):
-        raise UsageError(f"--partition {cluster.partition}: no name of a partition", "`sinfo` lists them")
+        raise UsageError(f"--partition {cluster.partition}: not a partition name", "`sinfo` lists them")

@@ -1,4 +1,4 @@
-"""What a run says while it learns: a bar, a line an evaluation, a line at the end, and log.jsonl."""
+"""Training progress: a progress bar, one line per evaluation, one line at the end, and log.jsonl."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmkit.errors import DiskError
 from llmkit.runs import durable, manifest
 from llmkit.training.progress.throughput import ThroughputMeter, Totals
 
-SCORES_PER_LINE = 3  # scores in a line on an evaluation; log.jsonl has all
+SCORES_PER_LINE = 3  # scores in the line of an evaluation; log.jsonl has all
 
 
 class ProgressCallback(TrainerCallback):
@@ -28,31 +28,32 @@ class ProgressCallback(TrainerCallback):
         self.advance: Callable[..., None] = lambda *_, **__: None
         self.evaluations, self.totals_at_evaluation = 0, Totals()
         self.best: float | None = None
-        self.unfinished_message = ""  # what to say when training ends before its end
+        self.unfinished_message = ""  # the message if training stops early
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.meter.reset()  # again: a tracker may have taken seconds to start
+        self.meter.reset()  # a tracker may have taken seconds to start
         self.advance = self.stack.enter_context(console.show_progress("training", state.max_steps))
         if state.global_step:
             self.advance(state.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers, as JSON."""
-        return {"evaluations": self.evaluations, "scored_until": list(self.totals_at_evaluation), "best": self.best}
+        """Return the callback's state as JSON values."""
+        totals = list(self.totals_at_evaluation)
+        return {"evaluations": self.evaluations, "totals_at_evaluation": totals, "best": self.best}
 
-    def load_state_dict(self, remembered: dict[str, Any], state: TrainerState) -> None:
-        """Remember that again, and let log.jsonl end where the checkpoint does."""
-        self.evaluations, self.best = remembered["evaluations"], remembered["best"]
-        self.totals_at_evaluation = Totals(*remembered["scored_until"])
+    def load_state_dict(self, saved: dict[str, Any], state: TrainerState) -> None:
+        """Restore the state, and truncate log.jsonl to the events before the checkpoint."""
+        self.evaluations, self.best = saved["evaluations"], saved["best"]
+        self.totals_at_evaluation = Totals(*saved["totals_at_evaluation"])
         manifest.write_text_file(self.path, "".join(map(format_log_event, state.log_history)))
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.unfinished_message = f"stopped after step {state.global_step:,} of {state.max_steps:,}"
-        late = self.meter.recent_totals()
-        left = late.seconds_per_step * (state.max_steps - state.global_step)
-        if self.evaluations:  # with the saving that belongs to it
-            left += self.meter.paused_seconds / self.evaluations * count_remaining_evaluations(args, state)
-        self.advance(1, format_step_stats(state, late), left)
+        recent = self.meter.recent_totals()
+        remaining = recent.seconds_per_step * (state.max_steps - state.global_step)
+        if self.evaluations:  # the pauses include saving the checkpoints
+            remaining += self.meter.paused_seconds / self.evaluations * count_remaining_evaluations(args, state)
+        self.advance(1, format_step_stats(state, recent), remaining)
 
     def on_evaluate(
         self,
@@ -65,17 +66,17 @@ class ProgressCallback(TrainerCallback):
         scores = {name.removeprefix("eval_"): value for name, value in (metrics or {}).items()}
         loss = self.meter.step_totals.diff(self.totals_at_evaluation).mean_loss
         self.evaluations, self.totals_at_evaluation = self.evaluations + 1, self.meter.step_totals
-        said = [] if loss is None else [f"loss {loss:.4f}"]
+        parts = [] if loss is None else [f"loss {loss:.4f}"]
         first = list(scores.items())[:SCORES_PER_LINE]
-        said.append("validation " + ", ".join(f"{name} {format_logged_score(value)}" for name, value in first))
+        parts.append("validation " + ", ".join(f"{name} {format_logged_score(value)}" for name, value in first))
         took = f" ({console.format_duration(self.meter.last_pause_seconds)})"
         mark = ", best so far" if self.is_best(args, scores) else ""
         console.print_message(
-            f"step {state.global_step:,} (epoch {state.epoch or 0:.2f}): {', '.join(said)}{took}{mark}"
+            f"step {state.global_step:,} (epoch {state.epoch or 0:.2f}): {', '.join(parts)}{took}{mark}"
         )
 
     def is_best(self, args: TrainingArguments, scores: dict[str, float]) -> bool:
-        """Whether these are the best scores so far, as the Trainer chooses; never where it does not choose."""
+        """Whether these are the best scores so far by `metric_for_best_model`; False if no best model is kept."""
         value = scores.get(args.metric_for_best_model or "")
         if value is None or not math.isfinite(value):
             return False
@@ -90,7 +91,7 @@ class ProgressCallback(TrainerCallback):
         console.print_message(format_run_summary(self.meter))
 
     def close(self) -> None:
-        """Take the bar away; harmless when there is none."""
+        """Close the progress bar, if it is open, and print why training stopped early."""
         self.stack.close()
         if self.unfinished_message:
             console.print_message(self.unfinished_message)
@@ -108,26 +109,26 @@ class ProgressCallback(TrainerCallback):
             durable.before_disk_change("append", self.path)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(format_log_event({"step": state.global_step, **(logs or {})}))
-        except OSError as fault:
-            raise DiskError(f"{self.path}: {fault.strerror}", "free some space and run again") from fault
+        except OSError as error:
+            raise DiskError(f"{self.path}: {error.strerror}", "free some space and run again") from error
 
 
 def format_log_event(event: dict[str, Any]) -> str:
-    """An event as log.jsonl has it."""
+    """Format an event as a line of log.jsonl."""
     return json.dumps({"step": event["step"], **event}, allow_nan=False) + "\n"
 
 
-def format_step_stats(state: TrainerState, late: Totals) -> list[str]:
-    """What stands behind the bar; the first are the ones that a narrow terminal can do without."""
-    said = [f"epoch {state.epoch or 0:.2f}"]
-    if late.mean_loss is not None:
-        said.append(f"loss {late.mean_loss:.3f}" if late.mean_loss >= 0.01 else f"loss {late.mean_loss:.1e}")
-    said.append(f"{console.format_short_number(late.tokens_per_second)} tokens/s")
-    return said + ([f"pad {late.padding:.0%}"] if late.padding >= 0.005 else [])
+def format_step_stats(state: TrainerState, recent: Totals) -> list[str]:
+    """Return the texts after the progress bar; a narrow terminal drops the first ones."""
+    stats = [f"epoch {state.epoch or 0:.2f}"]
+    if recent.mean_loss is not None:
+        stats.append(f"loss {recent.mean_loss:.3f}" if recent.mean_loss >= 0.01 else f"loss {recent.mean_loss:.1e}")
+    stats.append(f"{console.format_short_number(recent.tokens_per_second)} tokens/s")
+    return stats + ([f"pad {recent.padding:.0%}"] if recent.padding >= 0.005 else [])
 
 
 def count_remaining_evaluations(args: TrainingArguments, state: TrainerState) -> int:
-    """How many evaluations are still to come, with the one that this very step asks for."""
+    """Return the number of remaining evaluations, including one due at this step."""
     if args.eval_strategy == "epoch":
         return state.num_train_epochs - math.ceil(state.epoch or 1) + 1
     if args.eval_strategy == "steps":
@@ -136,19 +137,15 @@ def count_remaining_evaluations(args: TrainingArguments, state: TrainerState) ->
 
 
 def format_logged_score(value: float) -> str:
-    """A score with four digits; where there is none, `undefined`."""
+    """Format a score with four digits, or as `undefined` if it is not finite."""
     return f"{value:.4f}" if math.isfinite(value) else "undefined"
 
 
 def format_run_summary(meter: ThroughputMeter) -> str:
-    """One line on a run that has ended."""
-    whole = meter.run_totals()
-    apart = (
-        f" ({console.format_duration(meter.paused_seconds)} of it evaluating and saving)"
-        if meter.paused_seconds
-        else ""
-    )
-    padding = f"{whole.padding:.1%} padding" if whole.sent > whole.tokens else "no padding"
-    steps = f"{whole.steps:,} step{'s' if whole.steps != 1 else ''}"
-    took = f"{steps} in {console.format_duration(whole.seconds + meter.paused_seconds)}{apart}"
-    return f"trained {took}: {console.format_short_number(whole.tokens_per_second)} tokens/s, {padding}"
+    """Return the line that summarizes a finished training."""
+    totals, paused = meter.run_totals(), meter.paused_seconds
+    pauses = f" ({console.format_duration(paused)} of it evaluating and saving)" if paused else ""
+    padding = f"{totals.padding:.1%} padding" if totals.sent > totals.tokens else "no padding"
+    steps = f"{totals.steps:,} step{'s' if totals.steps != 1 else ''}"
+    took = f"{steps} in {console.format_duration(totals.seconds + paused)}{pauses}"
+    return f"trained {took}: {console.format_short_number(totals.tokens_per_second)} tokens/s, {padding}"

@@ -1,4 +1,4 @@
-"""Trackers that a recipe names under `train.hf.report_to`, while a run learns: they ask nobody."""
+"""Experiment trackers of `train.hf.report_to` during training: TensorBoard's folder, and no interactive prompts."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from llmkit.console import redact_secrets
 from llmkit.errors import RecipeError
 
 
-def build_tracker_error(names: Sequence[str], fault: BaseException) -> RecipeError:
-    """What a tracker raised when it was to start, as a mistake in the recipe."""
-    said = " ".join(f"{type(fault).__name__}: {redact_secrets(str(fault))}".split())[:300].rstrip(".")
-    mend = "set it up first (nothing is asked here), or leave it out"
-    return RecipeError(f"train.hf.report_to: {', '.join(names)}: {said}", mend)
+def build_tracker_error(names: Sequence[str], error: BaseException) -> RecipeError:
+    """Build the RecipeError for a tracker that failed to start."""
+    message = " ".join(f"{type(error).__name__}: {redact_secrets(str(error))}".split())[:300].rstrip(".")
+    fix = "set it up first (llmkit does not prompt), or leave it out"
+    return RecipeError(f"train.hf.report_to: {', '.join(names)}: {message}", fix)
 
 
 class TensorBoardFolderCallback(TensorBoardCallback):
-    """TensorBoard's files, in `folder` unless TENSORBOARD_LOGGING_DIR names another. No token gets into them."""
+    """Writes TensorBoard files to `folder`, or to TENSORBOARD_LOGGING_DIR, with access tokens redacted."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -33,13 +33,13 @@ class TensorBoardFolderCallback(TensorBoardCallback):
         self.tb_writer: Any = None
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **words: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if not os.environ.get("TENSORBOARD_LOGGING_DIR"):
             if not state.global_step:
-                shutil.rmtree(self.folder, ignore_errors=True)  # of the same run, which begins anew
+                shutil.rmtree(self.folder, ignore_errors=True)  # of the same run, which starts again
             self.logging_dir = str(self.folder)
-        super().on_train_begin(args, state, control, **words)
+        super().on_train_begin(args, state, control, **kwargs)
 
     def _init_summary_writer(self, args: TrainingArguments) -> None:
         super()._init_summary_writer(args)
@@ -47,7 +47,7 @@ class TensorBoardFolderCallback(TensorBoardCallback):
         self.tb_writer.add_text = lambda tag, text, *more: add_text(tag, redact_secrets(text), *more)
 
     def close(self) -> None:
-        """Let go of the files, however training ended."""
+        """Close the files, however training ended."""
         if self.tb_writer is not None:
             self.tb_writer.close()
             self.tb_writer = None
@@ -55,11 +55,11 @@ class TensorBoardFolderCallback(TensorBoardCallback):
 
 @contextmanager
 def disable_stdin() -> Iterator[None]:
-    """Take stdin away for a while: a tracker that wants to ask for a key fails instead of waiting for an answer."""
-    kept = sys.stdin
+    """Replace stdin by an empty stream inside the block: a tracker that prompts for a key fails instead of waiting."""
+    stdin = sys.stdin
     with Path(os.devnull).open() as nothing:
         sys.stdin = nothing
         try:
             yield
         finally:
-            sys.stdin = kept
+            sys.stdin = stdin

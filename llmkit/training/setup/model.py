@@ -1,4 +1,4 @@
-"""The model that a run starts from: named, loaded with the task's head, and with small matrices where asked for."""
+"""Chooses the model of a run, loads it with the task's head, and adds LoRA adapters if requested."""
 
 from __future__ import annotations
 
@@ -22,22 +22,24 @@ if TYPE_CHECKING:
 
 
 def choose_model(recipe: Recipe, task: Task) -> tuple[Recipe, ModelRef]:
-    """The recipe with a model in it, and where that model is."""
+    """Return the recipe with its model filled in, and the reference to that model."""
     if recipe.model.encoder is not None:
         if recipe.lora is not None and (not recipe.lora.merge or recipe.lora.quantize != "none"):
-            mend = "set lora.merge=true (and no lora.quantize), or leave lora out"
-            raise RecipeError("lora: an adapter names one base, and model.encoder and model.decoder are two", mend)
+            fix = "set lora.merge=true (and no lora.quantize), or leave lora out"
+            raise RecipeError("lora: an adapter names one base, and model.encoder and model.decoder are two", fix)
         encoder, decoder = resolve_encoder_decoder(recipe)
-        why = "one that reads, one that learns to write"
-        return recipe, ModelRef(f"{encoder.name} + {decoder.name}", "", reason=why)
+        return recipe, ModelRef(f"{encoder.name} + {decoder.name}", "", reason="encoder + decoder")
     if recipe.model.from_config is not None:
         model_sizes.check_preset(recipe.model.from_config)
-        name = ModelRef(recipe.model.from_config, "", reason="fresh weights of this shape")
+        name = ModelRef(recipe.model.from_config, "", reason="newly initialized from this config")
     elif recipe.model.name in model_sizes.NETWORK_NAMES:
         if task.is_corpus or task.max_target_length:
-            mend = "train it with finetune-classify or finetune-sentiment; here name an encoder or an encoder-decoder"
-            raise RecipeError(f"model.name: a fresh {recipe.model.name} answers with classes and numbers alone", mend)
-        name = ModelRef(recipe.model.name, "", reason=f"a fresh network; a folder is named ./{recipe.model.name}")
+            fix = "train it with finetune-classify or finetune-sentiment; here name an encoder or an encoder-decoder"
+            what = f"model.name: a network trained from scratch ({recipe.model.name}) predicts only classes and numbers"
+            raise RecipeError(what, fix)
+        name = ModelRef(
+            recipe.model.name, "", reason=f"trained from scratch; write ./{recipe.model.name} for a folder of this name"
+        )
     elif recipe.model.name is None:
         given, why = choose_default_model() if task.default_model is None else (task.default_model, FALLBACK_REASON)
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"name": given})})
@@ -50,24 +52,26 @@ def choose_model(recipe: Recipe, task: Task) -> tuple[Recipe, ModelRef]:
 
 
 def check_lora_base(recipe: Recipe, name: ModelRef) -> None:
-    """Raise RecipeError where small matrices cannot stand beside the weights of the model."""
+    """Raise RecipeError if LoRA adapters cannot be added to the model."""
     assert recipe.lora is not None
     if recipe.lora.quantize != "none":
         from llmkit.models.adapters import quantize
 
         quantize.check_quantization(recipe.lora.quantize)
     if name.is_adapter:
-        mend = "leave lora out (it is merged into its base), or train it again with lora.merge=true"
-        raise RecipeError(f"lora: {name.name} is an adapter already, and an adapter of an adapter is none", mend)
+        fix = "leave lora out (it is merged into its base), or train it again with lora.merge=true"
+        what = f"lora: {name.name} is already an adapter, which cannot be the base of another adapter"
+        raise RecipeError(what, fix)
     if not name.id:
-        raise RecipeError(f"lora: all weights of {name.name} are fresh: there is nothing to adapt", "leave lora out")
+        what = f"lora: all weights of {name.name} are newly initialized: there is nothing to adapt"
+        raise RecipeError(what, "leave lora out")
 
 
 def load_run_model(recipe: Recipe, task: Task, name: ModelRef, train: Rows) -> tuple[Recipe, LoadedModel]:
-    """Tokenizer and model with the task's head, the fresh weights drawn from the recipe's seed.
+    """Load tokenizer and model with the task's head; new weights are initialized from the recipe's seed.
 
-    The model has been told how it answers, where the task knows that. The recipe
-    comes back with the model's own length where it named none and the default is too long.
+    The task configures the model. The returned recipe has the model's own max_length if the recipe sets none and the
+    default is too long.
     """
     recipe, loaded = load_base_model(recipe, task, name, train)
     loaded = adapt_model(recipe, name, task.head().auto_class, loaded)
@@ -77,7 +81,7 @@ def load_run_model(recipe: Recipe, task: Task, name: ModelRef, train: Rows) -> t
 
 
 def load_base_model(recipe: Recipe, task: Task, name: ModelRef, train: Rows) -> tuple[Recipe, LoadedModel]:
-    """The recipe with the length that it gets, and the model."""
+    """Load the model without adapters; return it with the recipe, whose max_length fits the model."""
     from transformers import set_seed
 
     from llmkit.models import heads
@@ -86,7 +90,7 @@ def load_base_model(recipe: Recipe, task: Task, name: ModelRef, train: Rows) -> 
     console.print_message(f"model: {name.name}" + (f" ({name.reason})" if name.reason else ""))
     head, section = task.head(), recipe.model
     if head.target_scale is not None and section.dtype != "float32":
-        raise RecipeError(f"model.dtype: {section.dtype} holds a number to three digits", "leave it out")
+        raise RecipeError(f"model.dtype: {section.dtype} keeps only three digits of a number", "leave it out")
     if scratch_network.is_scratch_network(recipe):
         loaded = scratch_network.load_scratch_network(recipe, task, name, train)
         report_model_size(loaded)
@@ -112,12 +116,10 @@ def load_base_model(recipe: Recipe, task: Task, name: ModelRef, train: Rows) -> 
     set_seed(recipe.train.seed)
     changes = section.config | head.config
     loaded = models.load_model(name, head.auto_class, changes, dtype=section.dtype, tokenizer=tokenizer)
-    if head.target_scale is not None:  # a head that was trained before answers in the user's units
-        mean, spread = head.target_scale
-        fresh_head = any(f"{path}.weight" in loaded.new_weights for path, _ in heads.find_output_layers(loaded.model))
-        heads.rescale_output_layer(
-            loaded.model, 1.0 if fresh_head else 1 / spread, 0.0 if fresh_head else -mean / spread
-        )
+    if head.target_scale is not None:  # a head that was trained before predicts in the user's units
+        mean, scale = head.target_scale
+        new_head = any(f"{path}.weight" in loaded.new_weights for path, _ in heads.find_output_layers(loaded.model))
+        heads.rescale_output_layer(loaded.model, 1.0 if new_head else 1 / scale, 0.0 if new_head else -mean / scale)
     report_model_size(loaded)
     if name.is_adapter:
         console.print_message(f"the adapter of {name.name} is merged into its base")
@@ -125,7 +127,7 @@ def load_base_model(recipe: Recipe, task: Task, name: ModelRef, train: Rows) -> 
 
 
 def adapt_model(recipe: Recipe, name: ModelRef, auto_class: str, loaded: LoadedModel) -> LoadedModel:
-    """The model, with `lora` frozen but for small matrices in it; says where they are and what share is trained."""
+    """Add LoRA adapters if the recipe has `lora`, and print the target modules and the share of trained weights."""
     if recipe.lora is None:
         return loaded
     from llmkit.models import load as models
@@ -134,37 +136,37 @@ def adapt_model(recipe: Recipe, name: ModelRef, auto_class: str, loaded: LoadedM
     if recipe.lora.quantize != "none":
         model = models.reload_quantized(name, auto_class, loaded, recipe.model.dtype, recipe.lora.quantize)
         loaded = replace(loaded, model=model)
-    said = lora.add_lora_adapter(loaded.model, loaded.new_weights, recipe.lora, auto_class)
-    trained, of = lora.count_trainable_parameters(loaded.model)
-    console.print_message(f"lora: {said}; learning rate {recipe.train.learning_rate:g}")
+    summary = lora.add_lora_adapter(loaded.model, loaded.new_weights, recipe.lora, auto_class)
+    trained, total = lora.count_trainable_parameters(loaded.model)
+    console.print_message(f"lora: {summary}; learning rate {recipe.train.learning_rate:g}")
     console.print_message(
-        f"trains {format_parameter_count(trained)} of {format_parameter_count(of)} weights ({trained / of:.1%})"
+        f"trains {format_parameter_count(trained)} of {format_parameter_count(total)} weights ({trained / total:.1%})"
     )
     return loaded
 
 
 def format_parameter_count(number: int) -> str:
-    """`0.6M`, or small numbers whole."""
+    """Format a number of weights: `0.6M`, small numbers in full."""
     return f"{number / 1e6:.1f}M" if number >= 1e5 else f"{number:,}"
 
 
 def fit_max_length(
     recipe: Recipe, name: ModelRef, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase
 ) -> Recipe:
-    """The recipe with a length that the model can read; ModelError where it named a longer one."""
+    """Return the recipe with a max_length that the model can read. Raises ModelError if it sets a longer one."""
     from llmkit.models.tokenizers import max_length
 
     section = recipe.model
     longest = max_length.get_position_limit(config, tokenizer) or section.max_length
     if "max_length" not in section.model_fields_set and section.max_length > longest:
-        console.print_message(f"max_length: {longest}, as long as the model can read")
+        console.print_message(f"max_length: {longest}, the maximum of the model")
         recipe = recipe.model_copy(update={"model": section.model_copy(update={"max_length": longest})})
     max_length.check_max_length(name, config, tokenizer, recipe.model.max_length)
     return recipe
 
 
 def resolve_encoder_decoder(recipe: Recipe) -> tuple[ModelRef, ModelRef]:
-    """Where the encoder and the decoder of a joined model are."""
+    """Return the references to the encoder and the decoder of a joined model."""
     section = recipe.model
     assert section.encoder is not None
     assert section.decoder is not None
@@ -172,14 +174,14 @@ def resolve_encoder_decoder(recipe: Recipe) -> tuple[ModelRef, ModelRef]:
 
 
 def load_joined_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase) -> tuple[Recipe, LoadedModel]:
-    """Two encoders as one model."""
+    """Load two encoders as one encoder-decoder."""
     from transformers import set_seed
 
     from llmkit.models import load as models
     from llmkit.models.seq2seq.encoder_decoder import build_encoder_decoder as join
 
     if task.head().auto_class != "AutoModelForSeq2SeqLM":
-        raise RecipeError(f"model.encoder: {task.name} does not answer with text", "name one model with --model")
+        raise RecipeError(f"model.encoder: {task.name} does not generate text", "name one model with --model")
     encoder, decoder = resolve_encoder_decoder(recipe)
     recipe = fit_max_length(recipe, encoder, models.load_config(encoder), tokenizer)
     set_seed(recipe.train.seed)
@@ -189,40 +191,42 @@ def load_joined_model(recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizer
 
 
 def warn_if_tokenizer_differs(tokenizer: PreTrainedTokenizerBase, name: ModelRef, given: str) -> None:
-    """Say where a tokenizer numbers its words in another way than the model's own: each has another's embedding."""
+    """Print a warning if the tokenizer's ids differ from the model's own: a token then gets another's embedding."""
     from llmkit.models import load as models
 
     try:
-        own = models.load_tokenizer(name, (), allow_slow=True).get_vocab()
-    except ModelError:  # the model came without one
+        own_vocabulary = models.load_tokenizer(name, (), allow_slow=True).get_vocab()
+    except ModelError:  # the model has no tokenizer
         return
-    words = tokenizer.get_vocab()
-    same = sum(own.get(word) == number for word, number in words.items())
-    if same < len(words):
-        mend = "model.from_config begins with fresh weights"
-        console.print_message(f"{given}: {len(words) - same:,} of its {len(words):,} pieces are others than in {name.name}, "
-                     f"whose embeddings they take over; {mend}")  # fmt: skip
+    vocabulary = tokenizer.get_vocab()
+    same = sum(own_vocabulary.get(word) == number for word, number in vocabulary.items())
+    if same < len(vocabulary):
+        fix = "model.from_config starts with newly initialized weights"
+        console.print_message(
+            f"{given}: {len(vocabulary) - same:,} of its {len(vocabulary):,} tokens differ from those of {name.name}, "
+            f"whose embeddings they get; {fix}"
+        )
 
 
 def resolve_tokenizer_ref(recipe: Recipe, name: ModelRef) -> ModelRef:
-    """Where the tokenizer is: the model's own unless the recipe names another."""
+    """Return the reference to the tokenizer: the model's own unless the recipe names another."""
     if recipe.model.tokenizer is not None:
         return resolve_model(recipe.model.tokenizer, kind="tokenizer")
     return name if recipe.model.encoder is None else resolve_encoder_decoder(recipe)[1]
 
 
 def report_model_size(loaded: LoadedModel) -> None:
-    """Say how large the model is, and what of it is not from its files."""
+    """Print the number of parameters, and which weights are newly initialized or dropped."""
     size = loaded.model.num_parameters()
-    dropped = f"; left out of the files: {summarize_modules(loaded.unused_weights)}" if loaded.unused_weights else ""
-    fresh = (
-        f"; fresh: {'all' if is_from_scratch(loaded) else summarize_modules(loaded.new_weights)}"
+    dropped = f"; dropped from the files: {summarize_modules(loaded.unused_weights)}" if loaded.unused_weights else ""
+    new = (
+        f"; newly initialized: {'all' if is_from_scratch(loaded) else summarize_modules(loaded.new_weights)}"
         if loaded.new_weights
         else ""
     )
-    console.print_message(f"{f'{size / 1e6:.1f}M' if size >= 1e6 else f'{size:,}'} parameters{fresh}{dropped}")
+    console.print_message(f"{f'{size / 1e6:.1f}M' if size >= 1e6 else f'{size:,}'} parameters{new}{dropped}")
 
 
 def is_from_scratch(loaded: LoadedModel) -> bool:
-    """Whether no weight is from files."""
+    """Whether all weights are newly initialized."""
     return len(loaded.new_weights) == len(loaded.model.state_dict())

@@ -17,7 +17,7 @@ from llmkit.tasks.base import Task
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """What is known before a model loads: the recipe with a model named, and checked rows."""
+    """A run before its model loads: the recipe with a model chosen, and the checked rows."""
 
     recipe: Recipe
     task: Task
@@ -25,10 +25,10 @@ class PreparedRun:
     splits: Splits
     name: str
     path: Path
-    requested: RequestedRecipe  # the recipe before anything was settled
+    requested: RequestedRecipe  # the recipe before any default was resolved
 
     def open_folder(self) -> AbstractContextManager[RunFolder]:
-        """The run folder, made and locked."""
+        """Create and lock the run folder."""
         if self.recipe.output_dir:
             return folders.open_run_folder(self.path, self.requested)
         return folders.open_new_run_folder(self.name, self.requested)

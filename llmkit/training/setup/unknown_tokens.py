@@ -1,4 +1,4 @@
-"""The share of tokens that a tokenizer does not know: said where it is large, refused where nothing can be written."""
+"""Checks the share of unknown tokens: a warning if it is large, an error if targets consist of almost nothing else."""
 
 from __future__ import annotations
 
@@ -15,62 +15,64 @@ from llmkit.tasks.base import EncodedRows, Feature, Task
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-MAX_SAMPLED_FEATURES = 4096  # features of a split in which unknown tokens are counted
-UNKNOWN_WARN_SHARE = 0.1  # share of unknown tokens from which the tokenizer may be of another language
-UNKNOWN_TARGET_LIMIT = 0.9  # share of them in targets from which nothing is left to be written
+MAX_SAMPLED_FEATURES = 4096  # features per split in which unknown tokens are counted
+UNKNOWN_WARN_SHARE = 0.1  # above this share of unknown tokens the tokenizer may be for another language
+UNKNOWN_TARGET_LIMIT = 0.9  # above this share in the targets there is nothing to learn
 
 
 def check_unknown_tokens(
     recipe: Recipe, task: Task, tokenizer: PreTrainedTokenizerBase, train: Rows, encoded: Mapping[str, EncodedRows]
 ) -> None:
-    """Say where the tokenizer does not know a tenth of the tokens, by column where answers are text.
+    """Print a warning if more than a tenth of the tokens are unknown, per column for text generation.
 
-    Raises DataError where the targets to learn from hold next to nothing else.
+    Raises DataError if the training targets are almost only unknown tokens.
     """
     if task.max_target_length and task.target is not None and task.target in train.column_mapping:
         check_unknown_by_column(recipe, task.target, tokenizer, train, encoded["train"].features)
         return
     unknown = measure_token_share(tokenizer.unk_token_id, (one.features for one in encoded.values()))
     if unknown > UNKNOWN_WARN_SHARE:
-        mend = "--model names a model of" if recipe.model.tokenizer is None else "--tokenizer names one of"
+        fix = "choose a model of this language with --model"
+        if recipe.model.tokenizer is not None:
+            fix = "choose one of this language with --tokenizer"
         if recipe.model.vocabulary is not None:
-            mend = "more rows, or a lower model.vocabulary.min_frequency, know more of"
-        console.print_message(f"the tokenizer does not know {unknown:.0%} of the tokens: {mend} this language")
+            fix = "train on more rows, or lower model.vocabulary.min_frequency"
+        console.print_message(f"the tokenizer does not know {unknown:.0%} of the tokens: {fix}")
 
 
 def check_unknown_by_column(
     recipe: Recipe, target: str, tokenizer: PreTrainedTokenizerBase, train: Rows, features: Sequence[Feature]
 ) -> None:
-    """The same of the sources and the targets of training rows."""
-    said = train.column_name(target)
-    read = next(own for word, own in train.column_mapping.items() if word != target)
-    one = f"one of both columns (llmkit tokenizer train FILE --column {read} --column {said})"
-    mend = f"train {one}" if recipe.model.from_config else f"name another model, or --from-config and {one}"
-    for own, key in ((read, "input_ids"), (said, "labels")):
+    """Check the source and the target column of the training rows separately."""
+    target_column = train.column_name(target)
+    source_column = next(column for name, column in train.column_mapping.items() if name != target)
+    new = f"one of both columns (llmkit tokenizer train FILE --column {source_column} --column {target_column})"
+    fix = f"train {new}" if recipe.model.from_config else f"name another model, or --from-config and {new}"
+    for column, key in ((source_column, "input_ids"), (target_column, "labels")):
         unknown = measure_unknown_share(tokenizer, features, key)
-        what = f"the tokenizer does not know {unknown:.0%} of the tokens of '{own}'"
-        if own == said and unknown > UNKNOWN_TARGET_LIMIT:
-            raise DataError(f"{train.name}: {what}, and what it does not know no model can write", mend)
+        what = f"the tokenizer does not know {unknown:.0%} of the tokens of '{column}'"
+        if column == target_column and unknown > UNKNOWN_TARGET_LIMIT:
+            raise DataError(f"{train.name}: {what}, and a model cannot learn to write unknown tokens", fix)
         if unknown > UNKNOWN_WARN_SHARE:
-            console.print_message(f"{what}: {mend}")
+            console.print_message(f"{what}: {fix}")
 
 
-def measure_token_share(token: int | None, some: Iterable[Sequence[Feature]]) -> float:
-    """The share of one token in all of the features, or in a few thousand of each sequence that lie evenly in it."""
+def measure_token_share(token: int | None, splits: Iterable[Sequence[Feature]]) -> float:
+    """Return the share of one token in the features; of long sequences an even sample is counted."""
     import numpy as np
 
-    found = total = 0
-    for features in some:
+    matches = total = 0
+    for features in splits:
         for feature in sample_evenly(features):
             ids = np.asarray(feature["input_ids"])
-            found, total = found + int(np.count_nonzero(ids == token)), total + len(ids)
-    return found / max(1, total)
+            matches, total = matches + int(np.count_nonzero(ids == token)), total + len(ids)
+    return matches / max(1, total)
 
 
 def measure_unknown_share(tokenizer: PreTrainedTokenizerBase, features: Sequence[Feature], key: str) -> float:
-    """The share of unknown tokens among those that stand for text.
+    """Return the share of unknown tokens among text tokens.
 
-    Special tokens and a lone mark of a space are left out: targets are short, and there would seem to be something.
+    Special tokens and lone space markers are excluded: in short targets they would hide that all text is unknown.
     """
     counts = Counter(token for feature in sample_evenly(features) for token in feature[key])
     unknown = 0 if tokenizer.unk_token_id is None else counts.pop(tokenizer.unk_token_id, 0)
@@ -80,5 +82,5 @@ def measure_unknown_share(tokenizer: PreTrainedTokenizerBase, features: Sequence
 
 
 def sample_evenly(features: Sequence[Feature]) -> Iterable[Feature]:
-    """All features, or a few thousand that lie evenly among them: a corpus makes each when it is asked for."""
+    """Return all features, or an evenly spaced sample of a few thousand: a corpus encodes each feature on access."""
     return (features[at] for at in range(0, len(features), max(1, len(features) // MAX_SAMPLED_FEATURES)))

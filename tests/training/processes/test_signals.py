@@ -1,4 +1,4 @@
-"""A signal ends a run at the next whole step, with the code that says so, and the run goes on to the same bytes."""
+"""Tests that a signal stops a run after the current step with its exit code, and that it resumes to the same bytes."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def data() -> str:
     return write_jsonl("r.jsonl", make_reviews(40))
 
 
-def child(model: str, patch: Callable[[], None], *keys: str) -> Any:
-    """The command in a process of its own, with stderr in `err`."""
+def start_command(model: str, patch: Callable[[], None], *keys: str) -> Any:
+    """Start the command in a forked process, with stderr in the file `err`."""
 
     def run() -> None:
         handle = os.open("err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -56,111 +56,113 @@ def child(model: str, patch: Callable[[], None], *keys: str) -> Any:
     return process
 
 
-def ended(process: Any) -> tuple[int, str]:
+def wait_for(process: Any) -> tuple[int, str]:
     process.join(60)
     assert process.exitcode is not None
     return process.exitcode, Path("err").read_text(encoding="utf-8")
 
 
-def at_step(number: int, *sent: int) -> Callable[[], None]:
-    """Signals that come in the middle of a step."""
+def signal_at_step(step_number: int, *numbers: int) -> Callable[[], None]:
+    """Return a patch that sends signals in the middle of a step."""
 
     def patch() -> None:
         step = StepTrainer.training_step
 
-        def signalled(self: StepTrainer, *args: Any) -> Any:
-            if self.state.global_step + 1 == number:
-                for one in sent:
-                    os.kill(os.getpid(), one)
+        def step_with_signal(self: StepTrainer, *args: Any) -> Any:
+            if self.state.global_step + 1 == step_number:
+                for number in numbers:
+                    os.kill(os.getpid(), number)
             return step(self, *args)
 
-        StepTrainer.training_step = signalled  # type: ignore[method-assign]
+        StepTrainer.training_step = step_with_signal  # type: ignore[method-assign]
 
     return patch
 
 
-def before(owner: Any, name: str, sent: int) -> Callable[[], None]:
-    """A signal that comes as that function is called."""
+def signal_before(owner: Any, name: str, number: int) -> Callable[[], None]:
+    """Return a patch that sends a signal when that function is called."""
 
     def patch() -> None:
         function = getattr(owner, name)
 
-        def signalled(*args: Any, **words: Any) -> Any:
-            os.kill(os.getpid(), sent)
-            return function(*args, **words)
+        def function_with_signal(*args: Any, **kwargs: Any) -> Any:
+            os.kill(os.getpid(), number)
+            return function(*args, **kwargs)
 
-        setattr(owner, name, signalled)
+        setattr(owner, name, function_with_signal)
 
     return patch
 
 
 @pytest.mark.parametrize(
-    ("sent", "code", "said", "step"),
+    ("number", "code", "message", "step"),
     [
         (signal.SIGTERM, 75, "error: stopped by SIGTERM\n", 4),  # the last step of an epoch
-        (signal.SIGUSR1, 75, "error: stopped by SIGUSR1\n", 12),  # the last of all
-        (signal.SIGHUP, 75, "error: stopped by SIGHUP\n", 3),  # the terminal has gone
+        (signal.SIGUSR1, 75, "error: stopped by SIGUSR1\n", 12),  # the last step of the run
+        (signal.SIGHUP, 75, "error: stopped by SIGHUP\n", 3),  # the terminal was closed
         (signal.SIGINT, 130, "error: interrupted\n", 2),
     ],
 )
-def test_the_step_is_finished_and_committed(tiny: str, sent: int, code: int, said: str, step: int) -> None:
-    assert ended(child(tiny, lambda: None))[0] == 0
-    whole = hash_file(Path("run/model/model.safetensors"))
-    Path("run").rename("whole")
-    found, err = ended(child(tiny, at_step(step, sent)))
-    assert found == code, err
+def test_signal_finishes_and_saves_the_step(tiny: str, number: int, code: int, message: str, step: int) -> None:
+    assert wait_for(start_command(tiny, lambda: None))[0] == 0
+    reference = hash_file(Path("run/model/model.safetensors"))
+    Path("run").rename("reference")
+    exit_code, err = wait_for(start_command(tiny, signal_at_step(step, number)))
+    assert exit_code == code, err
     assert checkpoint.list_checkpoint_steps(Path("run/checkpoints"))[0] == step
-    how = f"run: unfinished, committed up to step {step}; `llmkit train --resume run` goes on\n"
-    assert err.endswith(how + said)
-    assert err.count("stopping as soon as this step is saved; a second signal leaves at once\n") == 1
+    hint = f"run: unfinished, saved up to step {step}; `llmkit train --resume run` resumes it\n"
+    assert err.endswith(hint + message)
+    assert err.count("stopping as soon as this step is saved; a second signal exits at once\n") == 1
     llmkit.train(resume="run")
-    assert hash_file(Path("run/model/model.safetensors")) == whole
-    lines = [Path(run, "log.jsonl").read_text(encoding="utf-8").splitlines() for run in ("run", "whole")]
+    assert hash_file(Path("run/model/model.safetensors")) == reference
+    lines = [Path(run, "log.jsonl").read_text(encoding="utf-8").splitlines() for run in ("run", "reference")]
     assert len(lines[0]) == len(lines[1])
 
 
-def test_an_evaluation_is_left_and_made_again(tiny: str) -> None:
+def test_interrupted_evaluation_is_repeated(tiny: str) -> None:
     keys = ("train.eval_strategy=epoch",)
-    assert ended(child(tiny, lambda: None, *keys))[0] == 0
-    whole = [Path("run", name).read_bytes() for name in ("model/model.safetensors", "metrics.json")]
+    assert wait_for(start_command(tiny, lambda: None, *keys))[0] == 0
+    reference = [Path("run", name).read_bytes() for name in ("model/model.safetensors", "metrics.json")]
     scored = [line for line in Path("run/log.jsonl").read_text("utf-8").splitlines() if "eval_" in line]
-    Path("run").rename("whole")
-    code, err = ended(child(tiny, before(StepTrainer, "leave_evaluation", signal.SIGTERM), *keys))
+    Path("run").rename("reference")
+    code, err = wait_for(
+        start_command(tiny, signal_before(StepTrainer, "raise_if_stop_requested", signal.SIGTERM), *keys)
+    )
     assert code == 75, err
     assert checkpoint.list_checkpoint_steps(Path("run/checkpoints")) == [4]
     llmkit.train(resume="run")
-    assert [Path("run", name).read_bytes() for name in ("model/model.safetensors", "metrics.json")] == whole
+    assert [Path("run", name).read_bytes() for name in ("model/model.safetensors", "metrics.json")] == reference
     assert [line for line in Path("run/log.jsonl").read_text("utf-8").splitlines() if "eval_" in line] == scored
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
-def test_before_the_first_step_it_leaves_at_once_and_leaves_nothing(tiny: str, sent: int, code: int) -> None:
-    found, err = ended(child(tiny, before(runs.ready, "encode", sent)))
-    assert found == code, err
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_signal_before_the_first_step_exits_at_once_without_files(tiny: str, number: int, code: int) -> None:
+    exit_code, err = wait_for(start_command(tiny, signal_before(runs.setup_features, "encode_splits", number)))
+    assert exit_code == code, err
     assert not Path("run").exists()
 
 
-@pytest.mark.parametrize("where", ["save", "judge"])
-def test_after_training_it_leaves_at_once_and_goes_on(tiny: str, where: str) -> None:
-    patch = before(runs, "judge_and_write", signal.SIGTERM)
+@pytest.mark.parametrize("where", ["save", "score"])
+def test_signal_after_training_exits_at_once_and_resumes(tiny: str, where: str) -> None:
+    patch = signal_before(runs, "score_and_write", signal.SIGTERM)
     if where == "save":
-        patch = before(resumable_trainer.commit, "commit", signal.SIGTERM)
-    code, err = ended(child(tiny, patch))
+        patch = signal_before(resumable_trainer.checkpoint_files, "commit_checkpoint", signal.SIGTERM)
+    code, err = wait_for(start_command(tiny, patch))
     assert code == 75, err
     assert llmkit.train(resume="run").report is not None
 
 
-def test_a_second_signal_leaves_within_a_second_whatever_the_first_waits_for(tiny: str) -> None:
+def test_second_signal_exits_within_a_second(tiny: str) -> None:
     def patch() -> None:
-        def slow(*_: Any) -> Any:
+        def slow_step(*_: Any) -> Any:
             Path("slow").touch()
             end = time.monotonic() + 30
-            while time.monotonic() < end:  # as a long kernel: Python's own handlers have no turn
+            while time.monotonic() < end:  # like a long kernel, in which Python's handlers do not run
                 time.sleep(0.05)
 
-        StepTrainer.training_step = slow  # type: ignore[method-assign]
+        StepTrainer.training_step = slow_step  # type: ignore[method-assign]
 
-    process = child(tiny, patch)
+    process = start_command(tiny, patch)
     while not Path("slow").exists():
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGTERM)
@@ -172,55 +174,55 @@ def test_a_second_signal_leaves_within_a_second_whatever_the_first_waits_for(tin
     assert Path("err").read_text(encoding="utf-8").endswith("error: stopped at once\n")
 
 
-def test_an_echo_of_a_signal_does_not_end_one_of_several_at_once(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "one_of_several", lambda: True)
-    found, err = ended(child(tiny, at_step(2, signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1)))
-    assert found == 75, err
+def test_repeated_signal_does_not_end_one_of_several_at_once(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "is_multi_process", lambda: True)
+    exit_code, err = wait_for(start_command(tiny, signal_at_step(2, signal.SIGTERM, signal.SIGTERM, signal.SIGUSR1)))
+    assert exit_code == 75, err
     assert checkpoint.list_checkpoint_steps(Path("run/checkpoints")) == [2]
-    monkeypatch.setattr(signals, "ECHO", 0.0)
-    found, err = ended(child(tiny, at_step(6, signal.SIGTERM, signal.SIGTERM)))
+    monkeypatch.setattr(signals, "ECHO_SECONDS", 0.0)
+    exit_code, err = wait_for(start_command(tiny, signal_at_step(6, signal.SIGTERM, signal.SIGTERM)))
     assert err.endswith("error: stopped at once\n")
     assert checkpoint.list_checkpoint_steps(Path("run/checkpoints")) == [4, 2]
 
 
-def test_one_of_several_that_waits_in_a_library_leaves_soon(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "one_of_several", lambda: True)
-    monkeypatch.setattr(signals, "STUCK", 0.1)
+def test_rank_waiting_in_a_library_exits_soon(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "is_multi_process", lambda: True)
+    monkeypatch.setattr(signals, "STUCK_SECONDS", 0.1)
 
     def patch() -> None:
-        def stuck(*_: Any) -> None:
+        def stuck_call(*_: Any) -> None:
             with suppress(RunInterrupted):
                 os.kill(os.getpid(), signal.SIGTERM)
-            while True:  # as a library that does not come back to Python
+            while True:  # like a library call that does not return to Python
                 time.sleep(60)
 
-        runs.ready.encode = stuck  # type: ignore[assignment]
+        runs.setup_features.encode_splits = stuck_call  # type: ignore[assignment]
 
-    found, err = ended(child(tiny, patch))
-    assert (found, err.splitlines()[-1]) == (75, "error: stopped at once")
+    exit_code, err = wait_for(start_command(tiny, patch))
+    assert (exit_code, err.splitlines()[-1]) == (75, "error: stopped at once")
 
 
 @pytest.mark.parametrize(
-    ("sent", "code", "said"), [(signal.SIGTERM, 75, "stopped by SIGTERM"), (signal.SIGINT, 130, "interrupted")]
+    ("number", "code", "message"), [(signal.SIGTERM, 75, "stopped by SIGTERM"), (signal.SIGINT, 130, "interrupted")]
 )
-def test_a_signal_before_anything_is_read_has_the_same_code(tiny: str, sent: int, code: int, said: str) -> None:
+def test_signal_before_reading_has_the_same_exit_code(tiny: str, number: int, code: int, message: str) -> None:
     from llmkit.cli import training_command
 
-    found, err = ended(child(tiny, before(training_command, "asked_for", sent)))
-    assert (found, err) == (code, f"error: {said}\n")
+    exit_code, err = wait_for(start_command(tiny, signal_before(training_command, "load_requested_recipe", number)))
+    assert (exit_code, err) == (code, f"error: {message}\n")
     assert not Path("run").exists()
 
 
-def test_under_nohup_a_run_outlives_its_terminal(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_under_nohup_ignores_sighup(tiny: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def patch() -> None:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        at_step(2, signal.SIGHUP)()
+        signal_at_step(2, signal.SIGHUP)()
 
-    assert ended(child(tiny, patch))[0] == 0
+    assert wait_for(start_command(tiny, patch))[0] == 0
 
 
-def test_handlers_are_put_back() -> None:
-    before_ = {number: signal.getsignal(number) for number in signals.EXIT_CODE_BY_SIGNAL}
+def test_handlers_are_restored() -> None:
+    previous = {number: signal.getsignal(number) for number in signals.EXIT_CODE_BY_SIGNAL}
     with signals.handle_signals() as stop:
         assert signal.getsignal(signal.SIGTERM) == stop.handle
-    assert {number: signal.getsignal(number) for number in signals.EXIT_CODE_BY_SIGNAL} == before_
+    assert {number: signal.getsignal(number) for number in signals.EXIT_CODE_BY_SIGNAL} == previous

@@ -1,4 +1,4 @@
-"""The batch script for Slurm, run by a real bash with srun and scontrol in its place."""
+"""Tests the Slurm batch script in a real bash with fake srun and scontrol."""
 
 from __future__ import annotations
 
@@ -11,46 +11,50 @@ import pytest
 from llmkit.errors import UsageError
 from llmkit.training.processes.slurm import SlurmResources, build_slurm_script
 
-ODD = ["my recipe.yaml", "data.train=it's $HOME `x`.csv", "--output-dir", "/shared/a b"]
+UNUSUAL_ARGS = ["my recipe.yaml", "data.train=it's $HOME `x`.csv", "--output-dir", "/shared/a b"]
 
 
-def words_of(text: str, code: int = 0) -> tuple[list[str], int, bool]:
-    """What `llmkit` is given when the script runs, the script's exit code, and whether the job is queued again."""
-    bin_ = Path("bin")
-    bin_.mkdir(exist_ok=True)
+def run_script(text: str, code: int = 0) -> tuple[list[str], int, bool]:
+    """Run the script; return the arguments of `llmkit`, the exit code, and whether the job is requeued."""
+    programs_folder = Path("bin")
+    programs_folder.mkdir(exist_ok=True)
     programs = {
         "srun": 'shift\nexec "$@"',
         "scontrol": 'if [ "$1" = requeue ]; then touch requeued; else printf "gpu03\\ngpu04\\n"; fi',
-        "llmkit": f'printf "%s\\0" "$@" > words\nexit {code}',
+        "llmkit": f'printf "%s\\0" "$@" > args\nexit {code}',
     }
     for name, body in programs.items():
-        (bin_ / name).write_text(f"#!/bin/bash\n{body}\n")
-        (bin_ / name).chmod(0o755)
+        (programs_folder / name).write_text(f"#!/bin/bash\n{body}\n")
+        (programs_folder / name).chmod(0o755)
     Path("job.sh").write_text(text)
-    more = {"SLURM_NNODES": "2", "SLURM_NODEID": "1", "SLURM_JOB_NODELIST": "gpu[03-04]", "SLURM_JOB_ID": "7"}
-    path = {"PATH": f"{bin_.resolve()}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "job.sh"], env=os.environ | more | path, check=False)
-    return Path("words").read_text().split("\0")[:-1], done.returncode, Path("requeued").exists()
+    variables = {"SLURM_NNODES": "2", "SLURM_NODEID": "1", "SLURM_JOB_NODELIST": "gpu[03-04]", "SLURM_JOB_ID": "7"}
+    path = {"PATH": f"{programs_folder.resolve()}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "job.sh"], env=os.environ | variables | path, check=False)
+    return Path("args").read_text().split("\0")[:-1], done.returncode, Path("requeued").exists()
 
 
-def test_every_word_arrives_as_it_was_written() -> None:
-    assert words_of(build_slurm_script(ODD, SlurmResources(), "x")) == (["train", *ODD, "--processes", "1"], 0, False)
+def test_arguments_are_passed_unchanged() -> None:
+    assert run_script(build_slurm_script(UNUSUAL_ARGS, SlurmResources(), "x")) == (
+        ["train", *UNUSUAL_ARGS, "--processes", "1"],
+        0,
+        False,
+    )
 
 
-def test_each_machine_knows_its_number_and_the_first() -> None:
-    words, *_ = words_of(build_slurm_script(["r"], SlurmResources(machines=2, processes=4), "x"))
-    assert words == ["train", "r", "--processes", "4", "--machines", "2", "--rank", "1",
+def test_each_machine_gets_its_rank_and_the_main_address() -> None:
+    args, *_ = run_script(build_slurm_script(["r"], SlurmResources(machines=2, processes=4), "x"))
+    assert args == ["train", "r", "--processes", "4", "--machines", "2", "--rank", "1",
                      "--main-address", "gpu03:29500"]  # fmt: skip
 
 
-def test_a_run_that_was_stopped_is_queued_again_and_one_that_failed_is_not() -> None:
-    assert words_of(build_slurm_script(["r"], SlurmResources(), "x"), 65)[1:] == (65, False)
-    assert words_of(build_slurm_script(["r"], SlurmResources(), "x"), 75)[1:] == (75, True)
+def test_stopped_run_is_requeued_and_failed_one_is_not() -> None:
+    assert run_script(build_slurm_script(["r"], SlurmResources(), "x"), 65)[1:] == (65, False)
+    assert run_script(build_slurm_script(["r"], SlurmResources(), "x"), 75)[1:] == (75, True)
 
 
-def test_what_is_asked_of_slurm() -> None:
-    asked = build_slurm_script(["r"], SlurmResources(2, 4, "1-00:00:00", "gpu", 6), "my\nrun; rm").split("\n")
-    assert [line for line in asked if line.startswith("#SBATCH")] == [
+def test_sbatch_options() -> None:
+    lines = build_slurm_script(["r"], SlurmResources(2, 4, "1-00:00:00", "gpu", 6), "my\nrun; rm").split("\n")
+    assert [line for line in lines if line.startswith("#SBATCH")] == [
         "#SBATCH --job-name=my-run-rm",
         "#SBATCH --nodes=2",
         "#SBATCH --ntasks-per-node=1",
@@ -67,14 +71,14 @@ def test_what_is_asked_of_slurm() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cluster", "sentence"),
+    ("cluster", "message"),
     [
         (SlurmResources(machines=0), "--machines 0: at least 1"),
-        (SlurmResources(time="soon"), "--time soon: no time limit of Slurm; write HH:MM:SS, D-HH:MM:SS or minutes"),
-        (SlurmResources(partition="a b"), "--partition a b: no name of a partition; `sinfo` lists them"),
+        (SlurmResources(time="soon"), "--time soon: not a Slurm time limit; write HH:MM:SS, D-HH:MM:SS or minutes"),
+        (SlurmResources(partition="a b"), "--partition a b: not a partition name; `sinfo` lists them"),
     ],
 )
-def test_what_slurm_would_refuse_is_refused(cluster: SlurmResources, sentence: str) -> None:
+def test_values_that_slurm_rejects_are_rejected(cluster: SlurmResources, message: str) -> None:
     with pytest.raises(UsageError) as caught:
         build_slurm_script(["r"], cluster, "x")
-    assert str(caught.value) == sentence
+    assert str(caught.value) == message

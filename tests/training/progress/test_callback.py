@@ -1,4 +1,4 @@
-"""What a run says while it learns, line by line, by a clock of the test's own."""
+"""Tests the progress output of training, line by line, with a fake clock."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from llmkit.training.progress.throughput import ThroughputMeter, Totals
 Captured = pytest.CaptureFixture[str]
 
 
-class Story:
-    """A run of a Journal without a Trainer: each step takes 7 s, each evaluation 21 s."""
+class FakeRun:
+    """A ProgressCallback without a Trainer: each step takes 7 s, each evaluation 21 s."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, **words: Any) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
         self.now = 0.0
         monkeypatch.setattr(console.time, "monotonic", lambda: self.now)
         self.meter = ThroughputMeter(lambda: self.now)
-        self.journal = ProgressCallback(Path("log.jsonl"), self.meter)
-        choosing = {"metric_for_best_model": "accuracy", "greater_is_better": True}
-        self.args = TrainingArguments("out", eval_strategy="steps", eval_steps=4, **choosing | words)
+        self.callback = ProgressCallback(Path("log.jsonl"), self.meter)
+        best_model = {"metric_for_best_model": "accuracy", "greater_is_better": True}
+        self.args = TrainingArguments("out", eval_strategy="steps", eval_steps=4, **best_model | options)
         self.state = TrainerState(max_steps=12, eval_steps=4, num_train_epochs=3)
         self.control = TrainerControl()
         self.call("on_train_begin")
 
-    def call(self, name: str, **words: Any) -> None:
-        getattr(self.journal, name)(self.args, self.state, self.control, **words)
+    def call(self, name: str, **options: Any) -> None:
+        getattr(self.callback, name)(self.args, self.state, self.control, **options)
 
     def steps(self, number: int, loss: float = 0.5, sent: int = 70_000) -> None:
         for _ in range(number):
@@ -49,13 +49,13 @@ class Story:
         self.call("on_evaluate", metrics={f"eval_{name}": value for name, value in scores.items()})
 
 
-def test_a_whole_run_without_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    run = Story(monkeypatch)
+def test_full_run_without_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    run = FakeRun(monkeypatch)
     for loss, accuracy in [(0.7, 0.5), (0.6, 0.75), (0.65, 0.75)]:
         run.steps(4, loss)
         run.evaluate(accuracy=accuracy, macro_f1=accuracy - 0.01)
     run.call("on_train_end")
-    run.journal.close()
+    run.callback.close()
     assert capsys.readouterr().err.splitlines() == [
         "step 4 (epoch 1.00): loss 0.7000, validation accuracy 0.5000, macro_f1 0.4900 (21 s), best so far",
         # 7 steps of 7 s and two evaluations of 21 s
@@ -67,26 +67,22 @@ def test_a_whole_run_without_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys:
     ]
 
 
-def test_a_short_run_says_one_line_an_evaluation_and_one_at_its_end(
-    monkeypatch: pytest.MonkeyPatch, capsys: Captured
-) -> None:
-    run = Story(monkeypatch)
+def test_one_line_per_evaluation_and_one_at_the_end(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    run = FakeRun(monkeypatch)
     run.steps(2, sent=80_000)
     run.call("on_train_end")
     assert capsys.readouterr().err == "trained 2 steps in 14 s: 10k tokens/s, 12.5% padding\n"
 
 
-def test_padding_stands_among_the_facts_where_there_is_some() -> None:
+def test_padding_is_shown_if_not_zero() -> None:
     state = TrainerState(epoch=0.5)
-    late = Totals(steps=2, rows=64, tokens=960, sent=1000, loss=0.0002, seconds=2.0)
-    assert format_step_stats(state, late) == ["epoch 0.50", "loss 1.0e-04", "480 tokens/s", "pad 4%"]
-    assert format_step_stats(state, late._replace(sent=961)) == ["epoch 0.50", "loss 1.0e-04", "480 tokens/s"]
+    recent = Totals(steps=2, rows=64, tokens=960, sent=1000, loss=0.0002, seconds=2.0)
+    assert format_step_stats(state, recent) == ["epoch 0.50", "loss 1.0e-04", "480 tokens/s", "pad 4%"]
+    assert format_step_stats(state, recent._replace(sent=961)) == ["epoch 0.50", "loss 1.0e-04", "480 tokens/s"]
 
 
-def test_a_smaller_error_is_better_and_what_is_undefined_is_never_best(
-    monkeypatch: pytest.MonkeyPatch, capsys: Captured
-) -> None:
-    run = Story(monkeypatch, metric_for_best_model="mae", greater_is_better=False)
+def test_lower_error_is_better_and_undefined_is_never_best(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    run = FakeRun(monkeypatch, metric_for_best_model="mae", greater_is_better=False)
     for mae in (math.inf, 2.0, 1.0, 1.5):
         run.evaluate(mae=mae, spearman=math.nan)
     assert capsys.readouterr().err.splitlines() == [
@@ -97,24 +93,24 @@ def test_a_smaller_error_is_better_and_what_is_undefined_is_never_best(
     ]
 
 
-def test_nothing_is_called_best_where_nothing_is_chosen(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    run = Story(monkeypatch, metric_for_best_model=None, greater_is_better=None)
+def test_no_best_without_metric_for_best_model(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    run = FakeRun(monkeypatch, metric_for_best_model=None, greater_is_better=None)
     run.evaluate(accuracy=0.5)
     assert capsys.readouterr().err == "step 0 (epoch 0.00): validation accuracy 0.5000 (21 s)\n"
 
 
-def test_a_metrics_name_never_steers_the_terminal(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    run = Story(monkeypatch)
+def test_metric_name_has_no_control_characters(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    run = FakeRun(monkeypatch)
     run.evaluate(**{"a\x1b[31m\n": 0.5})
-    gone = "\N{REPLACEMENT CHARACTER}"
-    assert capsys.readouterr().err == f"step 0 (epoch 0.00): validation a{gone}[31m{gone} 0.5000 (21 s)\n"
+    replaced = "\N{REPLACEMENT CHARACTER}"
+    assert capsys.readouterr().err == f"step 0 (epoch 0.00): validation a{replaced}[31m{replaced} 0.5000 (21 s)\n"
 
 
-def test_a_run_that_is_stopped_says_where(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
-    run = Story(monkeypatch)
+def test_stopped_run_prints_its_step(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> None:
+    run = FakeRun(monkeypatch)
     run.steps(3)
-    run.journal.close()
-    run.journal.close()
+    run.callback.close()
+    run.callback.close()
     assert capsys.readouterr().err == "stopped after step 3 of 12\n"
 
 
@@ -126,20 +122,20 @@ def test_a_run_that_is_stopped_says_where(monkeypatch: pytest.MonkeyPatch, capsy
         ("epoch", 1, 0.1, 3), ("epoch", 15, 1.0, 3), ("epoch", 16, 1.1, 2), ("epoch", 45, 3.0, 1),
     ],
 )  # fmt: skip
-def test_the_evaluations_that_are_still_to_come(strategy: str, step: int, epoch: float, left: int) -> None:
+def test_count_of_remaining_evaluations(strategy: str, step: int, epoch: float, left: int) -> None:
     args = TrainingArguments("out", eval_strategy=strategy, eval_steps=20)
     state = TrainerState(global_step=step, epoch=epoch, max_steps=45, eval_steps=20, num_train_epochs=3)
     assert count_remaining_evaluations(args, state) == left
 
 
-def test_log_jsonl_is_strict_and_a_full_disk_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = Story(monkeypatch)
+def test_log_jsonl_is_strict_json_and_full_disk_is_a_disk_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = FakeRun(monkeypatch)
     run.call("on_log", logs={"loss": 0.5})
     assert Path("log.jsonl").read_text(encoding="utf-8") == '{"step": 0, "loss": 0.5}\n'
     with pytest.raises(ValueError, match="not JSON compliant"):
         run.call("on_log", logs={"loss": math.nan})
-    run.journal.path = Path("nowhere/log.jsonl")
-    with pytest.raises(DiskError) as fault:
+    run.callback.path = Path("nowhere/log.jsonl")
+    with pytest.raises(DiskError) as caught:
         run.call("on_log", logs={"loss": 0.5})
-    assert str(fault.value) == "nowhere/log.jsonl: No such file or directory; free some space and run again"
+    assert str(caught.value) == "nowhere/log.jsonl: No such file or directory; free some space and run again"
     assert json.loads(Path("log.jsonl").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What the meter counts, by a clock of the test's own."""
+"""Tests the throughput meter with a fake clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llmkit.training.progress.throughput import RECENT_SECONDS, RECENT_STEPS, Th
 
 
 class Clock:
-    """Stands still until it is told to go on."""
+    """A clock that the test advances."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -20,22 +20,22 @@ class Clock:
         return self.now
 
 
-def stepped(
+def advance_step(
     meter: ThroughputMeter, clock: Clock, seconds: float, tokens: int = 100, sent: int = 125, loss: float = 0.5
 ) -> None:
     clock.now += seconds
     meter.record_step(rows=8, tokens=tokens, sent=sent, loss=loss)
 
 
-def test_steps_are_counted_and_pauses_left_out() -> None:
+def test_steps_are_counted_without_pauses() -> None:
     clock = Clock()
     meter = ThroughputMeter(clock)
-    clock.now += 60  # a tracker that starts slowly
+    clock.now += 60  # a tracker with a slow start
     meter.reset()
-    stepped(meter, clock, 2.0, loss=1.0)
+    advance_step(meter, clock, 2.0, loss=1.0)
     with meter.pause():
         clock.now += 300
-    stepped(meter, clock, 2.0, loss=0.5)
+    advance_step(meter, clock, 2.0, loss=0.5)
     clock.now += 1.0  # the optimizer
     with meter.pause():
         clock.now += 7
@@ -48,13 +48,13 @@ def test_steps_are_counted_and_pauses_left_out() -> None:
     assert (meter.run_totals().mean_loss, meter.recent_totals().seconds_per_step) == (0.75, 2.0)
 
 
-def test_before_the_first_step_there_is_no_rate_and_no_loss() -> None:
-    nothing = ThroughputMeter(Clock()).recent_totals()
-    assert (nothing.tokens_per_second, nothing.seconds_per_step, nothing.padding) == (0.0, 0.0, 0.0)
-    assert nothing.mean_loss is None
+def test_no_rate_and_loss_before_the_first_step() -> None:
+    totals = ThroughputMeter(Clock()).recent_totals()
+    assert (totals.tokens_per_second, totals.seconds_per_step, totals.padding) == (0.0, 0.0, 0.0)
+    assert totals.mean_loss is None
 
 
-def test_a_pause_that_ends_in_an_error_is_left_out_too() -> None:
+def test_pause_ended_by_an_error_is_not_counted() -> None:
     clock = Clock()
     meter = ThroughputMeter(clock)
     try:
@@ -65,25 +65,25 @@ def test_a_pause_that_ends_in_an_error_is_left_out_too() -> None:
         assert meter.run_totals().seconds == 0
 
 
-def test_of_late_forgets_what_is_long_ago() -> None:
+def test_recent_totals_drop_old_steps() -> None:
     clock = Clock()
     meter = ThroughputMeter(clock)
     for seconds in (100.0, *[1.0] * RECENT_STEPS):
-        stepped(meter, clock, seconds)
+        advance_step(meter, clock, seconds)
     assert meter.recent_totals().seconds == RECENT_STEPS
     assert meter.recent_totals().tokens_per_second == 100
 
 
 @given(st.lists(st.floats(0.001, 100), min_size=1, max_size=200))
-def test_the_window_is_as_short_as_it_may_be(seconds: list[float]) -> None:
+def test_window_has_its_minimum_length(seconds: list[float]) -> None:
     clock = Clock()
     meter = ThroughputMeter(clock)
-    for one in seconds:
-        stepped(meter, clock, one)
-    late = meter.recent_totals()
-    assert late.steps <= len(seconds) == meter.run_totals().steps
-    if late.steps < len(seconds):
-        assert late.steps >= RECENT_STEPS
-        assert late.seconds >= RECENT_SECONDS
+    for value in seconds:
+        advance_step(meter, clock, value)
+    recent = meter.recent_totals()
+    assert recent.steps <= len(seconds) == meter.run_totals().steps
+    if recent.steps < len(seconds):
+        assert recent.steps >= RECENT_STEPS
+        assert recent.seconds >= RECENT_SECONDS
         shorter = meter.step_totals.diff(meter.recent[1])
         assert shorter.steps < RECENT_STEPS or shorter.seconds < RECENT_SECONDS

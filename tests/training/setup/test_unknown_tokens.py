@@ -1,4 +1,4 @@
-"""What a tokenizer does not know is counted among what stands for text, and said by column."""
+"""Tests that unknown tokens are counted among text tokens and reported per column."""
 
 from __future__ import annotations
 
@@ -16,62 +16,62 @@ from llmkit.training.setup.unknown_tokens import measure_unknown_share
 
 KEYS = ("train.max_steps=1", "train.eval_strategy=no", "train.save_strategy=no", "model.max_length=64",
         "translate.max_target_length=12", "eval.metrics=[chrf]", "eval.baselines=[]")  # fmt: skip
-BOTH = "one of both columns (llmkit tokenizer train FILE --column en --column zh)"
+TRAIN_ON_BOTH = "one of both columns (llmkit tokenizer train FILE --column en --column zh)"
 
 
-def translate(share: float, *, swapped: bool = False, **words: Any) -> None:
-    """Train on pairs of which that share of the targets is Chinese; `swapped`: of the sources."""
-    made = make_articles(40)
-    other = [CHINESE_CHARACTERS[at % 30 : at % 30 + 4] for at in range(len(made))]
+def translate(share: float, *, swapped: bool = False, **flags: Any) -> None:
+    """Train on pairs in which this share of the targets is Chinese, or of the sources if `swapped`."""
+    articles = make_articles(40)
+    other = [CHINESE_CHARACTERS[index % 30 : index % 30 + 4] for index in range(len(articles))]
     zh = [
-        text if at < share * len(made) else row["summary"]
-        for at, (text, row) in enumerate(zip(other, made, strict=True))
+        text if index < share * len(articles) else row["summary"]
+        for index, (text, row) in enumerate(zip(other, articles, strict=True))
     ]
-    en, zh = (zh, [row["summary"] for row in made]) if swapped else ([row["text"] for row in made], zh)
+    en, zh = (zh, [row["summary"] for row in articles]) if swapped else ([row["text"] for row in articles], zh)
     data = write_jsonl("pairs.jsonl", [{"en": one, "zh": two} for one, two in zip(en, zh, strict=True)])
     keys = (*KEYS, "data.columns={source: en, target: zh}", "data.on_leak=ignore", "data.split.validation=0")
-    llmkit.train(None, *keys, task="translate", train=data, output_dir="run", **words)
+    llmkit.train(None, *keys, task="translate", train=data, output_dir="run", **flags)
 
 
 @pytest.mark.parametrize("swapped", [False, True])
-def test_a_column_that_the_tokenizer_does_not_know_is_named(swapped: bool, capsys: pytest.CaptureFixture[str]) -> None:
+def test_column_with_unknown_tokens_is_named(swapped: bool, capsys: pytest.CaptureFixture[str]) -> None:
     translate(0.5, swapped=swapped, model=make_tiny_model("t5", "t5"))
-    (said,) = [line for line in capsys.readouterr().err.splitlines() if "does not know" in line]
-    start, _, rest = said.partition("% of the tokens of ")
+    (message,) = [line for line in capsys.readouterr().err.splitlines() if "does not know" in line]
+    start, _, rest = message.partition("% of the tokens of ")
     assert 10 < int(start.removeprefix("the tokenizer does not know ")) < 90
-    assert rest == f"'{'en' if swapped else 'zh'}': name another model, or --from-config and {BOTH}"
+    assert rest == f"'{'en' if swapped else 'zh'}': name another model, or --from-config and {TRAIN_ON_BOTH}"
 
 
-def test_what_is_known_is_not_spoken_of(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_warning_without_unknown_tokens(capsys: pytest.CaptureFixture[str]) -> None:
     translate(0, model=make_tiny_model("t5", "t5"))
     assert "does not know" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("fresh", [False, True])
-def test_targets_that_cannot_be_written_are_refused(fresh: bool) -> None:
+@pytest.mark.parametrize("from_scratch", [False, True])
+def test_targets_of_unknown_tokens_are_rejected(from_scratch: bool) -> None:
     model = make_tiny_model("t5", "t5")
     with pytest.raises(DataError) as caught:
-        translate(1, **({"from_config": "t5-tiny", "tokenizer": model} if fresh else {"model": model}))
-    mend = f"train {BOTH}" if fresh else f"name another model, or --from-config and {BOTH}"
+        translate(1, **({"from_config": "t5-tiny", "tokenizer": model} if from_scratch else {"model": model}))
+    fix = f"train {TRAIN_ON_BOTH}" if from_scratch else f"name another model, or --from-config and {TRAIN_ON_BOTH}"
     assert str(caught.value) == (
-        "pairs.jsonl: the tokenizer does not know 100% of the tokens of 'zh', and what it does not know no model can "
-        f"write; {mend}"
+        "pairs.jsonl: the tokenizer does not know 100% of the tokens of 'zh', and a model cannot learn to write "
+        f"unknown tokens; {fix}"
     )
     assert not Path("run").exists()
 
 
-def test_sources_alone_that_cannot_be_read_are_only_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_sources_of_unknown_tokens_give_a_warning_only(capsys: pytest.CaptureFixture[str]) -> None:
     translate(1, swapped=True, model=make_tiny_model("t5", "t5"))
     assert "the tokenizer does not know 100% of the tokens of 'en': name another model, " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["wordpiece", "unigram", "bpe"])
-def test_neither_special_tokens_nor_marks_of_spaces_count(kind: str) -> None:
-    llmkit.train_tokenizer(write_lines("c.txt", make_sentences(200)), output_dir="tok", kind=kind, vocab_size=400)
+@pytest.mark.parametrize("algorithm", ["wordpiece", "unigram", "bpe"])
+def test_special_tokens_and_space_markers_are_not_counted(algorithm: str) -> None:
+    llmkit.train_tokenizer(write_lines("c.txt", make_sentences(200)), output_dir="tok", kind=algorithm, vocab_size=400)
     tokenizer = load_tokenizer(ModelRef("tok", "tok", Path("tok")), ())
-    foreign, own = (
+    unknown, known = (
         [{"labels": tokenizer(text).input_ids} for text in texts] for texts in (["国王", "唐僧"], ["kato ri", "mu"])
     )
-    assert measure_unknown_share(tokenizer, foreign, "labels") == (0 if kind == "bpe" else 1)
-    assert measure_unknown_share(tokenizer, own, "labels") == 0
+    assert measure_unknown_share(tokenizer, unknown, "labels") == (0 if algorithm == "bpe" else 1)
+    assert measure_unknown_share(tokenizer, known, "labels") == 0
     assert measure_unknown_share(tokenizer, [], "labels") == 0
