@@ -75,7 +75,7 @@ def train_tokenizer_command(
             help="How often two tokens must be adjacent to be merged. Default: 2. Not for unigram.", show_default=False
         ),
     ] = None,
-    held_back: Annotated[
+    holdout: Annotated[
         float, typer.Option(help="Share of the documents to hold out for the report; 10,000 at most. 0: none.")
     ] = 0.05,
     document: DocumentOption = "line",
@@ -95,13 +95,13 @@ def train_tokenizer_command(
     with translate_corpus_errors():
         trained = train_tokenizer(
             corpus, output_dir=output_dir, kind=kind, vocab_size=vocab_size, lowercase=lowercase,
-            max_length=max_length, min_frequency=min_frequency, held_back=held_back, document=document,  # type: ignore[arg-type]
+            max_length=max_length, min_frequency=min_frequency, holdout=holdout, document=document,  # type: ignore[arg-type]
             column=column, encoding=encoding,
         )  # fmt: skip
     if as_json:
         console.print_json(trained.as_dict())
         return
-    measured = "held-out documents" if held_back else "the same documents"
+    measured = "held-out documents" if holdout else "the same documents"
     documents = pluralize(trained.training["documents"], "document")
     print_fertility(trained.holdout_fertility, f"{output_dir}: {kind}, trained on {documents}; on {measured}:")
 

@@ -49,7 +49,7 @@ def banded(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_classes_predict_neutral_between_the_thresholds(banded: Path) -> None:
     config = read_json(banded / "model/config.json")
     assert config["id2label"] == {"0": "negative", "1": "positive"}
-    low, high = config["sentiment"]["cuts"]
+    low, high = config["sentiment"]["thresholds"]
     assert low < high
     metrics = read_json(banded / "metrics.json")
     assert metrics["labels"] == ["negative", "neutral", "positive"]
@@ -84,7 +84,7 @@ def test_the_model_folder_predicts_like_the_run(banded: Path) -> None:
 
 
 def test_the_thresholds_are_printed_before_the_predictions(banded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    low, high = read_json(banded / "model/config.json")["sentiment"]["cuts"]
+    low, high = read_json(banded / "model/config.json")["sentiment"]["thresholds"]
     assert cli.run_command_line(["predict", str(banded), "the film of 4"]) == 0
     captured = capsys.readouterr()
     assert captured.err == f"neutral at a positive probability from {low:.3f} to {high:.3f} (stored with the model)\n"

@@ -1,4 +1,4 @@
-"""Tests of sentiment analysis: labels as words, neutral rows, cuts, and the fields stored in the config."""
+"""Tests of sentiment analysis: labels as words, neutral rows, thresholds, and the fields stored in the config."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_labels_that_cannot_be_learned_are_errors(labels: list[str], options: An
 
 
 @pytest.mark.parametrize(
-    ("labels", "cuts", "sentence"),
+    ("labels", "thresholds", "sentence"),
     [
         (["negative", "positive"], [0.389], "positive from a probability of 0.389, not 0.5 (stored with the model)"),
         (["very positive", "negative"], [0.6],
@@ -143,10 +143,12 @@ def test_labels_that_cannot_be_learned_are_errors(labels: list[str], options: An
         (["negative", "neutral", "positive"], [], ""),
     ],
 )  # fmt: skip
-def test_a_cut_other_than_one_half_is_described(labels: list[str], cuts: list[float], sentence: str) -> None:
+def test_a_cut_other_than_one_half_is_described(labels: list[str], thresholds: list[float], sentence: str) -> None:
     task = Sentiment()
     names = {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
-    task.load_config(BertConfig(problem_type="single_label_classification", sentiment={"cuts": cuts}, **names))
+    task.load_config(
+        BertConfig(problem_type="single_label_classification", sentiment={"thresholds": thresholds}, **names)
+    )
     assert task.decision_rule() == sentence
 
 
@@ -231,11 +233,14 @@ def test_a_threshold_is_tuned_on_validation_and_stored() -> None:
     raw = task.decode(outputs(*probabilities), [])
     assert {one.value for one in raw} == {"positive"}
     assert [one.value for one in task.calibrate(references, raw)] == references
-    (cut,) = task.head().config["sentiment"]["cuts"]
-    assert 0.639 < cut <= 0.72
-    assert task.calibration_note() == f"threshold {cut:.3f}: macro F1 1.000 on validation, 0.333 at 0.5"
+    (threshold,) = task.head().config["sentiment"]["thresholds"]
+    assert 0.639 < threshold <= 0.72
+    assert task.calibration_note() == f"threshold {threshold:.3f}: macro F1 1.000 on validation, 0.333 at 0.5"
     again = reload(task)
-    assert [one.value for one in again.decode(outputs(cut - 0.01, cut + 0.01), [])] == ["negative", "positive"]
+    assert [one.value for one in again.decode(outputs(threshold - 0.01, threshold + 0.01), [])] == [
+        "negative",
+        "positive",
+    ]
 
 
 def test_a_requested_share_of_validation_is_neutral() -> None:
@@ -243,7 +248,7 @@ def test_a_requested_share_of_validation_is_neutral() -> None:
     raw = task.decode(outputs(*np.linspace(0.05, 0.95, 40)), [])
     found = task.calibrate(["negative"] * 20 + ["positive"] * 20, raw)
     assert [one.value for one in found].count("neutral") == 10
-    low, high = task.head().config["sentiment"]["cuts"]
+    low, high = task.head().config["sentiment"]["thresholds"]
     share = "25.0% of 40 validation rows, 100.0% of the others right"
     assert task.calibration_note() == f"neutral at a positive probability from {low:.3f} to {high:.3f}: {share}"
 
@@ -265,7 +270,7 @@ def test_more_than_two_classes_need_no_calibration() -> None:
     raw = task.decode([np.array([0.2, 0.5, 0.3], dtype=np.float32)], [])
     assert raw[0].value == "neutral"
     assert task.calibrate(["positive"], raw) == raw
-    assert "cuts" not in task.head().config["sentiment"]
+    assert "thresholds" not in task.head().config["sentiment"]
 
 
 def test_a_saved_model_accepts_other_spellings() -> None:
@@ -306,13 +311,16 @@ def test_classes_of_a_model_of_another_tool_may_have_any_order() -> None:
 
 
 @pytest.mark.parametrize(
-    "stored", [{"cuts": [0.6, 0.4]}, {"cuts": ["a"]}, {"cuts": [0.1, 0.2, 0.3]}, "x", {"cuts": [None]}]
+    "stored",
+    [{"thresholds": [0.6, 0.4]}, {"thresholds": ["a"]}, {"thresholds": [0.1, 0.2, 0.3]}, "x", {"thresholds": [None]}],
 )
 def test_damaged_cuts_are_an_error(stored: Any) -> None:
     config = BertConfig(id2label={0: "negative", 1: "positive"}, sentiment=stored)
     with pytest.raises(ModelError) as caught:
         Sentiment().load_config(config)
-    assert str(caught.value) == "the cuts in the model's config are not ascending numbers; fix its 'sentiment' field"
+    assert (
+        str(caught.value) == "the thresholds in the model's config are not ascending numbers; fix its 'sentiment' field"
+    )
 
 
 def test_a_score_with_a_neutral_range_is_a_number_and_a_word() -> None:

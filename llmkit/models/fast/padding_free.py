@@ -24,7 +24,7 @@ from llmkit.models.fast.dropout import apply_dropout
 from llmkit.models.fast.layout import TOKEN_MULTIPLE, Group, Layout, build_layout
 from llmkit.models.tokenizers.max_length import PAD_OFFSET_FAMILIES
 
-ATTENTION_NAME = "llmkit_packed"
+ATTENTION_NAME = "llmkit_unpadded"
 IGNORED_KWARGS = ("position_ids", "use_cache")  # arguments that reach the attention function and do not affect it
 LOGIT_TOLERANCE = 1e-5  # relative to the largest logit: rounding differences of float32 sums
 SPREAD_TOLERANCE = 1e-2  # relative to the difference between two texts

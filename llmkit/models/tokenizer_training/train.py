@@ -61,7 +61,7 @@ def train_tokenizer(
     lowercase: bool = False,
     max_length: int = 512,
     min_frequency: int | None = None,
-    held_back: float = 0.05,
+    holdout: float = 0.05,
     document: DocumentUnit = "line",
     column: TextColumns = None,
     encoding: str = "utf-8",
@@ -69,12 +69,12 @@ def train_tokenizer(
     """Train a tokenizer on `corpus` and write it to `output_dir` as a plain Hugging Face folder with report.json.
 
     corpus, column: as in `llmkit.data.corpus.documents`; streamed several times. kind: wordpiece, bpe or unigram.
-    min_frequency: how often a pair must occur to be merged, default 2; not for unigram. held_back: the fraction of
+    min_frequency: how often a pair must occur to be merged, default 2; not for unigram. holdout: the fraction of
     documents (at most 10,000) held out of training and used for the report; 0 for no hold-out. max_length: texts are
     truncated to this many tokens. Raises UsageError for a value out of range, OutputError if the folder is not empty or
     cannot be created, DataError if the corpus has no text, or too little for `vocab_size`. Nothing is written then.
     """
-    check_tokenizer_options(kind, vocab_size, max_length, min_frequency, held_back)
+    check_tokenizer_options(kind, vocab_size, max_length, min_frequency, holdout)
     if kind != "unigram":
         min_frequency = DEFAULT_MIN_FREQUENCY if min_frequency is None else min_frequency
     path = Path(output_dir).expanduser()
@@ -84,30 +84,30 @@ def train_tokenizer(
     def read(what: str, total: int | None = None) -> Iterator[str]:
         return iterate_with_progress(read_corpus_texts(corpus, document, column, encoding), what, total)
 
-    holdout = hold_out_texts(lambda: read("reading the corpus"), held_back or 1.0)
-    check_holdout_size(holdout, corpus, held_back)
-    if not held_back:  # the corpus is too small for a hold-out
-        holdout = Holdout(holdout.texts, 0, holdout.remaining + len(holdout.texts))
+    held_out = hold_out_texts(lambda: read("reading the corpus"), holdout or 1.0)
+    check_holdout_size(held_out, corpus, holdout)
+    if not holdout:  # the corpus is too small for a hold-out
+        held_out = Holdout(held_out.texts, 0, held_out.remaining + len(held_out.texts))
         console.print_message("no documents are held out: the report is on the training texts")
 
     def read_training_texts(what: str) -> Iterator[str]:
-        total = holdout.remaining + len(holdout.texts)
-        return (text for text in read(f"learning {what}", total) if not holdout.contains(text))
+        total = held_out.remaining + len(held_out.texts)
+        return (text for text in read(f"learning {what}", total) if not held_out.contains(text))
 
     tokenizer = train_vocabulary(kind, read_training_texts, vocab_size, lowercase, min_frequency, format_corpus(corpus))
     training = {"kind": kind, "lowercase": lowercase, "min_frequency": min_frequency, "document": document,
-                "documents": holdout.remaining, "tokenizers": version("tokenizers")}  # fmt: skip
+                "documents": held_out.remaining, "tokenizers": version("tokenizers")}  # fmt: skip
     with write_folder_atomically(path) as temporary:
         write_tokenizer_files(tokenizer, temporary, max_length)
-        loaded = verify_saved_tokenizer(tokenizer, temporary, holdout.texts)
-        result = TrainedTokenizer(path, training, measure_fertility(loaded, holdout.texts, max_length))
+        loaded = verify_saved_tokenizer(tokenizer, temporary, held_out.texts)
+        result = TrainedTokenizer(path, training, measure_fertility(loaded, held_out.texts, max_length))
         text = json.dumps(result.as_dict(), indent=2, ensure_ascii=False) + "\n"
         (temporary / "report.json").write_text(text, encoding="utf-8")
     return result
 
 
 def check_tokenizer_options(
-    kind: str, vocab_size: int, max_length: int, min_frequency: int | None, held_back: float
+    kind: str, vocab_size: int, max_length: int, min_frequency: int | None, holdout: float
 ) -> None:
     """Raise UsageError for an option value that is invalid for every corpus."""
     if kind not in TOKENIZER_BUILDERS:
@@ -121,8 +121,8 @@ def check_tokenizer_options(
         raise UsageError(what, "leave it out")
     if min_frequency is not None and min_frequency < 1:
         raise UsageError(f"--min-frequency {min_frequency}: out of range", "write 1 or more")
-    if not 0 <= held_back <= MAX_HOLDOUT_SHARE:
-        raise UsageError(f"--held-back {held_back:g}: out of range", f"write a share from 0 to {MAX_HOLDOUT_SHARE}")
+    if not 0 <= holdout <= MAX_HOLDOUT_SHARE:
+        raise UsageError(f"--holdout {holdout:g}: out of range", f"write a share from 0 to {MAX_HOLDOUT_SHARE}")
 
 
 def check_tokenizer_folder(path: Path) -> None:
@@ -147,17 +147,17 @@ def iterate_with_progress(texts: Iterable[str], what: str, total: int | None) ->
             advance()
 
 
-def check_holdout_size(holdout: Holdout, corpus: RowSource, held_back: float) -> None:
+def check_holdout_size(held_out: Holdout, corpus: RowSource, holdout: float) -> None:
     """Raise DataError if no training text is left; print a message if the held-out texts are few."""
-    name, total = format_corpus(corpus), holdout.remaining + len(holdout.texts)
+    name, total = format_corpus(corpus), held_out.remaining + len(held_out.texts)
     fix = "name more text, or split it otherwise with --document"
-    if total < (2 if held_back else 1):
+    if total < (2 if holdout else 1):
         raise DataError(f"{name}: {'a single document' if total else 'no text in it'}", fix)
-    if held_back and not holdout.remaining:
+    if holdout and not held_out.remaining:
         raise DataError(f"{name}: {pluralize(total, 'document')}, all identical", fix)
-    if held_back and len(holdout.texts) < MIN_HOLDOUT_TEXTS:
-        few = pluralize(len(holdout.texts), "document")
-        console.print_message(f"only {few} held out: the report is unreliable; use more text or a larger --held-back")
+    if holdout and len(held_out.texts) < MIN_HOLDOUT_TEXTS:
+        few = pluralize(len(held_out.texts), "document")
+        console.print_message(f"only {few} held out: the report is unreliable; use more text or a larger --holdout")
 
 
 def write_tokenizer_files(tokenizer: Tokenizer, path: Path, max_length: int) -> None:

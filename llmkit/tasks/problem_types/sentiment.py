@@ -1,6 +1,6 @@
 """Problem types of sentiment analysis: ordered classes with a tuned threshold or a neutral band, or a score.
 
-With two classes, cuts of the positive probability decide. One cut is a threshold. Two cuts are a neutral band: a text
+With two classes, one or two thresholds of the positive probability decide. Two are the ends of a neutral band: a text
 is negative below the first, positive from the second on, and neutral between them, although the model has no neutral
 class.
 """
@@ -40,7 +40,9 @@ class SentimentClasses(SingleLabel):
     """Each text has one sentiment class. `options` is the recipe's `sentiment:` section."""
 
     section = "sentiment"
-    cuts: Sequence[float] = ()  # of the positive probability with two classes; if empty, the most probable class wins
+    thresholds: Sequence[
+        float
+    ] = ()  # of the positive probability with two classes; if empty, the most probable class wins
     calibration_note = ""  # result of calibration
     merged_outputs: Sequence[Sequence[int]] = ()  # indices of the model outputs that are summed for each label
 
@@ -65,12 +67,12 @@ class SentimentClasses(SingleLabel):
             if self.has_neutral_band:
                 what = f"{train.name}: sentiment.neutral needs a model of two classes, and train has "
                 raise DataError(what + ", ".join(self.labels), "set sentiment.classes=2, or leave it out")
-            self.needs_calibration, self.cuts = False, ()
+            self.needs_calibration, self.thresholds = False, ()
             return notes
         threshold, neutral = self.options.threshold, self.options.neutral
-        self.cuts = [EVEN_THRESHOLD if threshold == "tuned" else threshold]
+        self.thresholds = [EVEN_THRESHOLD if threshold == "tuned" else threshold]
         if self.has_neutral_band:
-            self.cuts = list(neutral) if isinstance(neutral, list) else [EVEN_THRESHOLD, EVEN_THRESHOLD]
+            self.thresholds = list(neutral) if isinstance(neutral, list) else [EVEN_THRESHOLD, EVEN_THRESHOLD]
             self.needs_calibration = not isinstance(neutral, list)
         return notes
 
@@ -86,10 +88,12 @@ class SentimentClasses(SingleLabel):
         words = [look_up_sentiment(label, {}) for label in names]
         known = None not in words and len(set(words)) == len(words)  # other tools write POSITIVE, or 5 stars
         self.labels = [str(word) for word in words] if known else names
-        self.cuts = read_stored_cuts(config) or ([EVEN_THRESHOLD] if is_binary_sentiment(self.labels) else [])
-        if self.cuts and not is_binary_sentiment(self.labels):
+        self.thresholds = read_stored_thresholds(config) or (
+            [EVEN_THRESHOLD] if is_binary_sentiment(self.labels) else []
+        )
+        if self.thresholds and not is_binary_sentiment(self.labels):
             raise ModelError("the model's config has a threshold for two classes", "fix its 'sentiment' field")
-        self.has_neutral_band = len(self.cuts) > 1
+        self.has_neutral_band = len(self.thresholds) > 1
         self.known_metrics = list_sentiment_metrics(self.has_neutral_band)
 
     def encode_targets(self, references: Sequence[Any]) -> list[Any]:
@@ -109,21 +113,24 @@ class SentimentClasses(SingleLabel):
             import numpy as np
 
             outputs = [np.array([row[part].sum() for part in self.merged_outputs]) for row in outputs]
-        return [self.apply_thresholds(one.probabilities or {}) if self.cuts else one for one in super().decode(outputs)]
+        return [
+            self.apply_thresholds(one.probabilities or {}) if self.thresholds else one
+            for one in super().decode(outputs)
+        ]
 
     def apply_thresholds(self, probabilities: Mapping[str, float]) -> Prediction:
         """Predict a class from the probabilities of two classes."""
         negative, positive = sorted(self.labels, key=get_sentiment_rank)
-        if probabilities[positive] < self.cuts[0]:
+        if probabilities[positive] < self.thresholds[0]:
             return Prediction(negative, probabilities)
-        return Prediction(positive if probabilities[positive] >= self.cuts[-1] else NEUTRAL, probabilities)
+        return Prediction(positive if probabilities[positive] >= self.thresholds[-1] else NEUTRAL, probabilities)
 
     def decision_rule(self) -> str:
         """See `Task.decision_rule`."""
-        if not self.cuts or set(self.cuts) == {EVEN_THRESHOLD}:
+        if not self.thresholds or set(self.thresholds) == {EVEN_THRESHOLD}:
             return ""
-        positive, (low, high) = max(self.labels, key=get_sentiment_rank), (self.cuts[0], self.cuts[-1])
-        if len(self.cuts) > 1:
+        positive, (low, high) = max(self.labels, key=get_sentiment_rank), (self.thresholds[0], self.thresholds[-1])
+        if len(self.thresholds) > 1:
             return f"{NEUTRAL} at a {positive} probability from {low:.3f} to {high:.3f} (stored with the model)"
         return f"{positive} from a probability of {high:.3f}, not 0.5 (stored with the model)"
 
@@ -136,26 +143,26 @@ class SentimentClasses(SingleLabel):
         probabilities = np.array([one.probabilities[positive] for one in predictions if one.probabilities])
         signs = np.array([(negative, NEUTRAL, positive).index(one) - 1 for one in references])
         neutral, threshold = self.options.neutral, self.options.threshold
-        self.cuts = [find_sentiment_threshold(signs, probabilities) if threshold == "tuned" else threshold]
+        self.thresholds = [find_sentiment_threshold(signs, probabilities) if threshold == "tuned" else threshold]
         if neutral == "tuned":
-            self.cuts = find_neutral_band(signs, probabilities)
+            self.thresholds = find_neutral_band(signs, probabilities)
         elif self.has_neutral_band:
-            self.cuts = find_band_of_share(self.cuts[0], probabilities, neutral)
+            self.thresholds = find_band_of_share(self.thresholds[0], probabilities, neutral)
         self.calibration_note = self.describe_calibration(signs, probabilities)
         return [self.apply_thresholds(one.probabilities or {}) for one in predictions]
 
     def describe_calibration(self, references: Any, probabilities: Any) -> str:
-        """Describe the effect of the cuts on the validation rows; the arguments are those of `thresholds`."""
-        predicted = assign_classes(probabilities, self.cuts)
+        """Describe the effect of the thresholds on the validation rows; arguments as in `find_neutral_band`."""
+        predicted = assign_classes(probabilities, self.thresholds)
         if not self.has_neutral_band:
             if not has_enough_rows(references):
                 return f"validation has fewer than {MIN_CLASS_ROWS} rows of a class: the threshold stays at 0.5"
             before = compute_macro_f1(references, assign_classes(probabilities, [EVEN_THRESHOLD]))
             after = compute_macro_f1(references, predicted)
-            at_even = self.cuts[0] == EVEN_THRESHOLD
+            at_even = self.thresholds[0] == EVEN_THRESHOLD
             comparison = "no other is better by a standard error" if at_even else f"{before:.3f} at 0.5"
-            return f"threshold {self.cuts[0]:.3f}: macro F1 {after:.3f} on validation, {comparison}"
-        low, high = self.cuts
+            return f"threshold {self.thresholds[0]:.3f}: macro F1 {after:.3f} on validation, {comparison}"
+        low, high = self.thresholds
         decided = predicted != 0
         right = f"{(predicted == references)[decided].mean():.1%} of the others right" if decided.any() else "no other"
         share = f"{1 - decided.mean():.1%} of {pluralize(len(references), 'validation row')}"
@@ -163,29 +170,29 @@ class SentimentClasses(SingleLabel):
 
     def stored_fields(self) -> dict[str, Any]:
         """Return the fields that a model's config stores with the class names."""
-        return {"cuts": list(self.cuts)} if self.cuts else {}
+        return {"thresholds": list(self.thresholds)} if self.thresholds else {}
 
 
 class SentimentScore(Regression):
     """Each text has a score; with a neutral band each prediction also has a sentiment word."""
 
     section = "sentiment"
-    cuts: Sequence[float] = ()
+    thresholds: Sequence[float] = ()
     calibration_note = ""
 
     def __init__(self, options: Any) -> None:
         super().__init__(options)
-        self.cuts = options.neutral if isinstance(options.neutral, list) else ()
+        self.thresholds = options.neutral if isinstance(options.neutral, list) else ()
 
     def load_config(self, config: PreTrainedConfig) -> None:
         super().load_config(config)
-        self.cuts = read_stored_cuts(config)
+        self.thresholds = read_stored_thresholds(config)
 
     def decode(self, outputs: Sequence[Any]) -> list[Prediction]:
         predictions = super().decode(outputs)
-        if not self.cuts:
+        if not self.thresholds:
             return predictions
-        low, high = self.cuts
+        low, high = self.thresholds
 
         def word(number: float) -> str:
             return NEGATIVE if number < low else POSITIVE if number > high else NEUTRAL
@@ -194,7 +201,7 @@ class SentimentScore(Regression):
 
     def stored_fields(self) -> dict[str, Any]:
         """Return the fields that a model's config stores with the name of the score."""
-        return {"cuts": list(self.cuts)} if self.cuts else {}
+        return {"thresholds": list(self.thresholds)} if self.thresholds else {}
 
 
 def list_sentiment_metrics(has_neutral_band: bool) -> tuple[str, ...]:
@@ -212,10 +219,14 @@ def is_binary_sentiment(labels: Sequence[str]) -> bool:
     return {SENTIMENT_POLARITY.get(label, label) for label in labels} == {NEGATIVE, POSITIVE} and len(labels) == 2
 
 
-def read_stored_cuts(config: PreTrainedConfig) -> list[float]:
-    """Read the cuts of a saved model's config. Raises ModelError if they are not one or two ascending numbers."""
+def read_stored_thresholds(config: PreTrainedConfig) -> list[float]:
+    """Read the thresholds of a saved model's config. Raises ModelError if they are not one or two ascending numbers."""
     section = getattr(config, "sentiment", None) or {}
-    cuts: list[Any] = section.get("cuts", []) if isinstance(section, dict) else [None]
-    if not all(type(one) in (int, float) for one in cuts) or len(cuts) > 2 or list(cuts) != sorted(cuts):
-        raise ModelError("the cuts in the model's config are not ascending numbers", "fix its 'sentiment' field")
-    return [float(one) for one in cuts]
+    thresholds: list[Any] = section.get("thresholds", []) if isinstance(section, dict) else [None]
+    if (
+        not all(type(one) in (int, float) for one in thresholds)
+        or len(thresholds) > 2
+        or list(thresholds) != sorted(thresholds)
+    ):
+        raise ModelError("the thresholds in the model's config are not ascending numbers", "fix its 'sentiment' field")
+    return [float(one) for one in thresholds]

@@ -12,12 +12,12 @@ from typing import Any
 
 EVEN_THRESHOLD = 0.5
 MIN_CLASS_ROWS = 20  # rows of each class; with fewer a tuned threshold would be noise, and 0.5 is kept
-MAX_BAND_CUTS = 400  # candidate limits of a neutral band; all pairs of them are tried
+MAX_BAND_THRESHOLDS = 400  # candidate limits of a neutral band; all pairs of them are tried
 
 
-def assign_classes(probabilities: Any, cuts: Sequence[float]) -> Any:
-    """Assign -1, 0 or 1 to each row by its probability; one cut leaves no row at 0."""
-    return (probabilities >= cuts[-1]).astype(int) - (probabilities < cuts[0])
+def assign_classes(probabilities: Any, thresholds: Sequence[float]) -> Any:
+    """Assign -1, 0 or 1 to each row by its probability; a single threshold leaves no row at 0."""
+    return (probabilities >= thresholds[-1]).astype(int) - (probabilities < thresholds[0])
 
 
 def has_enough_rows(references: Any) -> bool:
@@ -32,7 +32,7 @@ def compute_macro_f1(references: Any, predicted: Any) -> float:
     return float(sum(each) / len(each))
 
 
-def list_candidate_cuts(probabilities: Any) -> Any:
+def list_candidate_thresholds(probabilities: Any) -> Any:
     """List 0.5 and the midpoints between neighbouring probabilities, ascending."""
     import numpy as np
 
@@ -53,38 +53,40 @@ def find_sentiment_threshold(references: Any, probabilities: Any) -> float:
         return EVEN_THRESHOLD
     decided = references != 0
     references, probabilities = references[decided], probabilities[decided]
-    cuts = list_candidate_cuts(probabilities)
-    below = {one: np.searchsorted(np.sort(probabilities[references == one]), cuts) for one in (-1, 1)}
+    thresholds = list_candidate_thresholds(probabilities)
+    below = {one: np.searchsorted(np.sort(probabilities[references == one]), thresholds) for one in (-1, 1)}
     positives, predicted = (references == 1).sum(), below[-1] + below[1]
     hits = positives - below[1]
     f1 = below[-1] / ((references == -1).sum() + predicted) + hits / (positives + len(references) - predicted)
     error = sqrt(f1.max() * (1 - f1.max()) / len(references))
-    good = cuts[f1 >= f1.max() - max(error, 1e-12)]
+    good = thresholds[f1 >= f1.max() - max(error, 1e-12)]
     return float(good[np.abs(good - EVEN_THRESHOLD).argmin()])
 
 
 def find_neutral_band(references: Any, probabilities: Any) -> list[float]:
-    """Find the two cuts with the best macro F1 of negative, neutral and positive; the narrowest band among equals."""
+    """Find the two thresholds with the best macro F1 of three classes; of equal ones the narrowest band."""
     import numpy as np
 
-    cuts = list_candidate_cuts(probabilities)
-    if len(cuts) > MAX_BAND_CUTS:
-        cuts = np.unique(
-            np.append(np.quantile(cuts, np.linspace(0, 1, MAX_BAND_CUTS - 1), method="nearest"), EVEN_THRESHOLD)
+    thresholds = list_candidate_thresholds(probabilities)
+    if len(thresholds) > MAX_BAND_THRESHOLDS:
+        thresholds = np.unique(
+            np.append(
+                np.quantile(thresholds, np.linspace(0, 1, MAX_BAND_THRESHOLDS - 1), method="nearest"), EVEN_THRESHOLD
+            )
         )
-    below = {one: np.searchsorted(np.sort(probabilities[references == one]), cuts) for one in (-1, 0, 1)}
+    below = {one: np.searchsorted(np.sort(probabilities[references == one]), thresholds) for one in (-1, 0, 1)}
     total, n = {one: int((references == one).sum()) for one in (-1, 0, 1)}, sum(below.values())
-    low, high = np.triu_indices(len(cuts))
+    low, high = np.triu_indices(len(thresholds))
     f1 = 2 * below[-1][low] / np.maximum(1, total[-1] + n[low])
     f1 += 2 * (below[0][high] - below[0][low]) / np.maximum(1, total[0] + n[high] - n[low])
     f1 += 2 * (total[1] - below[1][high]) / np.maximum(1, total[1] + len(references) - n[high])
     best = np.flatnonzero(f1 >= f1.max() - 1e-12)
-    narrowest = best[(cuts[high[best]] - cuts[low[best]]).argmin()]
-    return [float(cuts[low[narrowest]]), float(cuts[high[narrowest]])]
+    narrowest = best[(thresholds[high[best]] - thresholds[low[best]]).argmin()]
+    return [float(thresholds[low[narrowest]]), float(thresholds[high[narrowest]])]
 
 
 def find_band_of_share(threshold: float, probabilities: Any, share: float) -> list[float]:
-    """Find the two cuts, at equal distance from the threshold, that contain this share of the probabilities."""
+    """Find the two thresholds, at equal distance from `threshold`, that contain this share of the probabilities."""
     import numpy as np
 
     distances = np.sort(np.abs(probabilities - threshold))

@@ -69,7 +69,7 @@ def test_empty_folder_is_used_and_small_holdout_is_reported(capsys: pytest.Captu
     train_tokenizer(write_lines("c.txt", make_sentences(40)), output_dir="tok", vocab_size=60)
     assert Path("tok/tokenizer.json").is_file()
     stderr = capsys.readouterr().err
-    assert "held out: the report is unreliable; use more text or a larger --held-back\n" in stderr
+    assert "held out: the report is unreliable; use more text or a larger --holdout\n" in stderr
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_empty_folder_is_used_and_small_holdout_is_reported(capsys: pytest.Captu
         ({"max_length": 2}, UsageError, "--max-length 2: no room for text between [CLS] and [SEP]; write 3 or more"),
         ({"min_frequency": 0}, UsageError, "--min-frequency 0: out of range; write 1 or more"),
         ({"min_frequency": 2, "kind": "unigram"}, UsageError, "--min-frequency with --kind unigram: it selects tokens by likelihood, not by frequency; leave it out"),
-        ({"held_back": 0.6}, UsageError, "--held-back 0.6: out of range; write a share from 0 to 0.5"),
-        ({"held_back": float("nan")}, UsageError, "--held-back nan: out of range; write a share from 0 to 0.5"),
+        ({"holdout": 0.6}, UsageError, "--holdout 0.6: out of range; write a share from 0 to 0.5"),
+        ({"holdout": float("nan")}, UsageError, "--holdout nan: out of range; write a share from 0 to 0.5"),
         ({"output_dir": "full"}, OutputError, "full: not an empty folder: it holds a, b, c and 1 more; name another -o FOLDER"),
         ({"output_dir": "stands"}, OutputError, "stands: a file of this name exists; name another -o FOLDER"),
         ({"output_dir": "."}, OutputError, ".: this is the current folder; name a new one with -o FOLDER"),
@@ -153,6 +153,6 @@ def test_folder_that_reloads_differently_is_not_created(corpus: str, monkeypatch
 
 def test_training_without_a_holdout(capsys: pytest.CaptureFixture[str]) -> None:
     Path("three.txt").write_text("我喜欢看电影。\n我喜欢听音乐。\n我喜欢阅读。\n", encoding="utf-8")
-    trained = train_tokenizer("three.txt", output_dir="tok", vocab_size=17, held_back=0)
+    trained = train_tokenizer("three.txt", output_dir="tok", vocab_size=17, holdout=0)
     assert trained.training["documents"] == 3
     assert "no documents are held out: the report is on the training texts" in capsys.readouterr().err

@@ -39,12 +39,12 @@ def test_the_threshold_nearest_to_one_half_within_a_standard_error_wins(shift: f
     references, probabilities = make_rows(300, shift)
     best = max(
         thresholds.compute_macro_f1(references, thresholds.assign_classes(probabilities, [one]))
-        for one in thresholds.list_candidate_cuts(probabilities)
+        for one in thresholds.list_candidate_thresholds(probabilities)
     )
     least = best - sqrt(best * (1 - best) / len(references))
     good = [
         one
-        for one in thresholds.list_candidate_cuts(probabilities)
+        for one in thresholds.list_candidate_thresholds(probabilities)
         if thresholds.compute_macro_f1(references, thresholds.assign_classes(probabilities, [one])) >= least
     ]
     assert thresholds.find_sentiment_threshold(references, probabilities) == min(good, key=lambda one: abs(one - 0.5))
@@ -77,7 +77,9 @@ def test_no_pair_of_cuts_is_better_than_the_band(rows: list[tuple[int, float]]) 
 
     low, high = found = thresholds.find_neutral_band(references, probabilities)
     assert low <= high
-    pairs = [list(pair) for pair in combinations_with_replacement(thresholds.list_candidate_cuts(probabilities), 2)]
+    pairs = [
+        list(pair) for pair in combinations_with_replacement(thresholds.list_candidate_thresholds(probabilities), 2)
+    ]
     assert score(found) == pytest.approx(max(map(score, pairs)))
     assert high - low == pytest.approx(min(b - a for a, b in pairs if score([a, b]) >= score(found) - 1e-12))
 

@@ -1,4 +1,4 @@
-"""Compares the estimate of --dry-run with the run itself: python benchmarks/plan.py FOLDER [FOLDER ...].
+"""Compares the estimate of --dry-run with the run itself: python benchmarks/dry_run.py FOLDER [FOLDER ...].
 
 Each FOLDER holds train, validation and test .jsonl with `text` and `label`; MiniLM, 2 epochs. Dry run and run are
 separate commands, one after the other, so that neither is warm. Wall time is measured, because a user waits for it:
