@@ -266,13 +266,14 @@ def make_tiny_trainer(
 ) -> StepTrainer:
     """Build the trainer of a run on `rows`, without validation rows; `train()` starts it.
 
-    task: fitted on the rows. loaded: its model and tokenizer. keys: KEY=VALUE of a recipe, such as PLAIN_SGD_KEYS.
+    task: fitted on the rows. loaded: its model and tokenizer. keys: KEY=VALUE of the recipe's
+    train section, such as PLAIN_SGD_KEYS.
     """
     from llmkit.recipe.load import load_recipe
     from llmkit.training.arguments import build_training_arguments, get_micro_batch_rows
     from llmkit.training.trainer import StepTrainer
 
-    recipe, metric = load_recipe(None, keys, task=task.name), task.metrics[0]
+    recipe, metric = load_recipe(None, keys, task="classify"), task.metrics[0]  # the train section of any task
     return StepTrainer(
         loaded.model,
         build_training_arguments(recipe, Path(folder), precision, metric),
