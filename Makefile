@@ -7,6 +7,9 @@ RECIPE := recipes/classify/bbc-headlines.yaml
 BIN    := .venv/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 READY  := .venv/.ready
+# pytest caches the modules that it rewrites as bytecode: without it each process spends 8 s more on collecting.
+unexport PYTHONDONTWRITEBYTECODE
+
 # A test goes to whichever process is free; each process trains the shared models once.
 PARALLEL := -n logical --dist worksteal
 CHECKS := lint format types layers pins drift

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,46 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_
 os.environ["OMP_NUM_THREADS"] = "1"  # with tiny matrices a second thread only costs time
 
 REAL_CONNECT = socket.socket.connect
+SLOW_FIXTURES = {"finished"}  # they train a model, so every test that uses one is slow
+SLOW_MARKERS = ("smoke", "long")  # they imply slow
+RUNNING_ITEMS: list[pytest.Item] = []  # the test that runs now
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Mark tests as slow that use a trained model or run a command in a process of its own."""
+    for item in items:
+        is_slow = SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))
+        if is_slow or any(item.get_closest_marker(marker) for marker in SLOW_MARKERS):
+            item.add_marker("slow")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Remember which test runs, its fixtures included."""
+    RUNNING_ITEMS.append(item)
+    try:
+        return (yield)
+    finally:
+        RUNNING_ITEMS.pop()
+
+
+def pytest_collection_finish() -> None:
+    """Let training and starting a process fail in tests without the marker, so that `make test-fast` stays fast."""
+    subprocess.Popen.__init__ = require_slow_marker(subprocess.Popen.__init__, "starts a process")  # type: ignore[method-assign]
+    if trainer := sys.modules.get("transformers.trainer"):
+        trainer.Trainer.train = require_slow_marker(trainer.Trainer.train, "trains")
+
+
+def require_slow_marker(function: Callable[..., Any], what: str) -> Callable[..., Any]:
+    """Wrap a function to raise AssertionError if a test without the marker calls it."""
+
+    @wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        if RUNNING_ITEMS and RUNNING_ITEMS[-1].get_closest_marker("slow") is None:
+            raise AssertionError(f"this test {what}: add @pytest.mark.slow")
+        return function(*args, **kwargs)
+
+    return guarded
 
 
 @pytest.fixture(autouse=True)

@@ -49,6 +49,7 @@ def list_named_definitions() -> Iterator[tuple[str, str]]:
             yield file, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "name"), sorted(set(list_named_definitions())))
 def test_named_definition_exists(file: str, name: str) -> None:
     assert name in list_definitions(ROOT / file)
@@ -92,6 +93,7 @@ def first_calls(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> list[tup
     return list(calls)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", ["Journey of a command", "Journey of a row"])
 def test_journey_is_walked_in_this_order(title: str, first_calls: list[tuple[str, str]]) -> None:
     steps = STEP.findall(read_section(title))
@@ -99,6 +101,7 @@ def test_journey_is_walked_in_this_order(title: str, first_calls: list[tuple[str
     assert sorted(steps, key=first_calls.index) == steps
 
 
+@pytest.mark.slow
 def test_learning_rate_passes_through_its_journey(first_calls: list[tuple[str, str]]) -> None:
     steps = [step for step in STEP.findall(read_section("Journey of `train.learning_rate`")) if step[1][0].islower()]
     skipped = {"load_lr_scheduler_state"}  # a resumed run alone restores a schedule
@@ -125,6 +128,7 @@ def list_imports(path: Path, modules: dict[str, Path]) -> set[str]:
     return found & set(modules)
 
 
+@pytest.mark.slow
 def test_no_two_files_import_each_other() -> None:
     modules = list_modules()
     imports = {name: list_imports(path, modules) for name, path in modules.items()}

@@ -30,10 +30,12 @@ def generate() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_generated_pages_match_the_code(generate: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert (generate.main(["--check"]), capsys.readouterr().err) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_difference_is_reported_with_its_line(
     generate: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -51,6 +53,7 @@ def test_a_difference_is_reported_with_its_line(
     )
 
 
+@pytest.mark.slow
 def test_generated_pages_do_not_depend_on_the_terminal(generate: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     before = generate.build_commands_page()
     for name, value in {"COLUMNS": "200", "FORCE_COLOR": "1", "TERM": "xterm-256color"}.items():
@@ -58,6 +61,7 @@ def test_generated_pages_do_not_depend_on_the_terminal(generate: ModuleType, mon
     assert generate.build_commands_page() == before
 
 
+@pytest.mark.slow
 def test_every_key_and_every_option_is_in_the_reference(generate: ModuleType) -> None:
     from llmkit.recipe.validation_messages import list_dotted_keys
     from llmkit.schema import Recipe

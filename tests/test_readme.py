@@ -22,6 +22,8 @@ import pytest
 
 from llmkit.testing import make_articles, make_reviews, make_sentences, write_jsonl, write_lines
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(
     r"^<!-- (?P<mark>(?:runs|file)[^>]*) -->\n```(?P<kind>\w+)\n(?P<body>.*?)^```\n(?:```text\n(?P<printed>.*?)^```\n)?",

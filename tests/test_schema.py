@@ -49,6 +49,7 @@ def test_reserved_and_replaced_fields_exist() -> None:
     assert not hf.RESERVED_HF_FIELDS & set(hf.KEY_BY_HF_FIELD)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", sorted(INSTALLED))
 def test_every_training_arguments_field_has_exactly_one_key(key: str) -> None:
     free = hf.explain_hf_key(key) is None

@@ -31,21 +31,25 @@ def list_imports(code: str) -> set[str]:
     return {name.split(".")[0] for name in json.loads(done.stderr.strip().splitlines()[-1])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", LIGHT)
 def test_light_modules_import_nothing_heavy(module: str) -> None:
     assert not list_imports(f"import llmkit.{module}") & set(HEAVY)
 
 
+@pytest.mark.slow
 def test_help_imports_neither_heavy_libraries_nor_pydantic() -> None:
     code = "from llmkit.cli import run_command_line\nrun_command_line(['--help'])\nrun_command_line(['--version'])"  # Typer imports pydantic for a command's own help
     assert not list_imports(code) & {*HEAVY, "pydantic", "ruamel", "numpy", "pyarrow", "rich"}
 
 
+@pytest.mark.slow
 def test_a_mistyped_recipe_is_rejected_without_heavy_libraries() -> None:
     code = "from llmkit.cli import run_command_line\nassert run_command_line(['finetune-classify', '--train', 'x.csv', 'train.lerning_rate=1']) == 78"
     assert not list_imports(code) & set(HEAVY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -74,6 +78,7 @@ def test_a_mistake_is_one_message_with_an_exit_code(
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
@@ -111,6 +116,7 @@ def test_an_error_in_a_task_file_names_the_file(
     assert captured.endswith("; run it with --debug to see the traceback\n")
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_not_an_error(finished: Path) -> None:
     many = write_jsonl("many.jsonl", make_reviews(2000))
     command = f"{sys.executable} -m llmkit predict {finished} --data {many} | head -n 1"

@@ -17,6 +17,7 @@ from llmkit.testing import make_reviews, write_jsonl
 FAST = ["train.learning_rate=6e-3", "train.per_device_train_batch_size=8", "train.num_train_epochs=10"]
 
 
+@pytest.mark.slow
 def test_one_command_from_a_csv_to_a_classifier(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     lines = ["review,stars"] + [f"{row['text']},{row['label']}" for row in make_reviews(60)]
     Path("reviews.csv").write_text("\n".join(lines), encoding="utf-8")
@@ -35,6 +36,7 @@ def test_one_command_from_a_csv_to_a_classifier(tiny: str, capsys: pytest.Captur
     assert json.loads(capsys.readouterr().out)["prediction"] == "good"
 
 
+@pytest.mark.slow
 def test_without_a_model_the_packaged_or_default_one_is_named(
     tiny: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -54,6 +56,7 @@ def test_without_a_model_the_packaged_or_default_one_is_named(
     assert f"model: {tiny} (the packaged MiniLM; --model names another)\n" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_recipe_with_changes_and_flags(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_jsonl("r.jsonl", make_reviews(20))
     Path("x.yaml").write_text(f"task: classify\ndata: {{train: {data}}}\ntrain: {{max_steps: 9}}\n", encoding="utf-8")
@@ -68,6 +71,7 @@ def test_a_recipe_with_changes_and_flags(tiny: str, capsys: pytest.CaptureFixtur
     assert cli.run_command_line(["train", "runs/x/recipe.yaml", "-o", "runs/y"]) == 0
 
 
+@pytest.mark.slow
 def test_eval_prints_a_table_or_json(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +123,7 @@ def test_predict_shows_a_table_on_a_terminal(
     assert "[red]" in shown
 
 
+@pytest.mark.slow
 def test_predict_writes_a_file_atomically(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_jsonl("r.jsonl", make_reviews(5))
     assert cli.run_command_line(["predict", str(finished), "--data", data, "-o", "out.jsonl"]) == 0
@@ -169,6 +174,7 @@ def test_recipes_are_listed_shown_and_copied(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == "error: mine.yaml: exists; name another file\n"
 
 
+@pytest.mark.slow
 def test_the_python_functions_work_like_the_commands(tiny: str) -> None:
     data = write_jsonl("r.jsonl", make_reviews(20))
     run = llmkit.train(None, *FAST[:2], task="classify", model=tiny, train=data, epochs=1.0, output_dir="runs/py")
@@ -178,6 +184,7 @@ def test_the_python_functions_work_like_the_commands(tiny: str) -> None:
     assert llmkit.load_recipe("runs/py/recipe.yaml").task == "classify"
 
 
+@pytest.mark.slow
 def test_only_reading_keys_can_be_set_for_eval_and_predict(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("latin.csv").write_bytes("text;label\ncaf\xe9 great;good\ndull;bad\n".encode("latin-1"))
     assert cli.run_command_line(["predict", str(finished), "--data", "latin.csv"]) == 65

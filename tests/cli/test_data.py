@@ -48,6 +48,7 @@ def test_a_column_has_two_flags() -> None:
         assert '"text": "one"' in Path(folder, "text-00001.jsonl").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
@@ -78,6 +79,7 @@ def test_mistakes_are_messages_and_leave_nothing_behind(
     assert (captured.out, [path.name for path in Path().iterdir()]) == ("", ["in.txt"])
 
 
+@pytest.mark.slow
 @pytest.mark.smoke
 def test_ctrl_c_ends_all_processes_and_leaves_nothing_behind() -> None:
     Path("in.txt").write_text(

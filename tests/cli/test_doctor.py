@@ -110,6 +110,7 @@ def test_this_installation_without_the_network(capsys: pytest.CaptureFixture[str
     assert code == (78 if any(one["status"] == "fault" for one in found.values()) else 0)
 
 
+@pytest.mark.slow
 def test_without_torch_there_are_findings_and_no_traceback() -> None:
     code = "import sys\nsys.modules['torch'] = None\nfrom llmkit.cli import run_command_line\nsys.exit(run_command_line(['doctor']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -15,6 +15,8 @@ from llmkit.inference.load_saved import load_saved_model
 from llmkit.inference.predict import build_text_rows, predict_records
 from llmkit.testing import make_articles, make_tiny_model, write_jsonl, write_lines
 
+pytestmark = pytest.mark.slow
+
 FAST = ["train.learning_rate=5e-3", "train.per_device_train_batch_size=8", "model.max_length=64",
         "summarize.max_target_length=12", "eval.metrics=[rougeL]", "train.max_steps=2"]  # fmt: skip
 

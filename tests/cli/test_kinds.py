@@ -23,6 +23,8 @@ from llmkit.metrics.classification import multilabel, probabilities, single_labe
 from llmkit.tasks.problem_types.multi import tune_label_thresholds
 from llmkit.testing import make_reviews, write_jsonl
 
+pytestmark = pytest.mark.slow
+
 FAST = ["train.learning_rate=6e-3", "train.per_device_train_batch_size=8", "train.num_train_epochs=6"]
 KNOWN = {
     "multi": multilabel.MULTILABEL_METRICS,

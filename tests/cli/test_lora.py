@@ -12,6 +12,7 @@ from llmkit import cli
 from llmkit.testing import make_reviews, make_sentences, make_tiny_model, write_jsonl, write_lines
 
 
+@pytest.mark.slow
 def test_one_flag_trains_an_adapter_and_its_base_may_move(capsys: pytest.CaptureFixture[str]) -> None:
     base = make_tiny_model("base")
     write_jsonl("r.jsonl", make_reviews(40))
@@ -34,6 +35,7 @@ def test_one_flag_trains_an_adapter_and_its_base_may_move(capsys: pytest.Capture
     assert json.loads(capsys.readouterr().out)["n"] == 40
 
 
+@pytest.mark.slow
 def test_masked_language_modelling_with_lora(capsys: pytest.CaptureFixture[str]) -> None:
     base = make_tiny_model("base", auto_class="AutoModelForMaskedLM", texts=make_sentences())
     write_lines("c.txt", make_sentences(60))
@@ -56,6 +58,7 @@ def test_masked_language_modelling_with_lora(capsys: pytest.CaptureFixture[str])
         capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_a_dry_run_with_lora(capsys: pytest.CaptureFixture[str]) -> None:
     write_jsonl("r.jsonl", make_reviews(40))
     words = [
@@ -74,6 +77,7 @@ def test_a_dry_run_with_lora(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(captured.out)["disk"] < 4 * 2**20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keys", "message"),
     [

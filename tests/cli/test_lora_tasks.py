@@ -18,6 +18,8 @@ from llmkit.models.adapters import lora
 from llmkit.testing import make_articles, make_reviews, make_tiny_model, write_jsonl
 from llmkit.training.trainer import StepTrainer
 
+pytestmark = pytest.mark.slow
+
 FAST = ["--lora", "eval.baselines=[]", "train.learning_rate=5e-3", "train.per_device_train_batch_size=8",
         "train.num_train_epochs=4"]  # fmt: skip
 SUMMARY_KEYS = ["--text", "text", "--summary", "summary", "summarize.prefix='sum: '", "summarize.num_beams=2",

@@ -24,6 +24,8 @@ from llmkit.metrics.masked_lm import MASKED_LM_METRICS, score_masked_lm
 from llmkit.tasks.mlm import EVAL_MASKING
 from llmkit.testing import make_reviews, make_sentences, make_tiny_model, write_jsonl, write_lines
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [*make_sentences(90), " ".join(make_sentences(30, seed=1))]  # the last is longer than one row
 FAST = ["train.learning_rate=5e-3", "train.per_device_train_batch_size=8", "model.max_length=64"]
 ALL = [f"--metric={name}" for name in MASKED_LM_METRICS]

@@ -18,6 +18,8 @@ from llmkit.models.scratch.sizes import NETWORK_NAMES
 from llmkit.runs.manifest import hash_file
 from llmkit.testing import make_reviews, write_jsonl
 
+pytestmark = pytest.mark.slow
+
 # Small networks with few words train in a second; 60 rows are 12 steps in each epoch.
 FAST = ["train.learning_rate=2e-2", "train.num_train_epochs=6", "train.per_device_train_batch_size=4",
         "model.config.embedding_size=16", "model.config.dropout=0.1"]  # fmt: skip

@@ -22,6 +22,7 @@ def write_files() -> None:
         Path(f"perlabel/{label}.txt").write_text("one\ntwo\n", encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
@@ -61,6 +62,7 @@ def test_near_misses(words: list[str], code: int, sentence: str, capsys: pytest.
     assert sorted(Path().rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "fix"),
     [
@@ -100,6 +102,7 @@ def test_without_arguments_the_help_is_printed(words: list[str], capsys: pytest.
     assert captured.err == ""
 
 
+@pytest.mark.slow
 def test_a_language_unknown_to_the_tokenizer_is_reported(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"text": f"我喜欢看电影 {row['text']}", "label": row["label"]} for row in make_reviews(40)]
     words = ["finetune-classify", "--train", write_jsonl("zh.jsonl", rows), "--model", tiny, "train.max_steps=1"]
@@ -123,6 +126,7 @@ def test_a_language_unknown_to_the_tokenizer_is_reported(tiny: str, capsys: pyte
     assert "does not know" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_beat_its_baselines_names_them(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["finetune-classify", "--train", "mine.jsonl", "--model", tiny, "train.learning_rate=1e-9", "--epochs", "1"]
     assert cli.run_command_line(words) == 0
@@ -154,6 +158,7 @@ def test_a_text_that_names_a_file_is_reported(finished: Path, capsys: pytest.Cap
     assert capsys.readouterr().err == "'mine.csv' is used as a text; --data mine.csv reads the file\n"
 
 
+@pytest.mark.slow
 def test_a_run_with_short_texts_can_be_trained_on_longer_ones(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     first = ["finetune-classify", "--train", "mine.jsonl", "train.max_steps=1", "train.eval_strategy=no"]
     assert cli.run_command_line([*first, "--model", tiny, "model.max_length=16", "-o", "short"]) == 0

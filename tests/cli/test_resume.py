@@ -15,6 +15,8 @@ from llmkit.runs import checkpoint, folder
 from llmkit.testing import make_reviews, write_jsonl
 from llmkit.training.trainer import StepTrainer
 
+pytestmark = pytest.mark.slow
+
 KEYS = ["train.save_strategy=steps", "train.save_steps=2", "train.eval_strategy=no", "train.per_device_train_batch_size=8",
         "eval.baselines=[]"]  # fmt: skip
 

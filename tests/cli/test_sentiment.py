@@ -13,6 +13,8 @@ import llmkit
 from llmkit import cli
 from llmkit.testing import make_reviews, make_tiny_model, write_jsonl, write_lines
 
+pytestmark = pytest.mark.slow
+
 FAST = ["train.learning_rate=6e-3", "train.per_device_train_batch_size=8", "train.num_train_epochs=5"]
 STARS = {"bad": ("1 star", "2 stars"), "good": ("4 stars", "5 stars")}
 

@@ -49,6 +49,7 @@ def test_both_texts_of_a_pair(
     assert row[2:] == ["a film", "the story"]
 
 
+@pytest.mark.slow
 def test_a_text_column_with_a_reserved_name(
     tiny_classifier: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,6 +51,7 @@ def test_json_is_the_report_in_the_folder(capsys: pytest.CaptureFixture[str]) ->
     )
 
 
+@pytest.mark.slow
 def test_the_tokenizer_is_trained_on_all_named_columns(capsys: pytest.CaptureFixture[str]) -> None:
     pairs = zip(make_sentences(300), make_sentences(300, chinese=True), strict=True)
     corpus = write_jsonl("pairs.jsonl", [{"en": en, "zh": zh} for en, zh in pairs])
@@ -71,6 +72,7 @@ def test_the_tokenizer_is_trained_on_all_named_columns(capsys: pytest.CaptureFix
     assert not Path("none").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

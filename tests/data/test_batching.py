@@ -25,6 +25,7 @@ def total_cost(groups: list[list[int]], lengths: list[int], overhead: int) -> in
     return sum(len(group) * int(pad_lengths([max(lengths[i] for i in group)])[0]) + overhead for group in groups)
 
 
+@pytest.mark.slow
 @given(LENGTHS, st.integers(1, 16), st.sampled_from([0, 16, 256, 8192]))
 def test_micro_batches_partition_rows_within_the_token_limit(
     lengths: list[int], batch_rows: int, overhead: int
@@ -38,6 +39,7 @@ def test_micro_batches_partition_rows_within_the_token_limit(
     assert all(len(group) % min(8, batch_rows) == 0 for group in groups[:-1])
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=9), st.sampled_from([0, 10, 60]))
 def test_grouping_has_the_lowest_cost_of_all_groupings(lengths: list[int], overhead: int) -> None:
     descending = sorted(range(len(lengths)), key=lambda i: -lengths[i])
@@ -56,6 +58,7 @@ def pair_cost(group: list[int], pairs: list[tuple[int, int]]) -> int:
     return len(group) * sum(int(pad_lengths([max(pairs[i][side] for i in group)])[0]) for side in (0, 1))
 
 
+@pytest.mark.slow
 @given(PAIRS, st.integers(1, 16), st.sampled_from([0, 16, 256]))
 def test_length_pairs_are_partitioned_within_the_token_limit(
     pairs: list[tuple[int, int]], batch_rows: int, overhead: int
@@ -66,6 +69,7 @@ def test_length_pairs_are_partitioned_within_the_token_limit(
     assert all(pair_cost(group, pairs) <= max_tokens for group in groups)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(1, 64), st.integers(1, 64)), min_size=1, max_size=9), st.sampled_from([0, 10]))
 def test_grouping_of_pairs_has_the_lowest_cost_in_sorted_order(pairs: list[tuple[int, int]], overhead: int) -> None:
     descending = sorted(range(len(pairs)), key=lambda i: -sum(pairs[i]))
@@ -144,6 +148,7 @@ def test_unpadded_groups_have_every_row_once_within_the_limit(lengths: list[int]
     assert group_unpadded(lengths, max_tokens) == groups
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 512), max_size=80), st.integers(1, 9))
 def test_partitions_have_similar_row_counts_and_sums(lengths: list[int], parts: int) -> None:
     groups = partition_balanced(lengths, parts)

@@ -55,6 +55,7 @@ def test_tsv_round_trip(expected):
     assert list(zip(rows.texts("text"), rows.texts("label"), strict=True)) == plain
 
 
+@pytest.mark.slow
 @few_examples
 @given(st.lists(st.dictionaries(texts, values, min_size=1), min_size=1), st.booleans())
 def test_json_lines_and_arrays_round_trip(expected, ascii_only):
@@ -81,6 +82,7 @@ def read_or_error(name: str, data: bytes, options: ReadOptions) -> Rows | DataEr
         return error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extension", FILE_EXTENSIONS)
 @few_examples
 @given(data=st.binary() | corrupted, encoding=st.sampled_from(["utf-8", "utf-16", "gb18030", "utf-7", "utf-8,cp1252"]))

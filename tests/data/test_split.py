@@ -126,6 +126,7 @@ few_texts = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(few_texts, st.floats(0.01, 0.45), st.floats(0.01, 0.45), st.integers(0, 2**32 - 1))
 def test_any_split_is_a_partition_with_all_classes_in_train(pairs, validation, test, seed):
@@ -177,6 +178,7 @@ def test_label_that_is_never_a_stratum_stays_in_train():
     assert not all(in_train(seed) for seed in range(20))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(st.sampled_from("abcdefg"), unique=True), min_size=4, max_size=40), st.integers(0, 2**32 - 1))
 def test_train_keeps_every_label_of_multi_label_rows(sets, seed):

@@ -29,6 +29,7 @@ def other(tmp_path: Path) -> str:
     return write_jsonl(tmp_path / "other.jsonl", make_reviews(60, seed=8))
 
 
+@pytest.mark.slow
 def test_two_models_are_scored_on_the_same_rows(home: Path, tiny_classifier: str, other: str) -> None:
     found = llmkit.compare([home, tiny_classifier], other, metrics=["accuracy", "log_loss"])
     assert found["models"][0] == llmkit.evaluate(str(home), other, metrics=["accuracy", "log_loss"])
@@ -42,6 +43,7 @@ def test_two_models_are_scored_on_the_same_rows(home: Path, tiny_classifier: str
         assert numbers["low"] <= numbers["value"] <= numbers["high"]
 
 
+@pytest.mark.slow
 def test_differences_do_not_depend_on_row_order(home: Path, tiny_classifier: str, tmp_path: Path) -> None:
     rows = make_reviews(40, seed=8)
     files = [write_jsonl(tmp_path / name, some) for name, some in (("a.jsonl", rows), ("b.jsonl", rows[::-1]))]
@@ -49,6 +51,7 @@ def test_differences_do_not_depend_on_row_order(home: Path, tiny_classifier: str
     assert one == two
 
 
+@pytest.mark.slow
 def test_the_table_has_models_baselines_and_differences(
     home: Path, tiny_classifier: str, other: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -74,6 +77,7 @@ def test_messages_about_the_same_rows_are_printed_once(
     assert len(set(messages)) == len(messages)
 
 
+@pytest.mark.slow
 def test_without_data_the_first_runs_rows_are_used_with_a_message(
     home: Path, tiny_classifier: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,6 +94,7 @@ def test_without_data_the_first_runs_rows_are_used_with_a_message(
     assert found["differences"][1]["metrics"]["accuracy"] == {"value": 0, "low": 0, "high": 0}
 
 
+@pytest.mark.slow
 def test_equal_models_have_no_difference(home: Path, other: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run_command_line(["eval", home.name, f"{home.name}/model", "--data", other, "data.encoding=utf-8"]) == 0
     assert (
@@ -113,6 +118,7 @@ def test_folder_names_are_safe_and_unique() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_models_of_other_problems_are_rejected_before_loading(
     home: Path, other: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +157,7 @@ def test_duplicate_models_are_rejected(
     assert capsys.readouterr().err == f"error: {sentence}\n"
 
 
+@pytest.mark.slow
 def test_different_references_are_rejected(tiny: str, home: Path, tmp_path: Path) -> None:
     rows = [row | {"verdict": {"bad": "good", "good": "bad"}[row["label"]]} for row in make_reviews(30)]
     file = write_jsonl(tmp_path / "r.jsonl", rows)
@@ -166,6 +173,7 @@ def test_different_references_are_rejected(tiny: str, home: Path, tmp_path: Path
     assert llmkit.compare([home.name, run.path], file, label="label")["differences"]
 
 
+@pytest.mark.slow
 def test_different_rows_are_rejected(tiny: str, home: Path, tmp_path: Path) -> None:
     keys = ("train.max_steps=1", "train.eval_strategy=no", "data.on_empty=skip")
     data = write_jsonl(tmp_path / "r.jsonl", make_reviews(30))
@@ -176,6 +184,7 @@ def test_different_rows_are_rejected(tiny: str, home: Path, tmp_path: Path) -> N
     assert llmkit.compare([str(tmp_path / "b"), home.name], file, keys=["data.on_empty=skip"])["models"][1]["n"] == 6
 
 
+@pytest.mark.slow
 def test_a_metric_of_the_evaluate_library_is_compared(
     home: Path, tiny_classifier: str, other: str, tmp_path: Path
 ) -> None:

@@ -45,6 +45,7 @@ def test_other_rows_are_scored_with_baselines_of_the_run(home: Path, tmp_path: P
     assert len((tmp_path / "scored/predictions.jsonl").read_text(encoding="utf-8").splitlines()) == 40
 
 
+@pytest.mark.slow
 def test_training_rows_are_reported_and_give_no_verdict(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -129,6 +130,7 @@ class Mine(evaluate.Metric):
 """
 
 
+@pytest.mark.slow
 def test_evaluate_metrics_are_reported_with_the_tasks_own(home: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(MINE)
     name = f"evaluate:{tmp_path / 'mine.py'}"
@@ -185,6 +187,7 @@ def test_scores_per_label_are_reported_on_request(home: Path, tmp_path: Path) ->
     assert {"per_label", "confusions", "label_map"}.isdisjoint(llmkit.evaluate(str(home)))
 
 
+@pytest.mark.slow
 def test_a_recipe_can_request_scores_per_label(tiny: str) -> None:
     data = write_jsonl("r.jsonl", make_reviews(20))
     run = llmkit.train(None, "eval.per_label=true", "train.max_steps=1", "train.eval_strategy=no",

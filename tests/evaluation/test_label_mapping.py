@@ -164,6 +164,7 @@ def test_a_pair_is_split_between_two_labels() -> None:
 LABEL = st.text("ab= ", min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @given(st.lists(LABEL, min_size=1, unique=True), st.lists(LABEL, min_size=1, unique=True), st.data())
 def test_a_pair_is_split_if_unambiguous_else_rejected(data: list[str], model: list[str], draw: Any) -> None:
     label, own = draw.draw(st.sampled_from(data)), draw.draw(st.sampled_from(model))
@@ -189,6 +190,7 @@ def test_numbers_have_no_labels_to_map() -> None:
     assert str(error.value) == "--label-map: the model has no labels; leave it out"
 
 
+@pytest.mark.slow
 def test_a_mapped_report_has_its_map_and_the_files_labels(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [row | {"label": {"bad": "0", "good": "1"}[row["label"]]} for row in make_reviews(20, seed=8)]
     file = write_jsonl("o.jsonl", rows)

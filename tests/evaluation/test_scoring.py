@@ -60,6 +60,7 @@ def draw_rows(kind: str, rows: int, rng: random.Random) -> tuple[Classify, list[
     return task, [[label for label in "abc" if rng.random() < 0.4] for _ in range(rows)], predictions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 2, 7, 60])
 @pytest.mark.parametrize("kind", ["single", "multi", "regression"])
 def test_without_intervals_values_are_equal_and_nothing_is_resampled(

@@ -34,6 +34,7 @@ def near(left: list[dict], right: list[dict]) -> bool:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 64])
 def test_the_batch_size_changes_no_prediction(saved: SavedModel, batch_size: int) -> None:
     one = list(predict_records(saved, build_text_rows(saved, TEXTS), 64, "fp32"))
@@ -41,6 +42,7 @@ def test_the_batch_size_changes_no_prediction(saved: SavedModel, batch_size: int
     assert near(one, list(predict_records(saved, build_text_rows(saved, TEXTS), batch_size, "fp32")))
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None)
 @given(order=st.permutations(range(len(TEXTS))))
 def test_the_order_of_rows_changes_no_prediction(saved: SavedModel, order: list[int]) -> None:

@@ -62,6 +62,7 @@ def train_one_step(model: str, folder: Path, batch: int, accumulation: int, smoo
     return {"update": flatten_weights(loaded.model) - before, "before": before, "trainer": trainer}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_step_is_the_mean_over_target_tokens_for_every_batch_size(model: str, tmp_path: Path, smoothing: float) -> None:
     runs = {name: train_one_step(model, tmp_path / name, *sizes, smoothing) for name, sizes in BATCH_SIZES.items()}
@@ -83,6 +84,7 @@ def test_step_is_the_mean_over_target_tokens_for_every_batch_size(model: str, tm
         torch.testing.assert_close(run["update"], expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_step_counts_source_and_target_tokens(model: str, tmp_path: Path) -> None:
     trainer = train_one_step(model, tmp_path, 2, 4, 0.0)["trainer"]
     features = trainer.train_dataset.features
@@ -103,6 +105,7 @@ def test_decoder_inputs_have_no_ignore_index(model: str) -> None:
     assert torch.equal(batch["labels"], labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beams", [1, 3])
 def test_predictions_do_not_depend_on_batch_order_or_padding_side(model: str, beams: int) -> None:
     task, loaded = load_configured(model)

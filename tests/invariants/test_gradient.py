@@ -16,6 +16,8 @@ from llmkit.models.sources.model_ref import resolve_model
 from llmkit.tasks.classify import Classify, ClassifyOptions
 from llmkit.testing import PLAIN_SGD_KEYS, flatten_weights, make_reviews, make_tiny_model, make_tiny_trainer
 
+pytestmark = pytest.mark.slow
+
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 RATE = 0.5
 BATCH_SIZES = {"8x1": (8, 1), "4x2": (4, 2), "2x4": (2, 4)}

@@ -78,6 +78,7 @@ def assert_close(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [{}, {"use_dora": True}], ids=["LoRA", "DoRA"])
 @pytest.mark.parametrize(
     ("family", "auto"),

@@ -93,6 +93,7 @@ def without_labels(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in batch.items() if name != "labels"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 @pytest.mark.parametrize("family", CONFIGS)
 def test_sparse_head_gives_the_loss_and_gradients_of_the_full_one(
@@ -112,6 +113,7 @@ def test_sparse_head_gives_the_loss_and_gradients_of_the_full_one(
     assert_equal_gradients(plain, compute_gradients(model, without_labels(batch), batch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 @pytest.mark.parametrize("family", PADDING_FREE)
 def test_unpadded_documents_do_not_attend_to_each_other(
@@ -137,6 +139,7 @@ def test_unsupported_families_keep_their_padding(get_model: Callable[[str], Any]
     assert why in ("its attention cannot be replaced", "its attention asks for sliding_window")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", CONFIGS)
 @pytest.mark.parametrize("is_sparse", [True, False])
 def test_row_sums_equal_those_of_the_full_logits(get_model: Callable[[str], Any], family: str, is_sparse: bool) -> None:

@@ -59,6 +59,7 @@ def make_trainer(kind: str, folder: Path, batch: int, accumulation: int, rows: A
     return make_tiny_trainer(task, make_network(kind, task, folder), rows, folder, *PLAIN_SGD_KEYS, *sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORK_NAMES)
 def test_any_micro_batch_size_gives_the_same_step(kind: str, tmp_path: Path) -> None:
     rows = make_rows(8)
@@ -87,6 +88,7 @@ def test_a_step_takes_few_forward_passes(tmp_path: Path) -> None:
     assert len(trainer.step_collator.collate_step(trainer.load_features(range(32)))["batches"]) <= 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORK_NAMES)
 def test_a_prediction_does_not_depend_on_its_batch(kind: str, tmp_path: Path) -> None:
     rows = make_rows(24)

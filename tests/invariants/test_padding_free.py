@@ -98,6 +98,7 @@ def family_models() -> Callable[[str], Any]:
     return get
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
 @pytest.mark.parametrize("family", CONFIGS)
 def test_loss_and_gradients_equal_those_of_the_padded_batch(
@@ -171,6 +172,7 @@ def test_fast_path_can_be_removed_and_reinstalled(family_models: Callable[[str],
         assert torch.equal(model(**batch).logits, logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
 def test_dropout_gives_equal_means_with_and_without_padding(family: str) -> None:
     """Logits over many dropout masks have equal mean and spread with and without padding; copies of a text differ."""

@@ -64,6 +64,7 @@ def test_bootstrap_of_rows_equals_scipy_on_the_same_draws(method: IntervalMethod
     assert ours == pytest.approx(tuple(scipys.confidence_interval), abs=1e-12)
 
 
+@pytest.mark.slow
 def test_pearson_equals_scipy_on_the_same_draws() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=60)
@@ -81,6 +82,7 @@ def test_pearson_equals_scipy_on_the_same_draws() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["percentile", "bca"])
 def test_grouped_rows_have_the_interval_of_single_rows(method: IntervalMethod) -> None:
     values, sizes = np.array([0.0, 0.3, 1.0]), np.array([100, 150, 350])

@@ -22,6 +22,7 @@ sums = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(st.lists(sums, min_size=1, max_size=8), st.randoms())
 def test_scores_are_ratios_of_sums_in_any_order(documents: list[dict[str, float]], shuffler: object) -> None:

@@ -47,6 +47,7 @@ def draw_numbers(n: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     return true, true * rng.normal(1, 0.5, n) + rng.integers(-3, 3)
 
 
+@pytest.mark.slow
 def test_values_on_any_resample_equal_scipy_and_sklearn() -> None:
     """2,000 cases, many with a single number."""
     rng = np.random.default_rng(0)
@@ -65,6 +66,7 @@ def test_values_on_any_resample_equal_scipy_and_sklearn() -> None:
             )
 
 
+@pytest.mark.slow
 def test_scores_are_in_their_intervals_and_ignore_row_order() -> None:
     rng = np.random.default_rng(1)
     for _ in range(40):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from llmkit.metrics import Score
 
 
@@ -28,6 +30,7 @@ def test_an_undefined_score_is_null_in_json() -> None:
     }
 
 
+@pytest.mark.slow
 def test_importing_metrics_does_not_import_numpy() -> None:
     code = (
         "import sys\n"

@@ -17,6 +17,7 @@ HEAD = "AutoModelForSequenceClassification"
 ErrorMessage = Callable[..., str]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "reason"),
     [

@@ -50,6 +50,7 @@ def test_the_same_labels_in_the_same_order_keep_the_head() -> None:
     assert torch.equal(loaded.model.classifier.weight, read_weight("classifier.weight"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [["zneg", "apos"], ["good", "bad"], ["bad", "fine"]])
 def test_other_labels_reinitialize_the_head_by_the_seed(labels: list[str]) -> None:
     make_classifier(["bad", "good"])
@@ -70,6 +71,7 @@ def test_a_head_without_label_names_is_reinitialized() -> None:
     assert load_with_labels(["LABEL_0", "LABEL_1"]).new_weights == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ENCODER_CONFIGS)
 def test_only_the_output_layer_is_reinitialized(family: str) -> None:
     make_classifier(["bad", "good"], family)
@@ -96,6 +98,7 @@ def test_a_head_without_an_output_layer_is_refused(error_message: Callable[..., 
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("auto_class", ["AutoModel", HEAD, "AutoModelForMaskedLM"])
 @pytest.mark.parametrize("family", ENCODER_CONFIGS)
 def test_unused_base_model_layers_are_listed(family: str, auto_class: str) -> None:
@@ -117,6 +120,7 @@ def test_other_heads_and_old_buffers_are_not_listed(tiny: str) -> None:
 BIAS = [-1.0, -2.0, -3.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ENCODER_CONFIGS)
 def test_a_new_mlm_head_gets_the_given_bias(family: str) -> None:
     """Also if the bias is tied to another name, and if the vocabulary is rounded up."""

@@ -62,6 +62,7 @@ def test_the_limit_is_the_number_of_positions(family: str, config: dict[str, int
     assert not runs_on_length(loaded, limit + 1)
 
 
+@pytest.mark.slow
 def test_pad_offset_families_match_transformers() -> None:
     families = set()
     for config in {*MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.keys(), *MODEL_FOR_MASKED_LM_MAPPING.keys()}:
@@ -72,6 +73,7 @@ def test_pad_offset_families_match_transformers() -> None:
     assert families == PAD_OFFSET_FAMILIES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ENCODER_CONFIGS)
 def test_the_tokenizers_maximum_length_is_used(family: str) -> None:
     make_tiny_model("m", family)

@@ -166,6 +166,7 @@ def test_a_network_reads_texts_of_any_length() -> None:
     assert get_position_limit(build_network_config("gru"), Tokenizer()) is None  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORK_NAMES)
 def test_importing_networks_registers_them(kind: str, own_folder: Any) -> None:
     """In a new interpreter without the rest of llmkit; without the import, loading fails."""

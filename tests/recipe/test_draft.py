@@ -82,6 +82,7 @@ def test_set_value_replaces_a_value_and_its_origins() -> None:
     assert draft.get_origin(("c", "e")) == "--flag"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [

@@ -54,6 +54,7 @@ def check_load(load: Callable[[], Recipe], origin: str) -> None:
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.slow
 @given(text=files, task=st.booleans())
 @example(text="train: {<<: {seed: 1}}", task=True)
 @example(text="train:\n  hf: {1: 2}\n  seed: {a: b}\ndata: {split: 3, columns: [1]}", task=True)
@@ -71,6 +72,7 @@ def invalid_overrides(task: str) -> list[str]:
     return [f"{key}=[[{{}}]]" for key in keys]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", tasks.list_tasks())
 def test_every_key_of_every_task_reports_an_invalid_value(task: str, capsys: pytest.CaptureFixture[str]) -> None:
     commands = {"mlm": "pretrain-mlm"}
@@ -87,6 +89,7 @@ def test_every_key_of_every_task_reports_an_invalid_value(task: str, capsys: pyt
     assert list(Path().iterdir()) == []
 
 
+@pytest.mark.slow
 @given(data=st.data(), task=st.sampled_from(tasks.list_tasks()))
 @settings(max_examples=150, deadline=None)
 def test_any_value_of_a_tasks_own_key_loads_or_raises_an_error(data: st.DataObject, task: str) -> None:
@@ -95,6 +98,7 @@ def test_any_value_of_a_tasks_own_key_loads_or_raises_an_error(data: st.DataObje
     check_load(lambda: load_recipe(None, overrides, task=task), "command line: ")
 
 
+@pytest.mark.slow
 @given(overrides=st.lists(st.tuples(st.sampled_from(WORDS), values).map("=".join) | st.text(max_size=10), max_size=4))
 @example(overrides=["classify=3"])
 @example(overrides=["train=[1]", "train.seed=1"])

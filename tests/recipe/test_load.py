@@ -156,6 +156,7 @@ def set_key(values: dict[str, Any], key: str, value: Any) -> None:
     values[last] = value
 
 
+@pytest.mark.slow
 @given(st.fixed_dictionaries({}, optional=VALUES))
 @example({"model.name": "\x85", "data.train": "a\u2028b\rc\nd\te", "model.config": {"\u2029": "\ufeff"}})
 @settings(max_examples=60, deadline=None)

@@ -79,6 +79,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_each_mistake_has_its_message(case: str, refusal: Callable[..., str]) -> None:
     text, sentence = CASES[case]

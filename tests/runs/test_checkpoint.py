@@ -32,6 +32,7 @@ def test_a_manifest_describes_and_verifies_the_files(tmp_path: Path) -> None:
     assert (saved.step, saved.size_bytes) == (40, 88)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_a_flipped_or_lost_byte_is_detected(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:

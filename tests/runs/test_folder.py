@@ -182,6 +182,7 @@ def holder() -> Any:
     process.communicate()
 
 
+@pytest.mark.slow
 def test_a_second_process_is_rejected_with_the_name_of_the_first(holder: Any) -> None:
     with pytest.raises(OutputError) as caught:
         open_once("run")
@@ -190,6 +191,7 @@ def test_a_second_process_is_rejected_with_the_name_of_the_first(holder: Any) ->
     assert list_below() == ["run", "run/.lock"]
 
 
+@pytest.mark.slow
 def test_a_killed_process_releases_its_lock(holder: Any) -> None:
     holder.kill()
     holder.wait()

@@ -110,6 +110,7 @@ def test_a_damaged_or_foreign_manifest_is_rejected(text: str | bytes, message: s
     assert get_error(DataError) == message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "what"),
     [

@@ -68,6 +68,7 @@ def test_every_shipped_recipe_has_a_smoke_test() -> None:
     assert len(RECIPES) == 20
 
 
+@pytest.mark.slow
 @pytest.mark.smoke
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe(name: str, tiny: str) -> None:

@@ -23,6 +23,7 @@ def data(own_folder: Path) -> str:
     return write_jsonl("rated.jsonl", rows)
 
 
+@pytest.mark.slow
 def test_it_trains_scores_and_predicts(data: str, tiny: str) -> None:
     run = llmkit.train(None, *KEYS, model=tiny, train=data, epochs=8.0, output_dir="run")
     assert run.report is not None

@@ -338,6 +338,7 @@ def test_a_score_with_a_neutral_range_is_a_number_and_a_word() -> None:
     assert reload(fitted(["1", "5"], classes="score")[0]).decode([np.array([1.5], np.float32)], []) == [Prediction(1.5)]
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.floats(0.01, 0.99), min_size=1), st.lists(st.floats(0.01, 0.99), min_size=2, max_size=2, unique=True)
 )

@@ -55,6 +55,7 @@ def test_the_config_stores_the_task_of_the_last_training(tmp_path: Any) -> None:
         assert list(loaded.model.config.task_specific_params) == ["translation_en_to_de", task.config_section]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_trains_reloads_in_transformers_and_predicts(family: str) -> None:
     model, data = make_tiny_model("tiny", family), write_jsonl("a.jsonl", make_articles(24))
@@ -70,6 +71,7 @@ def test_every_family_trains_reloads_in_transformers_and_predicts(family: str) -
     assert saved.task.name == "summarize"  # even Marian, whose default task is translation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["t5", "bart"])
 def test_a_tiny_model_overfits_32_rows(family: str, tmp_path: Any) -> None:
     torch.manual_seed(0)

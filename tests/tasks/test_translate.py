@@ -20,6 +20,7 @@ from llmkit.tasks.translate import Translate, TranslateOptions
 from llmkit.testing import make_articles, make_sentencepiece_tokenizer, make_tiny_model, write_jsonl
 
 
+@pytest.mark.slow
 def test_two_columns_are_trained_as_a_translation(own_folder: Any) -> None:
     rows = [{"en": row["text"], "xx": row["summary"]} for row in make_articles(24)]
     keys = ["train.max_steps=2", "translate.max_target_length=8", "model.max_length=32"]
@@ -54,6 +55,7 @@ def language_keys(codes: list[str]) -> list[str]:
     return [f"translate.{key}_language={code}" for key, code in zip(("source", "target"), codes, strict=False)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SPM)
 def test_sentencepiece_models_train_reload_and_predict_in_their_language(kind: str, own_folder: Any) -> None:
     family, codes, begins = SPM[kind]
@@ -71,6 +73,7 @@ def test_sentencepiece_models_train_reload_and_predict_in_their_language(kind: s
     assert record["prediction"] == again["prediction"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SPM)
 def test_encoded_targets_decode_to_the_same_text(kind: str, own_folder: Any) -> None:
     family, codes, _ = SPM[kind]
@@ -102,6 +105,7 @@ def test_marian_encodes_targets_with_the_target_vocabulary(own_folder: Any) -> N
     assert encode.encode_targets(tokenizer, ["A VERY DULL FILM", "A"], 4, None, 0)[1] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "codes", "sentence"),
     [

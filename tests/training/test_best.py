@@ -13,6 +13,8 @@ import llmkit
 from llmkit.testing import make_reviews, write_jsonl
 from llmkit.training.trainer import StepTrainer
 
+pytestmark = pytest.mark.slow
+
 PLANNED = [0.1, 0.9, 0.95, 0.2, 0.1, 0.1]  # the third evaluation is the best
 
 

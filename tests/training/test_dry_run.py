@@ -16,6 +16,8 @@ from llmkit.tasks.summarize import Summarize, SummarizeOptions
 from llmkit.testing import make_articles, make_reviews, make_tiny_model, write_jsonl
 from llmkit.training.dry_run import count_scored_tokens
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def data() -> str:

@@ -21,6 +21,8 @@ from llmkit.testing import make_reviews, write_jsonl
 from llmkit.training import save
 from llmkit.training.trainer import StepTrainer
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("train.max_steps=2", "train.eval_strategy=no", "train.save_strategy=no", "eval.baselines=[]")
 
 

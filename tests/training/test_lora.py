@@ -21,6 +21,8 @@ from llmkit.models.adapters import lora
 from llmkit.testing import make_reviews, make_sentences, make_tiny_model, write_jsonl, write_lines
 from llmkit.training.trainer import StepTrainer
 
+pytestmark = pytest.mark.slow
+
 FAST = ("train.learning_rate=5e-3", "train.per_device_train_batch_size=8", "eval.baselines=[]")
 
 

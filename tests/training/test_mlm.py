@@ -18,6 +18,8 @@ from llmkit.models.sources.model_ref import resolve_model
 from llmkit.tasks.mlm import Mlm, MlmOptions
 from llmkit.testing import PLAIN_SGD_KEYS, flatten_weights, make_sentences, make_tiny_model, make_tiny_trainer
 
+pytestmark = pytest.mark.slow
+
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 RATE = 0.5
 LENGTH = 48

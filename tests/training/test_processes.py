@@ -24,6 +24,8 @@ from llmkit.testing import make_articles, make_reviews, make_sentences, make_tin
 from llmkit.training.trainer import StepTrainer
 from tests.training.two_processes import record_steps, send_signal
 
+pytestmark = pytest.mark.slow
+
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 # PLAIN ends with a step of 1 row for two processes; ACCUMULATED has 7 rows per step, one at a time: unequal parts and
 # several passes.

@@ -20,6 +20,8 @@ from llmkit.training import run as runs
 from llmkit.training import save
 from llmkit.training.trainer import StepTrainer
 
+pytestmark = pytest.mark.slow
+
 TIMES = {"tokens_per_second", "train_runtime", "train_samples_per_second", "train_steps_per_second",
          "train_tokens_per_second", "checkpoint_seconds", "checkpoint_bytes"}  # fmt: skip
 EACH_STEP = ("train.eval_strategy=steps", "train.eval_steps=2", "train.save_strategy=steps", "train.save_steps=2")

@@ -12,6 +12,8 @@ from llmkit.runs import checkpoint
 from llmkit.testing import make_articles, make_reviews, make_tiny_model, write_jsonl
 from llmkit.training.trainer import StepTrainer
 
+pytestmark = pytest.mark.slow
+
 EACH_STEP = ("train.eval_strategy=steps", "train.eval_steps=3", "train.save_strategy=steps", "train.save_steps=3")
 KEYS = ("train.learning_rate=1e-2", "train.per_device_train_batch_size=8", "train.num_train_epochs=2",
         "eval.baselines=[]", *EACH_STEP)  # fmt: skip

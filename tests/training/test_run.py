@@ -15,9 +15,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import llmkit
 from llmkit.errors import DataError, InternalError, LlmkitError, OutputError, RecipeError, UsageError
 from llmkit.metrics.classification.single_label import score_classification
+from llmkit.models.device import choose_precision, get_device
 from llmkit.runs.launch_env import WORLD_SIZE_VARIABLES
 from llmkit.testing import make_reviews, make_tiny_model, write_jsonl
 from llmkit.training import trainer
+
+pytestmark = pytest.mark.slow
 
 FAST = ("train.learning_rate=6e-3", "train.per_device_train_batch_size=8")
 
@@ -147,7 +150,8 @@ def test_given_splits_are_used_with_their_column_names(tiny: str, data: str) -> 
 def test_resolved_recipe_has_precision_columns_and_threads(finished: Path) -> None:
     text = (finished / "recipe.yaml").read_text(encoding="utf-8")
     assert text.startswith("# llmkit train ")
-    assert "# precision: fp32 (hidden size 32 is below 256), scores in fp32; " in text
+    precision, reason = choose_precision("auto", 32, get_device())  # the reason depends on the CPU
+    assert f"# precision: {precision} ({reason}), scores in fp32; " in text
     assert f"; {torch.get_num_threads()} threads" in text
     assert "  precision: fp32\n" in text
     assert "  columns:\n    text: text\n    label: label\n" in text

@@ -13,6 +13,8 @@ from llmkit.models.sources.model_ref import resolve_model
 from llmkit.tasks.classify import Classify
 from llmkit.testing import make_reviews, make_tiny_trainer
 
+pytestmark = pytest.mark.slow
+
 KEYS = ["train.max_steps=2", "train.eval_strategy=no", "train.save_strategy=no"]
 
 

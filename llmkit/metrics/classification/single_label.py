@@ -23,7 +23,6 @@ CLASSIFICATION_METRICS = (
 # With one label per row a wrong prediction is one false positive and one false negative, so the micro averages equal
 # the accuracy; so does the support-weighted recall.
 PROPORTION_METRICS = ("accuracy", "micro_precision", "micro_recall", "micro_f1", "weighted_recall")
-CLASSIFICATION_LOWER_IS_BETTER: tuple[str, ...] = ()
 
 
 def score_classification_metric(

@@ -74,6 +74,7 @@ def test_whitespace_is_normalized() -> None:
     assert normalize_whitespace(" a \t\u3000b\u00a0\r\n\r\r\n \n c\u2028d\n") == "a b\n\nc\nd"
 
 
+@pytest.mark.slow
 @given(texts())
 def test_each_function_is_idempotent(text: str) -> None:
     for step in (

@@ -97,6 +97,7 @@ def test_the_output_folder_is_read_back_unchanged() -> None:
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(texts(), min_size=1, max_size=4))
 def test_cleaning_is_idempotent(tmp_path: Path, parts: list[str]) -> None:

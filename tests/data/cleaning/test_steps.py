@@ -28,6 +28,7 @@ SETTINGS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [options for _, options in SETTINGS], ids=[name for name, _ in SETTINGS])
 @given(texts())
 def test_changes_are_idempotent(options: dict[str, Any], text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ def split_block(block: dict[str, Any]) -> list[list[int]]:
     return [one.tolist() for one in np.split(block["input_ids"], np.cumsum(block["sizes"])[:-1])]
 
 
+@pytest.mark.slow
 @given(document_sizes, st.integers(4, 32), st.sampled_from(["blocks", "documents"]))
 def test_every_token_is_in_one_chunk_between_special_tokens(sizes: list[int], length: int, packing: str) -> None:
     blocks = make_blocks(sizes, length, packing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ def make_row(size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return ids, special
 
 
+@pytest.mark.slow
 @given(st.integers(3, 60), st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=3), st.floats(0.01, 0.99))
 def test_labels_are_the_selected_tokens_and_never_special(size: int, seed: list[int], rate: float) -> None:
     ids, special = make_row(size)
@@ -91,6 +93,7 @@ def test_the_special_tokens_mask_marks_prefix_and_suffix(prefix: int, suffix: in
     )
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=8), st.randoms())
 def test_evaluation_masks_depend_on_the_document_alone(sizes: list[int], random: Any) -> None:
     special_tokens = SpecialTokens((1,), (2, 3))

@@ -53,6 +53,7 @@ def test_first_sentences_are_the_beginning_of_the_text(text: str, number: int) -
     assert take_first_sentences(text, len(split_sentences(text)) + 1) == text.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "number"),
     [

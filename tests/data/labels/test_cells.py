@@ -189,6 +189,7 @@ label_lists = st.lists(ANY.filter(str.strip), unique=True, max_size=4)
 cell_labels = st.lists(ANY.map(str.strip).filter(lambda label: label and "|" not in label), unique=True, max_size=4)
 
 
+@pytest.mark.slow
 @few_examples
 @given(st.lists(label_lists, min_size=1), st.booleans(), st.sampled_from([".jsonl", ".json"]))
 def test_json_lists_are_read_back_unchanged(sets, ascii_only, suffix):
@@ -196,6 +197,7 @@ def test_json_lists_are_read_back_unchanged(sets, ascii_only, suffix):
     assert parse_label_sets(read_bytes(suffix, data.encode())) == sets
 
 
+@pytest.mark.slow
 @few_examples
 @given(st.lists(cell_labels.filter(lambda labels: not LIST_AS_TEXT.fullmatch("|".join(labels))), min_size=1))
 def test_csv_cells_are_read_back_unchanged(sets):

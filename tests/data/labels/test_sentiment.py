@@ -110,6 +110,7 @@ def test_the_tables_are_consistent() -> None:
         )
 
 
+@pytest.mark.slow
 @given(
     SPELLINGS,
     st.randoms(use_true_random=False),
@@ -139,6 +140,7 @@ def test_the_formatted_map_lists_every_known_spelling(spellings: list[str]) -> N
     assert again == sentiments
 
 
+@pytest.mark.slow
 @given(st.sets(st.sampled_from(NUMBERS), min_size=2))
 def test_larger_numbers_are_never_less_positive(numbers: set[str]) -> None:
     words = [read_sentiments(*numbers)[number] for number in sorted(numbers, key=int)]

@@ -190,6 +190,7 @@ def count_lone_returns(text: str) -> int:
     return text.count("\r") - text.count("\r\n")
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.sampled_from(["a", ",", '"', '""', "\r", "\n", "\r\n", '"a\rb"', '"\r",'])).map("".join))
 def test_no_carriage_return_is_lost(text):

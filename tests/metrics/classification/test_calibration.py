@@ -28,6 +28,7 @@ def loop_over_bins(probabilities: np.ndarray, outcomes: np.ndarray) -> float:
     return error
 
 
+@pytest.mark.slow
 def test_any_resample_equals_a_loop_over_bins() -> None:
     """2,000 cases, some with probabilities on the edges of bins."""
     rng = np.random.default_rng(0)
@@ -58,6 +59,7 @@ def draw_cells(n: int, sharpness: float, rng: np.random.Generator) -> tuple[np.n
     return 1 / (1 + np.exp(-sharpness * odds)), rng.random((n, 1)) < 1 / (1 + np.exp(-odds))
 
 
+@pytest.mark.slow
 def test_interval_of_calibrated_probabilities_contains_0() -> None:
     """97.5 % are expected, and 200 trials have a standard error of 1.1 %; the error of a sample is never 0."""
     rng = np.random.default_rng(0)
@@ -93,6 +95,7 @@ def test_interval_of_zero_error_has_an_upper_bound_above_0() -> None:
     assert 0.1 < high < 1
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given_strategies(st.integers(1, 30), st.integers(1, 4), st.integers(0, 10_000))
 def test_interval_contains_the_value_and_depends_only_on_the_seed(n: int, cells: int, seed: int) -> None:

@@ -54,6 +54,7 @@ def sklearn_scores(true: np.ndarray, predicted: np.ndarray, given: Floats) -> di
     }
 
 
+@pytest.mark.slow
 def test_values_on_any_resample_equal_sklearn() -> None:
     """300 cases, many with empty sets and absent labels; ece has its own tests."""
     rng, names = np.random.default_rng(0), [name for name in MULTILABEL_METRICS if name != "ece"]
@@ -68,6 +69,7 @@ def test_values_on_any_resample_equal_sklearn() -> None:
             assert dict(zip(names, found, strict=True)) == pytest.approx(oracle, abs=1e-9, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_scores_are_in_their_intervals_and_ignore_row_order() -> None:
     rng = np.random.default_rng(1)
     for _ in range(20):

@@ -22,6 +22,7 @@ def get_values(found: dict[str, dict[str, Score | int]], label: str) -> list[flo
     return [number.value for number in numbers if isinstance(number, Score)]
 
 
+@pytest.mark.slow
 def test_values_of_single_labels_equal_sklearn() -> None:
     rng = random.Random(0)
     for _ in range(200):
@@ -34,6 +35,7 @@ def test_values_of_single_labels_equal_sklearn() -> None:
             assert found[label]["support"] == support[i]
 
 
+@pytest.mark.slow
 def test_values_of_several_labels_equal_sklearn() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):

@@ -47,6 +47,7 @@ def sklearn_scores(references: list[str], given: Floats, labels: list[str]) -> d
     }
 
 
+@pytest.mark.slow
 def test_values_on_any_resample_equal_sklearn() -> None:
     """500 cases, many with labels that do not occur or occur alone."""
     rng = np.random.default_rng(0)
@@ -87,6 +88,7 @@ def test_ece_uses_the_first_top_label() -> None:
     assert found == pytest.approx((0.5 + 0.1 + 0.8) / 3)
 
 
+@pytest.mark.slow
 def test_scores_are_in_their_intervals_and_ignore_row_order() -> None:
     rng = np.random.default_rng(2)
     for _ in range(25):

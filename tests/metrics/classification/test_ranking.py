@@ -44,6 +44,7 @@ def draw_tables(cases: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     return found
 
 
+@pytest.mark.slow
 def test_any_resample_equals_the_definition() -> None:
     """8,000 cases."""
     for score, positive, counts in draw_tables(2000):
@@ -54,6 +55,7 @@ def test_any_resample_equals_the_definition() -> None:
             assert other == pytest.approx(loop_precision(score, positive, drawn), abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "oracle"), [("roc_auc", sk.roc_auc_score), ("average_precision", sk.average_precision_score)]
 )

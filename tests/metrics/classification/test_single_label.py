@@ -58,6 +58,7 @@ def test_each_metric_equals_the_sklearn_function_of_its_name() -> None:
     assert found["mcc"].value == pytest.approx(sk.matthews_corrcoef(true, predicted), abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:sklearn")
 def test_values_on_any_resample_equal_sklearn() -> None:
     """Resamples of 400 random tables, one for each oracle, many with labels that are absent, never predicted or alone."""
@@ -76,6 +77,7 @@ def test_values_on_any_resample_equal_sklearn() -> None:
             assert {name: values[name] for name in expected} == pytest.approx(expected, rel=0, abs=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:sklearn")
 @settings(max_examples=60, deadline=None)
 @given(pairs)
@@ -88,6 +90,7 @@ def test_scores_equal_sklearn_and_are_in_their_intervals(cases: list[tuple[str, 
         assert (-1 if name == "mcc" else 0) <= scored.low <= scored.value <= scored.high <= 1
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(pairs, st.randoms())
 def test_scores_do_not_depend_on_row_order(cases: list[tuple[str, str]], shuffler: random.Random) -> None:
@@ -100,6 +103,7 @@ def test_scores_do_not_depend_on_row_order(cases: list[tuple[str, str]], shuffle
     assert first == second
 
 
+@pytest.mark.slow
 def test_counts_give_the_scores_of_repeated_rows() -> None:
     true, predicted = draw_labels(50, 5, 0.7)
     counts = np.random.default_rng(0).integers(0, 3, size=(20, 50))
@@ -115,6 +119,7 @@ def test_counts_give_the_scores_of_repeated_rows() -> None:
         make_classification_statistic(["f2"], true, predicted, LABELS)
 
 
+@pytest.mark.slow
 def test_one_metric_alone_equals_all_together() -> None:
     true, predicted = draw_labels(200, 5, 0.8)
     together = score_classification(CLASSIFICATION_METRICS, true, predicted, LABELS[:5])
@@ -160,6 +165,7 @@ def test_a_reference_outside_the_labels_is_always_wrong() -> None:
     assert score_classification_metric("macro_recall", true, predicted, ["a", "b"]).value == pytest.approx(2 / 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSIFICATION_METRICS)
 def test_perfect_predictions_of_few_rows_have_wide_intervals(name: str) -> None:
     true = ["a", "b"] * 30
@@ -193,6 +199,7 @@ def test_constant_predictions_have_mcc_0() -> None:
     assert (found.value, found.low, found.high) == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_a_thousand_labels_need_no_square_matrix() -> None:
     labels = [f"label {i}" for i in range(1000)]
     rng = random.Random(0)

@@ -50,6 +50,7 @@ def get_error(name: str, references: list, predictions: list, labels: tuple[str,
     return str(error.value)
 
 
+@pytest.mark.slow
 def test_a_total_has_an_interval_and_a_signature(capsys: pytest.CaptureFixture[str]) -> None:
     name = write_metric(INTEGERS, SHARE)
     true, predictions = ["good", "bad"] * 10, ["good", "good"] * 10
@@ -216,6 +217,7 @@ def test_a_metric_that_exits_raises_an_error(act: str, words: str) -> None:
     assert get_error("evaluate:./mine", ["good"], ["good"]) == sentence
 
 
+@pytest.mark.slow
 def test_a_metric_that_exits_on_some_rows_is_undefined_there() -> None:
     name = write_metric(TEXT, f"if len(set(references)) < 2: raise SystemExit\n        {SHARE}")
     (score,) = evaluate_library.score_evaluate_metric(
@@ -231,6 +233,7 @@ def test_keyboard_interrupts_are_not_caught() -> None:
         )
 
 
+@pytest.mark.slow
 def test_undefined_resamples_are_left_out_of_the_interval() -> None:
     name = write_metric(TEXT, f'assert len(set(references)) == 2, "one class"\n        {SHARE}')
     result = evaluate_library.run_evaluate_metric(name, ["good", "bad"], ["good", "bad"], ("bad", "good"))
@@ -267,6 +270,7 @@ def test_a_changed_script_is_loaded_again() -> None:
     assert first.digest != second.digest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", [SHARE, EACH])
 def test_differences_are_paired(body: str) -> None:
     name = write_metric(INTEGERS, body)
@@ -281,6 +285,7 @@ def test_differences_are_paired(body: str) -> None:
     assert evaluate_library.compare_evaluate_metric(one, one)[name] == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_no_files_are_left_in_the_working_directory(tmp_path: Path) -> None:
     name = write_metric(TEXT, SHARE)
     home = tmp_path / "home"

@@ -38,6 +38,7 @@ def score_theirs(reference: list[list[str]], prediction: list[list[str]]) -> lis
     return [SCORER.score(one, other)[name].fmeasure for name in TYPES]
 
 
+@pytest.mark.slow
 def test_random_texts_have_the_scores_of_rouge_score() -> None:
     rng = random.Random(0)
     for _ in range(3000):

@@ -40,6 +40,7 @@ def draw_rows(n: int, seed: int, vocabulary: list[str] = ENGLISH) -> tuple[list[
     return references, *([draw_text(rng, vocabulary) for _ in range(n)] for _ in "as")
 
 
+@pytest.mark.slow
 def test_rouge_of_each_row_equals_rouge_score_with_stemmer_and_best_reference() -> None:
     references, predictions, sources = draw_rows(2000, seed=0)
     found = make_summary_statistic(list(ROUGE_METRICS), references, predictions, sources, False)(np.eye(2000))

@@ -35,6 +35,7 @@ def sacrebleu_scores(references: list[list[str]], predictions: list[str], metric
     return [metric.corpus_score(predictions, make_streams(references)).score / 100 for metric in metrics]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(ROW, min_size=1, max_size=5), st.data())
 def test_values_on_any_resample_equal_sacrebleu(rows: list[tuple[list[str], str]], data: st.DataObject) -> None:
@@ -58,6 +59,7 @@ def draw_corpus(n: int, seed: int, vocabulary: str | list[str], space: str = " "
     return references, [row[0][: rng.randint(1, 30)] + space + text() for row in references]
 
 
+@pytest.mark.slow
 def test_a_thousand_corpora_equal_sacrebleu() -> None:
     metrics = [BLEU(), CHRF()]
     for seed in range(1000):

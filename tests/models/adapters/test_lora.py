@@ -121,6 +121,7 @@ def is_close(one: Tensor, other: Tensor, tolerance: float = 1e-6) -> bool:
     return float((one - other).abs().max()) <= tolerance * max(1.0, float(other.abs().max()))
 
 
+@pytest.mark.slow
 def test_a_loaded_adapter_predicts_like_the_trained_model(case: dict[str, Any]) -> None:
     reloaded = load_model(resolve_model(str(case["folder"])), case["auto"], {}, strict=True)
     assert is_close(compute_logits(reloaded.model), case["logits"])
@@ -131,12 +132,14 @@ def test_a_loaded_adapter_predicts_like_the_trained_model(case: dict[str, Any]) 
         assert [str(name) for name in reloaded.model.config.id2label.values()] == ["low", "mid", "high"]
 
 
+@pytest.mark.slow
 def test_plain_peft_gives_the_same_logits(case: dict[str, Any]) -> None:
     with silence_transformers():
         reloaded = lora.load_with_peft(case["folder"], case["auto"], "float32")
     assert is_close(compute_logits(reloaded), case["logits"])
 
 
+@pytest.mark.slow
 def test_plain_transformers_gives_the_same_logits(case: dict[str, Any]) -> None:
     folder = case["folder"]
     with silence_transformers():
@@ -147,6 +150,7 @@ def test_plain_transformers_gives_the_same_logits(case: dict[str, Any]) -> None:
         assert reloaded.config.id2label == LABEL_FIELDS["id2label"]
 
 
+@pytest.mark.slow
 def test_a_merged_adapter_is_a_plain_equal_model(case: dict[str, Any], tmp_path: Path) -> None:
     reloaded = load_model(resolve_model(str(case["folder"])), case["auto"], {}, strict=True)
     lora.merge_adapter(reloaded.model)
@@ -234,6 +238,7 @@ def test_a_model_from_scratch_has_nothing_to_adapt(tiny: str, error_message: Cal
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys", [{"use_dora": True}, {"use_rslora": True}, {"r": 1}, {"target_modules": ["query"]}], ids=str
 )
@@ -329,6 +334,7 @@ def test_unsafe_and_unsupported_adapters_are_refused(
     )
 
 
+@pytest.mark.slow
 def test_missing_and_extra_adapter_weights_are_refused(
     tiny: str, tmp_path: Path, error_message: Callable[..., str]
 ) -> None:
@@ -393,6 +399,7 @@ def test_an_adapter_of_an_adapter_is_refused(tiny: str, tmp_path: Path, error_me
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("auto", [CLASSIFIER, MASKED])
 def test_another_fine_tune_starts_from_the_merged_model(tiny: str, tmp_path: Path, auto: str) -> None:
     loaded = load_trained(tiny, CLASSIFIER)

@@ -34,6 +34,7 @@ def build_model(preset: str, tokenizer: Any, max_length: int = 128, **overrides:
     return build_scratch_model(ModelRef(preset, ""), head, overrides, tokenizer, max_length, "float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", model_sizes.MODEL_SIZES)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_preset_has_its_layers_and_width(family: str, size: str, tokenizer: Any) -> None:
@@ -57,6 +58,7 @@ def test_bert_presets_have_the_published_sizes(tokenizer: Any) -> None:
         assert (embeddings + config.num_hidden_layers * layer) / 1e6 == pytest.approx(millions, abs=0.7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_scratch_model_reads_texts_of_max_length(family: str, tokenizer: Any) -> None:
     loaded = build_model(f"{family}-tiny", tokenizer)

@@ -53,6 +53,7 @@ def test_a_file_without_known_words_is_accepted() -> None:
     assert vectors.values.shape == (0, 3)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from([*WORDS, "other"]), st.lists(NUMBERS, min_size=2, max_size=2), min_size=1))
 def test_values_are_read_as_written(table: dict[str, list[float]]) -> None:
     text = "".join(f"{word} {' '.join(map(repr, values))}\n" for word, values in table.items())

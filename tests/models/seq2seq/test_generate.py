@@ -60,6 +60,7 @@ def strip_padding(tokens: list[int], pad: int) -> list[int]:
     return tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", TYPES)
 def test_every_greedy_model_type_equals_generate(family: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_tiny_seq2seq(family, tmp_path).model.eval()
@@ -77,6 +78,7 @@ def test_every_greedy_model_type_equals_generate(family: str, tmp_path: Any, mon
     assert kept
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SETTINGS)
 def test_every_supported_setting_equals_generate(name: str, tmp_path: Any) -> None:
     model = load_tiny_seq2seq("bart", tmp_path).model.eval()
@@ -91,6 +93,7 @@ def test_every_supported_setting_equals_generate(name: str, tmp_path: Any) -> No
     assert (ours == before) == (name in ("plain", "renormalized"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "value"), [("num_beams", 3), ("repetition_penalty", 2.0)])
 def test_unsupported_settings_use_generate(key: str, value: Any, tmp_path: Any) -> None:
     model = load_tiny_seq2seq("t5", tmp_path).model.eval()

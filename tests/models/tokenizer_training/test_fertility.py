@@ -25,6 +25,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return make_tiny_tokenizer(tmp_path_factory.mktemp("tokenizer"))
 
 
+@pytest.mark.slow
 def test_statistics_equal_a_direct_count(tokenizer: Any) -> None:
     @given(TEXTS, st.integers(1, 20))
     def check(texts: list[str], limit: int) -> None:

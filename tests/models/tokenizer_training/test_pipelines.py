@@ -39,6 +39,7 @@ def test_byte_level_bpe_is_lossless(text: str, special: bool) -> None:
     assert BYTE_LEVEL.decode(encoded.ids) == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TOKENIZER_BUILDERS)
 def test_every_kind_restores_its_training_texts(kind: str) -> None:
     tokenizer = train(kind)

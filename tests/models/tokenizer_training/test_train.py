@@ -25,6 +25,7 @@ def corpus() -> str:
     return write_lines("corpus.txt", make_sentences(600) + make_sentences(600, chinese=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TOKENIZER_BUILDERS)
 def test_folder_loads_in_transformers_with_its_report(kind: str, corpus: str) -> None:
     trained = llmkit.train_tokenizer(corpus, output_dir="a/tok", kind=kind, vocab_size=330, max_length=9)

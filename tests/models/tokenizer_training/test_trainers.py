@@ -35,6 +35,7 @@ def get_error(kind: str, size: int, frequency: int | None = None) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TOKENIZER_BUILDERS)
 def test_vocabulary_has_the_requested_size(kind: str) -> None:
     tokenizer = train_vocabulary(kind, texts, 330, False, FREQUENCY[kind], "corpus")
@@ -42,6 +43,7 @@ def test_vocabulary_has_the_requested_size(kind: str) -> None:
     assert sorted(tokenizer.get_vocab().values()) == list(range(330))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TOKENIZER_BUILDERS)
 def test_training_is_reproducible_across_processes(kind: str) -> None:
     outputs = [
@@ -98,6 +100,7 @@ def test_suggested_size_is_possible(kind: str) -> None:
     assert train_vocabulary(kind, texts, size, False, FREQUENCY[kind], "corpus").get_vocab_size() == size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["wordpiece", "unigram"])
 def test_too_small_vocabulary_names_the_smallest_size(kind: str) -> None:
     alphabet_size = len(collect_alphabet(kind, False, texts("")))

@@ -63,6 +63,7 @@ def test_saved_folder_loads_with_auto_tokenizer(own_folder: Path) -> None:
     assert reloaded.model_input_names == ["input_ids", "attention_mask"]
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(alphabet="abAB ü,唐", max_size=12), max_size=8), st.randoms())
 def test_order_of_rows_is_irrelevant(texts: list[str], random: Any) -> None:
     texts = [*texts, "a a"]

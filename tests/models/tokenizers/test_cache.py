@@ -103,6 +103,7 @@ def shorten_array(path: Path) -> None:
     np.save(path, np.load(path)[:-2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tokens", "ends", "joined"])
 @pytest.mark.parametrize("damage", [Path.unlink, truncate, overwrite, shorten_array])
 def test_damaged_cache_is_rebuilt(tokenizer: Any, home: Path, name: str, damage: Callable[[Path], Any]) -> None:

@@ -40,6 +40,7 @@ def test_missing_package_error(module: str, message: str, package: str, monkeypa
     assert str(caught.value) == f"{tiny}: its tokenizer needs the package {package}; {FIX}"
 
 
+@pytest.mark.slow
 def test_marian_warning_becomes_an_error(own_folder: Any, monkeypatch: Any) -> None:
     make_sentencepiece_tokenizer(Path("m"), "marian")
     Path("m/config.json").write_text('{"model_type": "marian"}')

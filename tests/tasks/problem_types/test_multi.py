@@ -199,6 +199,7 @@ def test_invalid_stored_thresholds_are_an_error(thresholds: Any) -> None:
 CELLS = st.lists(st.tuples(st.floats(0, 1, width=32), st.booleans()), min_size=1, max_size=30)
 
 
+@pytest.mark.slow
 @given(cells=CELLS)
 @settings(max_examples=200, deadline=None)
 def test_the_tuned_threshold_is_the_best_of_all_cuts(cells: list[tuple[float, bool]]) -> None:

@@ -70,6 +70,7 @@ def test_summed_loss_over_num_items_is_the_standardized_mse() -> None:
     torch.testing.assert_close(kind.loss(logits, targets) / kind.num_items(targets), mse_loss(logits[:, 0], targets))
 
 
+@pytest.mark.slow
 @given(
     middle=st.sampled_from([0.0, 1.0, -2.5e6, 1e-25, 3e30]), spread=st.sampled_from([1e-28, 1e-6, 1.0, 1e5, 1e35]),
     shape=st.lists(st.floats(-3, 3), min_size=2, max_size=20),

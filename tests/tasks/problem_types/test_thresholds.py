@@ -25,6 +25,7 @@ def make_rows(rows: int, shift: float = 0.0, seed: int = 0) -> tuple[np.ndarray,
     return references, 1 / (1 + np.exp(-(2 * references + rng.normal(size=rows) * 1.5 + shift)))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(ROWS)
 def test_macro_f1_equals_that_of_sklearn(rows: list[tuple[int, float]]) -> None:
@@ -64,6 +65,7 @@ def test_neutral_rows_do_not_change_the_threshold() -> None:
     assert thresholds.find_sentiment_threshold(*more) == thresholds.find_sentiment_threshold(references, probabilities)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(ROWS)
 def test_no_pair_of_cuts_is_better_than_the_band(rows: list[tuple[int, float]]) -> None:
@@ -90,6 +92,7 @@ def test_with_many_rows_some_probabilities_are_candidates() -> None:
     assert thresholds.find_neutral_band(references, probabilities) == pytest.approx([0.3, 0.8], abs=0.005)
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60, unique=True), st.floats(0.05, 0.95), st.floats(0.1, 0.9))
 def test_the_band_contains_the_requested_share_of_rows(
     probabilities: list[float], threshold: float, share: float

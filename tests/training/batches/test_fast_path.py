@@ -18,6 +18,8 @@ from llmkit.testing import make_reviews, make_tiny_model, write_jsonl
 from llmkit.training.checkpoints import state_dict as states
 from llmkit.training.trainer import StepTrainer
 
+pytestmark = pytest.mark.slow
+
 KEYS = (
     "model.config={hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0}", "train.max_steps=10",
     "train.per_device_train_batch_size=8", "eval.baselines=[]",

@@ -104,6 +104,7 @@ def test_unsupported_streaming_settings_are_rejected(
     assert sorted(path.name for path in own_folder.iterdir()) == ["corpus.txt"]
 
 
+@pytest.mark.slow
 def test_run_repeats_the_stream_each_epoch(tmp_path: Path) -> None:
     texts = make_sentences(120)
     model = make_tiny_model(tmp_path / "model", texts=texts, auto_class="AutoModelForMaskedLM")

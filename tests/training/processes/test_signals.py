@@ -25,6 +25,8 @@ from llmkit.training.checkpoints import resumable_trainer
 from llmkit.training.processes import signals
 from llmkit.training.trainer import StepTrainer
 
+pytestmark = pytest.mark.slow
+
 COMMAND = ["finetune-classify", "--train", "r.jsonl", "eval.baselines=[]", "train.per_device_train_batch_size=8",
            "train.logging_steps=1", "train.learning_rate=1e-2", "train.eval_strategy=no", "--epochs", "3"]  # fmt: skip
 FORK = multiprocessing.get_context("fork")  # the parent has imported everything
@@ -164,6 +166,7 @@ def test_second_signal_exits_within_a_second(tiny: str) -> None:
 
     process = start_command(tiny, patch)
     while not Path("slow").exists():
+        assert process.is_alive()
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGTERM)
     time.sleep(0.2)

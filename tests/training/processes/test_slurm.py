@@ -33,6 +33,7 @@ def run_script(text: str, code: int = 0) -> tuple[list[str], int, bool]:
     return Path("args").read_text().split("\0")[:-1], done.returncode, Path("requeued").exists()
 
 
+@pytest.mark.slow
 def test_arguments_are_passed_unchanged() -> None:
     assert run_script(build_slurm_script(UNUSUAL_ARGS, SlurmResources(), "x")) == (
         ["train", *UNUSUAL_ARGS, "--processes", "1"],
@@ -41,12 +42,14 @@ def test_arguments_are_passed_unchanged() -> None:
     )
 
 
+@pytest.mark.slow
 def test_each_machine_gets_its_rank_and_the_main_address() -> None:
     args, *_ = run_script(build_slurm_script(["r"], SlurmResources(machines=2, processes=4), "x"))
     assert args == ["train", "r", "--processes", "4", "--machines", "2", "--rank", "1",
                      "--main-address", "gpu03:29500"]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_stopped_run_is_requeued_and_failed_one_is_not() -> None:
     assert run_script(build_slurm_script(["r"], SlurmResources(), "x"), 65)[1:] == (65, False)
     assert run_script(build_slurm_script(["r"], SlurmResources(), "x"), 75)[1:] == (75, True)

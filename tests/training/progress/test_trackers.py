@@ -18,6 +18,8 @@ from llmkit.errors import RecipeError
 from llmkit.recipe import report_to
 from llmkit.testing import make_reviews, write_jsonl
 
+pytestmark = pytest.mark.slow
+
 QUICK = (
     "train.max_steps=4", "train.logging_steps=2", "train.eval_strategy=steps", "train.eval_steps=4",
     "train.save_strategy=steps", "train.save_steps=4", "eval.baselines=[]",

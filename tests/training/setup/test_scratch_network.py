@@ -66,6 +66,7 @@ def test_explicit_keys_are_kept(capsys: pytest.CaptureFixture[str], own_folder: 
     assert "gru: train.learning_rate 0.001, as networks need, not 5e-05; " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["classify", "mlm", "summarize", "translate"])
 @pytest.mark.parametrize(("preset", "learning_rate"), [("t5-tiny", 1e-3), ("bert-mini", 1e-3), ("bart-small", 5e-4),
                                              ("modernbert-medium", 5e-4), ("roberta-base", 1e-4)])  # fmt: skip

@@ -33,6 +33,7 @@ def translate(share: float, *, swapped: bool = False, **flags: Any) -> None:
     llmkit.train(None, *keys, task="translate", train=data, output_dir="run", **flags)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("swapped", [False, True])
 def test_column_with_unknown_tokens_is_named(swapped: bool, capsys: pytest.CaptureFixture[str]) -> None:
     translate(0.5, swapped=swapped, model=make_tiny_model("t5", "t5"))
@@ -42,6 +43,7 @@ def test_column_with_unknown_tokens_is_named(swapped: bool, capsys: pytest.Captu
     assert rest == f"'{'en' if swapped else 'zh'}': name another model, or --from-config and {TRAIN_ON_BOTH}"
 
 
+@pytest.mark.slow
 def test_no_warning_without_unknown_tokens(capsys: pytest.CaptureFixture[str]) -> None:
     translate(0, model=make_tiny_model("t5", "t5"))
     assert "does not know" not in capsys.readouterr().err
@@ -60,6 +62,7 @@ def test_targets_of_unknown_tokens_are_rejected(from_scratch: bool) -> None:
     assert not Path("run").exists()
 
 
+@pytest.mark.slow
 def test_sources_of_unknown_tokens_give_a_warning_only(capsys: pytest.CaptureFixture[str]) -> None:
     translate(1, swapped=True, model=make_tiny_model("t5", "t5"))
     assert "the tokenizer does not know 100% of the tokens of 'en': name another model, " in capsys.readouterr().err
