@@ -153,7 +153,7 @@ def format_tree(folder: Path, depth: int = 0) -> str:
 def read_first_sentence(path: Path) -> str:
     """Return the first sentence of a module's docstring."""
     paragraph = join_lines(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))))
-    return re.split(r"(?<=[.:]) (?=[A-Z`])", paragraph)[0].rstrip(":")
+    return re.split(r"(?<=[.]) (?=[A-Z`])", paragraph)[0]
 
 
 def build_commands_page() -> str:

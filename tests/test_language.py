@@ -79,7 +79,6 @@ def find_banned_words(text: str, is_glossary: bool = False) -> Iterator[tuple[in
         yield text.count("\n", 0, match.start()) + 1, " ".join(re.findall(r"\w+", match[1]))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("root", ["llmkit", "tests", "docs", "recipes", "benchmarks", "."])
 def test_files_use_the_words_of_the_field(root: str) -> None:
     wrong = []
@@ -127,7 +126,6 @@ def list_public_names(path: Path) -> Iterator[str]:
         yield from (name for name in names if not name.startswith("_"))
 
 
-@pytest.mark.slow
 def test_public_name_is_defined_once() -> None:
     modules = defaultdict(set)
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -145,7 +143,6 @@ def test_folder_has_at_most_fourteen_entries() -> None:
     assert crowded == {}
 
 
-@pytest.mark.slow
 def test_every_test_file_has_a_docstring() -> None:
     docstrings = {
         str(path.relative_to(ROOT)): ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""

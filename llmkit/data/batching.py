@@ -1,4 +1,4 @@
-"""Sampling of the rows of each optimizer step, and their grouping into micro-batches with little padding.
+"""Order of the rows in an epoch, and grouping of the rows of a step into micro-batches with little padding.
 
 A seeded permutation alone decides which rows a step contains; lengths only decide how these rows are grouped. A loss
 that is summed over the step and divided by the step's count does not depend on the grouping.

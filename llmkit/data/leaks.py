@@ -1,4 +1,4 @@
-"""Leak detection: rows of validation or test whose text is also in train and inflates their scores."""
+"""Leak detection: rows of validation or test that are also in train, which makes scores too high."""
 
 from __future__ import annotations
 

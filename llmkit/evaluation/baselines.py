@@ -1,4 +1,4 @@
-"""Baselines: predictions without a transformer, fitted on the same training rows.
+"""Baselines without a transformer (majority class, mean, TF-IDF, unigrams), fitted on the same training rows.
 
 Each baseline predicts the type of the task's references: a class, a list of labels, a number or (lead_baselines.py) a
 text.

@@ -1,4 +1,4 @@
-"""The report in metrics.json: scores with intervals, baselines, and errors of a classifier by label."""
+"""The report of a run: scores with intervals and baselines, written to metrics.json and predictions.jsonl."""
 
 from __future__ import annotations
 

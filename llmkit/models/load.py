@@ -194,7 +194,7 @@ def load_adapted_model(
     model, report = read_weights(base, auto_class, config, dtype, strict=False, **kwargs)
     new_weights = [*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])]
     with explain_loading_errors(ref), silence_transformers():
-        peft, missing = lora.attach_adapter(model, ref, new_weights)
+        peft, missing = lora.load_lora_adapter(model, ref, new_weights)
         assert ref.folder is not None
         adapter_folder.load_generation_config(model, ref.folder)
     return peft.get_base_model(), report | {"missing_keys": missing, "mismatched_keys": []}

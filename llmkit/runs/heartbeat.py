@@ -1,4 +1,4 @@
-"""Heartbeats of the processes of a run: each counts up in the store, and watches the count of the next rank.
+"""Heartbeats: each process increments a counter that its neighbour watches, so that a dead rank is noticed and named.
 
 A collective that waits for a process which was stopped or killed would wait for long, and not name that process.
 """

@@ -1,4 +1,4 @@
-"""The Task contract: encode rows to features, decode model outputs to predictions, and normalize the loss of a step.
+"""The Task contract: encode rows to features, decode outputs to predictions, sum the loss and count its items.
 
 A task file imports neither torch nor transformers at module level, so that a mistyped recipe is reported before they
 load. The methods below are in the order in which a run calls them.

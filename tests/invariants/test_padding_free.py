@@ -115,7 +115,7 @@ def test_loss_and_gradients_equal_those_of_the_padded_batch(
     install_embedding_gradient(model)
     assert "forward" in model.get_input_embeddings().__dict__
     try:
-        unpadded = compute_gradients(model, padding_free.pack(batch) | {"labels": batch["labels"]})
+        unpadded = compute_gradients(model, padding_free.remove_padding(batch) | {"labels": batch["labels"]})
     finally:
         padding_free.remove()
         remove_embedding_gradient(model)
@@ -187,7 +187,7 @@ def test_dropout_gives_equal_means_with_and_without_padding(family: str) -> None
     with torch.no_grad():
         plain = model(**inputs).logits
         padding_free.install()
-        unpadded = model(**padding_free.pack(inputs)).logits
+        unpadded = model(**padding_free.remove_padding(inputs)).logits
         padding_free.remove()
     error = ((plain.var(0) + unpadded.var(0)) / 2000) ** 0.5
     assert bool(((plain.mean(0) - unpadded.mean(0)).abs() <= 5 * error).all())

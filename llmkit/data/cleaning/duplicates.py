@@ -1,4 +1,4 @@
-"""Finds equal and similar documents: workers compute a hash and a MinHash signature, one index compares them.
+"""Finds equal and similar documents: workers compute hashes and MinHash signatures, the main process compares them.
 
 Similarity is the Jaccard similarity of 5-word shingles (characters in scripts without spaces), which MinHash estimates
 from 128 numbers; datasketch computes the signatures and chooses the bands of the LSH index.

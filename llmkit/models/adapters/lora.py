@@ -252,7 +252,7 @@ def load_with_peft(folder: Path, auto_class: str, dtype: str, **kwargs: Any) -> 
         return PeftModel.from_pretrained(base, str(folder)).get_base_model()
 
 
-def attach_adapter(model: PreTrainedModel, ref: ModelRef, new_weights: Iterable[str]) -> tuple[PeftModel, list[str]]:
+def load_lora_adapter(model: PreTrainedModel, ref: ModelRef, new_weights: Iterable[str]) -> tuple[PeftModel, list[str]]:
     """Load the adapter `ref` into the model; returns it with those of `new_weights` that the adapter does not contain.
 
     Raises ModelError if the adapter's weights do not fit the model.

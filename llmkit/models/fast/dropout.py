@@ -1,4 +1,4 @@
-"""Fast dropout on CPUs: the mask is drawn 64 bits at a time, where torch draws one number per element serially."""
+"""Fast dropout on CPUs: the mask is drawn 64 bits at a time, instead of one random number per element."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def try_padding_free(
             if positions == "labels":
                 reference = reference[get_label_mask(batch)]
             padding_free.install()
-            difference = model(**padding_free.pack(batch)).logits.flatten(0, -2) - reference
+            difference = model(**padding_free.remove_padding(batch)).logits.flatten(0, -2) - reference
     except UnsupportedAttentionError as error:
         return None, str(error)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
@@ -202,7 +202,7 @@ class PaddingFree:
         output["last_hidden_state"] = self.reshape_for_head(states)
         return output
 
-    def pack(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
+    def remove_padding(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
         """Remove the padding of a batch [texts, length]: inputs [1, T] with position ids and layout, without labels.
 
         T is rounded up to a multiple of TOKEN_MULTIPLE with filler tokens.

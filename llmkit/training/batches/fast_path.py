@@ -83,7 +83,7 @@ class FastPath:
     def transform_batch(self, padded: Batch, plain: Batch) -> dict[str, Any]:
         """Return the model inputs for a padded batch; `plain` are its inputs without the fast path."""
         if self.padding_free is not None:
-            return self.padding_free.pack(padded)
+            return self.padding_free.remove_padding(padded)
         if self.sparse_head is not None:
             self.sparse_head.position_mask = padded["labels"] != IGNORE_INDEX
         return plain

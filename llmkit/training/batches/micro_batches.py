@@ -1,4 +1,4 @@
-"""Collates optimizer steps: divides the rows among the ranks, and each rank's rows into micro-batches by length."""
+"""Collates a step: this rank's share of its rows, as the micro-batches that data/batching.py groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Last preparation before training: encodes all splits, initializes the output bias, and chooses the precision."""
+"""Last preparation before training: encodes the splits, initializes the output bias, applies the precision."""
 
 from __future__ import annotations
 
