@@ -33,7 +33,7 @@ def choose_precision(requested: str, hidden_size: int, device: torch.device) -> 
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         if requested == "auto":
             return (
-                ("bf16", f"{torch.cuda.get_device_name(device)} has it")
+                ("bf16", f"{torch.cuda.get_device_name(device)} supports it")
                 if has_bf16
                 else ("fp32", "this GPU has no bf16")
             )

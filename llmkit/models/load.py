@@ -148,7 +148,7 @@ def load_model(
     sizes = {key: value.numel() for key, value in model.state_dict().items()}
     if sum(sizes.get(key, 0) for key in new_weights) * 2 > sum(sizes.values()):
         missing = join_weight_names(new_weights)
-        raise ModelError(f"{ref.name}: its files do not fit a {type(model).__name__}, they lack {missing}",
+        raise ModelError(f"{ref.name}: its files do not fit a {type(model).__name__}: they have no {missing}",
                          "check model.name and model.config")  # fmt: skip
     if "id2label" in overrides and get_label_names(saved_config) != get_label_names(config):
         new_weights = sorted({*new_weights, *heads.reinit_output_layer(ref, model, new_weights)})

@@ -84,7 +84,7 @@ def join_processes(variables: MutableMapping[str, str] = os.environ) -> None:
     info = read_rank_info(variables)
     expected, started = int(variables.get(PROCESSES_VARIABLE) or 1), info.world_size if info else 1
     if started != expected and PROCESSES_VARIABLE in variables:
-        raise InternalError(f"{expected} processes were to start, and {started} did", "report this as a bug")
+        raise InternalError(f"{expected} processes were expected, and {started} started", "report this as a bug")
     if info is None:
         return
     variables.update(info.to_torchrun_variables())  # libraries do not read those of a Slurm step
@@ -281,7 +281,7 @@ def report_lost_rank() -> Iterator[None]:
         try:
             silent = state.heartbeat.find_silent_ranks()
         except RuntimeError:  # the store is gone too
-            what = f"{state.rank_info.world_size} processes lost their shared store: the launcher or rank 0 is gone"
+            what = f"{state.rank_info.world_size} processes lost their shared store: the launcher or rank 0 has ended"
             raise InternalError(what, "it was killed or lost its machine; --resume continues the run") from error
         if not silent:
             raise
@@ -294,7 +294,7 @@ def format_lost_rank(state: DistributedState, other: int, waited: float = 0.0) -
     """The message about a lost process, and its fix."""
     pid, host = state.heartbeat.read_process(other)
     after = f" for {waited:.0f} s" if waited else ""
-    what = f"rank {other} of {state.rank_info.world_size} (process {pid} on {host}) gave no sign of life{after}"
+    what = f"rank {other} of {state.rank_info.world_size} (process {pid} on {host}) sent no heartbeat{after}"
     return what, "it was killed, stopped, or lost its machine; --resume continues the run"
 
 

@@ -288,7 +288,7 @@ class Generation(Task):
             reference.source = source
             references.append(reference)
             if not texts or not all(type(text) is str and text.strip() for text in reference):
-                what = f"'{column}' holds {'something else than texts' if texts else 'no text'}, or an empty one"
+                what = f"'{column}' holds {'something other than texts' if texts else 'no text'}, or an empty text"
                 errors.append(RowError(rows.location(row), what, "write a text, or a list of texts"))
         raise_errors(errors)
         return references

@@ -127,7 +127,7 @@ class Mlm(Task):
         chunks = split_into_chunks(documents.ends, max_length, frame.size, self.options.packing)
         blocks = Blocks(documents, chunks, frame)
         if not len(blocks):
-            raise DataError(f"{rows.name}: no token in it", "name texts that the tokenizer reads")
+            raise DataError(f"{rows.name}: no token in it", "use texts that the tokenizer can encode")
         self.masking = self.build_masking(tokenizer)
         self.special = frame
         counts = count_tokens(documents.tokens, len(tokenizer))
@@ -333,5 +333,5 @@ def check_unknown_share(tokens: Any, tokenizer: PreTrainedTokenizerBase, name: s
         return
     share = float(np.mean(tokens == tokenizer.unk_token_id))
     if share > MAX_UNKNOWN_SHARE:
-        fix = "name a model of this language, or begin with --from-config and a tokenizer of your own"
+        fix = "use a model of this language, or train from scratch with --from-config and your own tokenizer"
         raise DataError(f"{name}: the tokenizer does not know {share:.0%} of the tokens", fix)

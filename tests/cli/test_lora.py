@@ -26,7 +26,7 @@ def test_one_flag_trains_an_adapter_and_its_base_may_move(capsys: pytest.Capture
     shutil.move("base", "moved")
     assert cli.run_command_line(["eval", "run", "--data", "r.jsonl"]) == 66
     assert capsys.readouterr().err == (
-        f"error: run: an adapter, and its base base is not there (it was at {Path('base').resolve()}); "
+        f"error: run: an adapter, and its base base is missing (it was at {Path('base').resolve()}); "
         "restore it, or pass its folder with --base FOLDER of eval and predict\n"
     )
     assert cli.run_command_line(["predict", "run", "a great film", "--base", "moved"]) == 0

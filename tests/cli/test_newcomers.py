@@ -141,7 +141,7 @@ def test_rows_with_few_of_the_labels_are_reported(finished: Path, capsys: pytest
     assert cli.run_command_line(["eval", str(finished), "--data", only]) == 0
     errors = capsys.readouterr().err
     assert "these rows have 1 of the 2 labels: a prediction of another label is always wrong\n" in errors
-    assert "1 of 1 label has fewer than 5 rows: read macro scores with care\n" in errors
+    assert "1 of 1 label has fewer than 5 rows: interpret macro scores with care\n" in errors
 
 
 def test_guessed_columns_are_printed_by_eval_too(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,7 +70,7 @@ def test_error_raises_for_leaks():
     with pytest.raises(DataError) as caught:
         leaks.handle_leaks(TRAIN, {"test": TEST}, "error")
     assert str(caught.value) == (
-        "test: 2 of 4 rows (50.0 %) are also in train (equal after case and space are normalised); take them out, or let "
+        "test: 2 of 4 rows (50.0 %) are also in train (equal after case and space are normalised); remove them, or let "
         "data.on_leak=drop remove them from train\n  test.csv:3 = train.csv:2\n  test.csv:4 = train.csv:3"
     )
 

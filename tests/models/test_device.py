@@ -33,7 +33,7 @@ def test_precision_on_a_cpu(
 @pytest.mark.parametrize(
     ("requested", "has_bf16", "expected"),
     [
-        ("auto", True, ("bf16", "H100 has it")),
+        ("auto", True, ("bf16", "H100 supports it")),
         ("auto", False, ("fp32", "this GPU has no bf16")),
         ("bf16", True, ("bf16", "asked for")),
         ("fp16", False, ("fp16", "asked for")),

@@ -106,7 +106,7 @@ def list_corpus_sources(source: RowSource) -> Sequence[str | Path]:
         source = [source]
     sources = [leaf for one in source for leaf in ([one] if isinstance(one, (str, Path)) else list_corpus_sources(one))]
     if not sources or "" in map(str, sources):
-        raise DataError("no data is named", "name a file")
+        raise DataError("no data source is given", "name a file")
     return sources
 
 

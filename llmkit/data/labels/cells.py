@@ -155,7 +155,7 @@ def _decode_list(cell: str) -> tuple[list[str], InvalidCell | None]:
 
 def _find_empty_label(labels: Sequence[str]) -> InvalidCell | None:
     if not all(map(str.strip, labels)):
-        return InvalidCell("has an empty label among its labels", "write it, or take it out")
+        return InvalidCell("has an empty label among its labels", "write it, or remove it")
     return None
 
 

@@ -131,7 +131,7 @@ def _note_constant_labels(counts: Mapping[str, int], rows: int) -> list[str]:
     if not constant:
         return []
     labels = join_names(_quote_names(constant), limit=MAX_SHOWN_PLACES)
-    return [f"every row of train has {labels}: no row shows its absence"]
+    return [f"every row of train has {labels}: there are no negative examples"]
 
 
 def _note_unsplit_labels(sets: LabelSets, train: Rows, field: str) -> list[str]:

@@ -38,7 +38,7 @@ def read_rows(source: RowSource, *, split_role: str = "train", options: ReadOpti
     if isinstance(source, Mapping):
         return concat_rows([_read_labelled(str(label), files, options) for label, files in _non_empty(source).items()])
     if source == "":
-        raise DataError("no data is named", "name a file")
+        raise DataError("no data source is given", "name a file")
     if not isinstance(source, (str, Path)):
         return concat_rows([read_rows(one, split_role=split_role, options=options) for one in _non_empty(source)])
     name = str(source)
@@ -92,7 +92,7 @@ def _read_labelled(label: str, source: RowSource, options: ReadOptions) -> Rows:
         raise make_missing_error(name, path)
     data, extension = decompress_file(path, name)
     if extension in FILE_EXTENSIONS and extension != ".txt":
-        what = f"{name}: the file of label '{label}' ends in {extension}, but must have one text a line"
+        what = f"{name}: the file of label '{label}' ends in {extension}, but must have one text per line"
         raise DataError(what, "name it as data by itself, with a column of labels")
     return read_text_lines(decode_text(data, name, options.encoding), name, label)
 
@@ -148,5 +148,5 @@ def make_missing_error(name: str, path: Path) -> MissingInputError:
 
 def _non_empty(sources: SourceCollection) -> SourceCollection:
     if not sources:
-        raise DataError("no data is named", "name a file")
+        raise DataError("no data source is given", "name a file")
     return sources

@@ -70,7 +70,7 @@ def resolve_base_model(ref: ModelRef) -> ModelRef:
         return base
     name = ref.base or given or path
     at = f" (it was at {path})" if path != name else ""
-    raise MissingInputError(f"{ref.name}: an adapter, and its base {name} is not there{at}", BASE_FIX) from error
+    raise MissingInputError(f"{ref.name}: an adapter, and its base {name} is missing{at}", BASE_FIX) from error
 
 
 def check_base_weights(ref: ModelRef, base: ModelRef) -> None:

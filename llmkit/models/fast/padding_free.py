@@ -80,7 +80,7 @@ def attend_unpadded(
     unsupported = [name for name, arg in kwargs.items() if name not in IGNORED_KWARGS and arg not in (None, False)]
     unsupported += ["a causal mask"] if getattr(module, "is_causal", False) else []
     if layout is None or attention_mask is not None or unsupported or key.shape != query.shape:
-        raise UnsupportedAttentionError(f"its attention asks for {', '.join(unsupported) or 'another layout'}")
+        raise UnsupportedAttentionError(f"its attention uses {', '.join(unsupported) or 'another layout'}")
     # Each [n, heads, d].
     by_group = [tensor[0].transpose(0, 1).split(layout.group_sizes) for tensor in (query, key, value)]
     outputs = []

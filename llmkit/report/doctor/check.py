@@ -73,7 +73,7 @@ def check_system() -> Iterator[Finding]:
     if installed is None:
         yield Finding("Python", "ok", python)
         why = f"{where}, not installed: its requirements cannot be checked"
-        yield Finding("llmkit", "note", why, "pip install -e . where pyproject.toml is")
+        yield Finding("llmkit", "note", why, "pip install -e . in the folder of pyproject.toml")
         return
     from packaging.specifiers import SpecifierSet
 
@@ -86,7 +86,7 @@ def check_system() -> Iterator[Finding]:
     if installed == __version__:
         yield Finding("llmkit", "ok", where)
     else:
-        fix = "pip install -e . where pyproject.toml is"
+        fix = "pip install -e . in the folder of pyproject.toml"
         yield Finding("llmkit", "note", f"{where}, installed as {installed}: the ranges below are of that version", fix)
 
 

@@ -370,7 +370,7 @@ def test_a_moved_base_is_reported_and_can_be_given(tmp_path: Path, error_message
     with pytest.raises(MissingInputError) as caught:
         load_model(resolve_model(str(folder)), CLASSIFIER, {}, strict=True)
     assert str(caught.value) == (
-        f"{folder}: an adapter, and its base {base} is not there; restore it, or pass its folder with --base FOLDER of eval and predict"
+        f"{folder}: an adapter, and its base {base} is missing; restore it, or pass its folder with --base FOLDER of eval and predict"
     )
     name = adapter_folder.ModelRef(str(folder), str(folder), folder, base=str(tmp_path / "elsewhere"))
     assert is_close(compute_logits(load_model(name, CLASSIFIER, {}, strict=True).model), compute_logits(loaded.model))
