@@ -13,7 +13,7 @@ from llmkit.data.rows import IndexArray, Rows
 from llmkit.errors import MAX_SHOWN_PLACES, DataError, RecipeError, suggest_spelling
 
 OnLeak = Literal["report", "error", "drop", "ignore"]
-EQUALITY_RULE = "equal after case and space are normalised"
+EQUALITY_RULE = "equal after case and space are normalized"
 
 
 def find_leaked_rows(train: Rows, other: Rows, fields: Sequence[str]) -> IndexArray:

@@ -25,7 +25,7 @@ T = TypeVar("T")
 STARTUP_TIMEOUT = 300.0  # seconds in which all processes must have connected
 WAITING_NOTICE_DELAY = 20.0  # seconds of them before a message names what the process waits for
 COLLECTIVE_GRACE = 60.0  # seconds that collectives wait beyond the timeout: the heartbeat must name a lost rank first
-MAX_POLL_INTERVAL = 0.5  # seconds between two looks for a key in the store
+MAX_POLL_INTERVAL = 0.5  # seconds between two polls of a key in the store
 # Set by llmkit's own launcher: the number of processes it started, and a file that records the error that was printed.
 PROCESSES_VARIABLE, ERROR_FILE_VARIABLE = "LLMKIT_PROCESSES", "LLMKIT_SHOWN"
 SIGNAL_EXIT_CODES = (75, 130)  # exit codes of a run that was ended by a signal
@@ -319,7 +319,7 @@ def claim_error_output(message: str, code: int) -> str | None:
     state, launched = get_distributed_state(), ERROR_FILE_VARIABLE in os.environ
     try:
         claimed = state is not None and state.store.add("errors", 1) > 1
-    except RuntimeError:  # the store has gone with the process that held it: the launcher, or rank 0
+    except RuntimeError:  # the store ended with its process: the launcher or rank 0
         claimed = rank() != (0 if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" else 1)
     if launched:
         record = {"rank": int(os.environ.get("RANK", 0)), "code": code, "sentence": message}

@@ -11,7 +11,7 @@ from llmkit.errors import UsageError
 
 # The launchers' variables for the number of processes; Accelerate reads each of them.
 WORLD_SIZE_VARIABLES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-# By LOCAL_RANK alone Accelerate takes a run for one of several processes, and waits for the others.
+# By LOCAL_RANK alone Accelerate considers a run one of several processes, and waits for the others.
 LAUNCHER_VARIABLES = (*WORLD_SIZE_VARIABLES, "LOCAL_RANK")
 # The variables that torchrun, `accelerate launch` and llmkit itself set.
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")

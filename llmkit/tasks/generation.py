@@ -44,7 +44,7 @@ class GenerationOptions(Section):
     num_beams: PositiveCount | None = None
     """Number of beams of beam search; 1: greedy search, the fastest."""
     length_penalty: float | None = None
-    """With several beams: above 0 favours longer predictions, below 0 shorter ones."""
+    """With several beams: above 0 favors longer predictions, below 0 shorter ones."""
     no_repeat_ngram_size: NonNegativeCount | None = None
     """No n-gram of this size occurs twice in a prediction; 0: no limit."""
     min_length: NonNegativeCount | None = None
@@ -228,8 +228,8 @@ class Generation(Task):
     def loss(self, outputs: Any, batch: Batch) -> torch.Tensor:
         from torch.nn.functional import cross_entropy
 
-        labelled = batch["labels"] != IGNORE_INDEX
-        logits, labels = outputs.logits[labelled].float(), batch["labels"][labelled]
+        labeled = batch["labels"] != IGNORE_INDEX
+        logits, labels = outputs.logits[labeled].float(), batch["labels"][labeled]
         return cross_entropy(logits, labels, reduction="sum", label_smoothing=self.options.label_smoothing)
 
     def inputs(self, model: PreTrainedModel, batch: Batch) -> Batch:

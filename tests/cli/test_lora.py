@@ -36,7 +36,7 @@ def test_one_flag_trains_an_adapter_and_its_base_may_move(capsys: pytest.Capture
 
 
 @pytest.mark.slow
-def test_masked_language_modelling_with_lora(capsys: pytest.CaptureFixture[str]) -> None:
+def test_masked_language_modeling_with_lora(capsys: pytest.CaptureFixture[str]) -> None:
     base = make_tiny_model("base", auto_class="AutoModelForMaskedLM", texts=make_sentences())
     write_lines("c.txt", make_sentences(60))
     assert (

@@ -1,4 +1,4 @@
-"""Tests of masked language modelling by commands: pretraining, scoring, predicting, and fine-tuning the result."""
+"""Tests of masked language modeling by commands: pretraining, scoring, predicting, and fine-tuning the result."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ def test_a_text_whose_mask_cannot_be_filled(
 
 @pytest.mark.parametrize("run", ["fresh", "on"])
 def test_a_pretrained_encoder_is_fine_tuned_for_a_task(here: Path, run_json: RunJson, run: str) -> None:
-    data = write_jsonl("labelled.jsonl", make_reviews(40))
+    data = write_jsonl("labeled.jsonl", make_reviews(40))
     words = ["finetune-classify", "--train", data, "--model", run, "-o", f"{run}-classify", "train.max_steps=2"]
     (metrics,) = run_json(*words, "--json")
     assert (metrics["task"], metrics["labels"]) == ("classify", ["bad", "good"])

@@ -1,4 +1,4 @@
-"""Masked-language modelling on the fast path gives the loss and all gradients of the padded model."""
+"""Masked-language modeling on the fast path gives the loss and all gradients of the padded model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of masked-language modelling: training features, evaluation masks, predictions and options."""
+"""Tests of masked-language modeling: training features, evaluation masks, predictions and options."""
 
 from __future__ import annotations
 

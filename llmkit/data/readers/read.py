@@ -36,7 +36,7 @@ def read_rows(source: RowSource, *, split_role: str = "train", options: ReadOpti
     MissingInputError for a missing file, NetworkError if the Hub does not respond, RecipeError for an invalid option.
     """
     if isinstance(source, Mapping):
-        return concat_rows([_read_labelled(str(label), files, options) for label, files in _non_empty(source).items()])
+        return concat_rows([_read_labeled(str(label), files, options) for label, files in _non_empty(source).items()])
     if source == "":
         raise DataError("no data source is given", "name a file")
     if not isinstance(source, (str, Path)):
@@ -76,12 +76,12 @@ def _read_file(path: Path, name: str, options: ReadOptions) -> Rows:
     return read_text_lines(text, name)
 
 
-def _read_labelled(label: str, source: RowSource, options: ReadOptions) -> Rows:
+def _read_labeled(label: str, source: RowSource, options: ReadOptions) -> Rows:
     """Read the text files of one label: one row of text and label for each line."""
     if isinstance(source, Mapping):
         raise DataError(f"the files of label '{label}' are a mapping themselves", "name a file or a list of files")
     if not isinstance(source, (str, Path)):
-        return concat_rows([_read_labelled(label, one, options) for one in _non_empty(source)])
+        return concat_rows([_read_labeled(label, one, options) for one in _non_empty(source)])
     name = str(source)
     path = resolve_path(name)
     try:

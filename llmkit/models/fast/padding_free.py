@@ -189,8 +189,8 @@ class PaddingFree:
         if self.positions == "first":
             ends = np.cumsum(lengths)
             return build_layout(lengths, ends - lengths, np.ones(len(lengths), dtype=np.int64))
-        labelled = get_label_mask(batch)
-        return build_layout(lengths, np.flatnonzero(labelled[mask].numpy()), labelled.sum(1).numpy())
+        labeled = get_label_mask(batch)
+        return build_layout(lengths, np.flatnonzero(labeled[mask].numpy()), labeled.sum(1).numpy())
 
     def reshape_for_head(self, states: Tensor) -> Tensor:
         """Reshape selected states [n, H] for the head: one text each [n, 1, H], or all as one text [1, n, H]."""

@@ -195,7 +195,7 @@ def find_import_error(package: str) -> BaseException | None:
         with redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import_module(get_import_name(package))
-    except Exception as error:  # a half-installed or mismatched library raises whatever it likes
+    except Exception as error:  # a half-installed or mismatched library may raise any exception
         root: BaseException = error
         while root.__cause__ is not None:  # transformers wraps an import error into one of its own
             root = root.__cause__
