@@ -221,7 +221,7 @@ def _find_wrong_types(rows: Rows, field: str, own: str, allowed: Sequence[str]) 
             fix = f"write {expected}, or map another column with {format_column_fix(field)}"
             is_nested = field == "label" and cell_type in ("a list", "an object")
             if is_nested and set(allowed) == set(DEFAULT_CELL_TYPES["label"]):
-                fix += "; classify.kind=multi takes several labels a row"
+                fix += "; classify.kind=multi takes several labels per row"
             errors.append(RowError(location, f"'{own}' is {cell_type}, not {expected}", fix))
     return errors
 

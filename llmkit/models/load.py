@@ -210,7 +210,7 @@ def load_merged_model(
     model, report = load_adapted_model(ref, (saved_config.architectures or [auto_class])[0], saved_config, dtype)
     if report["missing_keys"]:
         raise ModelError(f"{ref.name}: {phrase_weight_count(len(report['missing_keys']))} missing: "
-                         f"{join_weight_names(report['missing_keys'])}", "name its own base")  # fmt: skip
+                         f"{join_weight_names(report['missing_keys'])}", "use its own base model")  # fmt: skip
     lora.merge_adapter(model)
     with explain_loading_errors(ref), silence_transformers(), heads.explain_init_errors(ref, config):
         model_class = getattr(transformers, auto_class)._model_mapping[type(config)]

@@ -51,7 +51,7 @@ def write_files() -> None:
          "mine.csv: column 'text' holds 40 different labels in 40 rows; is it the label? data.columns.label=COLUMN or --label COLUMN names another"),
         (["finetune-classify", "--train", "perlabel"], 65,
          ("perlabel: not a data set folder (neither class folders of .txt nor save_to_disk): it holds bad.txt, good.txt; "
-         "with one file a label write 'data.train={bad: perlabel/bad.txt, good: perlabel/good.txt}'")),
+         "with one file per label write 'data.train={bad: perlabel/bad.txt, good: perlabel/good.txt}'")),
         (["predict", "some text to predict for"], 66, "'some text to predict for': neither a folder nor a Hub id; the model comes first: MODEL, then texts"),
     ],
 )  # fmt: skip

@@ -28,7 +28,7 @@ from llmkit.errors import DataError, suggest_spelling
 DocumentUnit = Literal["line", "block", "file"]
 TextColumns = str | Sequence[str] | None
 TEXT_SUFFIXES = (".txt", ".text", ".md", ".html", ".htm")  # read as lines of text, whatever a line contains
-HTML_SUFFIXES = (".html", ".htm")  # always one document a file, because tags span lines
+HTML_SUFFIXES = (".html", ".htm")  # always one document per file, because tags span lines
 TABLE_SUFFIXES = (*DELIMITED_FORMATS, ".jsonl", ".ndjson", ".json", ".parquet")
 LINE_NUMBERED_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab")  # tables whose rows have line numbers
 COLLECT_BATCH = 10_000  # documents that are in memory twice while they are copied into an Arrow array

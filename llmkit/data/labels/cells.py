@@ -81,7 +81,7 @@ def find_rarest_labels(sets: Sequence[Sequence[str]]) -> list[str]:
 
 
 def parse_numbers(rows: Rows, field: str = "label") -> list[float]:
-    """Parse one finite number a row from JSON numbers or text such as `-1.5` and `2e-3`, with space around it allowed.
+    """Parse one finite number per row from JSON numbers or text such as `-1.5` and `2e-3`; outer space is allowed.
 
     Raises DataError with all bad rows for everything else: NaN, booleans, hexadecimal, decimal commas, thousands
     separators, and numbers that float32 cannot hold.

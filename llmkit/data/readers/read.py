@@ -93,7 +93,7 @@ def _read_labeled(label: str, source: RowSource, options: ReadOptions) -> Rows:
     data, extension = decompress_file(path, name)
     if extension in FILE_EXTENSIONS and extension != ".txt":
         what = f"{name}: the file of label '{label}' ends in {extension}, but must have one text per line"
-        raise DataError(what, "name it as data by itself, with a column of labels")
+        raise DataError(what, "pass it as a data file of its own, with a column of labels")
     return read_text_lines(decode_text(data, name, options.encoding), name, label)
 
 
@@ -109,7 +109,7 @@ def _read_folder(folder: Path, inside: list[Path], name: str, split: str, option
     fix = f"name a file, such as {name.rstrip('/')}/{readable[0]}" if readable else "name a file of rows"
     if readable and all(file.endswith(".txt") for file in readable):
         pairs = ", ".join(f"{file.removesuffix('.txt')}: {name.rstrip('/')}/{file}" for file in readable[:2])
-        fix = f"with one file a label write 'data.train={{{pairs}{', ...' if len(readable) > 2 else ''}}}'"
+        fix = f"with one file per label write 'data.train={{{pairs}{', ...' if len(readable) > 2 else ''}}}'"
     what = f"{name}: not a data set folder (neither class folders of .txt nor save_to_disk): {content}"
     raise DataError(what, fix)
 

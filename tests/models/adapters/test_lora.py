@@ -348,7 +348,7 @@ def test_missing_and_extra_adapter_weights_are_refused(
     save_file(tensors | {f"{lora.PEFT_PREFIX}bert.other.lora_A.weight": torch.zeros(2)}, file)
     assert error_message(load, ModelError) == (
         f"{folder}: the adapter does not fit its base, which has no module for bert.other.lora_A.weight; "
-        "name its own base"
+        "use its own base model"
     )
 
 
