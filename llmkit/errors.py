@@ -105,7 +105,7 @@ class RecipeError(LlmkitError):
 
 
 class RunInterrupted(BaseException):
-    """A signal ended a run that can be resumed. Not an Exception: no handler on the way may take it for an error."""
+    """A signal ended a run that can be resumed. Not an Exception: no handler may treat it as an error."""
 
     exit_code = 75
 

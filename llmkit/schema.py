@@ -179,7 +179,7 @@ class DataSection(Section):
 
 
 class TrainSection(Section):
-    """Training. Keys that transformers' TrainingArguments has carry its spelling."""
+    """Training. Keys that transformers' TrainingArguments also has are spelled as there."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 5e-5
     """The maximum of the schedule; the default with `lora` is 1e-3, and with `model.from_config` 1e-3 (tiny, mini),
@@ -187,7 +187,7 @@ class TrainSection(Section):
     num_train_epochs: Annotated[float, Field(gt=0, le=10_000)] = 3.0
     """Number of passes over the training rows."""
     max_steps: Annotated[int, Field(le=10**9)] = -1
-    """Number of optimizer steps; -1: num_train_epochs decides."""
+    """Number of optimizer steps; -1: num_train_epochs applies."""
     batch_size: PositiveCount | None = None
     """Rows of one optimizer step over all processes and accumulation steps. It replaces per_device_train_batch_size
     and gradient_accumulation_steps, which cannot be set with it."""
@@ -230,7 +230,7 @@ class TrainSection(Section):
     dataloader_num_workers: Annotated[int, Field(ge=0)] = 0
     """Processes that build batches; the batches do not depend on their number."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto: bf16 on a GPU that has it, or on a CPU with AVX-512 bf16 or AMX for hidden sizes from 256; else fp32."""
+    """auto: bf16 on a GPU that supports it, or on a CPU with AVX-512 bf16 or AMX from hidden size 256 on; else fp32."""
     strategy: Literal["ddp", "fsdp2", "deepspeed-zero2", "deepspeed-zero3"] = "ddp"
     """Distributed strategy. ddp: the model is replicated on each process; fsdp2, deepspeed-zero2, deepspeed-zero3: it
     is sharded, on GPUs only."""
@@ -313,11 +313,11 @@ class EvalSection(Section):
     per_label: bool = False
     """Whether metrics.json also has the scores of each label, and the most frequent confusions of labels."""
     batch_size: PositiveCount = 64
-    """Rows that are scored at once."""
+    """Rows in a batch of evaluation."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 changes probabilities by up to 0.01."""
     max_validation_rows: PositiveCount | None = None
-    """Number of validation rows, sampled by train.seed, that are scored during training; default: all. For tasks that
+    """Number of validation rows, sampled with train.seed, that are scored during training; default: all. For tasks that
     generate text, which is slow. The final scores always use all rows."""
     early_stopping_patience: PositiveCount | None = None
     """Number of evaluations without improvement of the first metric after which training stops; default: never."""

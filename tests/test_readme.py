@@ -204,10 +204,10 @@ def test_the_guide_to_pretraining_runs_without_any_download() -> None:
 
     write_lines("corpus.txt", [*make_sentences(100), *(row["text"] for row in make_reviews(200))])
     write_lines("other.txt", [row["text"] for row in make_reviews(20, seed=1)])
-    for name, seed in (("labelled.csv", 2), ("new.csv", 3)):
+    for name, seed in (("labeled.csv", 2), ("new.csv", 3)):
         write_lines(name, ["text,label", *(f"{row['text']},{row['label']}" for row in make_reviews(60, seed))])
     assert run_page("docs/pretraining.md") == {"files": 1, "commands": 10}
-    assert sorted(path.name for path in Path("runs").iterdir()) == ["labelled", "mlm", "more", "zh"]
+    assert sorted(path.name for path in Path("runs").iterdir()) == ["labeled", "mlm", "more", "zh"]
     at_end, in_word = llmkit.predict("runs/zh", ["我喜欢[MASK]", "我喜欢看[MASK]影。"])
     assert {"看", "听", "阅"} <= set(at_end["probabilities"])
     assert in_word["prediction"] == "我喜欢看电影。"

@@ -51,7 +51,7 @@ def llmkit_command(
 ) -> None:
     """From a file of text to a model that you can trust.
 
-    The shortest way in: llmkit finetune-classify --train reviews.csv
+    Quick start: llmkit finetune-classify --train reviews.csv
     """
     if context.invoked_subcommand is None:
         console.print_result(context.get_help())

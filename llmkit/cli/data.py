@@ -49,11 +49,11 @@ def clean_command(
         typer.Option(metavar="A,B", help="Steps to leave out: html broken control form whitespace duplicates near."),
     ] = None,
     also: Annotated[str | None, typer.Option(metavar="A,B", help="Steps to add: lowercase punctuation.")] = None,
-    only: Annotated[str | None, typer.Option(metavar="A,B", help="These steps and no others.")] = None,
+    only: Annotated[str | None, typer.Option(metavar="A,B", help="Run only these steps.")] = None,
     chars: Annotated[
         str | None,
         typer.Option(
-            metavar="MIN:MAX", help="Keep documents with this many characters; either end may be open, as 100:"
+            metavar="MIN:MAX", help="Keep documents with this many characters; either end may be left out, as in 100:"
         ),
     ] = None,
     words: Annotated[
@@ -62,7 +62,10 @@ def clean_command(
     ] = None,
     script: Annotated[
         str | None,
-        typer.Option(metavar="A,B", help="Keep documents with half of their letters in latin, han, arabic ..."),
+        typer.Option(
+            metavar="A,B",
+            help="Keep documents with at least half of their letters in these scripts: latin, han, arabic ...",
+        ),
     ] = None,
     near: Annotated[
         float | None,
@@ -98,7 +101,7 @@ def clean_command(
 
 
 def split_names(names: str | None) -> list[str]:
-    """The names in `a,b`."""
+    """Return the names in a comma-separated list."""
     return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 

@@ -90,7 +90,7 @@ def split_models_and_keys(arguments: list[str]) -> tuple[list[str], list[str]]:
     keys = [word for word in arguments if RECIPE_KEY.match(word) and not Path(word).exists()]
     models = [word for word in arguments if word not in keys]
     if not models:
-        raise UsageError("no model is named", "write it before the keys: llmkit eval MODEL")
+        raise UsageError("no model is given", "write it before the keys: llmkit eval MODEL")
     for model in models:
         if Path(model).is_file():
             raise UsageError(f"{model}: a file, not a model", f"to score its rows write --data {model}")

@@ -57,7 +57,7 @@ TokenizerOption = Annotated[
     str | None,
     typer.Option("--tokenizer", help="The tokenizer, if not the model's own. [model.tokenizer]"),
 ]
-ValidationOption = Annotated[str | None, typer.Option(help="Rows to choose the best checkpoint by. [data.validation]")]
+ValidationOption = Annotated[str | None, typer.Option(help="Rows that choose the best checkpoint. [data.validation]")]
 TestOption = Annotated[str | None, typer.Option(help="Rows for the final scores. [data.test]")]
 TextOption = Annotated[str | None, typer.Option(help="The column of the text. [data.columns.text]")]
 TextPairOption = Annotated[

@@ -73,7 +73,7 @@ def should_launch_processes(grid: ProcessGrid, dry_run: bool) -> bool:
     """Whether this process must start others. Raises UsageError where a dry run asks for several."""
     launches = grid.should_launch()
     if launches and dry_run:
-        what = "--dry-run measures one process, and --processes asks for several"
+        what = "--dry-run measures one process, and --processes requests several"
         raise UsageError(what, "leave one of them out")
     return launches
 

@@ -70,11 +70,11 @@ def guess_columns(
             raise RecipeError(
                 f"data.columns.{field}: the task has no such field", suggest_spelling(field, list(fields))
             )
-    wanted = [field for field in fields if field not in optional or field in given or next(iter(fields)) not in given]
+    to_map = [field for field in fields if field not in optional or field in given or next(iter(fields)) not in given]
     free = [column for column in rows.columns if column not in given.values()]
-    mapping = dict(given) | {field: field for field in wanted if field in free and field not in given}
+    mapping = dict(given) | {field: field for field in to_map if field in free and field not in given}
     guessed, unsure = [], []
-    for field in [field for field in wanted if field not in mapping]:
+    for field in [field for field in to_map if field not in mapping]:
         candidates = _find_synonyms(field, [column for column in rows.columns if column not in mapping.values()])
         if len(candidates) == 1:
             mapping[field] = candidates[0]
@@ -205,7 +205,7 @@ def _find_wrong_types(rows: Rows, field: str, own: str, allowed: Sequence[str]) 
     types = [get_cell_type(cell, is_json) for cell in rows.cells(own)]
     first = next((row for row, cell_type in enumerate(types) if cell_type in allowed), 0)
     right = types[first] if types else ""
-    wanted = right if right in allowed else " or ".join(allowed)
+    expected = right if right in allowed else " or ".join(allowed)
     also = "" if types.count(right) == len(types) else f", {right} at {rows.location(first)}"
     errors = []
     for row, cell_type in enumerate(types):
@@ -218,11 +218,11 @@ def _find_wrong_types(rows: Rows, field: str, own: str, allowed: Sequence[str]) 
         elif right in allowed and cell_type in allowed:
             errors.append(RowError(location, f"'{own}' is {cell_type} here{also}", "write one type in all rows"))
         else:
-            fix = f"write {wanted}, or map another column with {format_column_fix(field)}"
+            fix = f"write {expected}, or map another column with {format_column_fix(field)}"
             is_nested = field == "label" and cell_type in ("a list", "an object")
             if is_nested and set(allowed) == set(DEFAULT_CELL_TYPES["label"]):
-                fix += "; classify.kind=multi takes several labels a row"
-            errors.append(RowError(location, f"'{own}' is {cell_type}, not {wanted}", fix))
+                fix += "; classify.kind=multi takes several labels per row"
+            errors.append(RowError(location, f"'{own}' is {cell_type}, not {expected}", fix))
     return errors
 
 

@@ -13,7 +13,7 @@ from llmkit.data.rows import IndexArray, Rows
 from llmkit.errors import MAX_SHOWN_PLACES, DataError, RecipeError, suggest_spelling
 
 OnLeak = Literal["report", "error", "drop", "ignore"]
-EQUALITY_RULE = "equal after case and space are normalised"
+EQUALITY_RULE = "equal after case and space are normalized"
 
 
 def find_leaked_rows(train: Rows, other: Rows, fields: Sequence[str]) -> IndexArray:
@@ -41,7 +41,7 @@ def check_trained_overlap(train: Rows, other: Rows, fields: Sequence[str]) -> tu
     if not len(leaked):
         return 0, ""
     (location,) = _locations(train, other, leaked[:1], fields)
-    why = "the model and its baselines have learned them, so this is no test"
+    why = "the model and its baselines were trained on them, so the scores are inflated"
     return len(leaked), f"{other.name}: {_leaked_share(leaked, other)}, the first {location}; {why}"
 
 
@@ -68,7 +68,7 @@ def _raise_for_leaks(train: Rows, other: Rows, name: str, fields: Sequence[str])
     leaked = find_leaked_rows(train, other, fields)
     if len(leaked):
         locations = _locations(train, other, leaked[:MAX_SHOWN_PLACES], fields)
-        fix = "take them out, or let data.on_leak=drop remove them from train"
+        fix = "remove them, or let data.on_leak=drop remove them from train"
         raise DataError(f"{name}: {_leaked_share(leaked, other)}", fix, locations, len(leaked))
 
 

@@ -44,7 +44,7 @@ def format_json_line(record: Mapping[str, Any]) -> str:
 
 
 def parse_raw_json(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Parse the `RawJson` values of a record; a number beyond float precision becomes the find_nearest_word float."""
+    """Parse the `RawJson` values of a record; a number beyond float precision becomes the nearest float."""
     return {key: json.loads(value) if isinstance(value, RawJson) else value for key, value in record.items()}
 
 
@@ -219,5 +219,5 @@ def _find_nul_cells(rows: Rows) -> list[RowError]:
         has_nul = pc.match_substring(rows.table.column(name), "\0")
         if pc.any(has_nul).as_py():
             bad = np.flatnonzero(has_nul.fill_null(False).to_numpy())
-            errors += [RowError(rows.location(row), f"'{name}' holds a NUL character", "take it out") for row in bad]
+            errors += [RowError(rows.location(row), f"'{name}' holds a NUL character", "remove it") for row in bad]
     return errors

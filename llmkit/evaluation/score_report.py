@@ -135,7 +135,7 @@ def warn_of_repeated_predictions(task: Task, predictions: Sequence[Prediction]) 
     if times >= REPEAT_SHARE * len(texts):
         rows = f"{times:,} of {pluralize(len(texts), 'row')}"
         console.print_message(
-            f"the same prediction for {rows}: the model may have learned the form of the targets, not to use the inputs"
+            f"the same prediction for {rows}: the model may have learned the form of the targets without the inputs"
         )
 
 
@@ -151,7 +151,7 @@ def warn_of_rare_labels(task: Task, references: Sequence[Any]) -> None:
     if rare:
         verb = "has" if rare == 1 else "have"
         labels = f"{rare:,} of {pluralize(len(counts), 'label')}"
-        console.print_message(f"{labels} {verb} fewer than {RARE_LABEL_ROWS} rows: read macro scores with care")
+        console.print_message(f"{labels} {verb} fewer than {RARE_LABEL_ROWS} rows: interpret macro scores with care")
 
 
 def write_report(

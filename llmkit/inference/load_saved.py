@@ -75,7 +75,7 @@ def load_saved_model(
     """
     ref = replace(resolve_model(name), base=base, is_argument=True)
     if base is not None and not ref.is_adapter:
-        raise UsageError(f"--base {base}: {name} is a full model, which has none", "leave it out")
+        raise UsageError(f"--base {base}: {name} is a full model, which has no base model", "leave it out")
     run = Path(name).expanduser()
     if (run / "run.json").is_file():
         run_manifest = read_finished_run(run)
@@ -126,7 +126,7 @@ def check_sealed_files(run: Path, run_manifest: Mapping[str, Any]) -> None:
         if name == "recipe.yaml" or name.startswith("model/"):
             path = run / name
             if not path.is_file() or manifest.hash_file(path) != digest:
-                raise DataError(f"{path}: not the file that the run sealed", "copy the run folder again, or run again")
+                raise DataError(f"{path}: not the file that the run wrote", "copy the run folder again, or train again")
 
 
 def check_task_file(run: Path, run_manifest: Mapping[str, Any]) -> None:
@@ -136,10 +136,10 @@ def check_task_file(run: Path, run_manifest: Mapping[str, Any]) -> None:
     match find_task_file_problem(run, name, run_manifest.get("task_file")):
         case "inside":
             what = f"{run}: its task file {file} is inside the run folder"
-            raise RecipeError(what, f"read it, then name it with --task {file}")
+            raise RecipeError(what, f"read it, then pass it with --task {file}")
         case "changed":
-            what = f"{run}: its task file {file} is gone or changed"
-            raise RecipeError(what, f"name it again with --task {file}")
+            what = f"{run}: its task file {file} is missing or changed"
+            raise RecipeError(what, f"pass it again with --task {file}")
 
 
 def find_task_file_problem(

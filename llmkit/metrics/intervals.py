@@ -32,9 +32,9 @@ def compute_wilson_interval(successes: float, n: int, confidence: float = 0.95) 
         return 0.0, 1.0
     z = _NORMAL.inv_cdf((1 + confidence) / 2)
     share, spread = successes / n, z * z / n
-    centre = (share + spread / 2) / (1 + spread)
+    center = (share + spread / 2) / (1 + spread)
     half = (share * (1 - share) * spread + spread**2 / 4) ** 0.5 / (1 + spread)
-    return min(max(centre - half, 0.0), share), max(min(centre + half, 1.0), share)
+    return min(max(center - half, 0.0), share), max(min(center + half, 1.0), share)
 
 
 def bootstrap_interval(

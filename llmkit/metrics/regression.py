@@ -58,7 +58,7 @@ def make_regression_statistic(
     error = predicted - true
     squared = make_mean_statistic(error**2)
     parts = {
-        "pearson": lambda counts: _correlate(counts, _centre(counts, _scale(true)), _centre(counts, _scale(predicted))),
+        "pearson": lambda counts: _correlate(counts, _center(counts, _scale(true)), _center(counts, _scale(predicted))),
         "spearman": lambda counts: _correlate(
             counts, _compute_midranks(counts, true), _compute_midranks(counts, predicted)
         ),
@@ -79,11 +79,11 @@ def format_regression_signature(name: str, seed: int = 0) -> str:
 
 
 def _scale(x: Floats) -> Floats:
-    """Centre `x` and scale it to at most 1, so that no square overflows."""
+    """Center `x` and scale it to at most 1, so that no square overflows."""
     import numpy as np
 
-    centred = x - x.mean()
-    return centred / (np.abs(centred).max() or 1.0)
+    centered = x - x.mean()
+    return centered / (np.abs(centered).max() or 1.0)
 
 
 def _is_constant(counts: Floats, x: Floats) -> Indicators:
@@ -95,7 +95,7 @@ def _is_constant(counts: Floats, x: Floats) -> Indicators:
     return constant
 
 
-def _centre(counts: Floats, x: Floats) -> Floats:
+def _center(counts: Floats, x: Floats) -> Floats:
     """Return each row minus the mean of the resample, [B, n]; exactly 0 where all drawn rows are equal."""
     import numpy as np
 
@@ -116,7 +116,7 @@ def _compute_midranks(counts: Floats, x: Floats) -> Floats:
 
 
 def _correlate(counts: Floats, x: Floats, y: Floats) -> Floats:
-    """Return the correlation [B] of centred x and y [B, n]; NaN where one of them is all 0."""
+    """Return the correlation [B] of centered x and y [B, n]; NaN where one of them is all 0."""
     import numpy as np
 
     xx, yy, xy = ((counts * a * b).sum(axis=1) for a, b in ((x, x), (y, y), (x, y)))
@@ -129,7 +129,7 @@ def _compute_r2(counts: Floats, true: Floats, squared_error: Floats) -> Floats:
     import numpy as np
 
     n = counts.sum(axis=1)
-    variance = (counts * _centre(counts, true) ** 2).sum(axis=1) / n
+    variance = (counts * _center(counts, true) ** 2).sum(axis=1) / n
     where_constant = np.where(squared_error > 0, 1.0, 0.0)
     unexplained = np.divide(squared_error, variance, out=where_constant, where=variance > 0)
     return np.where(n < 2, np.nan, 1 - unexplained)

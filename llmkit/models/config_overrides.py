@@ -36,8 +36,8 @@ def check_reserved_fields(keys: Iterable[str]) -> None:
     """Raise RecipeError for a field that is set by the task, by llmkit or by another key of the recipe."""
     for key in keys:
         if key in TASK_CONFIG_FIELDS:
-            raise RecipeError(f"model.config.{key}: the task decides it", "leave it out")
+            raise RecipeError(f"model.config.{key}: the task sets it", "leave it out")
         if key in LLMKIT_CONFIG_FIELDS or key.startswith("output_"):
-            raise RecipeError(f"model.config.{key}: llmkit decides it", "leave it out")
+            raise RecipeError(f"model.config.{key}: llmkit sets it", "leave it out")
         if key in ("dtype", "torch_dtype"):
             raise RecipeError(f"model.config.{key}: has a key of its own", "write model.dtype")

@@ -28,24 +28,24 @@ def choose_precision(requested: str, hidden_size: int, device: torch.device) -> 
     Raises RecipeError if the device does not support the requested one.
     """
     if requested == "fp32":
-        return "fp32", "asked for"
+        return "fp32", "as requested"
     if device.type == "cuda":
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         if requested == "auto":
             return (
-                ("bf16", f"{torch.cuda.get_device_name(device)} has it")
+                ("bf16", f"{torch.cuda.get_device_name(device)} supports it")
                 if has_bf16
                 else ("fp32", "this GPU has no bf16")
             )
         if requested == "bf16" and not has_bf16:
             raise RecipeError("train.precision: this GPU has no bf16", "write train.precision=fp16 or fp32")
-        return requested, "asked for"
+        return requested, "as requested"
     if requested == "fp16":
         raise RecipeError(
             f"train.precision: fp16 needs a GPU, and this run is on {device.type}", "write train.precision=auto"
         )
     if requested == "bf16":
-        return "bf16", "asked for"
+        return "bf16", "as requested"
     if device.type != "cpu":
         return "fp32", f"on {device.type} bf16 is not tested"
     unit = get_cpu_bf16_unit()

@@ -39,7 +39,7 @@ def select_logits(model: PreTrainedModel, inputs: MaskedBatch, positions: Tensor
 
 
 def sum_masked_losses(model: PreTrainedModel, batch: MaskedBatch, sparse: bool) -> list[dict[str, float]]:
-    """Sum each row's loss over its labelled tokens, in nats; also counts these tokens and the correct predictions."""
+    """Sum each row's loss over its labeled tokens, in nats; also counts these tokens and the correct predictions."""
     labels = batch["labels"]
     selected = labels != IGNORE_INDEX
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}

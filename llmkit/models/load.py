@@ -148,7 +148,7 @@ def load_model(
     sizes = {key: value.numel() for key, value in model.state_dict().items()}
     if sum(sizes.get(key, 0) for key in new_weights) * 2 > sum(sizes.values()):
         missing = join_weight_names(new_weights)
-        raise ModelError(f"{ref.name}: its files do not fit a {type(model).__name__}, they lack {missing}",
+        raise ModelError(f"{ref.name}: its files do not fit a {type(model).__name__}: they have no {missing}",
                          "check model.name and model.config")  # fmt: skip
     if "id2label" in overrides and get_label_names(saved_config) != get_label_names(config):
         new_weights = sorted({*new_weights, *heads.reinit_output_layer(ref, model, new_weights)})
@@ -210,7 +210,7 @@ def load_merged_model(
     model, report = load_adapted_model(ref, (saved_config.architectures or [auto_class])[0], saved_config, dtype)
     if report["missing_keys"]:
         raise ModelError(f"{ref.name}: {phrase_weight_count(len(report['missing_keys']))} missing: "
-                         f"{join_weight_names(report['missing_keys'])}", "name its own base")  # fmt: skip
+                         f"{join_weight_names(report['missing_keys'])}", "use its own base model")  # fmt: skip
     lora.merge_adapter(model)
     with explain_loading_errors(ref), silence_transformers(), heads.explain_init_errors(ref, config):
         model_class = getattr(transformers, auto_class)._model_mapping[type(config)]

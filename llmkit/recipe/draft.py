@@ -116,7 +116,7 @@ def compose_yaml(text: str, name: str) -> Any:
     except YAMLError as error:
         raise RecipeError(f"{name}: {' '.join(str(error).split())}", "fix the YAML") from None
     except RecursionError:
-        raise RecipeError(f"{name}: nested too deep", "a recipe is a few levels deep") from None
+        raise RecipeError(f"{name}: nested too deeply", "a recipe has only a few levels") from None
 
 
 def convert_node(node: Any, path: KeyPath, origins: dict[KeyPath, str], name: str) -> Any:
@@ -150,5 +150,5 @@ def convert_scalar(node: Any, name: str) -> Any:
                     return value(node.value)
                 except ValueError:  # Python reads numbers of up to 4,300 digits
                     what = f"{name}:{node.start_mark.line + 1}: a number of {len(node.value):,} digits"
-                    raise RecipeError(what, "write it shorter") from None
+                    raise RecipeError(what, "write a shorter number") from None
     return node.value

@@ -67,7 +67,7 @@ def explain_hf_key(key: str) -> str | None:
     if key in KEY_BY_HF_FIELD:
         return f"has a key of its own; write {KEY_BY_HF_FIELD[key]}"
     if key in RESERVED_HF_FIELDS:
-        return "llmkit decides it; leave it out"
+        return "llmkit sets it; leave it out"
     if key not in list_hf_fields():
         known = sorted(list_hf_fields() - RESERVED_HF_FIELDS - set(KEY_BY_HF_FIELD) - set(TrainSection.model_fields))
         return f"TrainingArguments has no such field; {suggest_spelling(key, known)}"

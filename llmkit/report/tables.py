@@ -108,7 +108,7 @@ def print_unbeaten_baselines(report: Report, model: str) -> None:
     better = [kind for kind, by in report.baselines.items() if sign * by[metric].value >= sign * own.value]
     if better:
         names = " nor ".join(get_baseline_name(kind, report) for kind in better)
-        hint = "more rows, more epochs or a higher rate may help"
+        hint = "more rows, more epochs or a higher learning rate may help"
         console.print_result(f"{model} does not beat {names} in {metric}: {hint}")
 
 

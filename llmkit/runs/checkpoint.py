@@ -144,7 +144,7 @@ def verify_checkpoint(path: Path) -> Checkpoint:
             size = present[name].stat().st_size
             raise DamagedCheckpointError(f"{name} has {size:,} bytes, {files[name]['bytes']:,} were written")
         if hash_file(present[name]) != files[name]["sha256"]:
-            raise DamagedCheckpointError(f"{name} has other bytes than were written")
+            raise DamagedCheckpointError(f"{name} has changed since it was written")
     return Checkpoint(path, record)
 
 
@@ -177,7 +177,7 @@ def find_valid_checkpoint(root: Path, step: int, run: str) -> Checkpoint | None:
         found = verify_checkpoint(path)
     except DamagedCheckpointError as why:
         aside = quarantine_checkpoint(path)
-        console.print_message(f"{path}: damaged: {why}; set aside as {aside.name}")
+        console.print_message(f"{path}: damaged: {why}; renamed to {aside.name}")
         return None
     if found.manifest.get("run") != run:
         console.print_message(f"{path}: skipped: it belongs to another run")

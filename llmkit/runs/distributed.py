@@ -25,7 +25,7 @@ T = TypeVar("T")
 STARTUP_TIMEOUT = 300.0  # seconds in which all processes must have connected
 WAITING_NOTICE_DELAY = 20.0  # seconds of them before a message names what the process waits for
 COLLECTIVE_GRACE = 60.0  # seconds that collectives wait beyond the timeout: the heartbeat must name a lost rank first
-MAX_POLL_INTERVAL = 0.5  # seconds between two looks for a key in the store
+MAX_POLL_INTERVAL = 0.5  # seconds between two polls of a key in the store
 # Set by llmkit's own launcher: the number of processes it started, and a file that records the error that was printed.
 PROCESSES_VARIABLE, ERROR_FILE_VARIABLE = "LLMKIT_PROCESSES", "LLMKIT_SHOWN"
 SIGNAL_EXIT_CODES = (75, 130)  # exit codes of a run that was ended by a signal
@@ -84,7 +84,7 @@ def join_processes(variables: MutableMapping[str, str] = os.environ) -> None:
     info = read_rank_info(variables)
     expected, started = int(variables.get(PROCESSES_VARIABLE) or 1), info.world_size if info else 1
     if started != expected and PROCESSES_VARIABLE in variables:
-        raise InternalError(f"{expected} processes were to start, and {started} did", "report this as a bug")
+        raise InternalError(f"{expected} processes were expected, and {started} started", "report this as a bug")
     if info is None:
         return
     variables.update(info.to_torchrun_variables())  # libraries do not read those of a Slurm step
@@ -281,7 +281,7 @@ def report_lost_rank() -> Iterator[None]:
         try:
             silent = state.heartbeat.find_silent_ranks()
         except RuntimeError:  # the store is gone too
-            what = f"{state.rank_info.world_size} processes lost their shared store: the launcher or rank 0 is gone"
+            what = f"{state.rank_info.world_size} processes lost their shared store: the launcher or rank 0 has ended"
             raise InternalError(what, "it was killed or lost its machine; --resume continues the run") from error
         if not silent:
             raise
@@ -294,7 +294,7 @@ def format_lost_rank(state: DistributedState, other: int, waited: float = 0.0) -
     """The message about a lost process, and its fix."""
     pid, host = state.heartbeat.read_process(other)
     after = f" for {waited:.0f} s" if waited else ""
-    what = f"rank {other} of {state.rank_info.world_size} (process {pid} on {host}) gave no sign of life{after}"
+    what = f"rank {other} of {state.rank_info.world_size} (process {pid} on {host}) sent no heartbeat{after}"
     return what, "it was killed, stopped, or lost its machine; --resume continues the run"
 
 
@@ -319,7 +319,7 @@ def claim_error_output(message: str, code: int) -> str | None:
     state, launched = get_distributed_state(), ERROR_FILE_VARIABLE in os.environ
     try:
         claimed = state is not None and state.store.add("errors", 1) > 1
-    except RuntimeError:  # the store has gone with the process that held it: the launcher, or rank 0
+    except RuntimeError:  # the store ended with its process: the launcher or rank 0
         claimed = rank() != (0 if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" else 1)
     if launched:
         record = {"rank": int(os.environ.get("RANK", 0)), "code": code, "sentence": message}

@@ -215,4 +215,4 @@ def open_lock_file(path: Path) -> IO[str]:
         with suppress(FileNotFoundError):
             if (path / LOCK_FILE).stat().st_ino == os.fstat(file.fileno()).st_ino:
                 return file
-        file.close()  # its holder has removed the file since it was opened: nobody else can see this lock
+        file.close()  # its holder has removed the file since it was opened: no other process can see this lock

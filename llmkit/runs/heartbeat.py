@@ -1,6 +1,6 @@
 """Heartbeats: each process increments a counter that its neighbour watches, so that a dead rank is noticed and named.
 
-A collective that waits for a process which was stopped or killed would wait for long, and not name that process.
+A collective would wait long for a process that was stopped or killed, and not name it.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ class Heartbeat:
         self.thread = threading.Thread(target=self.run, name="llmkit-heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Start to count; the next rank is watched only after `watch_next`."""
+        """Start counting; the next rank is watched only after `watch_next`."""
         self.store.set(f"process/{self.rank}", f"{os.getpid()} {socket.gethostname()}")
         self.store.set(f"heartbeat/{self.rank}", "0")
         self.thread.start()
 
     def watch_next(self, timeout: float) -> None:
-        """Watch the next rank; all must have started to count. `timeout` is in seconds."""
+        """Watch the next rank; all ranks must have started counting. `timeout` is in seconds."""
         self.timeout, self.watching = timeout, True
 
     def stop(self) -> None:
-        """Stop to count, and mark this process as done, so that nobody takes it for lost."""
+        """Stop counting, and mark this process as done, so that no process considers it lost."""
         self.stopped.set()
         with suppress(Exception), self.write_lock:
             self.store.set(f"heartbeat/{self.rank}", "done")
@@ -76,7 +76,7 @@ class Heartbeat:
         return bytes(self.store.get(f"heartbeat/{rank}")).decode()
 
     def find_silent_ranks(self) -> list[int]:
-        """The other ranks that have stopped to count; takes SILENCE_TIMEOUT seconds."""
+        """The other ranks that have stopped counting; takes SILENCE_TIMEOUT seconds."""
         others = [rank for rank in range(self.world_size) if rank != self.rank]
         before = {rank: self.read_count(rank) for rank in others}
         time.sleep(SILENCE_TIMEOUT)

@@ -11,7 +11,7 @@ from llmkit.errors import UsageError
 
 # The launchers' variables for the number of processes; Accelerate reads each of them.
 WORLD_SIZE_VARIABLES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-# By LOCAL_RANK alone Accelerate takes a run for one of several processes, and waits for the others.
+# By LOCAL_RANK alone Accelerate considers a run one of several processes, and waits for the others.
 LAUNCHER_VARIABLES = (*WORLD_SIZE_VARIABLES, "LOCAL_RANK")
 # The variables that torchrun, `accelerate launch` and llmkit itself set.
 TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -64,7 +64,9 @@ class ProcessGrid:
             if number < 1:
                 raise UsageError(f"--{name} {number}: at least 1")
         if not 0 <= self.machine_rank < self.machines:
-            raise UsageError(f"--rank {self.machine_rank}: of {self.machines} machines", "they are counted from 0")
+            raise UsageError(
+                f"--rank {self.machine_rank}: out of range for {self.machines} machines", "ranks start at 0"
+            )
         if self.machines > 1 and self.main_address is None:
             raise UsageError("--machines without --main-address", "name the machine of --rank 0, as HOST or HOST:PORT")
 
@@ -87,7 +89,7 @@ class ProcessGrid:
         if "RANK" not in os.environ and self.machines > 1:
             return True  # a Slurm step of one task a machine: each starts its own
         if self.world_size != info.world_size:
-            what = f"--processes and --machines ask for {self.world_size}, and a launcher has started {info.world_size}"
+            what = f"--processes and --machines request {self.world_size}, and a launcher has started {info.world_size}"
             raise UsageError(what, "leave them out with torchrun, accelerate launch or srun")
         return False
 
@@ -127,11 +129,11 @@ def read_torchrun_variables(variables: Mapping[str, str]) -> RankInfo:
         rank, size, local, port = (int(variables[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"))
     except ValueError:
         values = format_variables({name: variables[name] for name in TORCHRUN_VARIABLES})
-        what = f"started as several processes, and not all are numbers: {values}"
+        what = f"started as several processes, and some values are not numbers: {values}"
         raise UsageError(what, suggest_launcher_fix(announced)) from None
     if not 0 <= rank < size:
         what = f"started as rank {rank} of {size} processes"
-        raise UsageError(what, "they are counted from 0; " + suggest_launcher_fix(announced))
+        raise UsageError(what, "ranks start at 0; " + suggest_launcher_fix(announced))
     return RankInfo(rank, size, local, variables["MASTER_ADDR"], port)
 
 

@@ -36,13 +36,13 @@ def read_manifest(run: Path) -> dict[str, Any]:
         about = json.loads(path.read_text(encoding="utf-8"))
     except OSError:
         what = f"{run}: not a run folder: it has no run.json"
-        raise MissingInputError(what, "name a folder that a run has made") from None
+        raise MissingInputError(what, "name a run folder") from None
     except ValueError:
         raise DataError(f"{path}: damaged: not valid JSON", "run again in another folder") from None
     if not isinstance(about, dict) or "sealed" not in about:
         raise DataError(f"{path}: damaged: not the manifest of a run", "run again in another folder")
     if about.get("schema") != MANIFEST_SCHEMA:
-        raise DataError(f"{path}: of another version of llmkit", f"this one reads schema {MANIFEST_SCHEMA}")
+        raise DataError(f"{path}: written by another version of llmkit", f"this one reads schema {MANIFEST_SCHEMA}")
     if why := find_manifest_defect(about):
         raise DataError(f"{path}: damaged: {why}", "run again in another folder")
     return about
@@ -57,7 +57,7 @@ def find_manifest_defect(about: Mapping[str, Any]) -> str:
         if key in about and not isinstance(about[key], kind):
             return f"{key} is not {FIELD_TYPE_NAMES[kind]}"
     if not all(isinstance(one, dict) and {"name", "sha256"} <= one.keys() for one in about["data"]):
-        return "data lists something without name and sha256"
+        return "an entry of data has no name or no sha256"
     return ""
 
 

@@ -193,5 +193,5 @@ def infer_problem_type(config: PreTrainedConfig) -> str:
     kind = default if config.problem_type is None else kinds.get(config.problem_type)
     if kind is None or (kind == "regression" and config.num_labels > 1):
         what = f"the model has {pluralize(config.num_labels, 'output')} of the problem type {config.problem_type}"
-        raise ModelError(what, "name a model for classes, labels or one number")
+        raise ModelError(what, "use a model that predicts classes, labels or one number")
     return kind

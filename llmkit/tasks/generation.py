@@ -44,7 +44,7 @@ class GenerationOptions(Section):
     num_beams: PositiveCount | None = None
     """Number of beams of beam search; 1: greedy search, the fastest."""
     length_penalty: float | None = None
-    """With several beams: above 0 favours longer predictions, below 0 shorter ones."""
+    """With several beams: above 0 favors longer predictions, below 0 shorter ones."""
     no_repeat_ngram_size: NonNegativeCount | None = None
     """No n-gram of this size occurs twice in a prediction; 0: no limit."""
     min_length: NonNegativeCount | None = None
@@ -228,8 +228,8 @@ class Generation(Task):
     def loss(self, outputs: Any, batch: Batch) -> torch.Tensor:
         from torch.nn.functional import cross_entropy
 
-        labelled = batch["labels"] != IGNORE_INDEX
-        logits, labels = outputs.logits[labelled].float(), batch["labels"][labelled]
+        labeled = batch["labels"] != IGNORE_INDEX
+        logits, labels = outputs.logits[labeled].float(), batch["labels"][labeled]
         return cross_entropy(logits, labels, reduction="sum", label_smoothing=self.options.label_smoothing)
 
     def inputs(self, model: PreTrainedModel, batch: Batch) -> Batch:
@@ -288,7 +288,7 @@ class Generation(Task):
             reference.source = source
             references.append(reference)
             if not texts or not all(type(text) is str and text.strip() for text in reference):
-                what = f"'{column}' holds {'something else than texts' if texts else 'no text'}, or an empty one"
+                what = f"'{column}' holds {'something other than texts' if texts else 'no text'}, or an empty text"
                 errors.append(RowError(rows.location(row), what, "write a text, or a list of texts"))
         raise_errors(errors)
         return references

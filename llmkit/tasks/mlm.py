@@ -1,4 +1,4 @@
-"""Masked-language modelling: predict the masked tokens of documents."""
+"""Masked-language modeling: predict the masked tokens of documents."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EVAL_MASKING = "15% replaced by the mask token, by content"  # the same in every
 
 
 class MlmOptions(Section):
-    """Options of masked-language modelling: masking, and packing of documents into rows."""
+    """Options of masked-language modeling: masking, and packing of documents into rows."""
 
     mlm_probability: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """Share of the tokens that are selected for prediction. In evaluation it is always 0.15, and all selected tokens
@@ -74,7 +74,7 @@ class MlmOptions(Section):
 
 
 class Mlm(Task):
-    """Masked-language modelling of a corpus of documents."""
+    """Masked-language modeling of a corpus of documents."""
 
     columns = {"text": "a document"}
     is_corpus = True
@@ -87,13 +87,13 @@ class Mlm(Task):
     next_commands = (
         'predict {run} "The [MASK] sat on the mat."',
         "eval {run} --data other.txt",
-        "finetune-classify --model {run} --train labelled.csv",
+        "finetune-classify --model {run} --train labeled.csv",
     )
 
     def __init__(self, options: Section | None = None) -> None:
         super().__init__(options)
         self.mask_each_token = False  # whether each token is masked in turn, for pseudo_perplexity
-        self.use_sparse_head: bool | None = None  # whether the head may run at labelled positions only; None: not tried
+        self.use_sparse_head: bool | None = None  # whether the head may run at labeled positions only; None: not tried
         self.log_frequencies: list[float] | None = None  # log of each token's share of the training tokens
         self.vocab_use: tuple[int, int] | None = None  # distinct tokens in training, and tokens that could occur
         self.tokenizer_and_length: tuple[PreTrainedTokenizerBase, int] | None = None
@@ -127,7 +127,7 @@ class Mlm(Task):
         chunks = split_into_chunks(documents.ends, max_length, frame.size, self.options.packing)
         blocks = Blocks(documents, chunks, frame)
         if not len(blocks):
-            raise DataError(f"{rows.name}: no token in it", "name texts that the tokenizer reads")
+            raise DataError(f"{rows.name}: no token in it", "use texts that the tokenizer can encode")
         self.masking = self.build_masking(tokenizer)
         self.special = frame
         counts = count_tokens(documents.tokens, len(tokenizer))
@@ -232,10 +232,10 @@ class Mlm(Task):
         from torch.nn.functional import cross_entropy
 
         labels, logits = batch["labels"], outputs.logits
-        labelled = labels != IGNORE_INDEX
-        # A sparse head returns the labelled positions only, in the same order.
-        chosen = logits[labelled] if logits.shape[:-1] == labels.shape else logits.flatten(0, -2)
-        return cross_entropy(chosen.float(), labels[labelled], reduction="sum")
+        labeled = labels != IGNORE_INDEX
+        # A sparse head returns the labeled positions only, in the same order.
+        chosen = logits[labeled] if logits.shape[:-1] == labels.shape else logits.flatten(0, -2)
+        return cross_entropy(chosen.float(), labels[labeled], reduction="sum")
 
     def predict(self, model: PreTrainedModel, batch: Batch) -> list[Any]:
         from llmkit.models import fill_mask
@@ -333,5 +333,5 @@ def check_unknown_share(tokens: Any, tokenizer: PreTrainedTokenizerBase, name: s
         return
     share = float(np.mean(tokens == tokenizer.unk_token_id))
     if share > MAX_UNKNOWN_SHARE:
-        fix = "name a model of this language, or begin with --from-config and a tokenizer of your own"
+        fix = "use a model of this language, or train from scratch with --from-config and your own tokenizer"
         raise DataError(f"{name}: the tokenizer does not know {share:.0%} of the tokens", fix)

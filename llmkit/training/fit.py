@@ -174,7 +174,7 @@ def build_library_error(error: BaseException) -> RecipeError:
     """Build the RecipeError for a value under `train:` that transformers rejected."""
     message = " ".join((str(error) or type(error).__name__).split())[:300]
     return RecipeError(
-        f"train: refused by transformers: {type(error).__name__}: {message}", "fix it under train or train.hf"
+        f"train: rejected by transformers: {type(error).__name__}: {message}", "fix it under train or train.hf"
     )
 
 

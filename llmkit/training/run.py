@@ -87,7 +87,7 @@ def train(
             resume_run.check_data_unchanged(path)
             # The checkpoints are still there if the run was killed while it removed them.
             shutil.rmtree(path / folders.CHECKPOINTS_FOLDER, ignore_errors=True)
-            console.print_message(f"{path}: this run is finished; nothing was left to do")
+            console.print_message(f"{path}: this run is finished; nothing to do")
             return Run(path, None)
         with open_folder_on_main(prepared) as folder, distributed.report_lost_rank():
             try:

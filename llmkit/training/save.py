@@ -55,16 +55,16 @@ def save_and_verify(recipe: Recipe, task: Task, loaded: LoadedModel, rows: Rows,
         reloaded = reload_model(recipe, target, task.head().auto_class, device)
         tokenizer = models.load_tokenizer(resolve_model(str(target)), allow_slow=task.allow_slow_tokenizer)
     if task.encode(sample, tokenizer, recipe.model.max_length).features != features:
-        raise InternalError(f"{target}: the reloaded tokenizer gives other tokens", "report this as a bug")
+        raise InternalError(f"{target}: the reloaded tokenizer produces other tokens", "report this as a bug")
     difference, largest = float((compute_logits(reloaded, inputs) - logits).abs().max()), float(logits.abs().max())
     tolerance = MERGED_RELOAD_TOLERANCE if recipe.lora and recipe.lora.merge else RELOAD_TOLERANCE
     if not difference <= tolerance * max(1.0, largest):
         raise InternalError(f"{target}: reloaded logits differ by {difference:.1e}", "report this as a bug")
     if loaded.model.can_generate() and read_generation_settings(reloaded) != read_generation_settings(loaded.model):
-        raise InternalError(f"{target}: its generation settings did not survive saving", "report this as a bug")
+        raise InternalError(f"{target}: its reloaded generation settings differ", "report this as a bug")
     for field in task.head().config:
         if getattr(reloaded.config, field) != getattr(loaded.model.config, field):
-            raise InternalError(f"{target}: '{field}' of its config did not survive saving", "report this as a bug")
+            raise InternalError(f"{target}: '{field}' of its reloaded config differs", "report this as a bug")
     task.load_config(reloaded.config)  # from here on as for any user of the folder
     return prepare_for_scoring(reloaded)
 

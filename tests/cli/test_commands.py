@@ -46,7 +46,7 @@ def test_without_a_model_the_packaged_or_default_one_is_named(
     captured = capsys.readouterr().err.splitlines()
     assert captured[-2] == "model: google-bert/bert-base-uncased (from the Hub, the default; --model names another)"
     assert captured[-1].startswith(
-        "error: google-bert/bert-base-uncased: no such local folder, and the Hub did not give it: "
+        "error: google-bert/bert-base-uncased: no such local folder, and fetching it from the Hub failed: "
     )
     assert captured[-1].endswith("; HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --model")
     assert not Path("runs").exists()

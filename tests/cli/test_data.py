@@ -57,7 +57,7 @@ def test_a_column_has_two_flags() -> None:
         (
             ["in.txt", "-o", "out", "--skip", "htm"],
             64,
-            "--skip htm: not a step that can be switched; did you mean 'html'?",
+            "--skip htm: not a step that can be switched on or off; did you mean 'html'?",
         ),
         (["in.txt", "-o", "out", "--document", "page"], 64, "--document page: unknown; known: line, block, file"),
         (["none.txt", "-o", "out"], 66, "none.txt: no such file; did you mean 'in.txt'?"),

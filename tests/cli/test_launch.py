@@ -27,7 +27,7 @@ def test_a_wrong_recipe_is_rejected_before_it_is_queued(capsys: pytest.CaptureFi
 def test_several_processes_cannot_do_a_dry_run(capsys: pytest.CaptureFixture[str]) -> None:
     data = write_jsonl("reviews.jsonl", make_reviews(20))
     assert run_command_line(["finetune-classify", "--train", data, "--processes", "2", "--dry-run"]) == 64
-    message = "error: --dry-run measures one process, and --processes asks for several; leave one of them out\n"
+    message = "error: --dry-run measures one process, and --processes requests several; leave one of them out\n"
     assert capsys.readouterr().err == message
 
 

@@ -26,7 +26,7 @@ def test_one_flag_trains_an_adapter_and_its_base_may_move(capsys: pytest.Capture
     shutil.move("base", "moved")
     assert cli.run_command_line(["eval", "run", "--data", "r.jsonl"]) == 66
     assert capsys.readouterr().err == (
-        f"error: run: an adapter, and its base base is not there (it was at {Path('base').resolve()}); "
+        f"error: run: an adapter, and its base base is missing (it was at {Path('base').resolve()}); "
         "restore it, or pass its folder with --base FOLDER of eval and predict\n"
     )
     assert cli.run_command_line(["predict", "run", "a great film", "--base", "moved"]) == 0
@@ -36,7 +36,7 @@ def test_one_flag_trains_an_adapter_and_its_base_may_move(capsys: pytest.Capture
 
 
 @pytest.mark.slow
-def test_masked_language_modelling_with_lora(capsys: pytest.CaptureFixture[str]) -> None:
+def test_masked_language_modeling_with_lora(capsys: pytest.CaptureFixture[str]) -> None:
     base = make_tiny_model("base", auto_class="AutoModelForMaskedLM", texts=make_sentences())
     write_lines("c.txt", make_sentences(60))
     assert (

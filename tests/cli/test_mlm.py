@@ -1,4 +1,4 @@
-"""Tests of masked language modelling by commands: pretraining, scoring, predicting, and fine-tuning the result."""
+"""Tests of masked language modeling by commands: pretraining, scoring, predicting, and fine-tuning the result."""
 
 from __future__ import annotations
 
@@ -295,7 +295,7 @@ def test_a_text_whose_mask_cannot_be_filled(
 
 @pytest.mark.parametrize("run", ["fresh", "on"])
 def test_a_pretrained_encoder_is_fine_tuned_for_a_task(here: Path, run_json: RunJson, run: str) -> None:
-    data = write_jsonl("labelled.jsonl", make_reviews(40))
+    data = write_jsonl("labeled.jsonl", make_reviews(40))
     words = ["finetune-classify", "--train", data, "--model", run, "-o", f"{run}-classify", "train.max_steps=2"]
     (metrics,) = run_json(*words, "--json")
     assert (metrics["task"], metrics["labels"]) == ("classify", ["bad", "good"])
@@ -395,7 +395,7 @@ WRONG = {
     "one line": (65, ["--train", "one.txt", "--model", "m"],
         "one.txt: 1 different text is too few to split off validation (10 %) and test (10 %); give more rows, or name files with data.validation and data.test"),
     "nothing that the tokenizer knows": (65, ["--train", "unknown.txt", "--model", "m"],
-        "unknown.txt: the tokenizer does not know 100% of the tokens; name a model of this language, or begin with --from-config and a tokenizer of your own"),
+        "unknown.txt: the tokenizer does not know 100% of the tokens; use a model of this language, or train from scratch with --from-config and your own tokenizer"),
     "no mask token": (65, ["--train", "c.txt", "--model", "maskless"],
         "maskless: its tokenizer has no mask token; name a model whose tokenizer has one (masked language models do)"),
     "a tokenizer without a mask token": (65, ["--train", "c.txt", *SCRATCH, "maskless"],
@@ -411,7 +411,7 @@ WRONG = {
     "a shape and a model": (78, ["--train", "c.txt", *SCRATCH, "m", "--model", "m"],
         "--from-config: model.from_config: train from scratch, or from the weights of model.name; leave one out"),
     "no such shape": (78, ["--train", "c.txt", "--from-config", "bert-tinny", "--tokenizer", "m"],
-        "model.from_config: no shape 'bert-tinny'; did you mean 'bert-tiny'?"),
+        "model.from_config: no size 'bert-tinny'; did you mean 'bert-tiny'?"),
     "no such tokenizer folder": (66, ["--train", "c.txt", *SCRATCH, "tok/"],
         "tok/: no such folder; name a tokenizer folder, a Hub id or pkg://PACKAGE/PATH"),
     "no tokenizer in the folder": (65, ["--train", "c.txt", *SCRATCH, "bare"],
@@ -425,7 +425,7 @@ WRONG = {
     "the scores of another task": (78, ["--train", "c.txt", "--model", "m", "eval.metrics=[macro_f1]"],
         "command line: eval.metrics: unknown metric 'macro_f1'; known: loss, perplexity, masked_accuracy, pseudo_perplexity"),
     "no words for whole words": (66, ["--train", "c.txt", "--model", "m", "mlm.whole_words=true", "mlm.word_segmenter=w.txt"],
-        "mlm.word_segmenter: w.txt: cannot be read: No such file or directory; name jieba, or a UTF-8 file with a word a line"),
+        "mlm.word_segmenter: w.txt: cannot be read: No such file or directory; name jieba, or a UTF-8 file with one word per line"),
     "labels for a corpus": (65, ["--model", "m", "data.train={good: c.txt}"],
         "a corpus cannot be a mapping of label to file; write a list of files"),
 }  # fmt: skip
@@ -459,7 +459,7 @@ def test_mistakes_are_reported_before_training(
 
 def test_a_missing_tokenizer_is_reported_with_its_flag(mistakes: None, run_failing: Callable[..., str]) -> None:
     message = run_failing(69, "pretrain-mlm", "--train", "c.txt", *SCRATCH, "nowhere", "-o", "run")
-    assert message.startswith("error: nowhere: no such local folder, and the Hub did not give it: ")
+    assert message.startswith("error: nowhere: no such local folder, and fetching it from the Hub failed: ")
     assert message.endswith("; HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --tokenizer")
 
 

@@ -201,7 +201,7 @@ def test_a_dry_run_of_a_network_keeps_nothing(own_folder: Path, capsys: pytest.C
         (["model.word_vectors=none.txt"], 66, "error: model.word_vectors: none.txt: no such file; name a text file of word vectors, such as glove.6B.100d.txt"),
         (["model.word_vectors=v.txt"], 65, "error: v.txt:2: 2 numbers, 3 in the lines before; a line is a word and its numbers, as in glove.6B.100d.txt; convert a binary file to text"),
         (["model.word_vectors=w.txt", "model.config.embedding_size=9"], 78, "error: model.config.embedding_size: 9, and the vectors of w.txt have 2 numbers; leave it out"),
-        (["model.vocabulary.min_frequency=500"], 65, "error: no word occurs 500 times in the training rows; lower model.vocabulary.min_frequency, or name more rows"),
+        (["model.vocabulary.min_frequency=500"], 65, "error: no word occurs 500 times in the training rows; lower model.vocabulary.min_frequency, or use more rows"),
         (["classify.kind=regression", "model.dtype=bfloat16", "--label", "stars"], 78, "error: model.dtype: bfloat16 keeps only three digits of a number; leave it out"),
         (["--tokenizer", "nopad"], 65, "error: nopad: it has no pad token; name another, or make one with `llmkit tokenizer train`"),
     ],

@@ -51,7 +51,7 @@ def write_files() -> None:
          "mine.csv: column 'text' holds 40 different labels in 40 rows; is it the label? data.columns.label=COLUMN or --label COLUMN names another"),
         (["finetune-classify", "--train", "perlabel"], 65,
          ("perlabel: not a data set folder (neither class folders of .txt nor save_to_disk): it holds bad.txt, good.txt; "
-         "with one file a label write 'data.train={bad: perlabel/bad.txt, good: perlabel/good.txt}'")),
+         "with one file per label write 'data.train={bad: perlabel/bad.txt, good: perlabel/good.txt}'")),
         (["predict", "some text to predict for"], 66, "'some text to predict for': neither a folder nor a Hub id; the model comes first: MODEL, then texts"),
     ],
 )  # fmt: skip
@@ -141,7 +141,7 @@ def test_rows_with_few_of_the_labels_are_reported(finished: Path, capsys: pytest
     assert cli.run_command_line(["eval", str(finished), "--data", only]) == 0
     errors = capsys.readouterr().err
     assert "these rows have 1 of the 2 labels: a prediction of another label is always wrong\n" in errors
-    assert "1 of 1 label has fewer than 5 rows: read macro scores with care\n" in errors
+    assert "1 of 1 label has fewer than 5 rows: interpret macro scores with care\n" in errors
 
 
 def test_guessed_columns_are_printed_by_eval_too(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,7 +62,7 @@ def test_a_finished_run_is_reported_with_its_model(command: list[str], capsys: p
         capsys.readouterr()
         assert cli.run_command_line(words) == 0
         captured = capsys.readouterr()
-        assert captured.err == "run: this run is finished; nothing was left to do\n"
+        assert captured.err == "run: this run is finished; nothing to do\n"
         assert captured.out.startswith("\nThe model is in run/model. Next:\n")
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
 

@@ -275,7 +275,7 @@ def test_missing_optional_column_is_left_out():
 
 OTHER_TEXT = "map another column with data.columns.text=COLUMN or --text COLUMN"
 OTHER_LABEL = "map another column with data.columns.label=COLUMN or --label COLUMN"
-MULTI_HINT = "classify.kind=multi takes several labels a row"
+MULTI_HINT = "classify.kind=multi takes several labels per row"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ def make_rows(name: str, *texts: str) -> Rows:
 TRAIN = make_rows("train.csv", "One text", "another", "third", "one  TEXT ")
 TEST = make_rows("test.csv", "new", " one text", "Another", "other new")
 LEAK = (
-    "test: 2 of 4 rows (50.0 %) are also in train (equal after case and space are normalised), the first test.csv:3 = "
+    "test: 2 of 4 rows (50.0 %) are also in train (equal after case and space are normalized), the first test.csv:3 = "
     "train.csv:2; data.on_leak=drop removes them from train, error stops the run, ignore hides this note"
 )
 
@@ -31,7 +31,7 @@ def test_report_describes_leaks():
         [LEAK],
     )
     assert leaks.describe_leaks(TRAIN, make_rows("t.csv", "another", "a", "b"), "test", ["text"]) == (
-        "test: 1 of 3 rows (33.3 %) is also in train (equal after case and space are normalised), the first t.csv:2 = "
+        "test: 1 of 3 rows (33.3 %) is also in train (equal after case and space are normalized), the first t.csv:2 = "
         "train.csv:3; data.on_leak=drop removes them from train, error stops the run, ignore hides this note"
     )
 
@@ -47,7 +47,7 @@ def test_drop_removes_leaked_rows_from_train():
     assert train.texts("text") == ["One text", "one  TEXT "]
     assert notes == [
         (
-            "train: removed 2 rows of 4 that are also in validation or test (equal after case and space are normalised); "
+            "train: removed 2 rows of 4 that are also in validation or test (equal after case and space are normalized); "
             "data.on_leak=drop"
         )
     ]
@@ -57,7 +57,7 @@ def test_drop_of_all_train_rows_is_rejected():
     with pytest.raises(DataError) as caught:
         leaks.handle_leaks(TRAIN, {"test": TRAIN}, "drop")
     assert str(caught.value) == (
-        "train: all 4 rows are also in test (equal after case and space are normalised); name other files, or set "
+        "train: all 4 rows are also in test (equal after case and space are normalized); name other files, or set "
         "data.on_leak=report"
     )
 
@@ -70,7 +70,7 @@ def test_error_raises_for_leaks():
     with pytest.raises(DataError) as caught:
         leaks.handle_leaks(TRAIN, {"test": TEST}, "error")
     assert str(caught.value) == (
-        "test: 2 of 4 rows (50.0 %) are also in train (equal after case and space are normalised); take them out, or let "
+        "test: 2 of 4 rows (50.0 %) are also in train (equal after case and space are normalized); remove them, or let "
         "data.on_leak=drop remove them from train\n  test.csv:3 = train.csv:2\n  test.csv:4 = train.csv:3"
     )
 

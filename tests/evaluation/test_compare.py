@@ -216,7 +216,7 @@ class Mine(evaluate.Metric):
     ("words", "sentence"),
     [
         (["run", "other.csv"], "other.csv: a file, not a model; to score its rows write --data other.csv"),
-        (["data.encoding=utf-8"], "no model is named; write it before the keys: llmkit eval MODEL"),
+        (["data.encoding=utf-8"], "no model is given; write it before the keys: llmkit eval MODEL"),
     ],
 )
 def test_arguments_that_are_not_models_are_rejected(

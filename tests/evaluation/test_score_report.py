@@ -9,9 +9,7 @@ from llmkit.tasks.base import Prediction, Task
 from llmkit.tasks.classify import Classify
 from llmkit.tasks.summarize import Summarize
 
-REPEATED = (
-    "the same prediction for {} rows: the model may have learned the form of the targets, not to use the inputs\n"
-)
+REPEATED = "the same prediction for {} rows: the model may have learned the form of the targets without the inputs\n"
 
 
 def make_predictions(same: int, rows: int) -> list[Prediction]:

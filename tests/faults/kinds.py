@@ -188,7 +188,7 @@ def damage_checkpoint(trial: Trial) -> None:
         content[position] ^= 1 << trial.rng.randrange(8)
     file.write_bytes(content)
     stderr = trial.finish().stderr
-    require(f"set aside as checkpoint-{newest}.corrupt\n" in stderr, "the damage was not found")
+    require(f"renamed to checkpoint-{newest}.corrupt\n" in stderr, "the damage was not found")
     require(f"resumes after step {older}," in stderr, f"it did not resume after step {older}")
 
 

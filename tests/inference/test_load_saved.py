@@ -46,7 +46,7 @@ def test_a_changed_recipe_is_an_error(run: Path) -> None:
     Path("evil.py").write_text(EVIL)
     name_task(run, "./evil.py", seal=False)
     assert error_of(lambda: load_saved_model("run"), DataError) == (
-        "run/recipe.yaml: not the file that the run sealed; copy the run folder again, or run again"
+        "run/recipe.yaml: not the file that the run wrote; copy the run folder again, or train again"
     )
 
 
@@ -55,7 +55,7 @@ def test_a_recipe_without_a_recorded_hash_is_an_error(run: Path) -> None:
     del run_manifest["outputs"]["recipe.yaml"]
     (run / "run.json").write_text(json.dumps(run_manifest))
     assert error_of(lambda: load_saved_model("run"), DataError) == (
-        "run/recipe.yaml: not the file that the run sealed; copy the run folder again, or run again"
+        "run/recipe.yaml: not the file that the run wrote; copy the run folder again, or train again"
     )
 
 
@@ -64,14 +64,14 @@ def test_an_edited_model_file_is_a_data_error(run: Path, words: list[str], capsy
     config = run / "model/config.json"
     config.write_text(config.read_text() + "\n")
     assert cli.run_command_line(words) == DataError.exit_code == 65
-    sentence = "run/model/config.json: not the file that the run sealed; copy the run folder again, or run again"
+    sentence = "run/model/config.json: not the file that the run wrote; copy the run folder again, or train again"
     assert capsys.readouterr().err == f"error: {sentence}\n"
 
 
 def test_a_task_file_that_was_not_recorded_does_not_run(run: Path) -> None:
     Path("evil.py").write_text(EVIL)
     name_task(run, "./evil.py")
-    message = "run: its task file evil.py is gone or changed; name it again with --task evil.py"
+    message = "run: its task file evil.py is missing or changed; pass it again with --task evil.py"
     assert error_of(lambda: load_saved_model("run"), RecipeError) == message
     assert error_of(lambda: load_saved_model("run", keys=["data.encoding=cp1252"]), RecipeError) == message
 
@@ -82,7 +82,7 @@ def test_code_inside_the_run_folder_does_not_run(run: Path, file: str) -> None:
     name_task(run, file, recorded=file)
     shown = Path(file)
     assert error_of(lambda: load_saved_model("run"), RecipeError) == (
-        f"run: its task file {shown} is inside the run folder; read it, then name it with --task {shown}"
+        f"run: its task file {shown} is inside the run folder; read it, then pass it with --task {shown}"
     )
 
 
@@ -90,7 +90,7 @@ def test_a_link_to_code_inside_the_run_folder_does_not_run(run: Path) -> None:
     Path("run/evil.py").write_text(EVIL)
     Path("link.py").symlink_to("run/evil.py")
     name_task(run, "link.py", recorded="link.py")
-    message = "run: its task file link.py is inside the run folder; read it, then name it with --task link.py"
+    message = "run: its task file link.py is inside the run folder; read it, then pass it with --task link.py"
     assert error_of(lambda: load_saved_model("run"), RecipeError) == message
 
 
@@ -98,14 +98,14 @@ def test_another_file_than_the_recorded_one_does_not_run(run: Path) -> None:
     Path("evil.py").write_text(EVIL)
     Path("good.py").write_text("")
     name_task(run, "evil.py", recorded="good.py")
-    message = "run: its task file evil.py is gone or changed; name it again with --task evil.py"
+    message = "run: its task file evil.py is missing or changed; pass it again with --task evil.py"
     assert error_of(lambda: load_saved_model("run"), RecipeError) == message
 
 
 def test_a_changed_or_missing_task_file_does_not_run(run: Path) -> None:
     Path("own.py").write_text("")
     name_task(run, "own.py", recorded="own.py")
-    message = "run: its task file own.py is gone or changed; name it again with --task own.py"
+    message = "run: its task file own.py is missing or changed; pass it again with --task own.py"
     Path("own.py").write_text(EVIL)
     assert error_of(lambda: load_saved_model("run"), RecipeError) == message
     Path("own.py").unlink()

@@ -159,7 +159,7 @@ def test_a_flipped_byte_in_a_run_is_an_error(finished: Path) -> None:
     with pytest.raises(DataError) as error:
         llmkit.predict("run", "a film")
     assert str(error.value) == (
-        "run/model/model.safetensors: not the file that the run sealed; copy the run folder again, or run again"
+        "run/model/model.safetensors: not the file that the run wrote; copy the run folder again, or train again"
     )
 
 

@@ -43,16 +43,16 @@ def make_model(folder: Path, family: str, auto: str, **keys: Any) -> Any:
     return loaded.model
 
 
-def make_batch(labelled: bool) -> dict[str, Tensor]:
+def make_batch(labeled: bool) -> dict[str, Tensor]:
     """Make a batch of random tokens with a class per text, or labels for some tokens."""
     generator = torch.Generator().manual_seed(1)
     mask = (torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]).long()
     tokens = torch.randint(5, 80, mask.shape, generator=generator) * mask
-    if not labelled:
+    if not labeled:
         return {"input_ids": tokens, "attention_mask": mask, "labels": torch.tensor([0, 1, 1, 0, 1, 0])}
-    labelled_tokens = (torch.rand(mask.shape, generator=generator) < 0.3) & mask.bool()
-    labelled_tokens[:, 0] = True
-    return {"input_ids": tokens, "attention_mask": mask, "labels": tokens.masked_fill(~labelled_tokens, IGNORE_INDEX)}
+    labeled_tokens = (torch.rand(mask.shape, generator=generator) < 0.3) & mask.bool()
+    labeled_tokens[:, 0] = True
+    return {"input_ids": tokens, "attention_mask": mask, "labels": tokens.masked_fill(~labeled_tokens, IGNORE_INDEX)}
 
 
 def compute_gradients(model: Any, inputs: dict[str, Any], labels: Tensor) -> dict[str, Tensor]:

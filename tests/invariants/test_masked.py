@@ -1,4 +1,4 @@
-"""Masked-language modelling on the fast path gives the loss and all gradients of the padded model."""
+"""Masked-language modeling on the fast path gives the loss and all gradients of the padded model."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_unpadded_documents_do_not_attend_to_each_other(
 def test_unsupported_families_keep_their_padding(get_model: Callable[[str], Any], family: str) -> None:
     padding_free, why = try_padding_free(get_model(family), make_batch([40, 2]), "labels")
     assert padding_free is None
-    assert why in ("its attention cannot be replaced", "its attention asks for sliding_window")
+    assert why in ("its attention cannot be replaced", "its attention uses sliding_window")
 
 
 @pytest.mark.slow

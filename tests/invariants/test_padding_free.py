@@ -132,8 +132,8 @@ def test_loss_and_gradients_equal_those_of_the_padded_batch(
     [
         ("mpnet", "its attention cannot be replaced"),
         ("deberta-v2", "its attention cannot be replaced"),
-        ("modernbert", "its attention asks for sliding_window"),
-        ("gpt2", "its attention asks for a causal mask"),
+        ("modernbert", "its attention uses sliding_window"),
+        ("gpt2", "its attention uses a causal mask"),
     ],
 )
 def test_unsupported_families_are_unchanged_and_give_a_reason(family: str, why: str) -> None:

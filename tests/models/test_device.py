@@ -19,8 +19,8 @@ CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda", 0), torch.device("mps
         ("auto", 256, "AVX-512 bf16", ("bf16", "this CPU has AVX-512 bf16")),
         ("auto", 255, "AMX", ("fp32", "hidden size 255 is below 256")),
         ("auto", 768, None, ("fp32", "this CPU has no bf16 units")),
-        ("bf16", 32, None, ("bf16", "asked for")),
-        ("fp32", 768, "AMX", ("fp32", "asked for")),
+        ("bf16", 32, None, ("bf16", "as requested")),
+        ("fp32", 768, "AMX", ("fp32", "as requested")),
     ],
 )
 def test_precision_on_a_cpu(
@@ -33,11 +33,11 @@ def test_precision_on_a_cpu(
 @pytest.mark.parametrize(
     ("requested", "has_bf16", "expected"),
     [
-        ("auto", True, ("bf16", "H100 has it")),
+        ("auto", True, ("bf16", "H100 supports it")),
         ("auto", False, ("fp32", "this GPU has no bf16")),
-        ("bf16", True, ("bf16", "asked for")),
-        ("fp16", False, ("fp16", "asked for")),
-        ("fp32", True, ("fp32", "asked for")),
+        ("bf16", True, ("bf16", "as requested")),
+        ("fp16", False, ("fp16", "as requested")),
+        ("fp32", True, ("fp32", "as requested")),
     ],
 )
 def test_precision_on_a_gpu(
@@ -52,7 +52,7 @@ def test_precision_on_a_gpu(
 
 def test_precision_on_a_mac() -> None:
     assert choose_precision("auto", 768, MPS) == ("fp32", "on mps bf16 is not tested")
-    assert choose_precision("bf16", 768, MPS) == ("bf16", "asked for")
+    assert choose_precision("bf16", 768, MPS) == ("bf16", "as requested")
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_missing_weights_are_counted_in_the_error(
 def test_a_model_with_mostly_missing_weights_is_refused(copy_tiny: CopyTiny, error_message: ErrorMessage) -> None:
     message = error_message(lambda: load_classifier(copy_tiny(), num_hidden_layers=8))
     assert message.startswith(
-        "m: its files do not fit a BertForSequenceClassification, they lack bert.encoder.layer.2."
+        "m: its files do not fit a BertForSequenceClassification: they have no bert.encoder.layer.2."
     )
     assert message.endswith(" ...; check model.name and model.config")
 
@@ -211,7 +211,7 @@ def test_config_fields_are_overridden_or_refused(copy_tiny: CopyTiny, error_mess
 @pytest.mark.parametrize("name", ["google-bert/bert-base-uncased", "no/such@main"])
 def test_the_hub_without_network_fails_at_once(name: str, error_message: ErrorMessage) -> None:
     message = error_message(lambda: load_config(resolve_model(name)), NetworkError)
-    assert message.startswith(f"{name}: no such local folder, and the Hub did not give it: ")
+    assert message.startswith(f"{name}: no such local folder, and fetching it from the Hub failed: ")
     assert message.endswith("; HF_HUB_OFFLINE=1 is set: unset it, or name a local folder with --model")
 
 

@@ -29,7 +29,9 @@ def build_report(own: Score, baseline: Score, *lower_is_better: str, **more: obj
     )  # type: ignore[arg-type]
 
 
-BEATEN = "run does not beat TF-IDF + logistic regression in x: more rows, more epochs or a higher rate may help"
+BEATEN = (
+    "run does not beat TF-IDF + logistic regression in x: more rows, more epochs or a higher learning rate may help"
+)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_a_flipped_or_lost_byte_is_detected(tmp_path_factory: pytest.TempPathFac
         (lambda path: (path / "more").touch(), "more is not one of its files"),
         (lambda path: (path / "MANIFEST.json").unlink(), "MANIFEST.json is missing or cannot be read"),
         (lambda path: (path / "state.json").write_bytes(b"{}"), "state.json has 2 bytes, 8 were written"),
-        (lambda path: (path / "state.json").write_bytes(b'{"a": 2}'), "state.json has other bytes than were written"),
+        (lambda path: (path / "state.json").write_bytes(b'{"a": 2}'), "state.json has changed since it was written"),
     ],
 )  # fmt: skip
 def test_the_newest_valid_one_is_found_and_a_damaged_one_quarantined(
@@ -70,7 +70,7 @@ def test_the_newest_valid_one_is_found_and_a_damaged_one_quarantined(
     found = checkpoint.find_newest_checkpoint(tmp_path, "r")
     assert found is not None
     assert found.step == 9
-    assert capsys.readouterr().err == f"{bad}: damaged: {why}; set aside as checkpoint-10.corrupt\n"
+    assert capsys.readouterr().err == f"{bad}: damaged: {why}; renamed to checkpoint-10.corrupt\n"
     assert sorted(one.name for one in tmp_path.iterdir()) == ["checkpoint-10.corrupt", "checkpoint-9"]
 
 

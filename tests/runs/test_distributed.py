@@ -116,7 +116,7 @@ def test_a_silent_rank_is_lost_and_named(
         raise RuntimeError("Connection closed by peer")
     assert str(caught.value).startswith(f"rank 1 of 2 (process {os.getpid()} on ")
     assert str(caught.value).endswith(
-        " gave no sign of life; it was killed, stopped, or lost its machine; --resume continues the run"
+        " sent no heartbeat; it was killed, stopped, or lost its machine; --resume continues the run"
     )
 
 
@@ -145,4 +145,4 @@ def test_one_error_is_printed_and_recorded_for_the_launcher(
 def test_another_number_of_processes_is_an_error() -> None:
     with pytest.raises(InternalError) as caught:
         distributed.join_processes({distributed.PROCESSES_VARIABLE: "2"})
-    assert str(caught.value) == "2 processes were to start, and 1 did; report this as a bug"
+    assert str(caught.value) == "2 processes were expected, and 1 started; report this as a bug"

@@ -58,7 +58,7 @@ def test_a_launcher_without_a_rank_is_rejected() -> None:
         "start it with --processes, torchrun or srun, or unset OMPI_COMM_WORLD_SIZE"
     )
     assert get_error(TORCHRUN | {"WORLD_SIZE": "many"}).startswith(
-        "started as several processes, and not all are numbers: RANK=1, WORLD_SIZE=many"
+        "started as several processes, and some values are not numbers: RANK=1, WORLD_SIZE=many"
     )
 
 
@@ -71,7 +71,7 @@ def test_incomplete_variables_are_named() -> None:
     message = get_error(SLURM | {"SLURM_STEP_NUM_TASKS": "two"})
     assert message.endswith(f" without a number in SLURM_STEP_NUM_TASKS; {fix}")
     assert " without a number in MASTER_PORT; " in get_error(SLURM | {"MASTER_PORT": "http"})
-    assert get_error(TORCHRUN | {"RANK": "7"}).startswith("started as rank 7 of 4 processes; they are counted from 0; ")
+    assert get_error(TORCHRUN | {"RANK": "7"}).startswith("started as rank 7 of 4 processes; ranks start at 0; ")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_the_first_host_of_a_slurm_list(nodes: str, host: str) -> None:
     [
         (ProcessGrid(0), "--processes 0: at least 1"),
         (ProcessGrid(2, 0), "--machines 0: at least 1"),
-        (ProcessGrid(2, 2, 2, "a"), "--rank 2: of 2 machines; they are counted from 0"),
+        (ProcessGrid(2, 2, 2, "a"), "--rank 2: out of range for 2 machines; ranks start at 0"),
         (ProcessGrid(2, 2), "--machines without --main-address; name the machine of --rank 0, as HOST or HOST:PORT"),
     ],
 )
@@ -118,6 +118,6 @@ def test_which_process_launches_the_others(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(UsageError) as caught:
         ProcessGrid(3).should_launch()
     assert str(caught.value) == (
-        "--processes and --machines ask for 3, and a launcher has started 4; "
+        "--processes and --machines request 3, and a launcher has started 4; "
         "leave them out with torchrun, accelerate launch or srun"
     )

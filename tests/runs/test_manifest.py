@@ -102,7 +102,10 @@ def test_names_that_are_not_utf8_are_written_and_read() -> None:
         (b"\xff", "run/run.json: damaged: not valid JSON; run again in another folder"),
         ("[]", "run/run.json: damaged: not the manifest of a run; run again in another folder"),
         ('{"schema": 1}', "run/run.json: damaged: not the manifest of a run; run again in another folder"),
-        ('{"schema": 2, "sealed": null}', "run/run.json: of another version of llmkit; this one reads schema 1"),
+        (
+            '{"schema": 2, "sealed": null}',
+            "run/run.json: written by another version of llmkit; this one reads schema 1",
+        ),
     ],
 )
 def test_a_damaged_or_foreign_manifest_is_rejected(text: str | bytes, message: str) -> None:
@@ -119,8 +122,8 @@ def test_a_damaged_or_foreign_manifest_is_rejected(text: str | bytes, message: s
         ({"precision": ...}, "precision is missing"),
         ({"recipe": {}, "given": {}, "id": ...}, "id is missing"),
         ({"data": {}}, "data is not a list"),
-        ({"data": [{"name": "r.csv"}]}, "data lists something without name and sha256"),
-        ({"data": [3]}, "data lists something without name and sha256"),
+        ({"data": [{"name": "r.csv"}]}, "an entry of data has no name or no sha256"),
+        ({"data": [3]}, "an entry of data has no name or no sha256"),
         ({"recipe": 3}, "recipe is not an object"),
         ({"given": None}, "given is not an object"),
         ({"versions": []}, "versions is not an object"),
@@ -141,9 +144,7 @@ def test_an_incomplete_manifest_is_rejected_with_the_field(change: dict[str, Any
 def test_a_folder_without_a_manifest_is_not_a_run() -> None:
     from llmkit.errors import MissingInputError
 
-    assert (
-        get_error(MissingInputError) == "run: not a run folder: it has no run.json; name a folder that a run has made"
-    )
+    assert get_error(MissingInputError) == "run: not a run folder: it has no run.json; name a run folder"
 
 
 def test_a_file_is_written_atomically(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -158,8 +158,8 @@ def test_labels_are_loaded_from_the_config(tiny_classifier: str) -> None:
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
-        ({"problem_type": "ranking", "num_labels": 1}, "the model has 1 output of the problem type ranking; name a model for classes, labels or one number"),
-        ({"problem_type": "regression", "num_labels": 2}, "the model has 2 outputs of the problem type regression; name a model for classes, labels or one number"),
+        ({"problem_type": "ranking", "num_labels": 1}, "the model has 1 output of the problem type ranking; use a model that predicts classes, labels or one number"),
+        ({"problem_type": "regression", "num_labels": 2}, "the model has 2 outputs of the problem type regression; use a model that predicts classes, labels or one number"),
         ({"id2label": {0: "x", 1: "y", 2: "x"}}, "two of the model's classes are called 'x'; give each a name in config.json"),
     ],
 )  # fmt: skip

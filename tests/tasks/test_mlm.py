@@ -1,4 +1,4 @@
-"""Tests of masked-language modelling: training features, evaluation masks, predictions and options."""
+"""Tests of masked-language modeling: training features, evaluation masks, predictions and options."""
 
 from __future__ import annotations
 
@@ -225,8 +225,8 @@ def test_a_text_without_a_readable_mask_is_an_error(tokenizer: Any, text: str, s
 @pytest.mark.parametrize(
     ("texts", "sentence"),
     [
-        (["却说那唐僧"] * 3, "c.txt: the tokenizer does not know 100% of the tokens; name a model of this language, or begin with --from-config and a tokenizer of your own"),
-        (["\u200b", "\u200b"], "c.txt: no token in it; name texts that the tokenizer reads"),
+        (["却说那唐僧"] * 3, "c.txt: the tokenizer does not know 100% of the tokens; use a model of this language, or train from scratch with --from-config and your own tokenizer"),
+        (["\u200b", "\u200b"], "c.txt: no token in it; use texts that the tokenizer can encode"),
     ],
 )  # fmt: skip
 def test_a_corpus_without_known_tokens_is_an_error(tokenizer: Any, texts: list[str], sentence: str) -> None:

@@ -181,8 +181,10 @@ def test_an_empty_list_of_summaries_is_an_error_with_its_row(cell: str) -> None:
     rows = rows_of(text=["a film", "b"], summary=[RawJson('["fine"]'), RawJson(cell)])
     with pytest.raises(DataError) as error:
         Summarize().references(rows)
-    what = "no text" if cell == "[]" else "something else than texts"
-    assert str(error.value) == f"rows: row 2: 'summary' holds {what}, or an empty one; write a text, or a list of texts"
+    what = "no text" if cell == "[]" else "something other than texts"
+    assert (
+        str(error.value) == f"rows: row 2: 'summary' holds {what}, or an empty text; write a text, or a list of texts"
+    )
 
 
 def test_more_tokens_than_decoder_positions_are_an_error(tmp_path: Any) -> None:

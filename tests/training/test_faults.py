@@ -51,7 +51,7 @@ def test_library_errors_are_recipe_errors_and_leave_no_files(tiny: str, data: st
     before = sorted(Path().rglob("*"))
     with pytest.raises(RecipeError) as caught:
         train(tiny, data, *keys, out="deep/run")
-    assert str(caught.value).startswith(("train: refused by transformers: ", "train.hf: "))
+    assert str(caught.value).startswith(("train: rejected by transformers: ", "train.hf: "))
     assert sorted(Path().rglob("*")) == before
 
 
@@ -145,7 +145,7 @@ def test_model_that_differs_after_reload_is_not_sealed(
         train(tiny, data)
     message = {
         "weights": "reloaded logits differ by 1.0e-03",
-        "tokenizer": "the reloaded tokenizer gives other tokens",
+        "tokenizer": "the reloaded tokenizer produces other tokens",
     }[damaged]
     assert str(caught.value) == f"run/model: {message}; report this as a bug"
     assert json.loads(Path("run/run.json").read_text(encoding="utf-8"))["sealed"] is None

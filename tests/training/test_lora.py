@@ -223,7 +223,7 @@ def test_run_folder_can_be_a_lora_base(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingInputError) as caught:
         llmkit.predict("run", "a film")
     assert str(caught.value) == (
-        f"run: an adapter, and its base {base} is not there (it was at {base / 'model'}); restore it, or pass its folder with "
+        f"run: an adapter, and its base {base} is missing (it was at {base / 'model'}); restore it, or pass its folder with "
         "--base FOLDER of eval and predict"
     )
     assert llmkit.predict("run", "a film", base=str(tmp_path / "moved"))[0]["prediction"] in ("no", "maybe", "yes")
@@ -250,7 +250,7 @@ def test_invalid_lora_settings_are_rejected_before_any_file_is_written(
         "lora.target_modules: no layer 'nothing' to adapt; known: query, key, value, dense"
     )
     assert get_error(lambda: llmkit.predict(tiny, "a film", base="x"), UsageError) == (
-        f"--base x: {tiny} is a full model, which has none; leave it out"
+        f"--base x: {tiny} is a full model, which has no base model; leave it out"
     )
     other = make_tiny_model("other", seed=9)
     assert get_error(lambda: llmkit.predict(str(run), "a film", base=other), ModelError) == (

@@ -202,7 +202,7 @@ def test_signal_to_one_rank_stops_both_and_resume_gives_the_same_bytes(folder: P
     lines = (folder / "stderr.txt").read_text().splitlines()
     hint = "two/ended: unfinished, saved up to step {}; `llmkit train --resume two/ended --processes 2` resumes it"
     assert [lines.count(hint.format(step)) for step in (3, 9)] == [1, 1]
-    assert lines.count("two/ended: this run is finished; nothing was left to do") == 1
+    assert lines.count("two/ended: this run is finished; nothing to do") == 1
     for name in ("model/model.safetensors", "metrics.json", "predictions.jsonl"):
         assert (folder / "two/ended" / name).read_bytes() == (folder / "two/unbroken" / name).read_bytes()
     assert [one["after_step"] for one in json.loads((folder / "two/ended/run.json").read_text())["resumed"]] == [3, 9]
@@ -320,6 +320,6 @@ def test_killed_or_stopped_rank_ends_the_job_and_is_named(folder: Path, number: 
     assert errors[0].startswith("error: rank 1 of 2")
     if number == signal.SIGSTOP:
         assert f"(process {second.pid} on " in errors[0]
-        assert "gave no sign of life for 4 s; it was killed, stopped, or lost its machine" in errors[0]
+        assert "sent no heartbeat for 4 s; it was killed, stopped, or lost its machine" in errors[0]
     assert "Traceback" not in err
     assert not second.is_running()

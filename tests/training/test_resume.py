@@ -136,7 +136,7 @@ def test_from_config_run_resumes_with_its_learning_rate(tiny_mlm: str, capsys: p
     train("again")
     llmkit.train("reference/recipe.yaml", output_dir="written")
     train("reference")
-    assert "reference: this run is finished; nothing was left to do\n" in capsys.readouterr().err
+    assert "reference: this run is finished; nothing to do\n" in capsys.readouterr().err
     assert read_result("killed") == read_result("again") == read_result("written") == read_result("reference")
     assert load_recipe("reference/recipe.yaml").train.learning_rate == 1e-3
 
@@ -205,7 +205,7 @@ def test_damaged_checkpoint_is_quarantined_and_the_previous_one_used(
     messages = capsys.readouterr().err
     path = "run/checkpoints/checkpoint-6"
     assert (
-        f"{path}: damaged: weights.safetensors has other bytes than were written; set aside as checkpoint-6.corrupt\n"
+        f"{path}: damaged: weights.safetensors has changed since it was written; renamed to checkpoint-6.corrupt\n"
         in messages
     )
     assert "run: resumes after step 4, the newest valid checkpoint\n" in messages
@@ -236,7 +236,7 @@ def test_quarantined_checkpoints_are_kept_until_the_seal(tiny: str, capsys: pyte
     leave_unfinished(tiny, step=2)
     messages = capsys.readouterr().err
     for step in steps:
-        assert f"set aside as checkpoint-{step}.corrupt\n" in messages
+        assert f"renamed to checkpoint-{step}.corrupt\n" in messages
     assert "run: the run there did not finish; it starts again from its first step\n" in messages
     assert {one.name for one in Path("run/checkpoints").iterdir()} == {f"checkpoint-{step}.corrupt" for step in steps}
     classify(tiny, *EACH_STEP, out="run")
@@ -268,7 +268,7 @@ def test_finished_run_is_reported_and_unchanged(tiny: str, capsys: pytest.Captur
     Path("run/checkpoints/checkpoint-1").mkdir(parents=True)  # left by a kill after the seal
     finished = classify(tiny, "train.max_steps=1", out="run")
     assert not Path("run/checkpoints").exists()
-    assert capsys.readouterr().err == "run: this run is finished; nothing was left to do\n"
+    assert capsys.readouterr().err == "run: this run is finished; nothing to do\n"
     assert (finished.path, finished.scores()) == (first.path, first.scores())
     assert {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()} == before
     write_jsonl("r.jsonl", make_reviews(42))

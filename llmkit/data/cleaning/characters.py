@@ -54,7 +54,7 @@ def remove_control_characters(text: str) -> str:
 
 
 def fix_mojibake(text: str) -> str:
-    """Repair wrongly decoded characters (`schÃ¶n` becomes `schön`) with ftfy; quotes and widths stay."""
+    """Repair wrongly decoded characters (`schÃ¶n` becomes `schön`) with ftfy; quotes and widths are kept."""
     if text.isascii() and "\x1b" not in text:
         return text
     from ftfy import fix_text

@@ -57,7 +57,7 @@ def clean(
     """Clean a corpus into `output_dir`, as JSON lines `{"text", "source"}` and report.json, and return the report.
 
     corpus, document, column, encoding: as in `read_documents`. only, skip, also: names of steps. chars, words: the
-    allowed length of a document as `LEAST:MOST`, either may be missing. script: half of the letters of a document must
+    allowed length of a document as `MIN:MAX`, either may be missing. script: half of the letters of a document must
     be of these scripts. near: the Jaccard similarity from which a document is dropped as similar to an earlier one.
     workers: processes, default one for each core; the result does not depend on them. Raises UsageError for a wrong
     option, DataError and MissingInputError for a corpus that cannot be read or of which no document is left, and
@@ -120,7 +120,7 @@ def parse_length_range(name: str, text: str | None) -> tuple[int | None, int | N
         return None, None
     match = LENGTH_RANGE.fullmatch(text)
     if not match or text == ":":
-        raise UsageError(f"--{name} {text}: not a range", f"write LEAST:MOST, such as --{name} 20: or --{name} 20:5000")
+        raise UsageError(f"--{name} {text}: not a range", f"write MIN:MAX, such as --{name} 20: or --{name} 20:5000")
     minimum, maximum = (int(side) if side else None for side in match.groups())
     if minimum is not None and maximum is not None and minimum > maximum:
         raise UsageError(f"--{name} {text}: {minimum} is above {maximum}", "write the smaller number first")

@@ -102,7 +102,7 @@ def choose_steps(
             if name not in SWITCHABLE_STEPS:
                 own_option = OPTION_BY_STEP.get(name)
                 fix = f"use {own_option} instead" if own_option else suggest_spelling(name, SWITCHABLE_STEPS)
-                raise UsageError(f"{flag} {name}: not a step that can be switched", fix)
+                raise UsageError(f"{flag} {name}: not a step that can be switched on or off", fix)
     selected = {*(only or DEFAULT_STEPS), *also, *needed, "empty"} - set(skip)
     return tuple(name for name in STEP_NAMES if name in selected)
 

@@ -23,7 +23,7 @@ def remove_words(text: str, words: frozenset[str]) -> str:
 
 
 def load_stop_words(source: str) -> frozenset[str]:
-    """Load stop words: `english` for the list of scikit-learn, or a file with one word a line."""
+    """Load stop words: `english` for the list of scikit-learn, or a file with one word per line."""
     if source == "english":
         from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
@@ -31,11 +31,11 @@ def load_stop_words(source: str) -> frozenset[str]:
     try:
         lines = Path(source).read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
-        fix = "name a file with one word a line, or english for the built-in list"
+        fix = "name a file with one word per line, or english for the built-in list"
         raise MissingInputError(f"--stop-words {source}: {error.strerror}", fix) from None
     except UnicodeDecodeError:
         raise DataError(f"--stop-words {source}: not UTF-8", "save it as UTF-8") from None
     words = frozenset(line.strip().lower().replace("’", "'") for line in lines) - {""}
     if not words:
-        raise DataError(f"--stop-words {source}: no word in it", "write one word a line")
+        raise DataError(f"--stop-words {source}: no word in it", "write one word per line")
     return words

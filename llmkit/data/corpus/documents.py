@@ -28,7 +28,7 @@ from llmkit.errors import DataError, suggest_spelling
 DocumentUnit = Literal["line", "block", "file"]
 TextColumns = str | Sequence[str] | None
 TEXT_SUFFIXES = (".txt", ".text", ".md", ".html", ".htm")  # read as lines of text, whatever a line contains
-HTML_SUFFIXES = (".html", ".htm")  # always one document a file, because tags span lines
+HTML_SUFFIXES = (".html", ".htm")  # always one document per file, because tags span lines
 TABLE_SUFFIXES = (*DELIMITED_FORMATS, ".jsonl", ".ndjson", ".json", ".parquet")
 LINE_NUMBERED_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".tab")  # tables whose rows have line numbers
 COLLECT_BATCH = 10_000  # documents that are in memory twice while they are copied into an Arrow array
@@ -106,7 +106,7 @@ def list_corpus_sources(source: RowSource) -> Sequence[str | Path]:
         source = [source]
     sources = [leaf for one in source for leaf in ([one] if isinstance(one, (str, Path)) else list_corpus_sources(one))]
     if not sources or "" in map(str, sources):
-        raise DataError("no data is named", "name a file")
+        raise DataError("no data source is given", "name a file")
     return sources
 
 

@@ -81,7 +81,7 @@ def find_rarest_labels(sets: Sequence[Sequence[str]]) -> list[str]:
 
 
 def parse_numbers(rows: Rows, field: str = "label") -> list[float]:
-    """Parse one finite number a row from JSON numbers or text such as `-1.5` and `2e-3`, with space around it allowed.
+    """Parse one finite number per row from JSON numbers or text such as `-1.5` and `2e-3`; outer space is allowed.
 
     Raises DataError with all bad rows for everything else: NaN, booleans, hexadecimal, decimal commas, thousands
     separators, and numbers that float32 cannot hold.
@@ -155,7 +155,7 @@ def _decode_list(cell: str) -> tuple[list[str], InvalidCell | None]:
 
 def _find_empty_label(labels: Sequence[str]) -> InvalidCell | None:
     if not all(map(str.strip, labels)):
-        return InvalidCell("has an empty label among its labels", "write it, or take it out")
+        return InvalidCell("has an empty label among its labels", "write it, or remove it")
     return None
 
 

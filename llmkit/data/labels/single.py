@@ -89,7 +89,7 @@ def check_label_sets(
     by_split = {"train": train_sets} | {name: sets for name, (sets, _) in others.items()}
     notes = [*_note_similar_labels(counts), *_note_rare_labels(train, train_sets, counts)]
     notes += [*_note_constant_labels(counts, len(train_sets)), *_note_unsplit_labels(train_sets, train, field)]
-    return [*notes, *_note_unlabelled_rows(by_split)]
+    return [*notes, *_note_unlabeled_rows(by_split)]
 
 
 def _check_unseen_labels(rows: Rows, sets: LabelSets, split: str, known: Counter[str]) -> None:
@@ -131,7 +131,7 @@ def _note_constant_labels(counts: Mapping[str, int], rows: int) -> list[str]:
     if not constant:
         return []
     labels = join_names(_quote_names(constant), limit=MAX_SHOWN_PLACES)
-    return [f"every row of train has {labels}: no row shows its absence"]
+    return [f"every row of train has {labels}: there are no negative examples"]
 
 
 def _note_unsplit_labels(sets: LabelSets, train: Rows, field: str) -> list[str]:
@@ -148,12 +148,12 @@ def _note_unsplit_labels(sets: LabelSets, train: Rows, field: str) -> list[str]:
     return [f"{note}, and {pluralize(counts[likely], 'label')} {verb} '{likely}': {override} splits there"]
 
 
-def _note_unlabelled_rows(by_split: Mapping[str, LabelSets]) -> list[str]:
-    unlabelled = {split: sum(not labels for labels in sets) for split, sets in by_split.items()}
+def _note_unlabeled_rows(by_split: Mapping[str, LabelSets]) -> list[str]:
+    unlabeled = {split: sum(not labels for labels in sets) for split, sets in by_split.items()}
     return [
-        f"{unlabelled[split]:,} of {pluralize(len(sets), 'row')} of {split} without any label"
+        f"{unlabeled[split]:,} of {pluralize(len(sets), 'row')} of {split} without any label"
         for split, sets in by_split.items()
-        if unlabelled[split]
+        if unlabeled[split]
     ]
 
 

@@ -58,7 +58,7 @@ def decompress_file(path: Path, name: str) -> tuple[bytes, str]:
     except Exception as e:  # the standard library raises a dozen classes on damaged or encrypted archives
         detail = str(e) or type(e).__name__
         what = f"{name}: not a readable {compression} file: {detail}"
-        raise DataError(what, "pack it again, or unpack it first") from e
+        raise DataError(what, "compress it again, or decompress it first") from e
 
 
 def _find_only_member(archive: zipfile.ZipFile, name: str) -> str:
@@ -101,7 +101,7 @@ def _decode_whole(data: bytes, name: str, encoding: str) -> tuple[str, list[RowE
         return "", _find_undecodable_lines(data, name, encoding, codec, e)
     except UnicodeEncodeError as e:
         line = e.object.count("\n", 0, e.start) + 1
-        return "", [RowError(f"{name}:{line}", "half a surrogate pair", "write the whole character, or take it out")]
+        return "", [RowError(f"{name}:{line}", "half a surrogate pair", "write the whole character, or remove it")]
     return text, []
 
 
@@ -172,4 +172,4 @@ def _find_nul_lines(text: str, data: bytes, name: str) -> list[RowError]:
     if likely and likely.startswith("utf-16"):
         return [RowError(f"{name}:1", "a NUL byte", f"{GUESS_PREFIX}{likely}: data.encoding={likely} reads it")]
     numbers = [number for number, line in enumerate(text.split("\n"), start=1) if "\0" in line]
-    return [RowError(f"{name}:{number}", "a NUL byte", "text cannot contain it: take it out") for number in numbers]
+    return [RowError(f"{name}:{number}", "a NUL byte", "text cannot contain it: remove it") for number in numbers]

@@ -105,7 +105,7 @@ def _class_decoder(feature: Any) -> ValueDecoder | None:
 
     if isinstance(feature, ClassLabel):
         names = feature.names
-        return lambda i: names[i] if i is not None and i >= 0 else None  # -1: an unlabelled row
+        return lambda i: names[i] if i is not None and i >= 0 else None  # -1: an unlabeled row
     if isinstance(feature, (List, LargeList)) and (inner := _class_decoder(feature.feature)):
         return lambda ids: None if ids is None else [inner(i) for i in ids]
     return None

@@ -12,7 +12,7 @@ from llmkit.data.row_errors import RowError, raise_errors
 from llmkit.data.rows import RawJson, Rows, build_rows
 from llmkit.errors import DataError
 
-ONE_OBJECT_FIX = "write one JSON object a line"
+ONE_OBJECT_FIX = "write one JSON object per line"
 VALID_JSON_FIX = "write valid JSON there"
 SUSPECT_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")  # an escape that may be a NUL or half a surrogate pair
 JSON_WHITESPACE = re.compile(r"[ \t\r\n]*")
@@ -140,7 +140,7 @@ def _find_next_item(text: str, end: int, closing: str) -> int:
         raise JsonError(f"bad JSON: expecting ',' or '{closing}'", VALID_JSON_FIX, at)
     at = _skip_char(text, at)
     if text.startswith(closing, at):
-        raise JsonError(f"bad JSON: a comma before '{closing}'", "take it out", at)
+        raise JsonError(f"bad JSON: a comma before '{closing}'", "remove it", at)
     return at
 
 
@@ -160,9 +160,9 @@ def _reject_invalid_text(value: Any, start: int) -> None:
         dumped.encode()
     except UnicodeEncodeError as e:
         half = f"\\u{ord(e.object[e.start]):04x}"
-        raise JsonError(f"{half} is half of a surrogate pair", "write both halves, or take it out", start) from e
+        raise JsonError(f"{half} is half of a surrogate pair", "write both halves, or remove it", start) from e
     if "\\u0000" in dumped.replace("\\\\", ""):
-        raise JsonError("\\u0000 is a NUL character", "text cannot contain it: take it out", start)
+        raise JsonError("\\u0000 is a NUL character", "text cannot contain it: remove it", start)
 
 
 def _reject_other_forms(text: str, name: str, first_char: str) -> None:
@@ -170,7 +170,7 @@ def _reject_other_forms(text: str, name: str, first_char: str) -> None:
     first, _, rest = text.strip().partition("\n")
     location = f"{name}:{text.count(chr(10), 0, text.index(first_char)) + 1}"
     if first_char == "[" and not (rest and _is_json(first)):
-        fix = "write one object a line, or name the file .json"
+        fix = "write one object per line, or name the file .json"
         raise DataError(f"{location}: one JSON array, where each line must be an object", fix)
     if first_char == "{" and rest and not _is_json(first) and _is_json(text):
         raise DataError(f"{location}: one JSON object over several lines", ONE_OBJECT_FIX)

@@ -49,7 +49,7 @@ def read_numbered_lines(file: CorpusFile, encoding: str) -> Iterator[tuple[int, 
         raise DataError(f"{file.name}: not {encoding}", "name its encoding with data.encoding=NAME") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         what = f"{file.name}: not a readable .gz file: {error}"
-        raise DataError(what, "pack it again, or unpack it first") from error
+        raise DataError(what, "compress it again, or decompress it first") from error
     except OSError as error:
         what = f"{file.name}: cannot be read: {error.strerror}"
         raise MissingInputError(what, "check the file and its permissions") from error
@@ -80,7 +80,7 @@ def decode_lines(lines: Iterable[bytes], name: str, encoding: str) -> Iterator[t
         if not errors:
             yield number, line.removesuffix("\r")
     if errors and bad_bytes.count(0) * 4 < len(bad_bytes) and "NUL" in errors[0].what:
-        errors = [error._replace(fix="text cannot contain it: take it out") for error in errors]
+        errors = [error._replace(fix="text cannot contain it: remove it") for error in errors]
     elif errors and "," not in encoding:
         mixed = get_codec_name(encoding) == "utf-8" and good * MIXED_ENCODING_RATIO > len(errors)
         fix = suggest_encoding(detect_encoding(bad_bytes), get_codec_name(encoding), mixed)

@@ -36,9 +36,9 @@ def read_rows(source: RowSource, *, split_role: str = "train", options: ReadOpti
     MissingInputError for a missing file, NetworkError if the Hub does not respond, RecipeError for an invalid option.
     """
     if isinstance(source, Mapping):
-        return concat_rows([_read_labelled(str(label), files, options) for label, files in _non_empty(source).items()])
+        return concat_rows([_read_labeled(str(label), files, options) for label, files in _non_empty(source).items()])
     if source == "":
-        raise DataError("no data is named", "name a file")
+        raise DataError("no data source is given", "name a file")
     if not isinstance(source, (str, Path)):
         return concat_rows([read_rows(one, split_role=split_role, options=options) for one in _non_empty(source)])
     name = str(source)
@@ -76,12 +76,12 @@ def _read_file(path: Path, name: str, options: ReadOptions) -> Rows:
     return read_text_lines(text, name)
 
 
-def _read_labelled(label: str, source: RowSource, options: ReadOptions) -> Rows:
+def _read_labeled(label: str, source: RowSource, options: ReadOptions) -> Rows:
     """Read the text files of one label: one row of text and label for each line."""
     if isinstance(source, Mapping):
         raise DataError(f"the files of label '{label}' are a mapping themselves", "name a file or a list of files")
     if not isinstance(source, (str, Path)):
-        return concat_rows([_read_labelled(label, one, options) for one in _non_empty(source)])
+        return concat_rows([_read_labeled(label, one, options) for one in _non_empty(source)])
     name = str(source)
     path = resolve_path(name)
     try:
@@ -92,8 +92,8 @@ def _read_labelled(label: str, source: RowSource, options: ReadOptions) -> Rows:
         raise make_missing_error(name, path)
     data, extension = decompress_file(path, name)
     if extension in FILE_EXTENSIONS and extension != ".txt":
-        what = f"{name}: the file of label '{label}' ends in {extension}, but must have one text a line"
-        raise DataError(what, "name it as data by itself, with a column of labels")
+        what = f"{name}: the file of label '{label}' ends in {extension}, but must have one text per line"
+        raise DataError(what, "pass it as a data file of its own, with a column of labels")
     return read_text_lines(decode_text(data, name, options.encoding), name, label)
 
 
@@ -109,7 +109,7 @@ def _read_folder(folder: Path, inside: list[Path], name: str, split: str, option
     fix = f"name a file, such as {name.rstrip('/')}/{readable[0]}" if readable else "name a file of rows"
     if readable and all(file.endswith(".txt") for file in readable):
         pairs = ", ".join(f"{file.removesuffix('.txt')}: {name.rstrip('/')}/{file}" for file in readable[:2])
-        fix = f"with one file a label write 'data.train={{{pairs}{', ...' if len(readable) > 2 else ''}}}'"
+        fix = f"with one file per label write 'data.train={{{pairs}{', ...' if len(readable) > 2 else ''}}}'"
     what = f"{name}: not a data set folder (neither class folders of .txt nor save_to_disk): {content}"
     raise DataError(what, fix)
 
@@ -148,5 +148,5 @@ def make_missing_error(name: str, path: Path) -> MissingInputError:
 
 def _non_empty(sources: SourceCollection) -> SourceCollection:
     if not sources:
-        raise DataError("no data is named", "name a file")
+        raise DataError("no data source is given", "name a file")
     return sources

@@ -22,7 +22,7 @@ def read_text_lines(text: str, name: str, label: str | None = None) -> Rows:
     """Read one row for each line that is not blank, with columns `text` and, if `label` is given, `label`."""
     lines = [(number, line) for number, line in _split_lines(text) if line.strip()]
     if not lines:
-        raise DataError(f"{name}: no text in it" if text else f"{name}: an empty file", "write one text a line")
+        raise DataError(f"{name}: no text in it" if text else f"{name}: an empty file", "write one text per line")
     columns = {"text": [line for _, line in lines]} | ({} if label is None else {"label": [label] * len(lines)})
     return build_rows(columns, name, (number for number, _ in lines))
 

@@ -54,7 +54,7 @@ def resolve_base_model(ref: ModelRef) -> ModelRef:
     peft_config, record = read_peft_config(ref), read_base_record(ref)
     path, given = peft_config["base_model_name_or_path"], str(record.get("given") or "")
     # A pkg:// base has another path on another machine, and a relative path may have been given in another folder. The
-    # name is never tried on the Hub, where it may belong to somebody else.
+    # name is never tried on the Hub, where another user may own it.
     alternatives = [given] if given.startswith(PKG_SCHEME) or (given and Path(given).expanduser().is_dir()) else []
     candidates = [ref.base] if ref.base else [path, *alternatives]
     error: LlmkitError | None = None
@@ -70,7 +70,7 @@ def resolve_base_model(ref: ModelRef) -> ModelRef:
         return base
     name = ref.base or given or path
     at = f" (it was at {path})" if path != name else ""
-    raise MissingInputError(f"{ref.name}: an adapter, and its base {name} is not there{at}", BASE_FIX) from error
+    raise MissingInputError(f"{ref.name}: an adapter, and its base {name} is missing{at}", BASE_FIX) from error
 
 
 def check_base_weights(ref: ModelRef, base: ModelRef) -> None:

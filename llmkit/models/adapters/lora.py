@@ -270,11 +270,13 @@ def load_lora_adapter(model: PreTrainedModel, ref: ModelRef, new_weights: Iterab
             expected = set(get_peft_model_state_dict(peft, save_embedding_layers=False))
     except (KeyError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise ModelError(f"{ref.name}: the adapter does not fit its base: {reason}", "name its own base") from error
+        raise ModelError(
+            f"{ref.name}: the adapter does not fit its base: {reason}", "use its own base model"
+        ) from error
     expected = {key.removeprefix(PEFT_PREFIX) for key in expected}
     unexpected = sorted(saved - expected - parameters.keys())
     lacking = sorted(expected - saved)
     if unexpected or lacking:
         what = f"has no module for {unexpected[0]}" if unexpected else f"expects {lacking[0]}"
-        raise ModelError(f"{ref.name}: the adapter does not fit its base, which {what}", "name its own base")
+        raise ModelError(f"{ref.name}: the adapter does not fit its base, which {what}", "use its own base model")
     return peft, missing

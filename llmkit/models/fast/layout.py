@@ -35,7 +35,7 @@ class Layout:
 
 
 def build_layout(lengths: Sequence[int], head_index: np.ndarray, counts: np.ndarray) -> Layout:
-    """Build the layout of concatenated texts of `lengths` tokens; neighbours should have similar lengths.
+    """Build the layout of concatenated texts of `lengths` tokens; neighbors should have similar lengths.
 
     The head needs the tokens `head_index` of the row, `counts` of each text.
     """

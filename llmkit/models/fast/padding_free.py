@@ -80,7 +80,7 @@ def attend_unpadded(
     unsupported = [name for name, arg in kwargs.items() if name not in IGNORED_KWARGS and arg not in (None, False)]
     unsupported += ["a causal mask"] if getattr(module, "is_causal", False) else []
     if layout is None or attention_mask is not None or unsupported or key.shape != query.shape:
-        raise UnsupportedAttentionError(f"its attention asks for {', '.join(unsupported) or 'another layout'}")
+        raise UnsupportedAttentionError(f"its attention uses {', '.join(unsupported) or 'another layout'}")
     # Each [n, heads, d].
     by_group = [tensor[0].transpose(0, 1).split(layout.group_sizes) for tensor in (query, key, value)]
     outputs = []
@@ -189,8 +189,8 @@ class PaddingFree:
         if self.positions == "first":
             ends = np.cumsum(lengths)
             return build_layout(lengths, ends - lengths, np.ones(len(lengths), dtype=np.int64))
-        labelled = get_label_mask(batch)
-        return build_layout(lengths, np.flatnonzero(labelled[mask].numpy()), labelled.sum(1).numpy())
+        labeled = get_label_mask(batch)
+        return build_layout(lengths, np.flatnonzero(labeled[mask].numpy()), labeled.sum(1).numpy())
 
     def reshape_for_head(self, states: Tensor) -> Tensor:
         """Reshape selected states [n, H] for the head: one text each [n, 1, H], or all as one text [1, n, H]."""

@@ -1,4 +1,4 @@
-"""Runs the head of a masked language model only at labelled positions: the vocabulary is its widest layer.
+"""Runs the head of a masked language model only at labeled positions: the vocabulary is its widest layer.
 
 A hook removes the other positions before the head. Loss and gradients are unchanged if the head processes each position
 independently; this is verified before the hook is used.

@@ -100,7 +100,7 @@ def build_scratch_network(
     check_architecture(ref, plain, auto_class)
     check_config_overrides(ref, plain, overrides)
     if fixed := [key for key in overrides if key in NETWORK_FIXED_FIELDS]:
-        raise RecipeError(f"model.config.{fixed[0]}: {NETWORK_FIXED_FIELDS[fixed[0]]} decides it", "leave it out")
+        raise RecipeError(f"model.config.{fixed[0]}: {NETWORK_FIXED_FIELDS[fixed[0]]} sets it", "leave it out")
     try:
         config = networks.build_network_config(ref.name, **vocabulary, **overrides, **task_fields)
     except StrictDataclassError as error:

@@ -56,4 +56,4 @@ def get_preset_learning_rate(name: str) -> float:
 def check_preset(name: str) -> None:
     """Raise RecipeError if there is no such preset."""
     if name not in list_presets():
-        raise RecipeError(f"model.from_config: no shape '{name}'", suggest_spelling(name, list_presets()))
+        raise RecipeError(f"model.from_config: no size '{name}'", suggest_spelling(name, list_presets()))

@@ -31,7 +31,8 @@ def explain_loading_errors(ref: ModelRef) -> Iterator[None]:
                              "name a model of an architecture that transformers has") from error  # fmt: skip
         if ref.folder is None and isinstance(error, OSError):
             raise NetworkError(
-                f"{ref.name}: no such local folder, and the Hub did not give it: {message}", suggest_model_fix(ref)
+                f"{ref.name}: no such local folder, and fetching it from the Hub failed: {message}",
+                suggest_model_fix(ref),
             ) from error
         raise ModelError(
             f"{ref.name}: {type(error).__name__}: {message}", "check the folder and model.config"

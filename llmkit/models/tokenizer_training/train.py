@@ -113,7 +113,7 @@ def check_tokenizer_options(
     if kind not in TOKENIZER_BUILDERS:
         raise UsageError(f"--kind {kind}: unknown", suggest_spelling(kind, list(TOKENIZER_BUILDERS)))
     if not 0 < vocab_size <= MAX_VOCAB_SIZE:
-        raise UsageError(f"--vocab-size {vocab_size}: out of range", "write some thousands")
+        raise UsageError(f"--vocab-size {vocab_size}: out of range", "write a few thousand, such as 8000")
     if max_length < 3:
         raise UsageError(f"--max-length {max_length}: no room for text between [CLS] and [SEP]", "write 3 or more")
     if min_frequency is not None and kind == "unigram":
@@ -150,7 +150,7 @@ def iterate_with_progress(texts: Iterable[str], what: str, total: int | None) ->
 def check_holdout_size(held_out: Holdout, corpus: RowSource, holdout: float) -> None:
     """Raise DataError if no training text is left; print a message if the held-out texts are few."""
     name, total = format_corpus(corpus), held_out.remaining + len(held_out.texts)
-    fix = "name more text, or split it otherwise with --document"
+    fix = "use more text, or split it differently with --document"
     if total < (2 if holdout else 1):
         raise DataError(f"{name}: {'a single document' if total else 'no text in it'}", fix)
     if holdout and not held_out.remaining:
@@ -177,7 +177,7 @@ def verify_saved_tokenizer(tokenizer: Tokenizer, path: Path, texts: list[str]) -
     for batch in batch_texts(texts):
         ids = [encoding.ids for encoding in tokenizer.encode_batch(batch)]
         if tokenize_texts(loaded, batch, add_special_tokens=True) != ids:
-            what = "the saved tokenizer does not give the same tokens as the trained one"
+            what = "the saved tokenizer does not produce the same tokens as the trained one"
             raise InternalError(what, "report it with the corpus")
     return loaded
 

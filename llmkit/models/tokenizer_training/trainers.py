@@ -52,8 +52,8 @@ def train_vocabulary(
         fix = f"write --vocab-size {size}"
         if size > smallest:
             fix += " or less, lower --min-frequency" if (min_frequency or 1) > 1 else " or less"
-        raise DataError(f"{corpus}: enough text for {size:,} pieces, not for --vocab-size {vocab_size:,}",
-                        f"{fix}, or name more text")  # fmt: skip
+        raise DataError(f"{corpus}: enough text for {size:,} tokens, not for --vocab-size {vocab_size:,}",
+                        f"{fix}, or use more text")  # fmt: skip
     return tokenizer
 
 

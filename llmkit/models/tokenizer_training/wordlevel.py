@@ -40,7 +40,7 @@ def train_word_tokenizer(texts: Iterable[str], options: VocabularySection) -> Pr
         if options.min_frequency == 1:
             raise DataError("no word in the training rows", "name rows with text")
         what = f"no word occurs {options.min_frequency:,} times in the training rows"
-        raise DataError(what, "lower model.vocabulary.min_frequency, or name more rows")
+        raise DataError(what, "lower model.vocabulary.min_frequency, or use more rows")
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_input_names=["input_ids", "attention_mask"], **WORD_LEVEL_SPECIAL_TOKENS
     )

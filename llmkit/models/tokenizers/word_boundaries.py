@@ -106,7 +106,7 @@ def load_segmenter(word_segmenter: str | None) -> tuple[Segmenter | None, str]:
     text = read_word_list(word_segmenter)
     vocabulary = frozenset(line.split()[0] for line in text.split("\n") if line.strip())
     if not vocabulary:
-        raise DataError(f"mlm.word_segmenter: {word_segmenter}: no word in it", "write a word a line")
+        raise DataError(f"mlm.word_segmenter: {word_segmenter}: no word in it", "write one word per line")
     longest = max(map(len, vocabulary))
     return (lambda run: segment_longest_match(run, vocabulary, longest)), hash_text(text)
 
@@ -120,7 +120,7 @@ def read_word_list(file: str) -> str:
         fix = "convert it, for example with iconv -t utf-8"
         raise DataError(f"mlm.word_segmenter: {file}:{line}: not UTF-8", fix) from error
     except OSError as error:
-        fix = "name jieba, or a UTF-8 file with a word a line"
+        fix = "name jieba, or a UTF-8 file with one word per line"
         raise MissingInputError(f"mlm.word_segmenter: {file}: cannot be read: {error.strerror}", fix) from error
 
 

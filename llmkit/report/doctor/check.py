@@ -73,7 +73,7 @@ def check_system() -> Iterator[Finding]:
     if installed is None:
         yield Finding("Python", "ok", python)
         why = f"{where}, not installed: its requirements cannot be checked"
-        yield Finding("llmkit", "note", why, "pip install -e . where pyproject.toml is")
+        yield Finding("llmkit", "note", why, "pip install -e . in the folder of pyproject.toml")
         return
     from packaging.specifiers import SpecifierSet
 
@@ -86,7 +86,7 @@ def check_system() -> Iterator[Finding]:
     if installed == __version__:
         yield Finding("llmkit", "ok", where)
     else:
-        fix = "pip install -e . where pyproject.toml is"
+        fix = "pip install -e . in the folder of pyproject.toml"
         yield Finding("llmkit", "note", f"{where}, installed as {installed}: the ranges below are of that version", fix)
 
 
@@ -195,7 +195,7 @@ def find_import_error(package: str) -> BaseException | None:
         with redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             import_module(get_import_name(package))
-    except Exception as error:  # a half-installed or mismatched library raises whatever it likes
+    except Exception as error:  # a half-installed or mismatched library may raise any exception
         root: BaseException = error
         while root.__cause__ is not None:  # transformers wraps an import error into one of its own
             root = root.__cause__

@@ -20,7 +20,7 @@ def try_import_torch() -> Any:
     """The module torch, or None where it cannot be imported, which the check of the packages reports."""
     try:
         return import_module("torch")
-    except Exception:  # a half-installed library raises whatever it likes
+    except Exception:  # a half-installed library may raise any exception
         return None
 
 

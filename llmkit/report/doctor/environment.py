@@ -17,8 +17,8 @@ OFFLINE_FIX = "name a local folder or pkg://PACKAGE/PATH, or set HF_HUB_OFFLINE=
 # Variables that libraries obey silently, whatever their value: (name, effect, fix). A * ends a prefix.
 SILENT_VARIABLES = (
     ("ACCELERATE_*", "left by Accelerate; llmkit hides it from the Trainer, so that only the recipe applies", ""),
-    ("TRANSFORMERS_CACHE", "transformers does not read it any more", "set HF_HOME instead"),
-    ("TRANSFORMERS_*", "read by transformers, not by llmkit", "unset it if you did not mean to set it"),
+    ("TRANSFORMERS_CACHE", "transformers no longer reads it", "set HF_HOME instead"),
+    ("TRANSFORMERS_*", "read by transformers, not by llmkit", "unset it unless it is intended"),
     ("HF_DATASETS_OFFLINE", "data sets of the Hub come from the cache only", "unset it to fetch data sets"),
     ("NVIDIA_TF32_OVERRIDE", "1 makes a GPU round fp32 products to TF32, which changes scores", "unset it"),
     ("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "1 makes a GPU round fp32 products to TF32, which changes scores", "unset it"),
@@ -33,7 +33,7 @@ def check_environment() -> list[Finding]:
     if gpus is not None:
         hidden = gpus.strip() in ("", "-1")
         effect = "hides every GPU" if hidden else "torch sees these GPUs only"
-        findings.append(build_variable_note(f"CUDA_VISIBLE_DEVICES={gpus}: {effect}", "unset it, if that is not meant"))
+        findings.append(build_variable_note(f"CUDA_VISIBLE_DEVICES={gpus}: {effect}", "unset it unless it is intended"))
     reported = set(HUB_VARIABLES)
     for pattern, effect, fix in SILENT_VARIABLES:
         names = [name for name in sorted(os.environ) if is_variable_match(name, pattern) and name not in reported]
@@ -59,7 +59,7 @@ def check_launcher_variables(variables: Mapping[str, str]) -> list[Finding]:
     if not announced:
         return []
     values = launch_env.format_variables(announced)
-    detail = f"{values}: a command takes itself for one of several processes, and waits for the others"
+    detail = f"{values}: a command considers itself one of several processes, and waits for the others"
     return [Finding("environment", "fault", detail, f"unset {' '.join(announced)}")]
 
 

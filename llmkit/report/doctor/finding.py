@@ -22,7 +22,7 @@ class Finding:
 
 
 def format_exception(error: BaseException) -> str:
-    """An exception in one line."""
+    """Format an exception in one line."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:MAX_EXCEPTION_LENGTH]}" if lines else type(error).__name__
 

@@ -33,7 +33,7 @@ def compute_macro_f1(references: Any, predicted: Any) -> float:
 
 
 def list_candidate_thresholds(probabilities: Any) -> Any:
-    """List 0.5 and the midpoints between neighbouring probabilities, ascending."""
+    """List 0.5 and the midpoints between neighboring probabilities, ascending."""
     import numpy as np
 
     ascending = np.unique(probabilities)

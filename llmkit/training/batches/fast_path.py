@@ -39,7 +39,7 @@ class FastPath:
         """Return the line that names the optimizations in use, or why there are none."""
         off = "(same gradient; train.fast_path=off disables it)"
         if self.padding_free is not None:
-            last = ", last layer only at positions that are read" if self.padding_free.last_layer is not None else ""
+            last = ", last layer only at positions that are used" if self.padding_free.last_layer is not None else ""
             head = ", head only at labeled positions" if self.padding_free.positions == "labels" else ""
             return f"fast path: padding-free batches{last}{head} {off}"
         if self.sparse_head is not None:

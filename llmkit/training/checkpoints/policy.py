@@ -31,5 +31,5 @@ def verify_or_quarantine(path: Path) -> None:
         checkpoint.verify_checkpoint(path)
     except checkpoint.DamagedCheckpointError as error:
         moved = checkpoint.quarantine_checkpoint(path)
-        what = f"{path}: damaged: {error}; set aside as {moved.name}"
+        what = f"{path}: damaged: {error}; renamed to {moved.name}"
         raise DiskError(what, "repeat the same command: it resumes from an earlier checkpoint") from None

@@ -238,7 +238,7 @@ class ResumableTrainer(Trainer):
         return self.data_position.epoch, self.data_position.step
 
     def build_early_end_error(self, last: int) -> OutputError:
-        """Build the error for a changed end of training, at step `last`, that lies before the resumed step."""
+        """Build the error for a changed end of training, at step `last`, that comes before the resumed step."""
         assert self.checkpoint_policy is not None
         key = "max_steps" if self.args.max_steps > 0 else "num_train_epochs"
         what = f"train.{key}={getattr(self.args, key)} ends training at step {last:,}"

@@ -103,7 +103,7 @@ def build_accelerate_args(grid: ProcessGrid, profile: Path) -> list[str]:
 
 @contextmanager
 def export_launch_environment(grid: ProcessGrid, device: str, error_file: Path) -> Iterator[None]:
-    """Set the environment variables of the processes inside the block; variables that the user has set stay."""
+    """Set the environment variables of the processes inside the block; variables that the user has set are kept."""
     cores = os.cpu_count() or 1
     new = {
         distributed.PROCESSES_VARIABLE: str(grid.world_size),

@@ -34,7 +34,7 @@ def check_unknown_tokens(
     if unknown > UNKNOWN_WARN_SHARE:
         fix = "choose a model of this language with --model"
         if recipe.model.tokenizer is not None:
-            fix = "choose one of this language with --tokenizer"
+            fix = "choose a tokenizer of this language with --tokenizer"
         if recipe.model.vocabulary is not None:
             fix = "train on more rows, or lower model.vocabulary.min_frequency"
         console.print_message(f"the tokenizer does not know {unknown:.0%} of the tokens: {fix}")
@@ -46,7 +46,7 @@ def check_unknown_by_column(
     """Check the source and the target column of the training rows separately."""
     target_column = train.column_name(target)
     source_column = next(column for name, column in train.column_mapping.items() if name != target)
-    new = f"one of both columns (llmkit tokenizer train FILE --column {source_column} --column {target_column})"
+    new = f"a tokenizer of both columns (llmkit tokenizer train FILE --column {source_column} --column {target_column})"
     fix = f"train {new}" if recipe.model.from_config else f"name another model, or --from-config and {new}"
     for column, key in ((source_column, "input_ids"), (target_column, "labels")):
         unknown = measure_unknown_share(tokenizer, features, key)

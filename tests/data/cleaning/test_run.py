@@ -187,7 +187,7 @@ def test_an_empty_result_names_the_steps_that_dropped_texts() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"words": "20"}, "--words 20: not a range; write LEAST:MOST, such as --words 20: or --words 20:5000"),
+        ({"words": "20"}, "--words 20: not a range; write MIN:MAX, such as --words 20: or --words 20:5000"),
         ({"chars": "20:10"}, "--chars 20:10: 20 is above 10; write the smaller number first"),
         ({"near": 1.5}, "--near 1.5: out of range; it must be from 0.1 to 0.99; --skip near keeps similar documents"),
         ({"form": "NFD"}, "--form NFD: unknown; write NFC or NFKC"),
@@ -197,7 +197,7 @@ def test_an_empty_result_names_the_steps_that_dropped_texts() -> None:
             {"script": ["chinese"]},
             "--script chinese: no script has that name; it is a language, name its script: han",
         ),
-        ({"skip": ["htm"]}, "--skip htm: not a step that can be switched; did you mean 'html'?"),
+        ({"skip": ["htm"]}, "--skip htm: not a step that can be switched on or off; did you mean 'html'?"),
         ({"encoding": "utf8x"}, "data.encoding: no text encoding is called 'utf8x'; did you mean 'utf-8'?"),
     ],
 )

@@ -83,9 +83,9 @@ def test_steps_are_selected_by_name(
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ({"skip": ["htm"]}, "--skip htm: not a step that can be switched; did you mean 'html'?"),
-        ({"also": ["words"]}, "--also words: not a step that can be switched; use --words instead"),
-        ({"only": ["empty"]}, "--only empty: not a step that can be switched; known: html, broken, control, form, lowercase, punctuation, whitespace, duplicates, near"),
+        ({"skip": ["htm"]}, "--skip htm: not a step that can be switched on or off; did you mean 'html'?"),
+        ({"also": ["words"]}, "--also words: not a step that can be switched on or off; use --words instead"),
+        ({"only": ["empty"]}, "--only empty: not a step that can be switched on or off; known: html, broken, control, form, lowercase, punctuation, whitespace, duplicates, near"),
     ],
 )  # fmt: skip
 def test_unknown_steps_are_rejected(names: dict[str, list[str]], message: str) -> None:

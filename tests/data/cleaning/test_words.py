@@ -33,8 +33,8 @@ def test_stop_words_are_loaded_from_a_file_or_by_name() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (None, "--stop-words w.txt: No such file or directory; name a file with one word a line, or english for the built-in list"),
-        (b"\n \n", "--stop-words w.txt: no word in it; write one word a line"),
+        (None, "--stop-words w.txt: No such file or directory; name a file with one word per line, or english for the built-in list"),
+        (b"\n \n", "--stop-words w.txt: no word in it; write one word per line"),
         (b"caf\xe9\n", "--stop-words w.txt: not UTF-8; save it as UTF-8"),
     ],
 )  # fmt: skip

@@ -94,8 +94,8 @@ def test_each_cell_of_several_columns_is_a_document() -> None:
     [
         ("a.txt", b"one\n\xe9t\xe9\nna\xefve\n",
          "a.txt:2: byte 0xe9 is not UTF-8 (the first of 2 bad rows); it looks like cp1252: data.encoding=cp1252 reads it"),
-        ("a.txt", b"one\ntw\0o\n", "a.txt:2: a NUL byte; text cannot contain it: take it out"),
-        ("a.txt.gz", b"no gzip", "a.txt.gz: not a readable .gz file: Not a gzipped file (b'no'); pack it again, or unpack it first"),
+        ("a.txt", b"one\ntw\0o\n", "a.txt:2: a NUL byte; text cannot contain it: remove it"),
+        ("a.txt.gz", b"no gzip", "a.txt.gz: not a readable .gz file: Not a gzipped file (b'no'); compress it again, or decompress it first"),
         ("a.jsonl", b'{"text": "x"}\n{"text": 3}\n', "a.jsonl:2: 'text' is 3, not text; name the column of the texts with --text"),
         ("a.jsonl", b'{"text": "x"}\n{"body": "y"}\n', "a.jsonl:2: no 'text'; write it in every row, or name another column with --text"),
         ("a.jsonl", b'{"text": "x"}\n{"text": " "}\n', "a.jsonl:2: 'text' is empty; write it, or leave such rows out with data.on_empty=skip"),

@@ -106,9 +106,9 @@ def test_parquet_lists_are_parsed():
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["a", "a||b"], "a.csv:3: 'label' has an empty label among its labels; write it, or take it out"),
-        (["a|"], "a.csv:2: 'label' has an empty label among its labels; write it, or take it out"),
-        (["a| |b"], "a.csv:2: 'label' has an empty label among its labels; write it, or take it out"),
+        (["a", "a||b"], "a.csv:3: 'label' has an empty label among its labels; write it, or remove it"),
+        (["a|"], "a.csv:2: 'label' has an empty label among its labels; write it, or remove it"),
+        (["a| |b"], "a.csv:2: 'label' has an empty label among its labels; write it, or remove it"),
         (
             ["a | b", "c | d | e", "f"],
             (
@@ -159,7 +159,7 @@ def test_brackets_alone_are_not_a_list(label):
         ('["a", null]', "has null among its labels; write each label as text, a number or a boolean"),
         ('[["a"]]', "has a list among its labels; write each label as text, a number or a boolean"),
         ('["a", {"b": 1}]', "has an object among its labels; write each label as text, a number or a boolean"),
-        ('["a", " "]', "has an empty label among its labels; write it, or take it out"),
+        ('["a", " "]', "has an empty label among its labels; write it, or remove it"),
         ('{"a": 1}', 'is an object, not a list of labels; write a list such as ["a", "b"]'),
         ("3", 'is a number, not a list of labels; write a list such as ["a", "b"]'),
         ("null", 'is null, not a list of labels; write a list such as ["a", "b"]'),

@@ -166,7 +166,7 @@ def test_one_class_is_allowed_and_a_constant_label_is_noted():
         "1 of 3 rows of train without any label",
     ]
     assert check_label_sets(*make_sets("a.csv", ["x", "y"], ["x"], ["x", "y"]), {}) == [
-        "every row of train has 'x': no row shows its absence"
+        "every row of train has 'x': there are no negative examples"
     ]
 
 

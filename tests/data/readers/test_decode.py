@@ -14,7 +14,7 @@ from llmkit.errors import RecipeError
 
 CHINESE = "text,label\n这部电影非常好看,我喜欢\n很好吃,下次还来\n"
 READ_BY = "it looks like {0}: data.encoding={0} reads it"
-NO_NUL = "text cannot contain it: take it out"
+NO_NUL = "text cannot contain it: remove it"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_wrong_encoding_is_rejected(refusal, encoding, message):
 
 
 def test_half_a_surrogate_pair_is_rejected(refusal):
-    message = "a.csv:2: half a surrogate pair; write the whole character, or take it out"
+    message = "a.csv:2: half a surrogate pair; write the whole character, or remove it"
     assert refusal("a.csv", b"t\n+2AA-\n", encoding="utf-7") == message
 
 
@@ -135,12 +135,12 @@ def test_gz_and_zip_are_decompressed(rows_of):
         (
             "a.csv.gz",
             b"nonsense",
-            "a.csv.gz: not a readable .gz file: Not a gzipped file (b'no'); pack it again, or unpack it first",
+            "a.csv.gz: not a readable .gz file: Not a gzipped file (b'no'); compress it again, or decompress it first",
         ),
         (
             "a.zip",
             b"nonsense",
-            "a.zip: not a readable .zip file: File is not a zip file; pack it again, or unpack it first",
+            "a.zip: not a readable .zip file: File is not a zip file; compress it again, or decompress it first",
         ),
         (
             "a.zip",

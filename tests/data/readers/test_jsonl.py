@@ -6,7 +6,7 @@ import pytest
 
 from llmkit.data.rows import parse_raw_json
 
-LINES = "write one JSON object a line"
+LINES = "write one JSON object per line"
 
 
 @pytest.mark.parametrize(
@@ -43,17 +43,17 @@ LINES = "write one JSON object a line"
         ),
         (
             '{"text": "\\ud83d"}\n',
-            "a.jsonl:1:10: \\ud83d is half of a surrogate pair; write both halves, or take it out",
+            "a.jsonl:1:10: \\ud83d is half of a surrogate pair; write both halves, or remove it",
         ),
         (
             '{"text": "a", "v": ["\\uDE00"]}\n',
-            "a.jsonl:1:20: \\ude00 is half of a surrogate pair; write both halves, or take it out",
+            "a.jsonl:1:20: \\ude00 is half of a surrogate pair; write both halves, or remove it",
         ),
-        ('{"text": "a\\u0000b"}\n', "a.jsonl:1:10: \\u0000 is a NUL character; text cannot contain it: take it out"),
+        ('{"text": "a\\u0000b"}\n', "a.jsonl:1:10: \\u0000 is a NUL character; text cannot contain it: remove it"),
         ('{"text": "a"} {"text": "b"}\n', f"a.jsonl:1:14: bad JSON: more text after the object; {LINES}"),
         ('{"text": "a\tb"}\n', "a.jsonl:1:12: bad JSON: invalid control character; write valid JSON there"),
         ('{"text": 01}\n', "a.jsonl:1:11: bad JSON: expecting ',' or '}'; write valid JSON there"),
-        ('{"text": "a",}\n', "a.jsonl:1:14: bad JSON: a comma before '}'; take it out"),
+        ('{"text": "a",}\n', "a.jsonl:1:14: bad JSON: a comma before '}'; remove it"),
         ('{text: "a"}\n', "a.jsonl:1:2: bad JSON: expecting a key in double quotes; write valid JSON there"),
         ('{"text" "a"}\n', "a.jsonl:1:9: bad JSON: expecting ':'; write valid JSON there"),
         ('{"text": }\n', "a.jsonl:1:10: bad JSON: expecting a value; write valid JSON there"),
@@ -66,7 +66,7 @@ LINES = "write one JSON object a line"
         ),
         (
             '\n[{"text": "a"}]\n',
-            "a.jsonl:2: one JSON array, where each line must be an object; write one object a line, or name the file .json",
+            "a.jsonl:2: one JSON array, where each line must be an object; write one object per line, or name the file .json",
         ),
         ('{\n "text": "a"\n}\n', f"a.jsonl:1: one JSON object over several lines; {LINES}"),
         ("\n \n", f"a.jsonl: an empty file; {LINES}"),
@@ -91,7 +91,7 @@ def test_invalid_json_lines_are_rejected(refusal, data, message):
             "a.json:2:2: bad JSON: expecting ',' or ']'; write valid JSON there",
         ),
         ('[{"text": "a"},\n', "a.json:2:1: bad JSON: expecting a value; write valid JSON there"),
-        ('[{"text": "a"},\n]', "a.json:2:1: bad JSON: a comma before ']'; take it out"),
+        ('[{"text": "a"},\n]', "a.json:2:1: bad JSON: a comma before ']'; remove it"),
         ('[{"text": "a"}] x', "a.json:1:16: bad JSON: more text after the array; write one array"),
         ('{\n "data": []\n}\n', f"a.json:1: one JSON object over several lines; {LINES}"),
     ],

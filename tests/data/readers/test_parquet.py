@@ -71,7 +71,7 @@ def test_repeated_column_is_rejected():
 def test_nul_character_is_rejected():
     with pytest.raises(DataError) as caught:
         read_rows(write_parquet("a.parquet", text=["a", "b\0"]))
-    assert str(caught.value) == "a.parquet: row 2: 'text' holds a NUL character; take it out"
+    assert str(caught.value) == "a.parquet: row 2: 'text' holds a NUL character; remove it"
 
 
 def test_decimals_and_dates_keep_all_digits():

@@ -86,15 +86,15 @@ def test_missing_files_are_rejected(source_refusal, source, message):
                 "name a file of rows"
             ),
         ),
-        ("", "no data is named; name a file"),
-        ([], "no data is named; name a file"),
-        ({}, "no data is named; name a file"),
-        ({"good": []}, "no data is named; name a file"),
+        ("", "no data source is given; name a file"),
+        ([], "no data source is given; name a file"),
+        ({}, "no data source is given; name a file"),
+        ({"good": []}, "no data source is given; name a file"),
         ({"good": {"a": "b"}}, "the files of label 'good' are a mapping themselves; name a file or a list of files"),
         (
             {"good": "reviews.csv"},
             (
-                "reviews.csv: the file of label 'good' ends in .csv, but must have one text a line; name it as data by "
+                "reviews.csv: the file of label 'good' ends in .csv, but must have one text per line; name it as data by "
                 "itself, with a column of labels"
             ),
         ),

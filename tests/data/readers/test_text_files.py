@@ -72,8 +72,8 @@ def test_lines_of_a_text_file_are_rows(rows_of):
     ("data", "message"),
     [
         ("", "a.txt: an empty file; write rows into it"),
-        ("\n \n", "a.txt: no text in it; write one text a line"),
-        ("\ufeff", "a.txt: an empty file; write one text a line"),
+        ("\n \n", "a.txt: no text in it; write one text per line"),
+        ("\ufeff", "a.txt: an empty file; write one text per line"),
     ],
 )
 def test_file_without_text_is_rejected(refusal, data, message):

@@ -35,14 +35,14 @@ def test_a_base_missing_on_the_hub_is_reported(error_message: ErrorMessage) -> N
     write_adapter(base_model_name_or_path="some/base", task_type="SEQ_CLS")
     Path("a/adapter_model.safetensors").touch()
     message = error_message(lambda: load_config(resolve_model("a")), NetworkError)
-    assert message.startswith("some/base: no such local folder, and the Hub did not give it: ")
+    assert message.startswith("some/base: no such local folder, and fetching it from the Hub failed: ")
 
 
 def test_a_missing_base_is_reported_as_it_was_given(error_message: ErrorMessage) -> None:
     write_adapter(base_model_name_or_path="/gone/far/base")
     Path("a/base.json").write_text(json.dumps({"given": "../models/base"}))
     assert error_message(lambda: load_config(resolve_model("a")), MissingInputError) == (
-        "a: an adapter, and its base ../models/base is not there (it was at /gone/far/base); "
+        "a: an adapter, and its base ../models/base is missing (it was at /gone/far/base); "
         "restore it, or pass its folder with --base FOLDER of eval and predict"
     )
 
@@ -51,7 +51,7 @@ def test_a_local_base_is_never_tried_on_the_hub(error_message: ErrorMessage) -> 
     write_adapter(base_model_name_or_path="/gone/bert")
     Path("a/base.json").write_text(json.dumps({"given": "bert"}))
     message = error_message(lambda: load_config(resolve_model("a")), MissingInputError)
-    assert message.startswith("a: an adapter, and its base bert is not there (it was at /gone/bert); ")
+    assert message.startswith("a: an adapter, and its base bert is missing (it was at /gone/bert); ")
 
 
 def test_files_of_an_adapter_may_not_refer_outside(tiny: str, error_message: ErrorMessage) -> None:

@@ -348,7 +348,7 @@ def test_missing_and_extra_adapter_weights_are_refused(
     save_file(tensors | {f"{lora.PEFT_PREFIX}bert.other.lora_A.weight": torch.zeros(2)}, file)
     assert error_message(load, ModelError) == (
         f"{folder}: the adapter does not fit its base, which has no module for bert.other.lora_A.weight; "
-        "name its own base"
+        "use its own base model"
     )
 
 
@@ -370,7 +370,7 @@ def test_a_moved_base_is_reported_and_can_be_given(tmp_path: Path, error_message
     with pytest.raises(MissingInputError) as caught:
         load_model(resolve_model(str(folder)), CLASSIFIER, {}, strict=True)
     assert str(caught.value) == (
-        f"{folder}: an adapter, and its base {base} is not there; restore it, or pass its folder with --base FOLDER of eval and predict"
+        f"{folder}: an adapter, and its base {base} is missing; restore it, or pass its folder with --base FOLDER of eval and predict"
     )
     name = adapter_folder.ModelRef(str(folder), str(folder), folder, base=str(tmp_path / "elsewhere"))
     assert is_close(compute_logits(load_model(name, CLASSIFIER, {}, strict=True).model), compute_logits(loaded.model))

@@ -104,7 +104,7 @@ def test_a_scratch_classifier_has_the_labels_of_its_task(tokenizer: Any, error_m
     name = ModelRef("bert-tiny", "")
     model = build_scratch_model(name, classifier, {}, tokenizer, 128, "float32", task_fields=labels).model
     assert model.classifier.out_features == 3
-    expected = "model.config.num_labels: the task decides it; leave it out"
+    expected = "model.config.num_labels: the task sets it; leave it out"
     assert (
         error_message(lambda: build_scratch_model(name, classifier, labels, tokenizer, 128, "float32"), RecipeError)
         == expected
@@ -155,9 +155,9 @@ def test_vectors_without_known_words_change_nothing(tokenizer: Any) -> None:
     [
         ("lstm", "hiden_size", 3, "model.config.hiden_size: the config of lstm has no such field; did you mean 'hidden_size'?"),
         ("cnn", "bidirectional", True, "model.config.bidirectional: the config of cnn has no such field; known: chunk_size_feed_forward, dropout, embedding_size, initializer_range, is_encoder_decoder, kernel_sizes, num_filters, pad_token_id, vocab_size"),
-        ("lstm", "cell", "gru", "model.config.cell: model.name decides it; leave it out"),
-        ("gru", "vocab_size", 9, "model.config.vocab_size: the vocabulary decides it; leave it out"),
-        ("gru", "num_labels", 9, "model.config.num_labels: the task decides it; leave it out"),
+        ("lstm", "cell", "gru", "model.config.cell: model.name sets it; leave it out"),
+        ("gru", "vocab_size", 9, "model.config.vocab_size: the vocabulary sets it; leave it out"),
+        ("gru", "num_labels", 9, "model.config.num_labels: the task sets it; leave it out"),
         ("lstm", "hidden_size", 0, "model.config: hidden_size 0 is out of range; it must be at least 1; write another value for the lstm"),
     ],
 )  # fmt: skip
@@ -186,5 +186,5 @@ def test_networks_support_only_classification(tokenizer: Any, error_message: Cal
 def test_an_unknown_preset_is_refused(name: str, fix: str, error_message: Callable[..., str]) -> None:
     assert (
         error_message(lambda: model_sizes.check_preset(name), RecipeError)
-        == f"model.from_config: no shape '{name}'; {fix}"
+        == f"model.from_config: no size '{name}'; {fix}"
     )

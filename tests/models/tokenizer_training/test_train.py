@@ -77,15 +77,15 @@ def test_empty_folder_is_used_and_small_holdout_is_reported(capsys: pytest.Captu
     ("kwargs", "kind", "sentence"),
     [
         ({"corpus": "none/c.txt"}, MissingInputError, "none/c.txt: no such file; there is no folder 'none'; check the path"),
-        ({"corpus": "blank.txt"}, DataError, "blank.txt: no text in it; name more text, or split it otherwise with --document"),
-        ({"corpus": "one.txt"}, DataError, "one.txt: a single document; name more text, or split it otherwise with --document"),
-        ({"corpus": "same.txt"}, DataError, "same.txt: 3 documents, all identical; name more text, or split it otherwise with --document"),
+        ({"corpus": "blank.txt"}, DataError, "blank.txt: no text in it; use more text, or split it differently with --document"),
+        ({"corpus": "one.txt"}, DataError, "one.txt: a single document; use more text, or split it differently with --document"),
+        ({"corpus": "same.txt"}, DataError, "same.txt: 3 documents, all identical; use more text, or split it differently with --document"),
         ({"corpus": ["one.txt", "latin.txt"]}, DataError, "latin.txt:2: byte 0xe9 is not UTF-8; "),
         ({"kind": "bert"}, UsageError, "--kind bert: unknown; known: wordpiece, bpe, unigram"),
         ({"kind": "word"}, UsageError, "--kind word: unknown; did you mean 'wordpiece'?"),
         ({"document": "lines"}, UsageError, "--document lines: unknown; did you mean 'line'?"),
-        ({"vocab_size": 0}, UsageError, "--vocab-size 0: out of range; write some thousands"),
-        ({"vocab_size": 10**9}, UsageError, "--vocab-size 1000000000: out of range; write some thousands"),
+        ({"vocab_size": 0}, UsageError, "--vocab-size 0: out of range; write a few thousand, such as 8000"),
+        ({"vocab_size": 10**9}, UsageError, "--vocab-size 1000000000: out of range; write a few thousand, such as 8000"),
         ({"max_length": 2}, UsageError, "--max-length 2: no room for text between [CLS] and [SEP]; write 3 or more"),
         ({"min_frequency": 0}, UsageError, "--min-frequency 0: out of range; write 1 or more"),
         ({"min_frequency": 2, "kind": "unigram"}, UsageError, "--min-frequency with --kind unigram: it selects tokens by likelihood, not by frequency; leave it out"),
@@ -115,7 +115,7 @@ def test_error_messages_and_nothing_written(kwargs: dict[str, Any], kind: type[L
 
 def test_too_little_text_writes_nothing(corpus: str) -> None:
     with pytest.raises(
-        DataError, match=r"^corpus.txt: enough text for [\d,]+ pieces, not for --vocab-size 9,999; write"
+        DataError, match=r"^corpus.txt: enough text for [\d,]+ tokens, not for --vocab-size 9,999; write"
     ):
         train_tokenizer(corpus, output_dir="deep/tok", vocab_size=9999)
     assert list(Path().iterdir()) == [Path(corpus)]
@@ -147,7 +147,7 @@ def test_folder_that_reloads_differently_is_not_created(corpus: str, monkeypatch
         file.write_text(json.dumps(content))
 
     monkeypatch.setattr(train, "write_tokenizer_files", write_damaged_files)
-    with pytest.raises(InternalError, match="the saved tokenizer does not give the same tokens as the trained one"):
+    with pytest.raises(InternalError, match="the saved tokenizer does not produce the same tokens as the trained one"):
         train_tokenizer(corpus, output_dir="tok", vocab_size=300)
     assert list(Path().iterdir()) == [Path(corpus)]
 

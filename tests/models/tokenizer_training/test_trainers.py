@@ -75,8 +75,8 @@ def test_too_large_vocabulary_names_the_possible_size() -> None:
     message = get_error("bpe", 50_000, 2)
     size = int(message.split("write --vocab-size ")[1].split()[0])
     assert message == (
-        f"corpus.txt: enough text for {size:,} pieces, not for --vocab-size 50,000; "
-        f"write --vocab-size {size} or less, lower --min-frequency, or name more text"
+        f"corpus.txt: enough text for {size:,} tokens, not for --vocab-size 50,000; "
+        f"write --vocab-size {size} or less, lower --min-frequency, or use more text"
     )
     assert train_vocabulary("bpe", texts, size, False, 2, "corpus").get_vocab_size() == size
 
@@ -88,7 +88,7 @@ def test_single_character_words_allow_one_size_only() -> None:
         return str(caught.value)
 
     assert get_message(20) == (
-        "c: enough text for 13 pieces, not for --vocab-size 20; write --vocab-size 13, or name more text"
+        "c: enough text for 13 tokens, not for --vocab-size 20; write --vocab-size 13, or use more text"
     )
     assert get_message(12).startswith("c: --vocab-size 12 leaves no room for its 8 characters and 5 special tokens; ")
 

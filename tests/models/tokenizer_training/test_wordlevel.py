@@ -73,7 +73,7 @@ def test_order_of_rows_is_irrelevant(texts: list[str], random: Any) -> None:
 
 def test_no_frequent_word_is_an_error(error_message: Callable[..., str]) -> None:
     assert error_message(lambda: train(["one two", "three"]), DataError) == (
-        "no word occurs 2 times in the training rows; lower model.vocabulary.min_frequency, or name more rows"
+        "no word occurs 2 times in the training rows; lower model.vocabulary.min_frequency, or use more rows"
     )
     empty = error_message(lambda: train(["\u200b"], min_frequency=1), DataError)
     assert empty == "no word in the training rows; name rows with text"

@@ -94,8 +94,8 @@ def test_missing_jieba_error(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) ->
     ("content", "kind", "sentence"),
     [
         (None, MissingInputError,
-         "mlm.word_segmenter: w.txt: cannot be read: No such file or directory; name jieba, or a UTF-8 file with a word a line"),
-        (b"\n \n", DataError, "mlm.word_segmenter: w.txt: no word in it; write a word a line"),
+         "mlm.word_segmenter: w.txt: cannot be read: No such file or directory; name jieba, or a UTF-8 file with one word per line"),
+        (b"\n \n", DataError, "mlm.word_segmenter: w.txt: no word in it; write one word per line"),
         ("唐僧\n忧愁\n".encode() + "café\n".encode("latin-1"), DataError,
          "mlm.word_segmenter: w.txt:3: not UTF-8; convert it, for example with iconv -t utf-8"),
     ],

@@ -75,7 +75,7 @@ def test_gpus_with_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "H100")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", memory)
-    why = "precision auto is bf16 (H100 has it)"
+    why = "precision auto is bf16 (H100 supports it)"
     fix = "nvidia-smi shows which process uses it; CUDA_VISIBLE_DEVICES selects another"
     assert devices.check_graphics() == [
         Finding("GPU 0", "ok", f"H100, 70.0 GiB of 80.0 GiB free, used by runs; {why}"),

@@ -117,14 +117,14 @@ def test_no_password_and_no_token_is_printed(proxy: str, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("variables", "found"),
     [
-        ({"WORLD_SIZE": "4"}, Finding("environment", "fault", "WORLD_SIZE=4: a command takes itself for one of several processes, and waits for the others", "unset WORLD_SIZE")),
+        ({"WORLD_SIZE": "4"}, Finding("environment", "fault", "WORLD_SIZE=4: a command considers itself one of several processes, and waits for the others", "unset WORLD_SIZE")),
         ({"LOCAL_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1", "PMI_SIZE": ""}, Finding("environment", "ok", "no variable is set that changes runs")),
-        ({"LOCAL_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2", "PMI_SIZE": "2", "MASTER_ADDR": "x"}, Finding("environment", "fault", "PMI_SIZE=2, OMPI_COMM_WORLD_SIZE=2: a command takes itself for one of several processes, and waits for the others", "unset PMI_SIZE OMPI_COMM_WORLD_SIZE")),
-        ({"CUDA_VISIBLE_DEVICES": ""}, Finding("environment", "note", "CUDA_VISIBLE_DEVICES=: hides every GPU", "unset it, if that is not meant")),
-        ({"CUDA_VISIBLE_DEVICES": "2,3"}, Finding("environment", "note", "CUDA_VISIBLE_DEVICES=2,3: torch sees these GPUs only", "unset it, if that is not meant")),
+        ({"LOCAL_RANK": "0", "OMPI_COMM_WORLD_SIZE": "2", "PMI_SIZE": "2", "MASTER_ADDR": "x"}, Finding("environment", "fault", "PMI_SIZE=2, OMPI_COMM_WORLD_SIZE=2: a command considers itself one of several processes, and waits for the others", "unset PMI_SIZE OMPI_COMM_WORLD_SIZE")),
+        ({"CUDA_VISIBLE_DEVICES": ""}, Finding("environment", "note", "CUDA_VISIBLE_DEVICES=: hides every GPU", "unset it unless it is intended")),
+        ({"CUDA_VISIBLE_DEVICES": "2,3"}, Finding("environment", "note", "CUDA_VISIBLE_DEVICES=2,3: torch sees these GPUs only", "unset it unless it is intended")),
         ({"ACCELERATE_USE_FSDP": "secret", "ACCELERATE_X": "1"}, Finding("environment", "note", "ACCELERATE_USE_FSDP, ACCELERATE_X: left by Accelerate; llmkit hides it from the Trainer, so that only the recipe applies", "")),
-        ({"TRANSFORMERS_CACHE": "x"}, Finding("environment", "note", "TRANSFORMERS_CACHE: transformers does not read it any more", "set HF_HOME instead")),
-        ({"TRANSFORMERS_VERBOSITY": "x"}, Finding("environment", "note", "TRANSFORMERS_VERBOSITY: read by transformers, not by llmkit", "unset it if you did not mean to set it")),
+        ({"TRANSFORMERS_CACHE": "x"}, Finding("environment", "note", "TRANSFORMERS_CACHE: transformers no longer reads it", "set HF_HOME instead")),
+        ({"TRANSFORMERS_VERBOSITY": "x"}, Finding("environment", "note", "TRANSFORMERS_VERBOSITY: read by transformers, not by llmkit", "unset it unless it is intended")),
         ({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "-1", "TRANSFORMERS_OFFLINE": "1"}, Finding("environment", "ok", "no variable is set that changes runs")),
     ],
 )  # fmt: skip

@@ -57,7 +57,7 @@ def test_fast_path_gives_the_same_weights(
 ) -> None:
     fast = train_weights(home, tiny, "short", *SGD)
     message = (
-        "fast path: padding-free batches, last layer only at positions that are read (same gradient; "
+        "fast path: padding-free batches, last layer only at positions that are used (same gradient; "
         "train.fast_path=off disables it)\n"
     )
     assert message in capsys.readouterr().err

@@ -16,7 +16,7 @@ from llmkit.training.setup.unknown_tokens import measure_unknown_share
 
 KEYS = ("train.max_steps=1", "train.eval_strategy=no", "train.save_strategy=no", "model.max_length=64",
         "translate.max_target_length=12", "eval.metrics=[chrf]", "eval.baselines=[]")  # fmt: skip
-TRAIN_ON_BOTH = "one of both columns (llmkit tokenizer train FILE --column en --column zh)"
+TRAIN_ON_BOTH = "a tokenizer of both columns (llmkit tokenizer train FILE --column en --column zh)"
 
 
 def translate(share: float, *, swapped: bool = False, **flags: Any) -> None:
