@@ -94,8 +94,8 @@ def test_missing_files_are_rejected(source_refusal, source, message):
         (
             {"good": "reviews.csv"},
             (
-                "reviews.csv: the file of label 'good' ends in .csv, but must have one text per line; name it as data by "
-                "itself, with a column of labels"
+                "reviews.csv: the file of label 'good' ends in .csv, but must have one text per line; pass it as a data file "
+                "of its own, with a column of labels"
             ),
         ),
         (
