@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
@@ -30,13 +30,17 @@ def train(kind: str, lowercase: bool = False, size: int = 400) -> Tokenizer:
 
 
 BYTE_LEVEL = train("bpe")
+SPECIAL_TOKEN_SPELLINGS = [token.content for token in BYTE_LEVEL.get_added_tokens_decoder().values()]
 
 
 @given(st.text(), st.booleans())
+@example("[SEP]", False)
 def test_byte_level_bpe_is_lossless(text: str, special: bool) -> None:
+    # Decoding drops the special tokens that encoding adds, and with them a text that spells one, such as "[SEP]".
+    assume(not special or not any(token in text for token in SPECIAL_TOKEN_SPELLINGS))
     encoded = BYTE_LEVEL.encode(text, add_special_tokens=special)
     assert BYTE_LEVEL.token_to_id("[UNK]") not in encoded.ids
-    assert BYTE_LEVEL.decode(encoded.ids) == text
+    assert BYTE_LEVEL.decode(encoded.ids, skip_special_tokens=special) == text
 
 
 @pytest.mark.slow
