@@ -109,9 +109,8 @@ def test_an_undefined_resample_is_left_out() -> None:
         return good.count("good") / len(good)
 
     statistic = make_plain_statistic([share_of_good, share_right], ["good", "bad"], ["good", "good"])
-    assert statistic(np.array([[1.0, 1.0], [0.0, 2.0]])).tolist() == pytest.approx(
-        np.array([[1, 0.5], [math.nan, 0]]).tolist(), nan_ok=True
-    )
+    expected = np.array([[1, 0.5], [math.nan, 0]])
+    assert statistic(np.array([[1.0, 1.0], [0.0, 2.0]])) == pytest.approx(expected, nan_ok=True)
     score = score_plain_metrics([share_of_good], ["good", "bad"], ["good", "good"])["share_of_good"]
     assert (score.value, score.low, score.high) == (1, 1, 1)
 
@@ -161,7 +160,7 @@ def test_a_function_that_fails_on_all_rows_is_an_error() -> None:
     def mine(references: Sequence[str], predictions: Sequence[str]) -> float:
         raise SystemExit(3)
 
-    with pytest.raises(DataError, match="^mine: SystemExit: 3; fix the function$"):
+    with pytest.raises(DataError, match=r"^mine: SystemExit: 3; fix the function$"):
         score_plain_metrics([mine], ["a"], ["a"])
 
 
@@ -171,7 +170,7 @@ def test_a_wrong_number_of_resamples_is_an_error(resamples: Any) -> None:
         return 1.0
 
     mine.resamples = resamples  # type: ignore[attr-defined]
-    with pytest.raises(DataError, match="mine: resamples = .* is not a positive whole number; fix the function"):
+    with pytest.raises(DataError, match=r"mine: resamples = .* is not a positive whole number; fix the function"):
         score_plain_metrics([mine], ["a"], ["a"])
 
 

@@ -10,6 +10,7 @@ from llmkit.errors import DataError, MissingInputError
 from llmkit.metrics.external.metric_file import load_metric_file, read_metric_rows, score_metric_file
 
 MINE = "def mine(references, predictions):\n    return 1.0\n"
+REFUSED = "does not take references and predictions; write `def mine(references, predictions)`"
 OTHER = "def other(references, predictions):\n    return 0.0\n"
 
 
@@ -60,12 +61,11 @@ def test_output_of_the_file_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -
         ("def mine(:\n", "SyntaxError: invalid syntax (mine.py, line 1); fix the file"),
         (
             "def mine(one):\n    return 1.0\n",
-            "mine(one) does not take references and predictions; write `def mine(references, predictions)`",
+            f"mine(one) {REFUSED}",
         ),
         (
             "def mine(predictions, references):\n    return 1.0\n",
-            "mine(predictions, references) does not take references and predictions; "
-            "write `def mine(references, predictions)`",
+            f"mine(predictions, references) {REFUSED}",
         ),
     ],
 )
