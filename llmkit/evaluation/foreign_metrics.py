@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from llmkit.errors import UsageError
 from llmkit.metrics import Score
 from llmkit.metrics.external import evaluate_library, metric_file
-from llmkit.metrics.plain import is_lower_better
+from llmkit.metrics.plain import get_plain_name, is_lower_better
 from llmkit.recipe.metric_names import get_metric_kind, list_metric_files, split_foreign_metrics
 from llmkit.tasks.base import Prediction, Task
 
@@ -91,4 +91,4 @@ def get_score_name(name: str) -> str:
 def list_lower_is_better(task: Task, names: Sequence[str]) -> list[str]:
     """Return the scores where a lower value is better: the task's own, and those of metric files."""
     functions = [metric_file.load_metric_file(name).function for name in list_metric_files(names)]
-    return [*task.lower_is_better, *(metric_file.get_plain_name(one) for one in functions if is_lower_better(one))]
+    return [*task.lower_is_better, *(get_plain_name(one) for one in functions if is_lower_better(one))]

@@ -98,8 +98,8 @@ def compare_plain_metric(
     order = sorted(range(len(keys)), key=keys.__getitem__)
     true, one, other = ([column[i] for i in order] for column in (references, first, second))
     resamples, method = choose_plain_interval(metric)
-    statistics = [make_plain_statistic([metric], true, predicted) for predicted in (one, other)]
-    value, low, high = bootstrap_difference(*statistics, len(true), resamples=resamples, method=method)[0].tolist()
+    before, after = (make_plain_statistic([metric], true, predicted) for predicted in (one, other))
+    value, low, high = bootstrap_difference(before, after, len(true), resamples=resamples, method=method)[0].tolist()
     return value, low, high
 
 
