@@ -43,6 +43,38 @@ TYPE_WORDS: Mapping[object, str] = {
     int: "whole number", float: "number", str: "text", bool: "true or false", list: "list", dict: "mapping",
 }  # fmt: skip
 RANGE_WORDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+METRIC_FILE_TEXT = """
+## Your own metric
+
+A metric is one function in a file. Its name is the name of the score.
+
+<!-- file: off_by.py -->
+```python
+def off_by(references, predictions):
+    # The mean difference of the lengths of reference and prediction.
+    distances = [abs(len(a) - len(b)) for a, b in zip(references, predictions)]
+    return sum(distances) / len(distances)
+
+
+off_by.lower_is_better = True
+```
+
+<!-- runs -->
+```
+llmkit eval runs/reviews --metric ./off_by.py --metric accuracy
+```
+
+In a recipe it is `eval.metrics: [./off_by.py]`; as the first metric it chooses the best checkpoint. The function gets
+two lists with one item per row (labels, lists of labels, numbers or texts) and returns one number, NaN where it is
+undefined. A file with several public functions has the metric in the one with the file's name. Scores get an interval
+and a signature with the file's sha256, and two models a paired comparison. `lower_is_better` defaults to `False`. The
+function is called once for each of 1,000 resamples and, for BCa, once more for each row (at most 1,000); a slow one can
+set `resamples`: fewer than 1,000 give the percentile interval, without calls for rows. A resample where it raises an
+error is left out. Unlike those of the built-in metrics, an interval of equal resamples (no errors at all) is one point.
+
+The file is Python code and is executed. A run records its sha256, and does not resume with another. `llmkit eval RUN`
+does not run a file that only the run's recipe names; `--metric FILE` runs it.
+"""
 METRIC_TEXTS = {
     "accuracy": "The share of rows whose prediction is correct.",
     "macro_precision": "Precision of each label (the share of its predictions that are correct), averaged over labels.",
@@ -292,7 +324,7 @@ def build_metrics_page() -> str:
         scores = score(names, [[text] for text in TEXTS], TEXTS, TEXTS, False)
         text += format_metrics(title, names, scores)
     baselines = [[f"`{name}`", join_lines(function.__doc__)] for name, function in BASELINES.items()]
-    return text + "\n## Baselines\n\n" + format_table(["baseline", "what it predicts"], baselines)
+    return text + METRIC_FILE_TEXT + "\n## Baselines\n\n" + format_table(["baseline", "what it predicts"], baselines)
 
 
 def format_metrics(title: str, names: Sequence[str], scores: Mapping[str, Score]) -> str:

@@ -307,7 +307,8 @@ class EvalSection(Section):
     """Evaluation."""
 
     metrics: list[str] = []
-    """Names of metrics; the first chooses the best checkpoint. Default: the task's own."""
+    """Names of metrics, or a file ./my_metric.py with a function (references, predictions); the first chooses the best
+    checkpoint. Default: the task's own."""
     baselines: list[str] | None = None
     """Baselines that the scores are compared with; default: the task's own, []: none."""
     per_label: bool = False

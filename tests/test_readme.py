@@ -148,6 +148,12 @@ def test_the_guide_to_models_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.usefixtures("readme")
+def test_the_metric_in_one_function_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    assert run_page("docs/metrics.md") == {"files": 1, "commands": 1}
+
+
+@pytest.mark.usefixtures("readme")
 def test_the_guide_to_numbers_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(home)
     assert run_page("docs/numbers.md") == {"commands": 2}

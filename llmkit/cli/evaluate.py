@@ -46,7 +46,10 @@ def evaluate_command(
     ] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(help="A metric to compute, or evaluate:NAME of the evaluate library (runs its code); repeatable."),
+        typer.Option(
+            help="A metric to compute: its name, a file ./my_metric.py with a function (references, predictions), or "
+            "evaluate:NAME of the evaluate library (both run code); repeatable."
+        ),
     ] = None,
     per_label: Annotated[bool, typer.Option("--per-label", help="Show the scores of each label too.")] = False,
     output_dir: Annotated[

@@ -21,11 +21,12 @@ from llmkit.evaluation.evaluate import (
     evaluate_model,
     write_evaluation,
 )
+from llmkit.evaluation.foreign_metrics import get_foreign_metrics, run_metric_on_rows
 from llmkit.evaluation.score_report import Report
-from llmkit.evaluation.scoring import order_by_content, run_metric_on_rows, split_foreign_metrics
-from llmkit.metrics.external import evaluate_library
+from llmkit.evaluation.scoring import order_by_content
 from llmkit.metrics.paired import bootstrap_difference
 from llmkit.models.sources.model_ref import resolve_model
+from llmkit.recipe.metric_names import split_foreign_metrics
 
 UNSAFE_FOLDER_CHARACTERS = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -158,9 +159,7 @@ def compute_differences(first: Evaluated, other: Evaluated) -> dict[str, Differe
         sides = (
             run_metric_on_rows(side.task, name, side.references, side.predictions, order) for side in (first, other)
         )
-        differences |= {
-            key: Difference(*three) for key, three in evaluate_library.compare_evaluate_metric(*sides).items()
-        }
+        differences |= {key: Difference(*three) for key, three in get_foreign_metrics(name).compare(*sides).items()}
     return {name: differences.get(name, UNDEFINED_DIFFERENCE) for name in first.report.metrics}
 
 

@@ -15,11 +15,12 @@ from llmkit.data.row_errors import join_names
 from llmkit.data.rows import Rows
 from llmkit.errors import DataError, LlmkitError, ModelError, OutputError, UsageError, suggest_spelling
 from llmkit.evaluation import baselines
+from llmkit.evaluation.foreign_metrics import check_metric_scripts, load_metric_scripts
 from llmkit.evaluation.label_mapping import LabelMap, check_label_map, map_references, match_labels
 from llmkit.evaluation.score_report import Report, score_report, warn_of_rare_labels, write_report
-from llmkit.evaluation.scoring import check_metric_scripts, load_metric_scripts, split_foreign_metrics
 from llmkit.inference.load_saved import SavedModel, check_prediction_options, load_saved_model
 from llmkit.inference.predict import get_input_column, map_input_columns, read_input_rows
+from llmkit.recipe.metric_names import split_foreign_metrics
 from llmkit.runs import folder, manifest
 from llmkit.schema import Recipe
 from llmkit.tasks.base import Prediction, Task
@@ -54,6 +55,7 @@ class EvaluationRequest:
         for name in split_foreign_metrics(self.metrics)[0]:
             if name not in task.known_metrics:
                 raise UsageError(f"--metric {name}: unknown", suggest_spelling(name, task.known_metrics))
+        check_metric_scripts(self.metrics, task)
         load_metric_scripts(self.metrics)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from llmkit import console
 from llmkit.data.row_errors import pluralize
 from llmkit.data.rows import Rows, format_json_line
+from llmkit.evaluation.foreign_metrics import list_lower_is_better
 from llmkit.evaluation.label_mapping import get_reference_labels
 from llmkit.evaluation.scoring import score_predictions
 from llmkit.inference.predict import build_record
@@ -116,7 +117,7 @@ def score_report(
         label_map or {},
         label_scores,
         wrong,
-        task.lower_is_better,
+        list_lower_is_better(task, names),
     )
 
 

@@ -1,4 +1,4 @@
-"""Scores of predictions: the task's own metrics, and requested metrics of the evaluate library."""
+"""Scores of predictions: the task's own metrics, and requested metrics of foreign code."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llmkit.evaluation.foreign_metrics import get_foreign_metrics, get_score_name, run_metric_on_rows
 from llmkit.metrics import Score
-from llmkit.metrics.external import evaluate_library
-from llmkit.recipe.load import EVALUATE_PREFIX
+from llmkit.recipe.metric_names import split_foreign_metrics
 from llmkit.tasks.base import Prediction, Task
 
 
@@ -20,7 +20,7 @@ def score_predictions(
     *,
     intervals: bool = True,
 ) -> dict[str, Score]:
-    """Score the named metrics; a name `evaluate:x` gives one or several scores (`evaluate:x.key`).
+    """Score the named metrics; `evaluate:x` gives one or several scores (`evaluate:x.key`), a metric file one.
 
     Without `intervals` nothing is resampled: bounds are NaN, and the task's own metrics have no signature.
     """
@@ -37,7 +37,7 @@ def score_predictions(
     by_name: dict[str, Mapping[str, Score]] = {name: {name: scores[name]} for name in own}
     order = order_by_content(references, predictions) if foreign else []
     for name in foreign:
-        by_name[name] = evaluate_library.score_evaluate_metric(
+        by_name[name] = get_foreign_metrics(name).score(
             run_metric_on_rows(task, name, references, predictions, order), intervals
         )
     return {key: score for name in names for key, score in by_name[name].items()}
@@ -54,39 +54,9 @@ def score_without_intervals(
 
 
 def find_score(scores: Mapping[str, Score], name: str) -> Score:
-    """Return the score of that name, or the first of several scores of the metric."""
-    return scores.get(name) or next(score for key, score in scores.items() if key.startswith(f"{name}."))
-
-
-def check_metric_scripts(names: Sequence[str]) -> None:
-    """Raise MissingInputError for a metric of the evaluate library with a missing script."""
-    for name in split_foreign_metrics(names)[1]:
-        evaluate_library.find_metric_script(name)
-
-
-def load_metric_scripts(names: Sequence[str]) -> None:
-    """Load the named metrics of the evaluate library, so that errors are reported before the slow part.
-
-    Raises NetworkError for a name that the Hub does not have, DataError for a script that fails.
-    """
-    for name in split_foreign_metrics(names)[1]:
-        evaluate_library.load_evaluate_metric(name)
-
-
-def split_foreign_metrics(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split into the task's own metrics and those of the evaluate library."""
-    return [name for name in names if not name.startswith(EVALUATE_PREFIX)], [
-        name for name in names if name.startswith(EVALUATE_PREFIX)
-    ]
-
-
-def run_metric_on_rows(
-    task: Task, name: str, references: Sequence[Any], predictions: Sequence[Prediction], order: Sequence[int]
-) -> evaluate_library.EvaluateResult:
-    """Run a metric of the evaluate library on the rows in this order."""
-    return evaluate_library.run_evaluate_metric(
-        name, [references[i] for i in order], [predictions[i].value for i in order], task.labels
-    )
+    """Return the score of the metric, or the first of its several scores."""
+    first = get_score_name(name)
+    return scores.get(first) or next(score for key, score in scores.items() if key.startswith(f"{first}."))
 
 
 def order_by_content(references: Sequence[Any], *predictions: Sequence[Prediction]) -> list[int]:

@@ -151,10 +151,10 @@ def find_task_file_problem(
     """
     if not isinstance(name, str) or not name.endswith(".py"):
         return ""
-    file = Path(name)
+    file = Path(name).expanduser()
     if file.resolve().is_relative_to(run.resolve()):
         return "inside"
-    known = {Path(str(recorded["path"])): recorded["sha256"]} if recorded else {}
+    known = {Path(str(recorded["path"])).expanduser(): recorded["sha256"]} if recorded else {}
     return "" if file.is_file() and manifest.hash_file(file) == known.get(file) else "changed"
 
 

@@ -14,13 +14,13 @@ from llmkit import tasks
 from llmkit.errors import RecipeError, UsageError, find_nearest_word, sanitize_text, suggest_spelling
 from llmkit.recipe import catalog, hf
 from llmkit.recipe.draft import KeyPath, RecipeDraft, parse_override, read_draft
+from llmkit.recipe.metric_names import get_metric_kind
 from llmkit.recipe.validation_messages import HIDDEN_FIELDS, explain_unknown_key, explain_validation_error, format_value
 from llmkit.schema import Recipe, Section
 
 if TYPE_CHECKING:
     from llmkit.tasks.base import Task
 
-EVALUATE_PREFIX = "evaluate:"  # of the names of the evaluate library's metrics
 S = TypeVar("S", bound=BaseModel)
 # Flags of the training commands and keyword arguments of `llmkit.train`, each short for one key.
 KEY_BY_FLAG = {
@@ -216,7 +216,7 @@ def find_name_mistakes(values: Mapping[str, Any], task: Task) -> list[tuple[KeyP
         for name in given if isinstance(given, list) else []:
             if not isinstance(name, str) or name in known:
                 continue
-            if key == "metrics" and name.startswith(EVALUATE_PREFIX):
+            if key == "metrics" and get_metric_kind(name) != "own":
                 continue
             reason = f"unknown {what} '{name}'; {suggest_spelling(name, known)}"
             if key == "baselines" and name in task.unavailable_baselines:

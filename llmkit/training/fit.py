@@ -15,6 +15,7 @@ from llmkit.data.prepare import Splits
 from llmkit.data.rows import Rows
 from llmkit.errors import InternalError, LlmkitError, OutputError, RecipeError
 from llmkit.evaluation.evaluate import choose_metrics
+from llmkit.evaluation.foreign_metrics import get_score_name, list_lower_is_better
 from llmkit.models.load import LoadedModel
 from llmkit.runs import distributed
 from llmkit.runs.folder import RunFolder
@@ -40,6 +41,7 @@ def build_trainer(
     """Build the trainer, and create optimizer and schedule once: a value that they reject is a RecipeError before
     anything is written."""
     names, (rows, features) = choose_metrics(recipe, task), select_validation_rows(recipe, splits, encoded)
+    first = get_score_name(names[0])
     if rows is None:
         # Without validation no checkpoint is the best.
         saving = "epoch" if recipe.train.save_strategy == "best" else recipe.train.save_strategy
@@ -47,7 +49,7 @@ def build_trainer(
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=no_evaluation)})
     with translate_library_errors(), hide_launcher_settings():
         arguments = build_training_arguments(
-            recipe, folder.path, recipe.train.precision, names[0], names[0] not in task.lower_is_better
+            recipe, folder.path, recipe.train.precision, first, first not in list_lower_is_better(task, names)
         )
         arguments.run_name = arguments.run_name and console.redact_secrets(arguments.run_name)  # trackers upload it
         use_tensorboard = "tensorboard" in arguments.report_to

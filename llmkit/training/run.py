@@ -19,8 +19,8 @@ from llmkit.data.row_errors import pluralize
 from llmkit.errors import OutputError, UsageError
 from llmkit.evaluation import baselines
 from llmkit.evaluation.evaluate import choose_baselines, choose_metrics
+from llmkit.evaluation.foreign_metrics import check_metric_scripts, load_metric_scripts
 from llmkit.evaluation.score_report import Report, score_report, warn_of_rare_labels, write_report
-from llmkit.evaluation.scoring import check_metric_scripts, load_metric_scripts
 from llmkit.recipe import report_to
 from llmkit.recipe.load import dump_recipe, get_recipe_values, load_recipe
 from llmkit.runs import distributed, manifest
@@ -155,7 +155,7 @@ def prepare_run(recipe: Recipe, allow_change: Collection[str] = ()) -> PreparedR
     report_to.check_trackers(recipe.train.hf.get("report_to", "none"))
     recipe, model = setup_model.choose_model(recipe, task)
     setup_model.resolve_tokenizer_ref(recipe, model)  # raises an error if it is missing
-    check_metric_scripts(choose_metrics(recipe, task))
+    check_metric_scripts(choose_metrics(recipe, task), task)
     if recipe.data.streaming:
         stream.check_streaming(recipe.data, task.is_corpus, recipe.train.max_steps, recipe.train.dataloader_num_workers)
     requested = RequestedRecipe(manifest.hash_text(dump_recipe(recipe)), get_recipe_values(recipe), tuple(allow_change))

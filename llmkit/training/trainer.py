@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from llmkit import console
 from llmkit.data.batching import StepSampler, pad_lengths
 from llmkit.errors import InternalError, OutOfMemoryError, is_out_of_memory
+from llmkit.evaluation.foreign_metrics import get_score_name
 from llmkit.evaluation.scoring import find_score, score_predictions
 from llmkit.inference.batched import predict_batches
 from llmkit.runs import distributed
@@ -281,7 +282,7 @@ class StepTrainer(ResumableTrainer):
         first = find_score(scores, self.metrics[0]).value
         # NaN counts as the worst value: any score is better, and a NaN in the first evaluation is still stored.
         worst = -math.inf if self.args.greater_is_better else math.inf
-        values[f"eval_{self.metrics[0]}"] = worst if math.isnan(first) else first
+        values[f"eval_{get_score_name(self.metrics[0])}"] = worst if math.isnan(first) else first
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, values)
         return values
 

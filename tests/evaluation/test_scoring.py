@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llmkit.evaluation.foreign_metrics import FOREIGN_METRICS
 from llmkit.evaluation.scoring import find_score, score_predictions
 from llmkit.metrics import Score
 from llmkit.metrics.external import evaluate_library
@@ -30,7 +31,8 @@ def run_metric(name: str, references: list, predictions: list, labels: list) -> 
 
 
 def test_scores_keep_the_requested_order(task: Classify, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate_library, "run_evaluate_metric", run_metric)
+    kind = FOREIGN_METRICS["evaluate"]._replace(run=run_metric)
+    monkeypatch.setitem(FOREIGN_METRICS, "evaluate", kind)
     predictions = [Prediction("good", {"bad": 0.25, "good": 0.75}), Prediction("bad", {"bad": 0.5, "good": 0.5})]
     names = ["mcc", "evaluate:x", "accuracy"]
     scores = score_predictions(task, names, ["good", "good"], predictions, intervals=False)

@@ -10,10 +10,7 @@ import hashlib
 import inspect
 import json
 import os
-import sys
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,11 +21,11 @@ from llmkit.errors import DataError, LlmkitError, MissingInputError, NetworkErro
 from llmkit.metrics.external.inputs import convert_inputs
 from llmkit.metrics.intervals import RESAMPLES, Floats, Statistic, bootstrap_intervals
 from llmkit.metrics.paired import bootstrap_difference
+from llmkit.metrics.plain import CODE_ERRORS, format_code_error, silence_metric_output
 from llmkit.metrics.rows import make_mean_statistic, stack_statistics
 from llmkit.metrics.score import Score
 from llmkit.runs.manifest import hash_file
 
-SCRIPT_ERRORS = (Exception, SystemExit)  # all that a script may raise, except Ctrl-C
 SLOW_RESAMPLES = 200  # resamples of a metric that must be recomputed for each: at least 3 ms each on 1,000 rows
 LOCAL_PREFIXES = (".", "/", "~")  # prefixes of a path; any other name is on the Hub unless a local folder has it
 
@@ -105,7 +102,7 @@ def run_evaluate_metric(
     n = len(true)
     try:
         numbers = compute(np.arange(n))
-    except SCRIPT_ERRORS as error:
+    except CODE_ERRORS as error:
         raise make_metric_error(name, error) from error
     if not numbers:
         raise DataError(f"{name}: returns no number", "use a metric that returns numbers")
@@ -116,7 +113,7 @@ def run_evaluate_metric(
         for b, count in enumerate(counts.astype(np.int64)):
             try:
                 drawn = compute(np.repeat(np.arange(n), count))
-            except SCRIPT_ERRORS:  # the metric is undefined on these rows
+            except CODE_ERRORS:  # the metric is undefined on these rows
                 continue
             values[b] = [drawn.get(key, np.nan) for key in totals]
         return values
@@ -208,7 +205,7 @@ def load_cached_metric(name: str, location: str, _: str | None = None) -> tuple[
         was_offline, evaluate.config.HF_EVALUATE_OFFLINE = evaluate.config.HF_EVALUATE_OFFLINE, constants.HF_HUB_OFFLINE
         try:
             module = evaluate.load(location, keep_in_memory=True, seed=0)
-        except SCRIPT_ERRORS as error:  # the script and the Hub client may raise anything
+        except CODE_ERRORS as error:  # the script and the Hub client may raise anything
             raise (make_metric_error if Path(location).is_absolute() else make_hub_metric_error)(name, error) from error
         finally:
             evaluate.config.HF_EVALUATE_OFFLINE = was_offline
@@ -234,16 +231,7 @@ def make_metric_error(name: str, error: BaseException) -> LlmkitError:
     """Return the error for an exception of a metric, with its own message."""
     if isinstance(error, LlmkitError):
         return error
-    message = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
-    return DataError(f"{name}: {message}", "fix the metric, or leave it out")
-
-
-@contextmanager
-def silence_metric_output() -> Iterator[None]:
-    """Redirect the output of foreign code to stderr, because stdout is for results, and ignore its warnings."""
-    with redirect_stdout(sys.stderr), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    return DataError(f"{name}: {format_code_error(error)}", "fix the metric, or leave it out")
 
 
 def name_metric_numbers(name: str, result: Any, n: int) -> dict[str, float | Floats]:

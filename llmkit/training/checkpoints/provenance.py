@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmkit import console
+from llmkit.metrics.external import metric_file
 from llmkit.models.scratch import word_vectors
 from llmkit.recipe.load import dump_recipe, get_given_values
+from llmkit.recipe.metric_names import list_metric_files
 from llmkit.runs import checkpoint, distributed, manifest, recipe_diff
 from llmkit.runs.checkpoint import Checkpoint
 from llmkit.runs.folder import CHECKPOINTS_FOLDER, RunFolder
@@ -70,6 +72,8 @@ def collect_provenance(prepared: PreparedRun) -> dict[str, Any]:
         facts["tokenizer"] = {"name": tokenizer_ref.name, "files": tokenizer_hashes}
     if (given := recipe.model.word_vectors) is not None:
         facts["vectors"] = {"name": given, "sha256": manifest.hash_file(word_vectors.locate_word_vectors(given))}
+    if files := list_metric_files(recipe.eval.metrics):
+        facts["metric_files"] = [{"path": one, "sha256": metric_file.load_metric_file(one).digest} for one in files]
     return facts
 
 

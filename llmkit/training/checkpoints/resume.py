@@ -13,6 +13,7 @@ from llmkit.data.readers.pkg_uri import resolve_path
 from llmkit.errors import MissingInputError, OutputError, RecipeError, UsageError
 from llmkit.inference.load_saved import find_task_file_problem
 from llmkit.recipe.load import build_recipe
+from llmkit.recipe.metric_names import list_metric_files
 from llmkit.runs import checkpoint, distributed, manifest, recipe_diff
 from llmkit.runs.checkpoint import Checkpoint
 from llmkit.runs.folder import CHECKPOINTS_FOLDER
@@ -40,9 +41,16 @@ def load_run_recipe(run: Path) -> Recipe:
     record = manifest.read_manifest(run)
     if "given" not in record:
         raise OutputError(f"{run}: was started by an older llmkit", "give the command that started it, with -o")
-    if find_task_file_problem(run, name := record["given"].get("task"), record.get("task_file")):
-        what = f"{run}: its task file {name} is inside the run folder, missing or changed"
-        raise RecipeError(what, "read it, then give the command that started the run, with -o")
+    given, recorded = record["given"], {one["path"]: one for one in record.get("metric_files", [])}
+    metrics = list_metric_files((given.get("eval") or {}).get("metrics") or [])
+    code = [
+        ("task", given.get("task"), record.get("task_file")),
+        *(("metric", one, recorded.get(one)) for one in metrics),
+    ]
+    for kind, name, file in code:
+        if find_task_file_problem(run, name, file):
+            what = f"{run}: its {kind} file {name} is inside the run folder, missing or changed"
+            raise RecipeError(what, "read it, then give the command that started the run, with -o")
     return build_recipe(record["given"], str(run / "run.json"), output_dir=str(run))
 
 
@@ -89,6 +97,7 @@ def list_file_hashes(facts: Mapping[str, Any]) -> dict[str, Any]:
         inputs |= {f"{what} revision": record.get("revision")}
         inputs |= {f"{what} {name}": sha for name, sha in (record.get("files") or {}).items()}
     inputs |= {"word vectors": vectors.get("sha256")}
+    inputs |= {f"metric {one['path']}": one["sha256"] for one in facts.get("metric_files", [])}
     return inputs | {"task file": (facts.get("task_file") or {}).get("sha256"), "processes": facts.get("processes", 1)}
 
 
