@@ -197,7 +197,7 @@ def test_only_the_main_process_prints_and_writes(folder: Path) -> None:
     lines = (folder / "stderr.txt").read_text().splitlines()
     size = "batch: {} rows per step; {} on each of 2 processes (ddp), at most "
     for rows, each, at_once, runs in (
-        (8, "4", "4 rows of", RUNS_OF_8),
+        (8, "4", "4 rows of", 8),
         (7, "at most 4", "1 row of 24", 1),
         (5, "at most 3", "3 rows of", 1),
     ):
