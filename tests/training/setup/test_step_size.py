@@ -40,19 +40,17 @@ def test_keys_and_processes_give_the_size(keys: tuple[str, ...], processes: int,
 @pytest.mark.parametrize(
     ("keys", "processes", "line"),
     [
-        ((), 1, "batch: 32 rows per step, at most 32 rows of 128 tokens at once (train.max_tokens_per_pass)"),
-        ((), 2, "batch: 32 rows per step; 16 on each of 2 processes (ddp), at most 16 rows of 128 tokens at once "
-                "(train.max_tokens_per_pass)"),
-        (("batch_size=7",), 2, "batch: 7 rows per step; at most 4 on each of 2 processes (ddp), at most 4 rows of 128 "
-                               "tokens at once (train.max_tokens_per_pass)"),
-        (("max_tokens_per_pass=255",), 1, "batch: 32 rows per step, at most 1 row of 128 tokens at once "
-                                          "(train.max_tokens_per_pass)"),
-        (("max_tokens_per_pass=9999",), 1, "batch: 32 rows per step, at most 32 rows of 128 tokens at once "
-                                           "(train.max_tokens_per_pass)"),
+        ((), 1, "32 rows per step, at most 32 rows of 128 tokens"),
+        ((), 2, "32 rows per step; 16 on each of 2 processes (ddp), at most 16 rows of 128 tokens"),
+        (("batch_size=7",), 2, "7 rows per step; at most 4 on each of 2 processes (ddp), at most 4 rows of 128 tokens"),
+        (("max_tokens_per_pass=255",), 1, "32 rows per step, at most 1 row of 128 tokens"),
+        (("max_tokens_per_pass=9999",), 1, "32 rows per step, at most 32 rows of 128 tokens"),
     ],
-)  # fmt: skip
+)
 def test_line_names_rows_per_step_per_process_and_at_once(keys: tuple[str, ...], processes: int, line: str) -> None:
-    assert resolve_step_size(load_train(*keys), processes, 128).describe(processes, "ddp") == line
+    assert resolve_step_size(load_train(*keys), processes, 128).describe(processes, "ddp") == (
+        f"batch: {line} at once (train.max_tokens_per_pass)"
+    )
 
 
 def test_limit_below_one_row_is_rejected() -> None:
