@@ -62,7 +62,7 @@ def recipe_keys(training: Training) -> list[str]:
     scratch = ["model.from_config=bert-mini", f"model.tokenizer={training.tokenizer}"]
     model = scratch if training.start == "fresh" else [f"model.name={PACKAGED_MODEL}"]
     return [*NO_SPLIT, *model, f"model.max_length={LENGTH}", f"train.learning_rate={training.rate}",
-            f"train.seed={training.seed}", f"train.per_device_train_batch_size={ROWS}",
+            f"train.seed={training.seed}", f"train.batch_size={ROWS}",
             "train.logging_steps=100"]  # fmt: skip
 
 

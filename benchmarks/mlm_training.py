@@ -88,7 +88,7 @@ def build_llmkit_trainer(settings: Measurement) -> tuple[Any, Callable[[], int]]
     from llmkit.training.setup import model as setup
 
     keys = ["data.split.validation=0", "data.split.test=0", f"model.max_length={LENGTH}",
-            f"train.max_steps={settings.all_steps}", f"train.per_device_train_batch_size={ROWS}",
+            f"train.max_steps={settings.all_steps}", f"train.batch_size={ROWS}",
             f"train.precision={'fp32' if 'fp32' in settings.side else 'auto'}"]  # fmt: skip
     scratch = ["model.from_config=bert-tiny", f"model.tokenizer={PACKAGED_MODEL}"]
     keys += scratch if settings.model == "tiny" else [f"model.name={PACKAGED_MODEL}"]

@@ -128,7 +128,7 @@ def measure_imbalance(sizes: Sequence[int], rows: int, gpus: int) -> float:
 def measure_rate(processes: int, steps: int, rows: int) -> float:
     """Run llmkit and return the tokens per second from its log."""
     with TemporaryDirectory() as folder:
-        args = [RECIPE, *KEYS, f"train.max_steps={steps}", f"train.per_device_train_batch_size={rows}",
+        args = [RECIPE, *KEYS, f"train.max_steps={steps}", f"train.batch_size={rows}",
                  "--model", PACKAGED_MODEL, "-o", f"{folder}/run", "--processes", str(processes)]  # fmt: skip
         command = [sys.executable, "-m", "llmkit", "train", *args]
         subprocess.run(command, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})

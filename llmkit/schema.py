@@ -188,13 +188,17 @@ class TrainSection(Section):
     """Number of passes over the training rows."""
     max_steps: Annotated[int, Field(le=10**9)] = -1
     """Number of optimizer steps; -1: num_train_epochs applies."""
-    batch_size: PositiveCount | None = None
-    """Rows of one optimizer step over all processes and accumulation steps. It replaces per_device_train_batch_size
-    and gradient_accumulation_steps, which cannot be set with it."""
-    per_device_train_batch_size: PositiveCount = 32
-    """Rows that fit on a device at once, at max_length; shorter rows form larger micro-batches."""
-    gradient_accumulation_steps: PositiveCount = 1
-    """Number of such batches in one step; several processes share them, and the step stays the same."""
+    batch_size: PositiveCount = 32
+    """Rows of one optimizer step, over all processes together: the step is the same for any number of them."""
+    per_device_train_batch_size: PositiveCount | None = None
+    """As in transformers, instead of batch_size: rows of each process that go through the model at once at max_length.
+    A step has this many rows times gradient_accumulation_steps times the processes."""
+    gradient_accumulation_steps: PositiveCount | None = None
+    """As in transformers: passes of each process in one step; 1 unless set. Only with per_device_train_batch_size."""
+    max_tokens_per_pass: PositiveCount | None = None
+    """Tokens, padding included, that go through the model at once; a step with more runs several passes with the same
+    gradient. Default: what fits into memory, measured in one pass; with per_device_train_batch_size, that many rows of
+    model.max_length; with a sharded strategy, 32 rows of it."""
     warmup_steps: Annotated[float, Field(ge=0)] = 0.1
     """Steps over which the learning rate rises; below 1: a share of all steps."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 1.0
@@ -252,10 +256,13 @@ class TrainSection(Section):
         """Find keys that are valid by themselves and exclude each other."""
         found = []
         parts = [key for key in ("per_device_train_batch_size", "gradient_accumulation_steps")
-                 if key in self.model_fields_set]  # fmt: skip
-        if self.batch_size is not None and parts:
+                 if getattr(self, key) is not None]  # fmt: skip
+        if "batch_size" in self.model_fields_set and parts:
             reason = f"already sets the rows of one step over all devices; leave out {' and '.join(parts)}"
             found.append(Conflict(("batch_size", *parts), reason))
+        elif parts == ["gradient_accumulation_steps"]:
+            reason = "needs per_device_train_batch_size; write both, or only batch_size: the rows of one step"
+            found.append(Conflict(("gradient_accumulation_steps",), reason))
         if self.max_steps == 0 or self.max_steps < -1:
             found.append(Conflict(("max_steps",), f"{self.max_steps} is out of range; at least 1, or -1 for none"))
         for strategy, steps in (("eval_strategy", "eval_steps"), ("save_strategy", "save_steps")):

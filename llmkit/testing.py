@@ -270,7 +270,8 @@ def make_tiny_trainer(
     train section, such as PLAIN_SGD_KEYS.
     """
     from llmkit.recipe.load import load_recipe
-    from llmkit.training.arguments import build_training_arguments, get_micro_batch_rows
+    from llmkit.training.arguments import build_training_arguments
+    from llmkit.training.setup.step_size import count_row_tokens, resolve_step_size
     from llmkit.training.trainer import StepTrainer
 
     recipe, metric = load_recipe(None, keys, task="classify"), task.metrics[0]  # the train section of any task
@@ -283,8 +284,7 @@ def make_tiny_trainer(
         validation=[],
         references=[],
         metrics=[metric],
-        micro_batch_rows=get_micro_batch_rows(recipe.train),
-        max_length=max_length,
+        step_size=resolve_step_size(recipe.train, 1, count_row_tokens(task, max_length)),
         fast_path=fast_path,
     )
 

@@ -17,7 +17,14 @@ from llmkit.schema import Recipe, TrainSection
 from llmkit.tasks.classify import ClassifyOptions
 
 INSTALLED = {field.name for field in dataclasses.fields(TrainingArguments)}
-OWN = {"batch_size", "precision", "strategy", "fast_path", "hf"}  # keys that TrainingArguments does not have
+OWN = {
+    "batch_size",
+    "max_tokens_per_pass",
+    "precision",
+    "strategy",
+    "fast_path",
+    "hf",
+}  # keys that TrainingArguments does not have
 
 
 def choices(key: str) -> set[Any]:

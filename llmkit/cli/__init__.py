@@ -126,7 +126,7 @@ def explain_error(error: BaseException) -> tuple[str, int]:
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
         return "interrupted", 130
     if is_out_of_memory(error):
-        return "out of memory; lower train.per_device_train_batch_size or model.max_length", 71
+        return "out of memory; lower train.max_tokens_per_pass or model.max_length", 71
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return f"{error.filename or 'disk'}: no space left; free some and run again", 74
     if isinstance(error, Exception):

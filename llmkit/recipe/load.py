@@ -248,8 +248,8 @@ def get_recipe_values(recipe: Recipe) -> dict[str, Any]:
     """Return all keys of the recipe that have a value, without `output_dir`, as plain values."""
     values = get_section_values(recipe)
     values.pop("output_dir", None)
-    if recipe.train.batch_size is not None:  # it conflicts with the other two
-        del values["train"]["per_device_train_batch_size"], values["train"]["gradient_accumulation_steps"]
+    if recipe.train.per_device_train_batch_size is not None:
+        del values["train"]["batch_size"]  # they conflict
     if options := values.pop("options"):
         values[Path(recipe.task).stem] = options
     return values

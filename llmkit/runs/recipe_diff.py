@@ -23,6 +23,7 @@ CHANGEABLE_KEYS = {
     "train.save_total_limit": "more or fewer checkpoints are kept",
     "train.dataloader_num_workers": "no change to the results",
     "train.ddp_timeout": "a process without a heartbeat is waited for longer or shorter",
+    "train.max_tokens_per_pass": "the same gradient, up to rounding",
     "train.fast_path": "the same gradient, up to rounding",
     "train.precision": "lower or higher precision from here on",
     "train.hf.report_to": "other trackers get the metrics",

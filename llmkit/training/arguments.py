@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from transformers import TrainingArguments
 
 from llmkit.errors import RecipeError
 from llmkit.runs import distributed
-from llmkit.schema import Recipe, TrainSection
+from llmkit.schema import Recipe
 from llmkit.training.processes import strategies
+from llmkit.training.setup.step_size import count_rows_per_step
 
 # Keys that StepTrainer reads itself, or that have another name in TrainingArguments.
 OWN_KEYS = frozenset(
@@ -20,6 +22,7 @@ OWN_KEYS = frozenset(
         "batch_size",
         "per_device_train_batch_size",
         "gradient_accumulation_steps",
+        "max_tokens_per_pass",
         "precision",
         "strategy",
         "save_total_limit",
@@ -27,17 +30,6 @@ OWN_KEYS = frozenset(
         "hf",
     }
 )
-MAX_MICRO_BATCH_ROWS = 32  # rows of a micro-batch if the recipe sets only batch_size
-
-
-def get_rows_per_step(train: TrainSection) -> int:
-    """Return the number of rows of one optimizer step."""
-    return train.batch_size or train.per_device_train_batch_size * train.gradient_accumulation_steps
-
-
-def get_micro_batch_rows(train: TrainSection) -> int:
-    """Return the number of rows of max_length that fit on the device in one forward pass."""
-    return min(train.batch_size, MAX_MICRO_BATCH_ROWS) if train.batch_size else train.per_device_train_batch_size
 
 
 def build_training_arguments(
@@ -47,7 +39,7 @@ def build_training_arguments(
 
     Raises RecipeError if TrainingArguments rejects a value under `train.hf`.
     """
-    train = recipe.train
+    train, processes = recipe.train, distributed.world_size()
     keep_best = train.eval_strategy != "no" and train.save_strategy != "no"
     fields = {field.name for field in dataclasses.fields(TrainingArguments)}
     values = {key: value for key, value in train if key not in OWN_KEYS and value is not None}
@@ -57,7 +49,7 @@ def build_training_arguments(
         )
     fixed: dict[str, Any] = {
         "output_dir": str(folder / "checkpoints"),
-        "per_device_train_batch_size": get_rows_per_step(train),
+        "per_device_train_batch_size": math.ceil(count_rows_per_step(train, processes) / processes),
         "per_device_eval_batch_size": recipe.eval.batch_size,
         "gradient_accumulation_steps": 1,
         "bf16": precision == "bf16",
@@ -73,7 +65,7 @@ def build_training_arguments(
     }
     if train.max_steps < 0:
         values.pop("max_steps", None)
-    if distributed.world_size() > 1:
+    if processes > 1:
         fixed |= strategies.build_strategy_arguments(train.strategy)
         if not distributed.is_main_process():
             fixed["report_to"] = "none"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from llmkit.runs import launch_env
 from llmkit.runs.folder import RunFolder
 from llmkit.schema import Recipe
 from llmkit.tasks.base import EncodedRows, Feature, Task
+from llmkit.training import memory
 from llmkit.training import run as runs
 from llmkit.training.setup import features as setup_features
 from llmkit.training.setup import model as setup_model
@@ -89,6 +89,8 @@ def measure_run(prepared: PreparedRun, folder: RunFolder, started_at: float) -> 
     trainer.remove_callback(ProgressCallback)
     trainer.stream = None  # the sample in memory replaces it
     console.print_message(trainer.fast_path.describe())
+    step_size = trainer.step_collator.step_size
+    console.print_message(step_size.describe(1, recipe.train.strategy))
     epoch_steps = list_first_epoch_steps(trainer)
     startup = time.perf_counter() - started_at
     per_token, padding = time_steps(trainer, epoch_steps)
@@ -104,7 +106,7 @@ def measure_run(prepared: PreparedRun, folder: RunFolder, started_at: float) -> 
     return DryRunEstimate(
         rows=rows,
         steps=steps,
-        rows_per_step=trainer.args.per_device_train_batch_size,
+        rows_per_step=step_size.rows_per_step,
         truncated=sum(one.num_truncated for one in encoded.values()) / sum(rows.values()),
         tokens=tokens,
         padding=padding,
@@ -113,7 +115,7 @@ def measure_run(prepared: PreparedRun, folder: RunFolder, started_at: float) -> 
         seconds=estimate_seconds(
             timings, recipe, task, tokens, count_evaluations(recipe, splits, steps, len(epoch_steps)), encoded
         ),
-        memory=measure_peak_memory(),
+        memory=memory.measure_peak_memory(),
         disk=disk,
     )
 
@@ -278,15 +280,3 @@ def count_evaluations(recipe: Recipe, splits: Splits, steps: int, epoch_steps: i
         return 0
     every = recipe.train.eval_steps if recipe.train.eval_strategy == "steps" else epoch_steps
     return math.ceil(steps / (every or epoch_steps))
-
-
-def measure_peak_memory() -> int:
-    """Return the peak memory in bytes: of the process, or on a GPU of its tensors."""
-    import resource
-
-    import torch
-
-    if torch.cuda.is_available():
-        return int(torch.cuda.max_memory_allocated())
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest if sys.platform == "darwin" else largest * 1024

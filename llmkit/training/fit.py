@@ -22,12 +22,14 @@ from llmkit.runs.folder import RunFolder
 from llmkit.runs.launch_env import LAUNCHER_VARIABLES
 from llmkit.schema import Recipe
 from llmkit.tasks.base import EncodedRows, Feature, Task
-from llmkit.training.arguments import build_training_arguments, get_micro_batch_rows
+from llmkit.training.arguments import build_training_arguments
 from llmkit.training.checkpoints.policy import CheckpointPolicy
+from llmkit.training.memory import limit_pass_to_memory
 from llmkit.training.progress import trackers
 from llmkit.training.progress.callback import ProgressCallback
 from llmkit.training.progress.throughput import ThroughputMeter
 from llmkit.training.progress.trackers import TensorBoardFolderCallback
+from llmkit.training.setup import step_size
 from llmkit.training.trainer import StepTrainer
 
 ACCELERATE_PRECISION = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}  # Accelerate's names
@@ -40,6 +42,8 @@ def build_trainer(
 ) -> StepTrainer:
     """Build the trainer, and create optimizer and schedule once: a value that they reject is a RecipeError before
     anything is written."""
+    row_tokens = step_size.count_row_tokens(task, recipe.model.max_length)
+    size = step_size.resolve_step_size(recipe.train, distributed.world_size(), row_tokens)
     names, (rows, features) = choose_metrics(recipe, task), select_validation_rows(recipe, splits, encoded)
     first = get_score_name(names[0])
     if rows is None:
@@ -67,8 +71,7 @@ def build_trainer(
             validation=features,
             references=task.references(rows) if rows is not None else [],
             metrics=names,
-            micro_batch_rows=get_micro_batch_rows(recipe.train),
-            max_length=recipe.model.max_length,
+            step_size=size,
             locate_row=build_row_locator(splits, encoded["train"]),
             eval_precision=recipe.eval.precision,
             fast_path=recipe.train.fast_path,
@@ -87,6 +90,8 @@ def build_trainer(
     mixed = trainer.accelerator.mixed_precision
     if mixed != ACCELERATE_PRECISION[recipe.train.precision]:
         raise InternalError(f"precision {recipe.train.precision} became {mixed} in Accelerate", "report this as a bug")
+    if step_size.may_exceed_memory(recipe.train):
+        limit_pass_to_memory(trainer)
     return trainer
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from llmkit import console, tasks
 from llmkit.data.corpus import stream
 from llmkit.data.prepare import Splits, get_source_name, read_splits
-from llmkit.data.row_errors import pluralize
 from llmkit.errors import OutputError, UsageError
 from llmkit.evaluation import baselines
 from llmkit.evaluation.evaluate import choose_baselines, choose_metrics
@@ -184,6 +183,8 @@ def train_prepared_run(prepared: PreparedRun, folder: RunFolder, stop: StopReque
     load_metric_scripts(choose_metrics(recipe, task))
     trainer = build_trainer(recipe, task, loaded, splits, encoded, folder)
     console.print_message(trainer.fast_path.describe())
+    step_size = trainer.step_collator.step_size
+    console.print_message(step_size.describe(distributed.world_size(), recipe.train.strategy))
     about, resumed = distributed.on_main(
         lambda: provenance.write_run_record(recipe, prepared, folder, inputs, precision, step)
     )
@@ -212,16 +213,11 @@ def connect_processes(recipe: Recipe) -> None:
     if distributed.world_size() == 1 and recipe.train.strategy == "ddp":
         return
     from llmkit.models.device import get_device
-    from llmkit.training.arguments import get_rows_per_step
     from llmkit.training.processes import strategies
 
     on = get_device().type
     strategies.check_strategy(recipe.train.strategy, on, distributed.world_size())
     distributed.init_process_group(recipe.train.ddp_timeout, on)
-    rows = pluralize(get_rows_per_step(recipe.train), "row")
-    console.print_message(
-        f"{distributed.world_size()} processes ({recipe.train.strategy}): each step's {rows} divided among them"
-    )
 
 
 def calibrate_task(

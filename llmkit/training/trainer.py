@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from llmkit import console
-from llmkit.data.batching import StepSampler, pad_lengths
+from llmkit.data.batching import StepSampler
 from llmkit.errors import InternalError, OutOfMemoryError, is_out_of_memory
 from llmkit.evaluation.foreign_metrics import get_score_name
 from llmkit.evaluation.scoring import find_score, score_predictions
@@ -35,6 +35,7 @@ from llmkit.training.processes.signals import ignore_signals_in_worker
 from llmkit.training.progress.callback import ProgressCallback
 from llmkit.training.progress.throughput import ThroughputMeter, Totals
 from llmkit.training.progress.trackers import TensorBoardFolderCallback
+from llmkit.training.setup.step_size import StepSize
 
 SAMPLED_FEATURES = 64  # features on which the fast path is tested
 
@@ -73,8 +74,7 @@ class StepTrainer(ResumableTrainer):
         validation: Sequence[Feature],
         references: Sequence[Any],
         metrics: Sequence[str],
-        micro_batch_rows: int,
-        max_length: int,
+        step_size: StepSize,
         locate_row: Callable[[int], str] = str,
         eval_precision: str = "fp32",
         fast_path: str = "auto",
@@ -95,16 +95,15 @@ class StepTrainer(ResumableTrainer):
         self.metrics, self.eval_precision, self.locate_row = metrics, eval_precision, locate_row
         self.sharded = strategy in strategies.SHARDED_STRATEGIES
         self.strategy, collate = strategy, task.collator(tokenizer)
-        self.steps = StepSampler(len(train), args.per_device_train_batch_size, args.seed)
+        self.steps = StepSampler(len(train), step_size.rows_per_step, args.seed)
         sample = [
             feature
             for i in range(min(SAMPLED_FEATURES, len(train)))
             for feature in task.augment(train[i], (args.seed, 0, i))
         ]
         self.fast_path = build_fast_path(model, args, fast_path, sample, collate, task.head().positions)
-        total_length = int(pad_lengths([max_length, task.max_target_length]).sum())
         self.step_collator = StepCollator(
-            task, collate, self.fast_path, args.seed, micro_batch_rows, total_length, get_pass_overhead(model, args)
+            task, collate, self.fast_path, args.seed, step_size, get_pass_overhead(model, args)
         )
 
     def train(self) -> Any:
@@ -127,14 +126,16 @@ class StepTrainer(ResumableTrainer):
         strategies.check_strategy_wrapper(model, self.strategy, distributed.world_size())
         return model, loader
 
-    def get_total_train_batch_size(self, args: TrainingArguments) -> int:
-        return args.per_device_train_batch_size  # of a whole step: the stock Trainer multiplies by the world size
+    def get_total_train_batch_size(self, args: TrainingArguments) -> int:  # noqa: ARG002
+        return (
+            self.step_collator.step_size.rows_per_step
+        )  # the stock product with the world size is larger for an uneven step
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         args, dataset = self.args, self.train_dataset
         if self.stream is not None:
             self.stream_steps = StreamSteps(
-                self.stream, args.per_device_train_batch_size, args.seed, self.step_collator.collate_step
+                self.stream, self.step_collator.step_size.rows_per_step, args.seed, self.step_collator.collate_step
             )
             if self.checkpoint_policy is not None:
                 self.stream_steps.skip(self.data_position.epoch, self.data_position.step)
@@ -178,7 +179,7 @@ class StepTrainer(ResumableTrainer):
                 shape = " x ".join(map(str, batch["input_ids"].shape))
                 raise OutOfMemoryError(
                     f"step {self.state.global_step + 1}: a batch of {shape} tokens does not fit into memory",
-                    "lower train.per_device_train_batch_size or model.max_length",
+                    "lower train.max_tokens_per_pass or model.max_length",
                 ) from error
         if distributed.world_size() > 1:
             summed, stop = distributed.all_sum([float(total), float(self.is_stop_requested())])

@@ -83,10 +83,10 @@ def test_a_mistake_is_one_message_with_an_exit_code(
     ("error", "code", "message"),
     [
         (KeyboardInterrupt(), 130, "interrupted"),
-        (MemoryError(), 71, "out of memory; lower train.per_device_train_batch_size or model.max_length"),
+        (MemoryError(), 71, "out of memory; lower train.max_tokens_per_pass or model.max_length"),
         (OSError(errno.ENOSPC, "No space left on device", "x"), 74, "x: no space left; free some and run again"),
         (ZeroDivisionError("oh"), 70, "internal error in llmkit: ZeroDivisionError: oh; run it with --debug and report the traceback"),
-        (torch.OutOfMemoryError("CUDA"), 71, "out of memory; lower train.per_device_train_batch_size or model.max_length"),
+        (torch.OutOfMemoryError("CUDA"), 71, "out of memory; lower train.max_tokens_per_pass or model.max_length"),
         (LlmkitError("a \x1b[31mred\x1b[0m hf_abcdefghijkl", "fix"), 70, "a \ufffd[31mred\ufffd[0m ***; fix"),
     ],
 )  # fmt: skip

@@ -136,7 +136,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "train.learning_rate": positive,
     "train.num_train_epochs": st.floats(1e-3, 10_000),
     "train.max_steps": st.integers(1, 10**9),
-    "train.batch_size": counts,
+    "train.max_tokens_per_pass": counts,
     "train.weight_decay": st.floats(min_value=0, allow_infinity=False, allow_nan=False),
     "train.optim": st.sampled_from(["sgd", "adafactor"]),
     "train.eval_strategy": st.just("no"),

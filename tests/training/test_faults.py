@@ -172,7 +172,7 @@ def test_full_disk_while_saving_the_model_is_a_disk_error(
     ("target", "message"),
     [
         ("llmkit.training.trainer.StepTrainer.compute_loss",
-         "step 1: a batch of {shape} tokens does not fit into memory; lower train.per_device_train_batch_size or model.max_length"),
+         "step 1: a batch of {shape} tokens does not fit into memory; lower train.max_tokens_per_pass or model.max_length"),
         ("llmkit.tasks.classify.Classify.predict",
          "a batch of {shape} tokens does not fit into memory; lower eval.batch_size or model.max_length"),
     ],

@@ -31,9 +31,13 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 # several passes.
 PLAIN = ("train.num_train_epochs=1", "train.batch_size=8", "train.learning_rate=0.05", "train.optim=sgd",
          "train.max_grad_norm=0", "data.split.test=0.2", "data.split.validation=0.2", "eval.batch_size=3")  # fmt: skip
-ACCUMULATED = ("train.num_train_epochs=1", "train.per_device_train_batch_size=1", "train.gradient_accumulation_steps=7",
+ACCUMULATED = ("train.num_train_epochs=1", "train.batch_size=7", "train.max_tokens_per_pass=24",
                "train.learning_rate=0.05", "train.optim=sgd", "train.max_grad_norm=0", "train.fast_path=off",
                "model.max_length=24")  # fmt: skip
+# The keys of transformers name the rows of each process: 1 process x 4 x 2 and 2 processes x 4 are both a step of 8.
+FOUR_TWICE = (*(key for key in PLAIN if key != "train.batch_size=8"), "train.per_device_train_batch_size=4",
+              "train.gradient_accumulation_steps=2")  # fmt: skip
+FOUR_EACH = FOUR_TWICE[:-1]
 # With dropout, for which each rank has its own generator; 10 steps, evaluated after 5 and 10.
 STOPPED = ("train.num_train_epochs=2", "train.batch_size=8", "train.learning_rate=0.01", "eval.batch_size=2",
            "train.logging_steps=1", "model.config={hidden_dropout_prob: 0.1}")  # fmt: skip
@@ -75,14 +79,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         summarize = {"task": "summarize", "model": "t5", "train": "articles.jsonl"}
         plain: list[RunSpec] = [(PLAIN, classify, "plain"), (ACCUMULATED, classify, "cut"), (MASKED, mlm, "masked-lm"),
                                 (SUMMARIES, summarize, "summaries")]  # fmt: skip
-        for keys, flags, name in [*plain, (RESUMED, classify, "moved")]:
+        single = [*plain, (RESUMED, classify, "moved"), (FOUR_TWICE, classify, "four")]
+        for keys, flags, name in single:
             llmkit.train(None, *keys, **flags, output_dir=f"one/{name}")
 
         def in_two(keys: Sequence[str], flags: dict[str, str], name: str) -> tuple[Sequence[str], dict[str, str]]:
             return keys, flags | {"output_dir": f"two/{name}"}
 
         jobs = {
-            "plain": [in_two(*one) for one in [*plain, (STOPPED, classify, "unbroken")]],
+            "plain": [in_two(*one) for one in [*plain, (STOPPED, classify, "unbroken"), (FOUR_EACH, classify, "four")]],
             "ended": in_two(STOPPED, classify, "ended"),
             "moved": in_two(RESUMED, classify, "moved"),
         }
@@ -96,7 +101,7 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     return [json.loads((folder / f"seen-{rank}.json").read_text()) for rank in (0, 1)]
 
 
-@pytest.mark.parametrize("name", ["plain", "cut", "masked-lm", "summaries"])
+@pytest.mark.parametrize("name", ["plain", "cut", "masked-lm", "summaries", "four"])
 def test_update_of_two_processes_equals_that_of_one(folder: Path, name: str) -> None:
     one, two = (load_file(folder / number / name / "model" / "model.safetensors") for number in ("one", "two"))
     assert one.keys() == two.keys()
@@ -182,14 +187,21 @@ def test_collective_operations(folder: Path) -> None:
         assert one["all_gather"] == ["rank 0", "rank 1"]
         assert one["all_sum"] == [2.0, 1.0]
         assert one["broadcast"] == 0
-        assert one["same_predictions"] == dict.fromkeys(("two/cut", "two/plain", "two/summaries", "two/unbroken"), True)
+        assert one["same_predictions"] == dict.fromkeys(
+            ("two/cut", "two/four", "two/plain", "two/summaries", "two/unbroken"), True
+        )
 
 
 def test_only_the_main_process_prints_and_writes(folder: Path) -> None:
-    assert [one["reports"] for one in read_records(folder)] == [[True] * 5, [False] * 5]
+    assert [one["reports"] for one in read_records(folder)] == [[True] * 6, [False] * 6]
     lines = (folder / "stderr.txt").read_text().splitlines()
-    for rows, runs in ((8, 8), (7, 1), (5, 1)):
-        assert lines.count(f"2 processes (ddp): each step's {rows} rows divided among them") == runs
+    size = "batch: {} rows per step; {} on each of 2 processes (ddp), at most "
+    for rows, each, at_once, runs in (
+        (8, "4", "4 rows of", 8),
+        (7, "at most 4", "1 row of 24", 1),
+        (5, "at most 3", "3 rows of", 1),
+    ):
+        assert sum(line.startswith(size.format(rows, each) + at_once) for line in lines) == runs
     steps = [json.loads(line)["step"] for line in (folder / "two/plain/log.jsonl").read_text().splitlines()]
     assert steps == [json.loads(line)["step"] for line in (folder / "one/plain/log.jsonl").read_text().splitlines()]
     assert json.loads((folder / "two/plain/run.json").read_text())["sealed"]

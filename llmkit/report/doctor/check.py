@@ -208,7 +208,7 @@ def check_memory() -> Iterator[Finding]:
     free, total = machine.measure_memory()
     detail = f"{format_gib(free)} of {format_gib(total)} free"
     if free < MIN_FREE_MEMORY:
-        fix = "close other programs, or lower train.per_device_train_batch_size"
+        fix = "close other programs, or lower train.max_tokens_per_pass"
         yield Finding("memory", "note", f"{detail}: even a small run may be killed", fix)
     else:
         yield Finding("memory", "ok", detail)

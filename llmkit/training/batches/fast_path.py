@@ -70,6 +70,15 @@ class FastPath:
         self.installed = False
 
     @contextmanager
+    def enable(self) -> Iterator[None]:
+        """Install the optimizations inside the block."""
+        self.install()
+        try:
+            yield
+        finally:
+            self.remove()
+
+    @contextmanager
     def disable(self) -> Iterator[None]:
         """Restore the plain model inside the block."""
         was_installed = self.installed

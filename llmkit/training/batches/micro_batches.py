@@ -16,6 +16,7 @@ from llmkit.runs import distributed
 from llmkit.tasks.base import Batch, Feature, Task
 from llmkit.training.batches.dataset import IndexedFeature
 from llmkit.training.batches.fast_path import FastPath
+from llmkit.training.setup.step_size import StepSize
 
 # Cost of one more forward and backward pass, in tokens: on a CPU it touches the gradients of all weights again
 # (benchmarks/passes.py: 50 to 63 in fp32, 182 to 198 in bf16). The values for GPUs, which idle on a pass of few
@@ -46,14 +47,13 @@ class StepLoader(DataLoader[Any]):
 
 @dataclass(frozen=True)
 class StepCollator:
-    """Collates steps for a model that can process `micro_batch_rows` rows of `max_length` tokens in one pass."""
+    """Collates steps into passes within the limit of `step_size`."""
 
     task: Task
     collate: Callable[[Sequence[Feature]], Batch]
     fast_path: FastPath
     seed: int
-    micro_batch_rows: int
-    max_length: int
+    step_size: StepSize
     pass_overhead: int
 
     def collate_step(self, items: Sequence[IndexedFeature]) -> dict[str, Any]:
@@ -66,11 +66,11 @@ class StepCollator:
             one for epoch, index, feature in mine for one in self.task.augment(feature, (self.seed, epoch, index))
         ]
         lengths = [self.task.lengths(one) for one in augmented]
-        max_tokens = self.micro_batch_rows * self.max_length
+        max_tokens = self.step_size.max_tokens
         if self.fast_path.padding_free is not None:
             groups = group_unpadded([sum(one) for one in lengths], max_tokens)
         else:
-            multiple = min(ROWS_MULTIPLE, self.micro_batch_rows)
+            multiple = min(ROWS_MULTIPLE, self.step_size.rows_at_once)
             groups = group_micro_batches(lengths, max_tokens, self.pass_overhead, multiple)
         batches = [self.collate([augmented[i] for i in group]) for group in groups]
         weight = float(bool(part))

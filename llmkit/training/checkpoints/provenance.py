@@ -19,6 +19,7 @@ from llmkit.runs.recipe_diff import RecipeDiff
 from llmkit.schema import Recipe
 from llmkit.training.checkpoints import resume
 from llmkit.training.setup import model as setup_model
+from llmkit.training.setup.step_size import count_rows_per_step
 
 if TYPE_CHECKING:
     from llmkit.training.checkpoints.policy import CheckpointPolicy
@@ -59,6 +60,7 @@ def collect_provenance(prepared: PreparedRun) -> dict[str, Any]:
         "data": splits.fingerprint_sources(),
         "model": {"name": name.name, "revision": name.revision, "files": model_hashes},
         "processes": distributed.world_size(),
+        "rows_per_step": count_rows_per_step(recipe.train, distributed.world_size()),
     }
     if name.is_adapter:
         from llmkit.models.adapters import folder as adapter_folder

@@ -98,7 +98,9 @@ def list_file_hashes(facts: Mapping[str, Any]) -> dict[str, Any]:
         inputs |= {f"{what} {name}": sha for name, sha in (record.get("files") or {}).items()}
     inputs |= {"word vectors": vectors.get("sha256")}
     inputs |= {f"metric {one['path']}": one["sha256"] for one in facts.get("metric_files", [])}
-    return inputs | {"task file": (facts.get("task_file") or {}).get("sha256"), "processes": facts.get("processes", 1)}
+    inputs |= {"task file": (facts.get("task_file") or {}).get("sha256"), "processes": facts.get("processes", 1)}
+    # With per_device_train_batch_size other processes make other steps, which a run cannot continue with.
+    return inputs | {"rows per step": facts.get("rows_per_step")}
 
 
 def find_resume_checkpoint(path: Path, step: int | None, strategy: str = "ddp") -> Checkpoint | None:

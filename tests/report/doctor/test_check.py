@@ -177,7 +177,7 @@ def test_memory_and_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setattr(machine, "measure_memory", lambda: (3 * GIB, 8 * GIB))
     assert list(check.check_memory()) == [Finding("memory", "ok", "3.0 GiB of 8.0 GiB free")]
     monkeypatch.setattr(machine, "measure_memory", lambda: (GIB, 8 * GIB))
-    fix = "close other programs, or lower train.per_device_train_batch_size"
+    fix = "close other programs, or lower train.max_tokens_per_pass"
     assert list(check.check_memory()) == [
         Finding("memory", "note", "1.0 GiB of 8.0 GiB free: even a small run may be killed", fix)
     ]
