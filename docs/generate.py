@@ -60,7 +60,7 @@ off_by.lower_is_better = True
 ```
 
 <!-- runs -->
-```
+```bash
 llmkit eval runs/reviews --metric ./off_by.py --metric accuracy
 ```
 

@@ -69,7 +69,7 @@ CASES = {
     "outside hf": ("train:\n  torch_compile: true\n", "r.yaml:3: train.torch_compile: unknown key; TrainingArguments has it: write train.hf.torch_compile"),
     "outside hf, own place": ("train:\n  bf16: true\n", "r.yaml:3: train.bf16: has a key of its own; write train.precision=bf16"),
     "outside hf, decided": ("train:\n  fsdp: full_shard\n", "r.yaml:3: train.fsdp: llmkit sets it; leave it out"),
-    "batch": ("train:\n  batch_size: 8\n  gradient_accumulation_steps: 2\n", "r.yaml:3: train.batch_size: already sets the rows of one step over all devices; leave out gradient_accumulation_steps"),
+    "batch": ("train:\n  batch_size: 8\n  per_device_train_batch_size: 2\n", "r.yaml:3: train.batch_size: already sets the rows of one step over all devices; leave out per_device_train_batch_size"),
     "accumulation": ("train:\n  gradient_accumulation_steps: 2\n", "r.yaml:3: train.gradient_accumulation_steps: needs per_device_train_batch_size; write both, or only batch_size: the rows of one step"),
     "pass": ("train:\n  max_tokens_per_pass: 0\n", "r.yaml:3: train.max_tokens_per_pass: 0 is out of range; it must be at least 1"),
     "max_steps": ("train:\n  max_steps: 0\n", "r.yaml:3: train.max_steps: 0 is out of range; at least 1, or -1 for none"),
