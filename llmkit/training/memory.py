@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from llmkit.data.corpus.masking import IGNORE_INDEX
 from llmkit.errors import OutOfMemoryError, is_out_of_memory
 from llmkit.report.doctor import machine
 from llmkit.runs import distributed
@@ -64,9 +63,6 @@ def measure_pass_memory(trainer: StepTrainer) -> PassMemory:
     row, collator = find_longest_row(trainer), trainer.step_collator
     copies = -(-MEASURED_TOKENS // sum(trainer.task.lengths(row)))
     batches = [collator.collate([row] * number) for number in (copies, 2 * copies)]
-    for batch in batches:
-        if trainer.task.head().positions == "labels" and not (batch["labels"] != IGNORE_INDEX).any():
-            batch["labels"][:, 0] = batch["input_ids"][:, 0]  # a short text may have no masked token
     with replay_random_numbers(trainer.args.device), train_mode(trainer), trainer.fast_path.enable():
         kept = [count_kept_bytes(trainer, batch) for batch in batches]
     sent = [collator.count_sent_tokens(batch) for batch in batches]

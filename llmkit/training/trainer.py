@@ -127,9 +127,8 @@ class StepTrainer(ResumableTrainer):
         return model, loader
 
     def get_total_train_batch_size(self, args: TrainingArguments) -> int:  # noqa: ARG002
-        return (
-            self.step_collator.step_size.rows_per_step
-        )  # the stock product with the world size is larger for an uneven step
+        # The stock product with the world size is larger for a step that the ranks cannot share evenly.
+        return self.step_collator.step_size.rows_per_step
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         args, dataset = self.args, self.train_dataset

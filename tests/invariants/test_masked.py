@@ -132,6 +132,21 @@ def test_unpadded_documents_do_not_attend_to_each_other(
     assert_equal_gradients(plain, compute_gradients(model, without_labels(batch), batch))
 
 
+@pytest.mark.parametrize("family", PADDING_FREE)
+def test_a_pass_without_any_label_has_no_loss_and_no_gradient(get_model: Callable[[str], Any], family: str) -> None:
+    # A micro-batch of a few short texts may have no masked token.
+    model, batch = get_model(family), make_batch([4, 3])
+    padding_free, why = try_padding_free(model, make_batch([6, 2]), "labels")
+    assert padding_free is not None, why
+    batch["labels"] = torch.full_like(batch["labels"], IGNORE_INDEX)
+    padding_free.install()
+    try:
+        gradients = compute_gradients(model, padding_free.remove_padding(batch), batch)
+    finally:
+        padding_free.remove()
+    assert all(gradient is None or not gradient.any() for gradient in gradients.values())
+
+
 @pytest.mark.parametrize("family", [name for name in CONFIGS if name not in PADDING_FREE])
 def test_unsupported_families_keep_their_padding(get_model: Callable[[str], Any], family: str) -> None:
     padding_free, why = try_padding_free(get_model(family), make_batch([40, 2]), "labels")

@@ -270,6 +270,8 @@ def build_last_layer_forward(layer: Any, reshape: Callable[[Tensor], Tensor]) ->
                 key, value = unpack_heads(keys[i], group), unpack_heads(values[i], group)
                 out = masked_attention(query, key, value, group.padding, dropout, attention.scaling)
                 outputs.append(Pack.apply(out.transpose(1, 2).flatten(0, 1), head_group).flatten(1))
+        if not outputs:  # no text of a pass of a masked language model has a label
+            outputs.append(values[0][:0].flatten(1))
         return reshape(layer.feed_forward_chunk(layer.attention.output(torch.cat(outputs), selected)))
 
     return forward
